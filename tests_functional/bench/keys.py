@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SSH key pair with which the bench enters ramdisks and tenants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests_functional.bench import cache
+from tests_functional.bench.process import run
+
+PRIVATE = "id_ed25519"
+
+
+def key_pair(report: cache.Report) -> Path:
+    """Return the private key's path, made once per cache; the public one is beside it."""
+
+    def build(target: Path) -> None:
+        run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bareon", "-f", target / PRIVATE],
+            timeout=60,
+        )
+
+    return cache.product("key", "client", build, report) / PRIVATE

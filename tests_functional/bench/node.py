@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A virtual node: power, disks, console."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests_functional.bench.disk import Disk
+from tests_functional.bench.hypervisor import Hypervisor, port
+from tests_functional.bench.process import ProgramError
+from tests_functional.bench.ssh import Ssh
+from tests_functional.bench.template import DiskSpec, Template, child, disk_element
+
+#: Kernel parameters of a ramdisk: messages to the serial console, which is kept.
+KERNEL_PARAMETERS = "console=ttyS0,115200 loglevel=5 panic=10"
+#: Lines of the console that an error shows.
+CONSOLE_TAIL = 25
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A kernel and initramfs that the hypervisor loads, as a network boot would."""
+
+    kernel: Path
+    initramfs: Path
+    parameters: str = KERNEL_PARAMETERS
+
+
+class Node:
+    """One machine; its files are in a directory of its own."""
+
+    def __init__(
+        self, hypervisor: Hypervisor, template: Template, place: Path, key: Path, *, number: int = 0
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.template = template
+        self.place = place
+        self.name = f"node{number}"
+        self.port = port(number)
+        self.console = place / "console.log"
+        self.disks: list[Disk] = []
+        place.mkdir(parents=True, exist_ok=True)
+        self.ssh = Ssh(self.port.address, key)
+
+    def make_disks(self, specs: Sequence[DiskSpec]) -> None:
+        """Give the node new, empty disks; they are attached when it is next powered on."""
+        self.disks = [spec.make(self.place) for spec in specs]
+
+    def drop_disks(self) -> None:
+        """Delete the disks of a node that is off."""
+        for disk in self.disks:
+            disk.path.unlink(missing_ok=True)
+        self.disks = []
+
+    def disk(self, target: str) -> Disk:
+        """Return the disk of that name.
+
+        :raises ValueError: when the node has none
+        """
+        for disk in self.disks:
+            if disk.target == target:
+                return disk
+        raise ValueError(f"{self.name} has no disk {target!r}")
+
+    def xml(self, boot: Boot | None, *, disks: bool = True) -> str:
+        """Return the domain's description: from ``boot``, or from the first disk that can."""
+        root = self.template.machine()
+        child(root, "name").text = self.name
+        system = child(root, "os")
+        if boot is not None:
+            for tag, text in (
+                ("kernel", str(boot.kernel)),
+                ("initrd", str(boot.initramfs)),
+                ("cmdline", boot.parameters),
+            ):
+                ET.SubElement(system, tag).text = text
+        devices = child(root, "devices")
+        if disks:
+            devices.extend(disk_element(disk) for disk in self.disks)
+        ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
+        child(devices, "serial/source").set("path", str(self.console))
+        return ET.tostring(root, encoding="unicode")
+
+    def power_on(self, boot: Boot | None = None) -> None:
+        """Start the machine with its disks."""
+        self._create(self.xml(boot))
+
+    def power_on_without_disks(self, boot: Boot) -> None:
+        """Start the machine as it is before its disks are plugged in."""
+        self._create(self.xml(boot, disks=False))
+
+    def _create(self, xml: str) -> None:
+        path = self.place / "domain.xml"
+        path.write_text(xml)
+        self.hypervisor.virsh("create", path)
+
+    def power_off(self) -> None:
+        """Cut the power: what the guest had not written to its disks is lost."""
+        if self.running():
+            self.hypervisor.virsh("destroy", self.name)
+        self.ssh.forget()
+
+    def running(self) -> bool:
+        """Tell whether the machine exists at all, running or paused."""
+        return self.name in self.hypervisor.virsh("list", "--all", "--name").split()
+
+    def save(self, path: Path) -> None:
+        """Write the machine's state to a file; it does not run after this."""
+        self.ssh.forget()
+        self.hypervisor.virsh("save", self.name, path, timeout=120)
+
+    def restore(self, path: Path) -> None:
+        """Continue from a saved state, which stays good for further use."""
+        self.hypervisor.virsh("restore", path, timeout=120)
+
+    def plug(self, disk: Disk) -> None:
+        """Add a disk to the running machine.
+
+        :raises ProgramError: when the bus does not allow it
+        """
+        path = self.place / f"{disk.target}.xml"
+        path.write_text(ET.tostring(disk_element(disk), encoding="unicode"))
+        self.hypervisor.virsh("attach-device", self.name, path, "--live")
+
+    def wait_off(self, seconds: float) -> None:
+        """Wait until the machine has powered itself off.
+
+        :raises NodeTimeoutError: after that many seconds
+        """
+        deadline = time.monotonic() + seconds
+        while self.running():
+            if time.monotonic() > deadline:
+                raise NodeTimeoutError(self, f"did not power off within {seconds:g} s")
+            time.sleep(0.3)
+
+    def console_tail(self) -> str:
+        """Return the last lines of the console."""
+        try:
+            lines = self.console.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return "(no console output)"
+        return "\n".join(lines[-CONSOLE_TAIL:])
+
+    def live_xml(self) -> str:
+        """Return libvirt's description of the running machine, or why there is none."""
+        try:
+            return self.hypervisor.virsh("dumpxml", self.name)
+        except ProgramError as error:
+            return str(error)
+
+
+class NodeTimeoutError(Exception):
+    """A node did not do something in time; the message ends with its console."""
+
+    def __init__(self, node: Node, what: str) -> None:
+        super().__init__(f"{node.name} {what}; its console ends:\n{node.console_tail()}")

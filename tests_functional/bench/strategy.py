@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes a node from off to the ramdisk and on to the deployed system, each step in bounded time.
+
+Booting the ramdisk takes some 20 s under emulation, so it is done once: the booted machine, without
+disks, is saved, and each case continues from there with its own disks plugged in. Machines whose
+disks cannot be plugged in (SATA) boot afresh.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests_functional.bench.cache import Report
+from tests_functional.bench.node import Boot, Node, NodeTimeoutError
+from tests_functional.bench.ssh import UnreachableError
+
+#: Seconds allowed for each step, several times what was measured under emulation.
+RAMDISK_LIMIT = 120.0
+RESTORE_LIMIT = 30.0
+DISKS_LIMIT = 30.0
+DEPLOYED_LIMIT = 180.0
+#: Before saving, so that no case has to wait for drivers that every one needs.
+PREPARE = "modprobe -a virtio_blk sd_mod virtio_scsi ext4 xfs btrfs vfat nls_ascii nls_cp437"
+#: Prints "name serial" for each disk, once udev is done with all of them.
+LIST_DISKS = "udevadm settle --timeout=20; lsblk --nodeps --noheadings --output NAME,SERIAL"
+
+
+class Strategy:
+    """The ways of one session's nodes; ``place`` holds the saved machines."""
+
+    def __init__(self, boot: Boot, place: Path, report: Report) -> None:
+        self.boot = boot
+        self.place = place
+        self.report = report
+        self._saved: dict[str, Path] = {}
+
+    def ramdisk(self, node: Node) -> None:
+        """Bring a node that is off into the ramdisk, with its disks.
+
+        :raises NodeTimeoutError: when a step takes too long
+        """
+        if all(disk.bus in ("virtio", "scsi") for disk in node.disks):
+            self._restored(node)
+        else:
+            node.power_on(self.boot)
+            _wait_ssh(node, "the ramdisk", RAMDISK_LIMIT)
+        _wait_disks(node)
+
+    def _restored(self, node: Node) -> None:
+        saved = self._saved.get(node.xml(self.boot, disks=False))
+        if saved is None:
+            saved = self._save(node)
+        node.restore(saved)
+        for disk in node.disks:
+            node.plug(disk)
+        _wait_ssh(node, "the restored ramdisk", RESTORE_LIMIT)
+        # The guest's clock stood still since it was saved.
+        node.ssh.run(f"date --utc --set=@{time.time():.3f}")
+
+    def _save(self, node: Node) -> Path:
+        started = time.monotonic()
+        node.power_on_without_disks(self.boot)
+        _wait_ssh(node, "the ramdisk", RAMDISK_LIMIT)
+        booted = time.monotonic() - started
+        node.ssh.run(PREPARE)
+        path = self.place / f"ramdisk-{len(self._saved)}.save"
+        node.save(path)
+        total = time.monotonic() - started
+        self.report(f"ramdisk: SSH {booted:.1f} s after power on; saved after {total:.1f} s")
+        self._saved[node.xml(self.boot, disks=False)] = path
+        return path
+
+    def deployed(self, node: Node) -> None:
+        """Restart a node from its own disks, and wait for the system on them.
+
+        The power is cut, as a conductor does it: what bareon has not brought to the disks by the
+        end of its run is lost.
+
+        :raises NodeTimeoutError: when the system does not answer in time
+        """
+        node.power_off()
+        node.power_on()
+        _wait_ssh(node, "the deployed system", DEPLOYED_LIMIT)
+
+
+def _wait_ssh(node: Node, what: str, seconds: float) -> None:
+    try:
+        node.ssh.wait(seconds)
+    except UnreachableError as error:
+        raise NodeTimeoutError(node, f"has no SSH in {what}: {error}") from error
+
+
+def _wait_disks(node: Node) -> None:
+    """Wait until the ramdisk shows every disk under the name that the case expects."""
+    deadline = time.monotonic() + DISKS_LIMIT
+    wanted = {f"{disk.target} {disk.serial}".strip() for disk in node.disks}
+    while True:
+        lines = node.ssh.run(LIST_DISKS).stdout.splitlines()
+        found = {" ".join(line.split()) for line in lines}
+        if wanted <= found:
+            return
+        if time.monotonic() > deadline:
+            missing = ", ".join(sorted(wanted - found))
+            raise NodeTimeoutError(node, f"does not show {missing} within {DISKS_LIMIT:g} s")
+        time.sleep(0.2)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node templates: libvirt domain XML, with the sizes of the disks in its metadata.
+
+The source of each disk and the path of the console are left empty in a template; they are filled in
+for each node. Templates that differ in nothing but their disks share one saved ramdisk.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests_functional.bench.disk import Bus, Disk
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "node_templates"
+_DISK_SIZE = "metadata/{urn:bareon:bench}node/{urn:bareon:bench}disk"
+_SIZE = re.compile(r"(\d+) ?(MiB|GiB)")
+_UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
+#: Buses that take a disk while the machine runs.
+HOT_PLUG = ("virtio", "scsi")
+
+
+def size_in_bytes(text: str) -> int:
+    """Read a disk's size, such as ``4 GiB`` or ``512 MiB``.
+
+    :raises ValueError: for anything else
+    """
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a disk size such as '4 GiB' or '512 MiB'")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@dataclass(frozen=True)
+class DiskSpec:
+    """A disk that a node shall have; ``size`` is in bytes."""
+
+    target: str
+    bus: Bus
+    serial: str
+    size: int
+
+    @property
+    def hot_plug(self) -> bool:
+        """Tell whether the disk can be added to a running machine."""
+        return self.bus in HOT_PLUG
+
+    def make(self, place: Path) -> Disk:
+        """Create the disk, empty, in a directory."""
+        disk = Disk(place / f"{self.target}.raw", self.target, self.bus, self.serial)
+        disk.make(self.size)
+        return disk
+
+
+class Template:
+    """A kind of machine."""
+
+    def __init__(self, name: str, xml: str) -> None:
+        self.name = name
+        self._root = ET.fromstring(xml)
+        self.disks = tuple(self._read_disks())
+
+    @classmethod
+    def load(cls, name: str) -> Template:
+        """Read ``node_templates/<name>.xml``.
+
+        :raises ValueError: when there is no such template
+        """
+        path = TEMPLATES / f"{name}.xml"
+        if not path.is_file():
+            known = ", ".join(sorted(item.stem for item in TEMPLATES.glob("*.xml")))
+            raise ValueError(f"no node template {name!r}; there are: {known}")
+        return cls(name, path.read_text())
+
+    def _read_disks(self) -> list[DiskSpec]:
+        entries = self._root.findall(_DISK_SIZE)
+        sizes = {entry.attrib["target"]: entry.attrib["size"] for entry in entries}
+        specs = []
+        for element in self._root.findall("devices/disk"):
+            target = element.find("target")
+            if target is None:
+                raise ValueError(f"{self.name}: a disk without <target>")
+            name = target.attrib["dev"]
+            bus: Bus = target.attrib["bus"]  # type: ignore[assignment]
+            serial = element.findtext("serial", "")
+            specs.append(DiskSpec(name, bus, serial, size_in_bytes(sizes[name])))
+        return specs
+
+    def machine(self) -> ET.Element:
+        """Return the domain without disks; the caller may change it."""
+        root = copy.deepcopy(self._root)
+        devices = child(root, "devices")
+        for element in devices.findall("disk"):
+            devices.remove(element)
+        for element in root.findall("metadata"):
+            root.remove(element)
+        return root
+
+
+def child(element: ET.Element, path: str) -> ET.Element:
+    """Return the first element at ``path``.
+
+    :raises ValueError: when there is none
+    """
+    found = element.find(path)
+    if found is None:
+        raise ValueError(f"<{element.tag}> has no {path}")
+    return found
+
+
+def disk_element(disk: Disk) -> ET.Element:
+    """Return libvirt's description of a disk, for a domain or to be plugged into a running one."""
+    element = ET.Element("disk", type="file", device="disk")
+    ET.SubElement(element, "driver", name="qemu", type="raw", cache="writeback", discard="unmap")
+    ET.SubElement(element, "source", file=str(disk.path))
+    ET.SubElement(element, "target", dev=disk.target, bus=disk.bus)
+    ET.SubElement(element, "serial").text = disk.serial
+    return element

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wheels: this checkout's own, and its dependencies, installed without running the target's pip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from installer import install
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+
+from tests_functional.bench.process import run
+
+#: The checkout this bench belongs to.
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: The Python of the ramdisk's Debian (12), which decides the wheels that fit.
+TARGET_PYTHON = (3, 11)
+VENV = Path("/opt/bareon")
+SITE_PACKAGES = VENV / "lib" / f"python{TARGET_PYTHON[0]}.{TARGET_PYTHON[1]}" / "site-packages"
+#: Seconds for pip, which may have to fetch.
+PIP_LIMIT = 900.0
+#: What a wheel is made of.
+SOURCES = ("bareon", "setup.cfg", "setup.py", "pyproject.toml", "requirements.txt", "README.rst")
+
+
+def version() -> str:
+    """Return the version that pbr gives the checkout as it stands."""
+    script = "from pbr import packaging; print(packaging.get_version('bareon'))"
+    return run([sys.executable, "-c", script], timeout=60, cwd=CHECKOUT).stdout.strip()
+
+
+def source_files() -> list[Path]:
+    """Return the files a wheel is made of, those not committed yet included."""
+    listed = run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SOURCES],
+        timeout=60,
+        cwd=CHECKOUT,
+    )
+    files = (CHECKOUT / name for name in listed.stdout.split("\0") if name)
+    return sorted(path for path in files if path.is_file())
+
+
+def build_own(target: Path) -> Path:
+    """Build this checkout's wheel into ``target`` and return its path.
+
+    It is built from a copy: building in place would leave ``build/`` behind, from which files that
+    were since deleted come back. The copy is a new git repository because pbr takes the list of
+    data files from git, and would leave out what is not committed.
+    """
+    with tempfile.TemporaryDirectory(prefix="bareon-wheel-") as place:
+        copy = Path(place)
+        for path in source_files():
+            there = copy / path.relative_to(CHECKOUT)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, there)
+        for command in (["init", "--quiet"], ["add", "--all"]):
+            run(["git", *command], timeout=60, cwd=copy)
+        environment = os.environ | {"PBR_VERSION": version()}
+        run(
+            [*_pip(), "wheel", "--no-deps", "--wheel-dir", target, copy],
+            timeout=PIP_LIMIT,
+            env=environment,
+        )
+    (wheel,) = target.glob("bareon-*.whl")
+    return wheel
+
+
+def download(requirements: Path, target: Path) -> list[Path]:
+    """Fetch wheels of all that ``requirements`` names, for the target's Python."""
+    python = target_python()
+    if python is None:
+        # Without such an interpreter pip judges the environment markers by its own version.
+        wanted = "".join(str(part) for part in TARGET_PYTHON)
+        choice = ["--python-version", wanted, "--implementation", "cp"]
+    else:
+        choice = ["--python", str(python)]
+    front = choice if python else []
+    back = [] if python else choice
+    run(
+        [
+            *(*_pip(), *front, "download", *back, "--only-binary=:all:", "--quiet"),
+            *("--dest", target, "--requirement", requirements),
+        ],
+        timeout=PIP_LIMIT,
+    )
+    return sorted(target.glob("*.whl"))
+
+
+def target_python() -> Path | None:
+    """Return an interpreter of the target's version on this machine, if there is one."""
+    if sys.version_info[:2] == TARGET_PYTHON:
+        return Path(sys.executable)
+    found = shutil.which(f"python{TARGET_PYTHON[0]}.{TARGET_PYTHON[1]}")
+    return Path(found) if found else None
+
+
+def install_into(root: Path, wheels: Iterable[Path]) -> None:
+    """Install wheels into the virtual environment ``/opt/bareon`` of the tree ``root``."""
+    site = str(SITE_PACKAGES)
+    scheme = {
+        "purelib": site,
+        "platlib": site,
+        "headers": str(VENV / "include"),
+        "scripts": str(VENV / "bin"),
+        "data": str(VENV),
+    }
+    for wheel in wheels:
+        destination = SchemeDictionaryDestination(
+            scheme,
+            interpreter=str(VENV / "bin" / "python3"),
+            script_kind="posix",
+            destdir=str(root),
+        )
+        with WheelFile.open(wheel) as source:
+            install(source=source, destination=destination, additional_metadata={})
+    _precompile(root)
+
+
+def _precompile(root: Path) -> None:
+    """Compile to bytecode: in a ramdisk it would be done anew, slowly, after every boot."""
+    python = target_python()
+    if python is None:
+        return
+    tree = root / SITE_PACKAGES.relative_to("/")
+    # Unchecked hashes: no look at the source's time stamp, which an archive may not keep.
+    run(
+        [
+            *(python, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *("-s", root, "-p", "/", tree),
+        ],
+        timeout=600,
+    )
+
+
+def _pip() -> list[str]:
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
