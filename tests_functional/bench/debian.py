@@ -16,11 +16,17 @@ BUILD_LIMIT = 1800.0
 
 
 def make_tree(
-    suite: str, packages: Sequence[str], target: Path, *, hooks: Sequence[str] = ()
+    suite: str,
+    packages: Sequence[str],
+    target: Path,
+    *,
+    excluded: Sequence[str] = (),
+    initramfs: bool = False,
 ) -> None:
     """Install a minimal Debian ``suite`` with ``packages`` into the directory ``target``.
 
-    :param hooks: mmdebstrap customize hooks, shell commands in which ``$1`` is the tree
+    :param excluded: dpkg path patterns of files to leave out besides :data:`EXCLUDED`
+    :param initramfs: let the kernel package make its initramfs
     :raises ProgramError: with mmdebstrap's own last words
     """
     run(
@@ -29,24 +35,23 @@ def make_tree(
             "--variant=minbase",
             "--quiet",
             f"--include={','.join(packages)}",
-            *(f"--dpkgopt=path-exclude={pattern}" for pattern in _excluded()),
-            *(f"--customize-hook={hook}" for hook in hooks),
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*read_patterns(), *excluded)),
             suite,
             target,
         ],
         timeout=BUILD_LIMIT,
-        env=_environment(),
+        env=_environment(initramfs),
     )
 
 
-def _excluded() -> list[str]:
+def read_patterns() -> list[str]:
+    """Return the patterns of :data:`EXCLUDED`."""
     lines = EXCLUDED.read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _environment() -> dict[str, str]:
+def _environment(initramfs: bool) -> dict[str, str]:
     """Return the caller's environment less its locale, which the new tree does not have."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-    # INITRD=No: the kernel package would make an initramfs before the tree is complete. Who wants
-    # one makes it in a hook.
-    return kept | {"LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "INITRD": "No"}
+    choice = {} if initramfs else {"INITRD": "No"}
+    return kept | {"LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"} | choice

@@ -36,7 +36,7 @@ REMOVED = (
     *("usr/lib/udev/rules.d/69-lvm.rules", "usr/lib/udev/rules.d/64-md-raid-assembly.rules"),
     # The kernel is handed to the boot loader beside the ramdisk.
     *("boot/*", "vmlinuz*", "initrd.img*"),
-    # Only xfs_scrub uses ICU, which is 36 MB.
+    # Without its data, which is left out, ICU is of no use.
     *("usr/sbin/xfs_scrub", "usr/lib/x86_64-linux-gnu/libicu*"),
     # Perl beyond perl-base: nothing here is written in it.
     *("usr/share/perl", "usr/lib/x86_64-linux-gnu/libperl.so*", "usr/bin/perl5*"),
@@ -44,10 +44,8 @@ REMOVED = (
     *("usr/lib/grub/x86_64-efi/monolithic", "usr/bin/grub-mkrescue", "usr/bin/grub-fstest"),
     # A ramdisk installs no packages.
     *("var/cache/*", "var/lib/apt", "var/lib/dpkg", "usr/lib/apt", "usr/share/python-wheels"),
-    *("usr/lib/python3*/test", "usr/lib/python3*/idlelib", "usr/lib/udev/hwdb.d"),
+    *("usr/lib/python3*/test", "usr/lib/python3*/idlelib"),
 )
-#: What Debian's packages leave to systemd or sysvinit, and busybox does here.
-BUSYBOX_ONLY_MISSING = "/usr/bin"
 ZSTD_LEVEL = 12
 
 

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An rsync daemon that serves directory trees to the nodes."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests_functional.bench.hypervisor import SERVER
+from tests_functional.bench.process import ProgramError
+
+#: Seconds until the daemon accepts connections.
+START_LIMIT = 10.0
+
+# No chroot: links and owners are sent as they are either way, and a cell is around the daemon.
+_SETTINGS = """\
+use chroot = no
+uid = root
+gid = root
+read only = yes
+reverse lookup = no
+log file = {log}
+address = {address}
+port = {port}
+"""
+
+
+class RsyncServer:
+    """A daemon on the bench's address; it ends with :meth:`stop` or with the cell."""
+
+    def __init__(self, place: Path, modules: Mapping[str, Path], *, port: int = 873) -> None:
+        self.place = place
+        self.port = port
+        self.log = place / "rsyncd.log"
+        self._modules = dict(modules)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the address to put a module's name behind: ``rsync://host:port``."""
+        return f"rsync://{SERVER}:{self.port}"
+
+    def start(self) -> None:
+        """Start the daemon and wait until it accepts connections.
+
+        :raises ProgramError: when it does not
+        """
+        self.place.mkdir(parents=True, exist_ok=True)
+        settings = self.place / "rsyncd.conf"
+        text = _SETTINGS.format(log=self.log, address=SERVER, port=self.port)
+        sections = (f"[{name}]\npath = {path}\n" for name, path in self._modules.items())
+        settings.write_text(text + "".join(sections))
+        self._process = subprocess.Popen(
+            ["rsync", "--daemon", "--no-detach", f"--config={settings}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_LIMIT
+        while not _accepts(SERVER, self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = self.log.read_text() if self.log.exists() else ""
+                raise ProgramError(["rsync", "--daemon"], "does not accept connections", said)
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the daemon."""
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
