@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""do_copyimage: each image onto its volumes, by the deploy driver's transport, and its fstab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bareon.actions.base import Action, Job
+from bareon.errors import Defect, InvalidInput
+from bareon.model.layout import Layout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.target import fstab
+from bareon.target.tree import mounted_tree
+from bareon.tools import mount
+
+
+class CopyImage(Action):
+    """Fetches the images and writes ``/etc/fstab`` into each deployed system."""
+
+    name = "do_copyimage"
+
+    def requires(self, job: Job) -> set[str]:
+        return {*mount.PROGRAMS, *job.transport.requires()}
+
+    def validate(self, job: Job) -> None:
+        if not job.deployment.images:
+            raise InvalidInput([Defect("$.images", f"{self.name} is queued, but there is no image to copy")])
+        job.transport.validate(job)
+
+    def plan(self, job: Job) -> Sequence[Step]:
+        return list(self._steps(job))
+
+    def _steps(self, job: Job) -> Iterator[Step]:
+        for image in job.deployment.images:
+            yield from job.transport.fetch(image, job)
+            if any(fs.mount == "/" for fs in job.layout.tree(image.name)):
+                yield WriteFstab(self.name, image.name, job.layout)
+
+
+@dataclass(frozen=True)
+class WriteFstab(Step):
+    """Write ``/etc/fstab`` of one image from its own volumes."""
+
+    image: str
+    layout: Layout
+
+    @property
+    def description(self) -> str:
+        return f"Write /etc/fstab of image {self.image!r}"
+
+    def run(self, progress: Progress) -> Outcome:
+        with mounted_tree(self.layout.tree(self.image)) as tree:
+            text = fstab.render(self.layout, self.image)
+            tree.write("/etc/fstab", text)
+        return {}

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""do_partitioning: from whatever is on the disks to the tables and file systems of the layout."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bareon.actions.base import Action, Job
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.facts.node import DiskFacts
+from bareon.model.layout import DiskLayout, FilesystemLayout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.sizes import human
+from bareon.tools import mkfs, parted, sfdisk, udev, wipefs
+
+
+class Partitioning(Action):
+    """Makes the disks what the layout says; makes only file systems where the policy keeps the rest."""
+
+    name = "do_partitioning"
+
+    def requires(self, job: Job) -> set[str]:
+        made = (fs for fs in job.layout.filesystems() if fs.decision != "keep")
+        return {
+            *(mkfs.program(fs.wanted.type) for fs in made),
+            *(program for tool in (parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS),
+        }
+
+    def validate(self, job: Job) -> None:
+        reasons = [f"in use: {use}" for disk in _found(job) for use in disk.in_use()]
+        if reasons:
+            raise UnsuitableNode(*reasons)
+
+    def plan(self, job: Job) -> Sequence[Step]:
+        return [*self._clear(job), *self._tables(job), *self._filesystems(job)]
+
+    def _clear(self, job: Job) -> Iterator[Step]:
+        if job.deployment.policy != "clean":
+            return
+        for disk in _found(job):
+            partitions = tuple(part.device for part in disk.partitions)
+            yield ClearDisk(self.name, disk.device, partitions, _contents(disk))
+
+    def _tables(self, job: Job) -> Iterator[Step]:
+        for disk in job.layout.disks:
+            if any(part.decision == "create" for part in disk.partitions):
+                yield WriteTable(self.name, disk)
+
+    def _filesystems(self, job: Job) -> Iterator[Step]:
+        for filesystem in job.layout.filesystems():
+            if filesystem.decision != "keep":
+                yield MakeFilesystem(self.name, filesystem)
+
+
+def _found(job: Job) -> Iterator[DiskFacts]:
+    """What was found of each disk of the layout."""
+    facts = {disk.device: disk for disk in job.node.disks}
+    return (facts[disk.device] for disk in job.layout.disks)
+
+
+def _contents(disk: DiskFacts) -> tuple[str, ...]:
+    """What would be lost with the disk, in words."""
+    whole = [f"{disk.content.type} on the whole disk"] if disk.content else []
+    return (
+        *whole,
+        *(
+            f"{part.content.type if part.content else 'no file system'} of {human(part.size)} on {part.device}"
+            for part in disk.partitions
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ClearDisk(Step):
+    """Remove every signature of the partitions and of the disk itself, the table and its backup included."""
+
+    device: str
+    partitions: tuple[str, ...]
+    contents: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        what = "; ".join(self.contents)
+        return f"Clear {self.device}" + (f": {what}" if what else ", which is empty")
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.device,) if self.contents else ()
+
+    def preflight(self) -> None:
+        refuse_if_busy(self.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        refuse_if_busy(self.device)
+        wipefs.wipe([*self.partitions, self.device])
+        return {}
+
+
+def refuse_if_busy(device: str) -> None:
+    """Ask the kernel itself whether a disk is in use: an exclusive open fails for what is mounted or held.
+
+    :raises UnsuitableNode: when it is, or cannot be opened.
+    """
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+    except OSError as error:
+        reason = "it is in use" if error.errno == errno.EBUSY else f"it cannot be opened: {error.strerror}"
+        raise UnsuitableNode(f"{device}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class WriteTable(Step):
+    """Write the partition table in one go, and have another program read it back."""
+
+    disk: DiskLayout
+
+    @property
+    def description(self) -> str:
+        return f"Write a {self.disk.table} table with {len(self.disk.partitions)} partitions to {self.disk.device}"
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return ()  # what was there is named by the step that clears the disk
+
+    def run(self, progress: Progress) -> Outcome:
+        disk = self.disk
+        sfdisk.write(disk.device, sfdisk.script(disk.guid, disk.sector, entries(disk)))
+        label, seen = parted.read(disk.device)
+        wanted = [(part.number, part.start, part.size) for part in disk.partitions]
+        found = [(part.number, part.start, part.size) for part in seen]
+        if label != disk.table or found != wanted:
+            raise ActionFailed(f"{disk.device}: parted reads back {label} {found}, not {disk.table} {wanted}")
+        udev.wait_for([part.device for part in disk.partitions], {p.device: p.size for p in disk.partitions})
+        return {"partitions": len(wanted)}
+
+
+def entries(disk: DiskLayout) -> list[sfdisk.Entry]:
+    """The partitions of a disk as sfdisk takes them."""
+    return [
+        sfdisk.Entry(
+            part.number,
+            part.device,
+            part.start,
+            part.size,
+            part.type_guid,
+            part.guid,
+            part.name,
+            part.boot,
+        )
+        for part in disk.partitions
+    ]
+
+
+@dataclass(frozen=True)
+class MakeFilesystem(Step):
+    """Make a file system with the UUID that was decided for it."""
+
+    filesystem: FilesystemLayout
+
+    @property
+    def description(self) -> str:
+        fs = self.filesystem
+        mount = f" for {fs.mount}" if fs.mount and fs.mount != "swap" else ""
+        return f"Make {fs.wanted.type} on {fs.device} ({human(fs.size)}){mount}"
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
+
+    def preflight(self) -> None:
+        if self.filesystem.decision == "format":
+            refuse_if_busy(self.filesystem.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        fs = self.filesystem
+        if fs.decision == "format":
+            refuse_if_busy(fs.device)
+            wipefs.wipe([fs.device])
+        mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label)
+        udev.settle()
+        return {"bytes": fs.size}

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From input and node to a plan: reserve, lay out, validate, plan. Nothing is changed here."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bareon.actions.base import Action, Job
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.errors import UnsuitableNode, UsageError
+from bareon.facts.node import NodeFacts
+from bareon.layout.build import build
+from bareon.layout.compare import adopt
+from bareon.layout.identifier import Identifiers
+from bareon.model.deployment import Deployment
+from bareon.model.layout import Layout
+from bareon.plan.step import Plan
+from bareon.run import missing
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The plan of a run, and the programs its steps will start."""
+
+    plan: Plan
+    programs: frozenset[str]
+
+    def check_programs(self) -> None:
+        """See that each program is installed on this machine.
+
+        :raises UnsuitableNode: naming those that are missing.
+        """
+        if absent := missing(self.programs):
+            raise UnsuitableNode(f"not installed: {', '.join(absent)}")
+
+
+def decide(
+    deployment: Deployment,
+    node: NodeFacts,
+    actions: Sequence[Action],
+    transport: DeployDriver,
+    seed: uuid.UUID,
+) -> Decision:
+    """Let the queued actions decide everything.
+
+    :raises InvalidInput: :class:`UnsuitableNode` or :class:`DisksDiffer`, whichever stands in the way.
+    """
+    for action in actions:
+        deployment = action.reserve(deployment)
+    names = tuple(action.name for action in actions)
+    job = Job(deployment, node, _layout(deployment, node, names, seed), names, transport)
+    for action in actions:
+        action.validate(job)
+    steps = tuple(step for action in actions for step in action.plan(job))
+    programs = frozenset(program for action in actions for program in action.requires(job))
+    return Decision(Plan(job.layout, steps), programs)
+
+
+def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed: uuid.UUID) -> Layout:
+    """What the disks will be; what they are, where nothing or only file systems are to be made."""
+    wanted = build(deployment, node, Identifiers(seed))
+    if "do_partitioning" not in names:
+        return adopt(wanted, node, make=False)
+    return adopt(wanted, node, make=True) if deployment.policy == "verify" else wanted
+
+
+ORDER = ("do_partitioning", "do_configdrive", "do_copyimage", "do_bootloader", "do_reboot")
+
+
+def check_order(names: Sequence[str]) -> None:
+    """Refuse an order in which an action would undo or miss the work of another.
+
+    :raises UsageError: naming the two. Third parties' actions may stand anywhere.
+    """
+    if len(set(names)) < len(names):
+        raise UsageError("--actions: an action stands twice")
+    known = [name for name in names if name in ORDER]
+    for first, second in itertools.pairwise(known):
+        if ORDER.index(first) > ORDER.index(second):
+            raise UsageError(f"--actions: {second} must come before {first}")

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bareon-provision, and its forms with one action each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bareon.cmd.exit import Terminated, code_of, guarded
+from bareon.errors import InvalidInput, UnsuitableNode, UsageError
+
+if TYPE_CHECKING:
+    from oslo_config.cfg import ConfigOpts
+
+    from bareon.cmd.decide import Decision
+    from bareon.facts.node import NodeFacts
+    from bareon.plan.report import Report
+
+USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The whole deployment."""
+    return _Run("bareon-provision", USAGE, None, argv).exit_code()
+
+
+def partition(argv: Sequence[str] | None = None) -> int:
+    """Partitioning alone."""
+    return _Run("bareon-partition", "Partitions the disks of this node.", "do_partitioning", argv).exit_code()
+
+
+def copyimage(argv: Sequence[str] | None = None) -> int:
+    """Image copy alone, onto what is there."""
+    return _Run("bareon-copyimage", "Brings the images onto this node.", "do_copyimage", argv).exit_code()
+
+
+def bootloader(argv: Sequence[str] | None = None) -> int:
+    """The boot loader alone, for what is there."""
+    return _Run("bareon-bootloader", "Makes this node boot.", "do_bootloader", argv).exit_code()
+
+
+class _Run:
+    """One run of a program. ``action`` presets ``--actions``."""
+
+    def __init__(self, program: str, usage: str, action: str | None, argv: Sequence[str] | None) -> None:
+        self._program = program
+        self._usage = usage
+        self._action = action
+        self._argv = list(sys.argv[1:] if argv is None else argv)
+        self._log: str | None = None
+        self._conf: ConfigOpts
+
+    def exit_code(self) -> int:
+        """Run, and say how it went."""
+        return guarded(self._program, self._body, lambda: self._log)
+
+    def _body(self) -> None:
+        from bareon import conf as options
+        from bareon.version import version
+
+        self._version = version()
+        known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY]
+        self._conf = options.parse(self._argv, known, self._program, self._version, self._usage)
+        if self._conf.node_facts and not self._conf.plan:
+            raise UsageError("--node_facts: a saved node can only be planned for; add --plan")
+        planning = self._conf.plan or self._conf.dump_node_facts
+        self._log = options.set_up_logging(self._conf, default_file=not planning)
+        _catch_signals()
+        if self._conf.dump_node_facts:
+            _print_json(_facts_document(self._node()))
+        elif self._conf.plan:
+            self._plan()
+        else:
+            self._deploy()
+
+    def _node(self) -> NodeFacts:
+        from bareon.facts import node
+
+        if not self._conf.node_facts:
+            from bareon.facts.probe import probe
+
+            return probe()
+        try:
+            return node.from_json(json.loads(Path(self._conf.node_facts).read_bytes()))
+        except OSError as error:
+            raise UsageError(f"--node_facts: {self._conf.node_facts}: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"--node_facts: {self._conf.node_facts}: {error}") from None
+
+    def _decide(self, node: NodeFacts) -> Decision:
+        from bareon.actions.base import Action
+        from bareon.cmd import decide, plugin
+        from bareon.drivers.deploy.base import DeployDriver
+
+        conf = self._conf
+        transport = plugin.load("bareon.drivers.deploy", conf.deploy_driver, DeployDriver)  # type: ignore[type-abstract]
+        names = _names(self._action or conf.actions) or transport.flow
+        decide.check_order(names)
+        actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
+        if self._action is None and not conf.actions and not self._deployment.images:
+            raise InvalidInput(_no_images())
+        return decide.decide(self._deployment, node, actions, transport, uuid.uuid4())
+
+    def _read(self) -> None:
+        from bareon.cmd.source import read_input
+
+        conf = self._conf
+        self._deployment = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+
+    def _plan(self) -> None:
+        from bareon.plan import document, text
+
+        self._read()
+        node = self._node()
+        decision = self._decide(node)
+        if not self._conf.node_facts:
+            decision.check_programs()
+        if self._conf.plan_format == "json":
+            _print_json(document.document(decision.plan))
+        else:
+            sys.stdout.write(text.render(decision.plan, node))
+
+    def _deploy(self) -> None:
+        from bareon.cmd.lock import node_lock
+        from bareon.plan.report import Report
+        from bareon.run import observed
+
+        report = Report(None, self._version)
+        try:
+            with node_lock():
+                report = Report(self._conf.report, self._version)
+                with observed(report.ran):
+                    self._carry_out(report)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                report.end(code_of(error), error)
+            raise
+        report.end(0)
+        sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
+
+    def _carry_out(self, report: Report) -> None:
+        from bareon.plan import document, executor, progress
+        from bareon.tools.mount import enter_private_namespace
+
+        self._read()
+        _must_be_root()
+        node = self._node()
+        decision = self._decide(node)
+        report.content["node"] = _facts_document(node)
+        report.content["plan"] = document.document(decision.plan)
+        decision.check_programs()
+        executor.preflight(decision.plan)
+        enter_private_namespace()
+        executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _no_images() -> list[Any]:
+    from bareon.errors import Defect
+
+    return [Defect("$.images", "there is no image to deploy; bareon-partition makes the disks alone")]
+
+
+def _must_be_root() -> None:
+    import os
+
+    if os.geteuid() != 0:
+        raise UnsuitableNode("changing disks takes root; --plan does not")
+
+
+def _catch_signals() -> None:
+    def stop(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    # A broken SSH session must not end a deployment half-way.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _facts_document(node: NodeFacts) -> dict[str, Any]:
+    from bareon.facts.node import to_json
+
+    return to_json(node)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bareon-data-validator: checks a provision file on any machine, touching no hardware."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bareon.cmd.exit import guarded
+
+PROGRAM = "bareon-data-validator"
+USAGE = "Checks a provision file: its form, and everything that can be known without the node."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check one file."""
+    return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)), lambda: None)
+
+
+def _body(argv: list[str]) -> None:
+    import argparse
+
+    from bareon.cmd.source import read_input
+    from bareon.version import version
+
+    parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
+    parser.add_argument("--data_driver", "--data-driver", default="ironic", help="a name in bareon.drivers.data")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the file; - is standard input")
+    found = parser.parse_args(argv)
+    read_input(found.data_driver, found.file)
+    sys.stdout.write(f"{found.file}: no defects\n")

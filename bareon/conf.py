@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every configuration option, on the command line and in the configuration file alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from oslo_config import cfg
+
+from bareon.errors import UsageError
+
+DEFAULT_LOG = "/var/log/bareon.log"
+
+DRIVERS = [
+    cfg.StrOpt(
+        "data_driver",
+        default="ironic",
+        help="The dialect of the input, a name in bareon.drivers.data.",
+    ),
+]
+
+INPUT = [
+    cfg.StrOpt("input_data_file", default="/tmp/provision.json", help="The input; - is standard input."),
+    cfg.StrOpt("input_data", help="The input itself; wins over the file."),
+]
+
+DEPLOY = [
+    cfg.StrOpt("deploy_driver", default="rsync", help="How images arrive, a name in bareon.drivers.deploy."),
+    cfg.StrOpt(
+        "actions",
+        help="Comma-separated names in bareon.actions. Default: the deploy driver's flow.",
+    ),
+    cfg.BoolOpt("plan", default=False, help="Decide everything, print it, and change nothing."),
+    cfg.StrOpt("plan_format", default="text", choices=["text", "json"], help="How a plan is printed."),
+    cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),
+    cfg.BoolOpt(
+        "dump_node_facts",
+        default=False,
+        help="Print the description of this machine as JSON, and stop.",
+    ),
+    cfg.StrOpt("report", default="/tmp/bareon-report.json", help="Where the report of the run goes."),
+    cfg.StrOpt(
+        "progress",
+        default="auto",
+        choices=["auto", "bar", "plain", "json", "none"],
+        help="How progress is shown.",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """All options, for the generator of the sample file."""
+    return [("DEFAULT", [*DRIVERS, *INPUT, *DEPLOY])]
+
+
+def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version: str, usage: str) -> cfg.ConfigOpts:
+    """The configuration of a program from its arguments and the configuration files.
+
+    :raises UsageError: when the configuration files are wrong; a wrong command line ends the program with exit 2.
+    """
+    from oslo_log import log
+
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opts(list(options))
+    log.register_options(conf)
+    try:
+        conf(
+            _canonical(argv, options),
+            project="bareon",
+            prog=program,
+            version=f"{program} {version}",
+            description=usage,
+        )
+    except cfg.Error as error:
+        raise UsageError(f"configuration: {error}") from None
+    return conf
+
+
+def _canonical(argv: Sequence[str], options: Sequence[cfg.Opt]) -> list[str]:
+    """Accept each option with underscores and with hyphens."""
+    ours = {option.name.replace("_", "-"): option.name for option in options}
+    ours |= {f"no{hyphens}": f"no{name}" for hyphens, name in ours.items()}
+    words: list[str] = []
+    for number, word in enumerate(argv):
+        if word == "--":
+            return [*words, *argv[number:]]
+        name, equals, value = word.removeprefix("--").partition("=")
+        hyphens = name.replace("_", "-")
+        if word.startswith("--"):
+            word = f"--{ours.get(hyphens, hyphens)}{equals}{value}"
+        words.append(word)
+    return words
+
+
+def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
+    """Start logging as configured.
+
+    :param default_file: log to :data:`DEFAULT_LOG` where nothing else is configured.
+    :returns: the path of the log file, ``None`` where there is none.
+    """
+    import logging
+
+    from oslo_log import log
+
+    if not (conf.log_file or conf.log_dir or conf.use_syslog or conf.use_journal):
+        if not default_file:
+            logging.getLogger().addHandler(logging.NullHandler())
+            return None
+        conf.set_override("log_file", DEFAULT_LOG)
+    path = None
+    if conf.log_file:
+        path = str(Path(conf.log_dir or "/") / conf.log_file if conf.log_dir else Path(conf.log_file))
+        try:
+            with open(path, "a"):  # noqa: PTH123
+                pass
+        except OSError as error:
+            sys.stderr.write(f"bareon: no log: {path}: {error.strerror}\n")
+            logging.getLogger().addHandler(logging.NullHandler())
+            return None
+    log.setup(conf, "bareon")
+    return path

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A JSON document, strictly read and compared with its schema; all defects, each with its JSON path."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.resources
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bareon.errors import Defect, InvalidInput
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+LARGEST = 64 << 20  # bytes
+_SHOWN = 60  # characters of a value in a message
+
+
+def load(text: bytes) -> Any:
+    """The value of a JSON text in UTF-8.
+
+    :raises InvalidInput: for what is no JSON, keys that stand twice, and numbers JSON does not have.
+    """
+    defects: list[Defect] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            seen: set[str] = set()
+            twice = {key for key, _ in items if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
+            defects.extend(Defect("$", f"the key {key!r} stands twice in one object") for key in sorted(twice))
+        return found
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no JSON value")
+
+    if len(text) > LARGEST:
+        raise InvalidInput([Defect("$", f"larger than {LARGEST >> 20} MiB")])
+    try:
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except UnicodeDecodeError as error:
+        raise InvalidInput([Defect("$", f"not UTF-8 at byte {error.start}")]) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidInput([Defect("$", f"not JSON: {error.msg} at {where}")]) from None
+    except RecursionError:
+        raise InvalidInput([Defect("$", "nested too deeply")]) from None
+    except ValueError as error:
+        raise InvalidInput([Defect("$", f"not JSON: {error}")]) from None
+    if defects:
+        raise InvalidInput(defects)
+    return value
+
+
+@functools.cache
+def schema(name: str) -> dict[str, Any]:
+    """A schema of this package, by its file name."""
+    text = importlib.resources.files("bareon.drivers.data").joinpath("schemas", name).read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def check(value: Any, schema_name: str) -> None:
+    """Compare ``value`` with a schema of this package.
+
+    :raises InvalidInput: with every defect.
+    """
+    from jsonschema import Draft202012Validator
+
+    errors = Draft202012Validator(schema(schema_name)).iter_errors(value)
+    defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
+    if defects:
+        raise InvalidInput(sorted(defects, key=lambda defect: defect.path))
+
+
+def _defects(error: ValidationError) -> Iterator[Defect]:
+    path, value, rule = error.json_path, error.instance, error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            for key in sorted(set(value) - set(known)):
+                yield Defect(path, f"unknown key {_shown(key)}{did_you_mean(key, known)}")
+        case "required":
+            for key in (key for key in rule if key not in value):
+                yield Defect(path, f"the key {key!r} is missing")
+        case "type":
+            yield Defect(path, f"expected {_kind(rule)}, found {_shown(value)}{_size_hint(value, error)}")
+        case "enum":
+            listed = ", ".join(json.dumps(x) for x in rule)
+            yield Defect(path, f"{_shown(value)} is none of {listed}{did_you_mean(value, rule)}")
+        case "pattern":
+            meaning = error.schema.get("x-pattern") if isinstance(error.schema, Mapping) else None
+            yield Defect(path, f"{_shown(value)} is not {meaning or 'of the form ' + str(rule)}")
+        case "minItems":
+            yield Defect(path, "must not be empty")
+        case "minLength":
+            yield Defect(path, "must not be empty")
+        case "maxLength":
+            yield Defect(path, f"longer than {rule} characters")
+        case "uniqueItems":
+            yield Defect(path, "an item stands twice")
+        case _:
+            yield Defect(path, error.message[:200])
+
+
+def did_you_mean(word: object, known: Iterable[object]) -> str:
+    """A hint for a misspelt word, or nothing."""
+    names = [x for x in known if isinstance(x, str)]
+    near = difflib.get_close_matches(word.lower(), names, 1, 0.6) if isinstance(word, str) else []
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value) if not isinstance(value, dict | list) else ("{…}" if isinstance(value, dict) else "[…]")
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _kind(rule: object) -> str:
+    names = {
+        "string": "a string",
+        "object": "an object",
+        "array": "a list",
+        "boolean": "true or false",
+    }
+    kinds = rule if isinstance(rule, list) else [rule]
+    return " or ".join(names.get(str(kind), str(kind)) for kind in kinds)
+
+
+def _size_hint(value: object, error: ValidationError) -> str:
+    if error.json_path.endswith(".size") and isinstance(value, int) and not isinstance(value, bool):
+        return f': write "{value} MiB"'
+    return ""

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as trees of files from an rsync daemon, spread over all volumes of the image."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bareon.actions.base import Job
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.errors import (
+    ActionFailed,
+    CommandError,
+    Defect,
+    ImageFailed,
+    InvalidInput,
+    UnsuitableNode,
+)
+from bareon.model.image import Image
+from bareon.model.layout import FilesystemLayout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.sizes import MIB, mib
+from bareon.target.tree import mounted_tree
+from bareon.tools import mount, rsync
+
+_DAEMON = re.compile(r"rsync://[^/]+/.+|[^-:/][^:/]*::.+")
+
+# Owners are those of the image, whatever the ramdisk's user table says; hard links stay hard links.
+_ALWAYS = ("--numeric-ids", "--hard-links")
+# On file systems just made there is nothing to compare with.
+_FRESH = ("--whole-file", "--inplace")
+
+
+class Rsync(DeployDriver):
+    """``--deploy_driver rsync``."""
+
+    def requires(self) -> Sequence[str]:
+        return (*rsync.PROGRAMS, "sync")
+
+    def validate(self, job: Job) -> None:
+        defects = [
+            Defect("$.image_deploy_flags.rsync_flags", f"{flag!r} is not allowed here")
+            for flag in rsync.refused(job.deployment.rsync_flags)
+        ]
+        for image in job.deployment.images:
+            if not _DAEMON.fullmatch(image.url):
+                message = f"{image.url!r} is no rsync daemon: write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
+                defects.append(Defect(f"{image.path}.image_pull_url", message))
+            if not any(fs.mount == "/" for fs in job.layout.tree(image.name)):
+                defects.append(Defect(image.path, f"no volume of image {image.name!r} is mounted at /"))
+        if defects:
+            raise InvalidInput(defects)
+
+    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
+        filesystems = job.layout.tree(image.name)
+        fresh = all(fs.decision != "keep" for fs in filesystems)
+        flags = (*job.deployment.rsync_flags, *_ALWAYS, *(_FRESH if fresh else ()))
+        return [FetchTree("do_copyimage", image, filesystems, flags)]
+
+
+@dataclass(frozen=True)
+class FetchTree(Step):
+    """Bring the files of one image onto its mounted volumes."""
+
+    image: Image
+    filesystems: tuple[FilesystemLayout, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """The source as rsync takes it: with a slash at its end it means the content of the folder."""
+        return self.image.url.rstrip("/") + "/"
+
+    @property
+    def description(self) -> str:
+        return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
+
+    def preflight(self) -> None:
+        self._listing()
+
+    def _listing(self) -> list[tuple[str, int]]:
+        """What the server has, after a look at whether it fits."""
+        with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
+            try:
+                found = rsync.listing(self.url, self.flags, empty)
+            except CommandError as error:
+                raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {error}") from error
+        if not found:
+            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
+        if not any(flag == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", flag) for flag in self.flags):
+            self._check_fit(found)
+        return found
+
+    def _check_fit(self, listing: Sequence[tuple[str, int]]) -> None:
+        """Compare the plain sum of file sizes with each volume: what fails this could never fit."""
+        need: Counter[FilesystemLayout] = Counter()
+        for path, size in listing:
+            inside = os.path.normpath(f"{self.image.target}/{path}")
+            need[_holder(inside, self.filesystems)] += size
+        reasons = [
+            f"image {self.image.name!r} has {mib(size)} for {fs.mount}, and {fs.device} holds {mib(fs.size)}"
+            for fs, size in need.items()
+            if size > fs.size
+        ]
+        if reasons:
+            raise UnsuitableNode(*reasons)
+
+    def run(self, progress: Progress) -> Outcome:
+        listing = self._listing()
+        total = sum(size for _, size in listing)
+        with mounted_tree(self.filesystems) as tree:
+            target = tree.folder(self.image.target)
+            try:
+                rsync.copy(self.url, self.flags, target, lambda done: progress(done, total))
+            except CommandError as error:
+                self._explain(error, tree.root)
+            for fs in self.filesystems:
+                # Written back here, so that the time it takes and its errors belong to this step.
+                mount.write_back(tree.root + str(fs.mount))
+        return {"bytes": total, "files": len(listing)}
+
+    def _explain(self, error: CommandError, root: str) -> None:
+        """Say what an exit code of rsync means for this deployment.
+
+        :raises ActionFailed: when a file system is full.
+        :raises ImageFailed: otherwise.
+        """
+        for fs in self.filesystems:
+            status = os.statvfs(root + str(fs.mount))
+            if status.f_bavail * status.f_frsize < MIB or (status.f_files and not status.f_favail):
+                raise ActionFailed(
+                    f"{fs.device} ({mib(fs.size)}) for {fs.mount} is full, image {self.image.name!r} does not fit"
+                ) from error
+        if error.code in (rsync.PARTIAL, rsync.VANISHED):
+            files = [line for line in error.stderr.splitlines() if not line.startswith("rsync error:")]
+            raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {'; '.join(files[:20])}") from error
+        raise ImageFailed(f"image {self.image.name!r}: {error}") from error
+
+
+def _holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:
+    """The file system that a path of the deployed system lies on."""
+    fitting = [fs for fs in filesystems if f"{path}/".startswith(f"{str(fs.mount).rstrip('/')}/")]
+    return max(fitting, key=lambda fs: len(str(fs.mount)))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node is, as values. Sizes and positions are bytes.
+
+``--dump_node_facts`` prints :func:`to_json` of this, ``--node_facts`` reads it back. The form is described in
+``doc/source/reference/node-facts.rst``; ``FORMAT`` changes when a reader of the old form would be misled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Content:
+    """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …"""
+
+    type: str
+    uuid: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class PartitionFacts:
+    """One entry of a partition table. ``users`` says in words who uses it now; empty when nobody does."""
+
+    number: int
+    device: str
+    start: int
+    size: int
+    type: str
+    guid: str | None = None
+    name: str | None = None
+    content: Content | None = None
+    users: tuple[str, ...] = ()
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+@dataclass(frozen=True)
+class DiskFacts:
+    """A whole block device. ``kind`` is lsblk's type (``disk``, ``loop``, ``rom`` …), ``links`` its names in /dev.
+
+    ``users`` are those of the whole device; those of its partitions stand there.
+    """
+
+    device: str
+    size: int
+    kind: str = "disk"
+    logical_sector: int = 512
+    physical_sector: int = 512
+    model: str | None = None
+    serial: str | None = None
+    wwn: str | None = None
+    scsi: str | None = None
+    transport: str | None = None
+    read_only: bool = False
+    removable: bool = False
+    links: tuple[str, ...] = ()
+    table: str | None = None
+    content: Content | None = None
+    partitions: tuple[PartitionFacts, ...] = ()
+    users: tuple[str, ...] = ()
+
+    def in_use(self) -> tuple[str, ...]:
+        """Who uses the disk or any of its partitions, in words that name the device."""
+        of_parts = [f"{part.device} is {user}" for part in self.partitions for user in part.users]
+        return (*(f"{self.device} is {user}" for user in self.users), *of_parts)
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """The node as bareon's decisions need it. ``cmdline`` is the running kernel's command line."""
+
+    firmware: Literal["bios", "uefi"]
+    disks: tuple[DiskFacts, ...]
+    cmdline: str = ""
+    format: int = FORMAT
+
+
+def to_json(facts: NodeFacts) -> dict[str, Any]:
+    """``facts`` as JSON values; ``from_json`` is its inverse."""
+    return dataclasses.asdict(facts)
+
+
+def from_json(value: object) -> NodeFacts:
+    """Read back what :func:`to_json` gave.
+
+    :raises ValueError: naming the place, when ``value`` is not of that form.
+    """
+    if isinstance(value, dict) and value.get("format") != FORMAT:
+        raise ValueError(f"$.format: this bareon reads format {FORMAT}, not {value.get('format')!r}")
+    facts = _decode(NodeFacts, value, "$")
+    assert isinstance(facts, NodeFacts)
+    return facts
+
+
+def _decode(form: Any, value: object, path: str) -> object:
+    origin = typing.get_origin(form)
+    if dataclasses.is_dataclass(form):
+        return _decode_object(form, value, path)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path}: expected a list")
+        item = typing.get_args(form)[0]
+        return tuple(_decode(item, x, f"{path}[{i}]") for i, x in enumerate(value))
+    if origin in (types.UnionType, typing.Union):
+        inner = next(x for x in typing.get_args(form) if x is not type(None))
+        return None if value is None else _decode(inner, value, path)
+    if origin is Literal:
+        if value not in typing.get_args(form):
+            raise ValueError(f"{path}: expected one of {', '.join(typing.get_args(form))}")
+        return value
+    if type(value) is not form:
+        raise ValueError(f"{path}: expected {form.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _decode_object(form: Any, value: object, path: str) -> object:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected an object")
+    hints = typing.get_type_hints(form)
+    if unknown := sorted(set(value) - set(hints)):
+        raise ValueError(f"{path}.{unknown[0]}: unknown key")
+    for field in dataclasses.fields(form):
+        if field.name not in value and field.default is dataclasses.MISSING:
+            raise ValueError(f"{path}.{field.name}: missing")
+    return form(**{key: _decode(hints[key], item, f"{path}.{key}") for key, item in value.items()})

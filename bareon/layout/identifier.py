@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identifiers that are decided, not discovered.
+
+Each is derived from one random seed and the name of what it identifies: unique to the run, and the same every time
+the same run is planned.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from bareon.model.filesystem import FilesystemType
+
+
+@dataclass(frozen=True)
+class Identifiers:
+    """Source of the UUIDs of one run."""
+
+    seed: uuid.UUID
+
+    def guid(self, what: str) -> str:
+        """A GPT disk or partition GUID, in capitals as the tools print it."""
+        return str(uuid.uuid5(self.seed, what)).upper()
+
+    def filesystem(self, kind: FilesystemType, device: str) -> str:
+        """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
+        value = uuid.uuid5(self.seed, f"{kind} {device}")
+        if kind != "vfat":
+            return str(value)
+        digits = f"{value.int & 0xFFFFFFFF:08X}"
+        return f"{digits[:4]}-{digits[4:]}"

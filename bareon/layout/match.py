@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which real disk is meant: exactly one, or an error that lists every candidate and why it was rejected."""
+
+from __future__ import annotations
+
+from bareon.errors import UnsuitableNode
+from bareon.facts.node import DiskFacts, NodeFacts
+from bareon.model.deployment import Deployment
+from bareon.model.disk import Disk, DiskId
+from bareon.sizes import human
+
+
+def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...]:
+    """The real disk of each disk of the deployment, in its order.
+
+    :raises UnsuitableNode: when a disk is not found, is ambiguous, or two entries mean the same one.
+    """
+    found: list[DiskFacts] = []
+    reasons: list[str] = []
+    for disk in deployment.disks:
+        hits = [facts for facts in node.disks if rejection(disk.id, facts) is None]
+        if len(hits) != 1:
+            reasons.append(_no_single(disk, hits, node))
+        elif hits[0] in found:
+            first = deployment.disks[found.index(hits[0])]
+            reasons.append(f"{disk.path}: {disk.id} and {first.id} ({first.path}) are the same disk {hits[0].device}")
+        else:
+            found.append(hits[0])
+    if reasons:
+        raise UnsuitableNode(*reasons)
+    return tuple(found)
+
+
+def rejection(wanted: DiskId, disk: DiskFacts) -> str | None:
+    """Why ``disk`` is not the wanted one; ``None`` when it is."""
+    if not _named(wanted, disk):
+        return _difference(wanted, disk)
+    if disk.kind == "loop" and wanted.type != "path":
+        return "a loop device: name it by its path"
+    if disk.kind not in ("disk", "loop"):
+        return f"not a disk but a {disk.kind}"
+    return "read-only" if disk.read_only else None
+
+
+def _named(wanted: DiskId, disk: DiskFacts) -> bool:
+    value = wanted.value
+    if wanted.type == "name":
+        return disk.device == f"/dev/{value.removeprefix('/dev/')}"
+    if wanted.type == "path":
+        return f"/dev/{value.removeprefix('/dev/')}" in (disk.device, *disk.links)
+    return value == {"scsi": disk.scsi, "serial": disk.serial, "wwn": disk.wwn}[wanted.type]
+
+
+def _difference(wanted: DiskId, disk: DiskFacts) -> str:
+    if wanted.type in ("scsi", "serial", "wwn"):
+        return f"its {wanted.type} is {getattr(disk, wanted.type) or 'not known'}"
+    if wanted.type == "path":
+        links = ", ".join(link.removeprefix("/dev/") for link in disk.links) or "none"
+        return f"its links: {links}"
+    return "another name"
+
+
+def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
+    if hits:
+        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}"
+    listed = "; ".join(f"{_known_as(facts)}: {rejection(disk.id, facts)}" for facts in node.disks)
+    for facts in node.disks:
+        for part in facts.partitions:
+            if f"/dev/{disk.id.value.removeprefix('/dev/')}" == part.device:
+                listed = f"{part.device} is a partition of {facts.device}, and a whole disk is needed"
+    return f"{disk.path}.id: no disk with {disk.id}; this node has: {listed or 'no disks'}"
+
+
+def _known_as(disk: DiskFacts) -> str:
+    serial = f", serial {disk.serial}" if disk.serial else ""
+    return f"{disk.device} ({human(disk.size)}{serial})"

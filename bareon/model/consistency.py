@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a deployment must satisfy whatever its dialect and whatever the node. No hardware is needed to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bareon.errors import Defect
+from bareon.model.deployment import Deployment
+from bareon.model.filesystem import LABEL_LIMITS, Filesystem
+from bareon.model.image import Image
+
+
+def defects(deployment: Deployment) -> list[Defect]:
+    """Every contradiction inside ``deployment``, in no particular order."""
+    return [
+        *_disks(deployment),
+        *_guids(deployment),
+        *_image_names(deployment),
+        *_filesystems(deployment),
+        *_mounts(deployment),
+        *_targets(deployment),
+    ]
+
+
+def _repeated(items: Iterable[tuple[object, str]]) -> Iterator[tuple[object, str, str]]:
+    """(key, path of the first, path of the repetition) for every key that comes again."""
+    first: dict[object, str] = {}
+    for key, path in items:
+        if key in first:
+            yield key, first[key], path
+        else:
+            first[key] = path
+
+
+def _disks(deployment: Deployment) -> Iterator[Defect]:
+    ids = (((disk.id.type, disk.id.value), disk.path) for disk in deployment.disks)
+    for _, first, again in _repeated(ids):
+        yield Defect(f"{again}.id", f"the same disk as {first}: describe a disk once, with all its volumes")
+
+
+def _guids(deployment: Deployment) -> Iterator[Defect]:
+    guids = ((v.guid, v.path) for disk in deployment.disks for v in disk.volumes if v.guid)
+    for guid, first, again in _repeated(guids):
+        yield Defect(f"{again}.partition_guid", f"{guid} is already the GUID of {first}")
+
+
+def _image_names(deployment: Deployment) -> Iterator[Defect]:
+    for name, first, again in _repeated((image.name, image.path) for image in deployment.images):
+        yield Defect(f"{again}.name", f"{name!r} is already the name of {first}")
+    booting = [image for image in deployment.images if image.boot]
+    for image in booting[1:]:
+        yield Defect(
+            f"{image.path}.boot",
+            f"only one image can be the default, and {booting[0].path} is already",
+        )
+
+
+def _filesystems(deployment: Deployment) -> Iterator[Defect]:
+    known = {image.name for image in deployment.images}
+    for fs in deployment.filesystems():
+        for name in fs.images:
+            if name not in known:
+                listed = ", ".join(map(repr, sorted(known))) or "none"
+                yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
+        if (fs.type == "swap") != (fs.mount == "swap") and fs.mount is not None:
+            yield Defect(f"{fs.path}.mount", f"a {fs.type} file system cannot be mounted at {fs.mount!r}")
+        if fs.label and len(fs.label.encode()) > LABEL_LIMITS[fs.type]:
+            limit = LABEL_LIMITS[fs.type]
+            yield Defect(f"{fs.path}.disk_label", f"longer than the {limit} bytes that {fs.type} can hold")
+
+
+def mounted(deployment: Deployment, image: str) -> list[Filesystem]:
+    """The file systems that ``image`` sees in its tree, swap left out."""
+    return [fs for fs in deployment.filesystems() if image in fs.images and fs.mount not in (None, "swap")]
+
+
+def _mounts(deployment: Deployment) -> Iterator[Defect]:
+    # Without images the file systems still belong to one system, so the same rule holds for the empty name.
+    for image in [image.name for image in deployment.images] or [""]:
+        mounts = [
+            (fs.mount, fs.path)
+            for fs in deployment.filesystems()
+            if fs.mount not in (None, "swap") and (image in fs.images or not image)
+        ]
+        for mount, first, again in _repeated(mounts):
+            where = f" of image {image!r}" if image else ""
+            yield Defect(f"{again}.mount", f"{mount} is already the mount point of {first}{where}")
+
+
+def _targets(deployment: Deployment) -> Iterator[Defect]:
+    for image in deployment.images:
+        if not any(fs.mount == image.target for fs in mounted(deployment, image.name)):
+            yield Defect(f"{image.path}.target", _no_volume(deployment, image))
+
+
+def _no_volume(deployment: Deployment, image: Image) -> str:
+    has = [str(fs.mount) for fs in mounted(deployment, image.name)]
+    listed = ", ".join(has) or "none"
+    return f"no volume of image {image.name!r} is mounted at {image.target}; its mount points: {listed}"

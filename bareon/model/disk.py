@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wanted disk: which one it is, and the volumes on it in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bareon.model.filesystem import Filesystem
+from bareon.sizes import Size
+
+DiskIdType = Literal["name", "path", "scsi", "serial", "wwn"]
+
+
+@dataclass(frozen=True)
+class DiskId:
+    """How a disk is found; see :mod:`bareon.layout.match`."""
+
+    type: DiskIdType
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.value!r}"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition that holds a file system, or nothing that bareon knows of (``filesystem`` is ``None``)."""
+
+    size: Size
+    filesystem: Filesystem | None = None
+    name: str | None = None
+    guid: str | None = None
+    boot: bool = False
+    path: str = field(default="$", compare=False)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of the schema. ``size`` is its budget in bytes, ``None`` for all of the real disk."""
+
+    id: DiskId
+    size: int | None
+    volumes: tuple[Partition, ...]
+    path: str = field(default="$", compare=False)

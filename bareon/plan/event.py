@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the executor tells its listeners while it works. Times are seconds, amounts bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bareon.plan.step import Outcome
+
+Kind = Literal["started", "progressed", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to step ``number`` (counted from 1) of ``count``.
+
+    ``seconds`` is the time since the step started; ``done`` and ``total`` are bytes, where the step counts them.
+    """
+
+    kind: Kind
+    number: int
+    count: int
+    action: str
+    description: str
+    seconds: float = 0.0
+    done: int | None = None
+    total: int | None = None
+    outcome: Outcome = field(default_factory=dict)
+    error: str | None = None
+
+
+Listener = Callable[[Event], None]

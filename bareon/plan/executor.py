@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries a plan out: the only place from which anything is changed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bareon.plan.event import Event, Kind, Listener
+from bareon.plan.step import Plan, Step
+
+LOG = logging.getLogger(__name__)
+
+
+def preflight(plan: Plan) -> None:
+    """Let every step check what only the machine can tell, before any of them changes anything.
+
+    :raises UnsuitableNode: or :class:`ImageFailed`, from the first step that cannot work.
+    """
+    for step in plan.steps:
+        step.preflight()
+
+
+def execute(plan: Plan, listeners: Sequence[Listener]) -> None:
+    """Run the steps in order and stop at the first that fails.
+
+    :raises BareonError: what the step raised; the listeners have been told.
+    """
+    for number, step in enumerate(plan.steps, 1):
+        LOG.info("step %d of %d: %s: %s", number, len(plan.steps), step.action, step.description)
+        _run(
+            step,
+            Event("started", number, len(plan.steps), step.action, step.description),
+            listeners,
+        )
+
+
+def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
+    started = time.monotonic()
+
+    def tell(kind: Kind, **more: Any) -> None:
+        now = replace(event, kind=kind, seconds=time.monotonic() - started, **more)
+        for listener in listeners:
+            listener(now)
+
+    tell("started")
+    try:
+        outcome = step.run(lambda done, total: tell("progressed", done=done, total=total))
+    except BaseException as error:
+        tell("failed", error=str(error) or type(error).__name__)
+        raise
+    tell("finished", outcome=outcome)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Showing the executor's events: a bar, plain lines, JSON, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+from bareon.plan.event import Event, Listener
+from bareon.sizes import human
+
+PLAIN_INTERVAL = 5.0  # seconds between two lines of progress
+
+MODES = ("auto", "bar", "plain", "json", "none")
+
+
+def listener(mode: str, out: TextIO | None = None) -> Listener:
+    """The listener for a mode. ``auto`` is a bar on a terminal that can draw one, else plain lines."""
+    stream = out or sys.stdout
+    if mode == "auto":
+        mode = "bar" if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "vt100") else "plain"
+    if mode == "bar":
+        return _Bar(stream)
+    if mode == "plain":
+        return _Plain(stream)
+    if mode == "json":
+        return _Json(stream)
+    return lambda event: None
+
+
+def _amount(event: Event) -> str:
+    if event.done is None:
+        return ""
+    rate = f", {human(int(event.done / event.seconds))}/s" if event.seconds > 0.5 else ""
+    if not event.total:
+        return f"{human(event.done)}{rate}"
+    percent = min(100, event.done * 100 // event.total)
+    return f"{percent}% of {human(event.total)}{rate}"
+
+
+def _figures(event: Event) -> str:
+    size = event.outcome.get("bytes")
+    if not isinstance(size, int) or not event.seconds:
+        return ""
+    return f": {human(size)}, {human(int(size / event.seconds))}/s"
+
+
+class _Plain:
+    """A line when a step starts, at most one every 5 s while it goes on, and one when it ends."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.kind == "progressed" and now - self._last < PLAIN_INTERVAL:
+            return
+        self._last = now
+        number = f"[{event.number}/{event.count}]"
+        match event.kind:
+            case "started":
+                text = f"{number} {event.description}"
+            case "progressed":
+                text = f"{number} … {_amount(event)}"
+            case "finished":
+                text = f"{number} done in {event.seconds:.1f} s{_figures(event)}"
+            case "failed":
+                text = f"{number} failed after {event.seconds:.1f} s"
+        _write(self._out, text)
+
+
+class _Json:
+    """One event a line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __call__(self, event: Event) -> None:
+        _write(self._out, json.dumps({"event": event.kind, **_fields(event)}))
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    fields = dataclasses.asdict(event)
+    del fields["kind"]
+    fields["seconds"] = round(event.seconds, 3)
+    if event.done and event.seconds > 0:
+        fields["rate"] = int(event.done / event.seconds)
+        if event.total and event.done <= event.total:
+            fields["remaining_seconds"] = round((event.total - event.done) * event.seconds / event.done, 1)
+    return {key: value for key, value in fields.items() if value not in (None, {})}
+
+
+def _write(out: TextIO, text: str) -> None:
+    """A reader that went away (a broken SSH session) must not stop a deployment half-way."""
+    try:
+        out.write(text + "\n")
+        out.flush()
+    except OSError:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), out.fileno())
+
+
+class _Bar:
+    """A bar for the present step and a line for each finished one, by rich."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("[{task.fields[number]}/{task.fields[count]}] {task.description}"),
+            BarColumn(bar_width=20),
+            DownloadColumn(binary_units=True),
+            TimeElapsedColumn(),
+            console=Console(file=out),
+            transient=True,
+        )
+        self._task: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "started":
+            self._progress.start()
+            self._task = self._progress.add_task(
+                event.description, total=None, number=event.number, count=event.count
+            )
+        elif event.kind == "progressed":
+            self._progress.update(self._task, completed=event.done, total=event.total)
+        else:
+            self._progress.remove_task(self._task)
+            self._progress.stop()
+            word = "done in" if event.kind == "finished" else "failed after"
+            self._progress.console.print(
+                f"[{event.number}/{event.count}] {event.description}: {word} {event.seconds:.1f} s{_figures(event)}",
+                markup=False,
+                highlight=False,
+            )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run: a JSON file that is whole at every moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput
+from bareon.plan.event import Event
+from bareon.run import Command
+
+
+class Report:
+    """Collects what happened. :meth:`listen` and :meth:`ran` are listeners; :meth:`save` writes the file anew."""
+
+    def __init__(self, path: str | None, version: str) -> None:
+        self._path = path
+        self._started = time.monotonic()
+        self._commands: list[dict[str, Any]] = []
+        self.content: dict[str, Any] = {
+            "format": 1,
+            "version": version,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "outcome": "running",
+            "seconds": 0.0,
+            "plan": None,
+            "steps": [],
+            "error": None,
+        }
+
+    def listen(self, event: Event) -> None:
+        """Take note of a step; writes the file when one starts or ends."""
+        steps = self.content["steps"]
+        if event.kind == "started":
+            self._commands = []
+            steps.append(
+                {
+                    "action": event.action,
+                    "description": event.description,
+                    "outcome": "running",
+                    "seconds": 0.0,
+                    "figures": {},
+                    "commands": self._commands,
+                }
+            )
+        elif event.kind in ("finished", "failed"):
+            steps[-1].update(outcome=event.kind, seconds=round(event.seconds, 3), figures=event.outcome)
+        if event.kind != "progressed":
+            self.save()
+
+    def ran(self, command: Command) -> None:
+        """Take note of a command of the present step."""
+        self._commands.append(
+            {
+                "argv": list(command.argv),
+                "exit_code": command.code,
+                "seconds": round(command.seconds, 3),
+            }
+        )
+
+    def end(self, exit_code: int, error: BaseException | None = None) -> None:
+        """Say how the run ended, and write the file a last time."""
+        self.content["outcome"] = "done" if exit_code == 0 else "failed"
+        self.content["exit_code"] = exit_code
+        if error is not None:
+            self.content["error"] = _error(error)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file: to a temporary name first, so that a reader never sees half of it."""
+        if self._path is None:
+            return
+        self.content["seconds"] = round(time.monotonic() - self._started, 3)
+        temporary = Path(f"{self._path}.{os.getpid()}.new")
+        with temporary.open("w") as file:
+            json.dump(self.content, file, indent=1)
+            file.write("\n")
+        temporary.replace(self._path)
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, BareonError):
+        found["lines"] = error.lines()
+    if isinstance(error, InvalidInput):
+        found["defects"] = [{"path": defect.path, "message": defect.message} for defect in error.defects]
+    if isinstance(error, DisksDiffer):
+        found["differences"] = list(error.differences)
+    command = error if isinstance(error, CommandError) else error.__cause__
+    if isinstance(command, CommandError):
+        found["command"] = {
+            "argv": list(command.argv),
+            "exit_code": command.code,
+            "stdout": command.stdout,
+            "stderr": command.stderr,
+        }
+    return found

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan is a layout and the steps that bring it about.
+
+A step is a value until the executor runs it. Third parties' actions return their own kinds of steps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bareon.model.layout import Layout
+
+Outcome = dict[str, int | float | str]
+Progress = Callable[[int, int | None], None]
+"""Told the bytes done so far and, where known, those of the whole step."""
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One thing to do. ``action`` is the name of the action that planned it."""
+
+    action: str
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """What it does, for people: one line, no secrets."""
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        """The devices whose present content is lost."""
+        return ()
+
+    def preflight(self) -> None:  # noqa: B027  most steps have nothing that only the machine can tell
+        """Check, changing nothing, what only the machine or the network can tell. Runs before the first step.
+
+        :raises UnsuitableNode: when the step could not work on this node.
+        :raises ImageFailed: when what it needs from elsewhere is not there.
+        """
+
+    @abstractmethod
+    def run(self, progress: Progress) -> Outcome:
+        """Do it.
+
+        :returns: figures for the report, such as ``bytes``.
+        :raises ActionFailed: or one of its kind, when it did not work.
+        :raises ImageFailed: when an image did not arrive whole.
+        """
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was decided. An empty ``steps`` means there is nothing to do."""
+
+    layout: Layout
+    steps: tuple[Step, ...]

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place that starts processes.
+
+A command is a list, never a string, and no shell is involved. Its locale is C, its standard input closed or given,
+its time bounded; every command is logged once, in a form that can be pasted into a shell, with its duration. When the
+caller is interrupted, the command and its children are ended before the exception goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import ctypes
+import logging
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bareon.errors import CommandError
+
+LOG = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT = 120.0
+_KEPT = 64 * 1024  # characters of output kept for an error or the log
+_PR_SET_PDEATHSIG = 1
+
+
+class Secret(str):
+    """A piece of an argument list that must not be shown. ``str()`` and ``repr()`` of it are masked."""
+
+    def __str__(self) -> str:
+        return "***"
+
+    __repr__ = __str__
+
+    def reveal(self) -> str:
+        """The text itself, for the process that needs it."""
+        return "".join(self)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A finished command. ``argv`` is masked, ``seconds`` is wall time."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+_observer: contextvars.ContextVar[Callable[[Command], None] | None] = contextvars.ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def observed(callback: Callable[[Command], None]) -> Iterator[None]:
+    """Tell ``callback`` of each command that ends inside the ``with`` block, failed ones included."""
+    token = _observer.set(callback)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+def missing(programs: Iterable[str]) -> list[str]:
+    """Those of ``programs`` that are not installed, sorted."""
+    return sorted({program for program in programs if shutil.which(program) is None})
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float | None = DEFAULT_TIMEOUT,
+    ok: Iterable[int] = (0,),
+    env: dict[str, str] | None = None,
+    on_output: Callable[[str], None] | None = None,
+) -> Command:
+    """Run a command to its end.
+
+    :param stdin: text for its standard input, which is closed otherwise.
+    :param timeout: seconds, ``None`` for no limit (a transfer, whose progress is watched elsewhere).
+    :param ok: exit codes that are no failure.
+    :param env: variables to add to the environment.
+    :param on_output: called with each line of standard output as it comes; lines end at ``\\n`` or ``\\r``. The
+        output is then not kept.
+    :raises CommandError: when the program is missing, ends with another code, or takes too long.
+    """
+    masked = tuple(str(word) for word in argv)
+    plain = [word.reveal() if isinstance(word, Secret) else str(word) for word in argv]
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            plain,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+    except OSError as error:
+        reason = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot start: {error.strerror}"
+        LOG.error("cannot run %s: %s", shlex.join(masked), error)
+        raise CommandError(masked, None, reason) from None
+    try:
+        stdout, stderr = _communicate(process, stdin, None if timeout is None else started + timeout, on_output)
+    except TimeoutError:
+        _end(process)
+        LOG.error("%s: stopped after %s s", shlex.join(masked), timeout)
+        raise CommandError(masked, None, f"was stopped after {timeout:g} s") from None
+    except BaseException:
+        _end(process)
+        raise
+    done = Command(masked, process.returncode, stdout, stderr, time.monotonic() - started)
+    return _concluded(done, ok)
+
+
+def _concluded(done: Command, ok: Iterable[int]) -> Command:
+    failed = done.code not in tuple(ok)
+    level = logging.ERROR if failed else logging.INFO
+    LOG.log(level, "%s: exit %d after %.2f s", shlex.join(done.argv), done.code, done.seconds)
+    for name, text in (("stdout", done.stdout), ("stderr", done.stderr)):
+        if text.strip():
+            LOG.log(logging.ERROR if failed else logging.DEBUG, "%s: %s", name, text[-_KEPT:].rstrip())
+    if (observer := _observer.get()) is not None:
+        observer(done)
+    if failed:
+        reason = f"failed with exit code {done.code}"
+        if done.code < 0:
+            reason = f"was ended by signal {signal.Signals(-done.code).name}"
+        raise CommandError(done.argv, done.code, reason, done.stdout[-_KEPT:], done.stderr[-_KEPT:])
+    return done
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    # SIGKILL of bareon must not leave an rsync or mkfs that goes on writing.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process and its children: politely first, since rsync and mkfs tidy up after themselves."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+class _Lines:
+    """Cuts a byte stream into lines at ``\\n`` and ``\\r``."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
+            self._tell(line.decode(errors="surrogateescape"))
+
+    def finish(self) -> None:
+        if self._rest:
+            self.feed(b"\n")
+
+
+def _communicate(
+    process: subprocess.Popen[bytes],
+    stdin: str | None,
+    deadline: float | None,
+    on_output: Callable[[str], None] | None,
+) -> tuple[str, str]:
+    """Feed and read all pipes until they end, within the deadline (monotonic seconds)."""
+    if on_output is None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            out, err = process.communicate(None if stdin is None else stdin.encode(), left)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
+        return out.decode(errors="replace"), err.decode(errors="replace")
+    assert process.stdout and process.stderr and stdin is None
+    lines, errors = _Lines(on_output), bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, lines.feed)
+        selector.register(process.stderr, selectors.EVENT_READ, errors.extend)
+        while selector.get_map():
+            ready = selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if not ready and deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                key.data(data) if data else selector.unregister(key.fileobj)
+    lines.finish()
+    process.wait()
+    return "", errors.decode(errors="replace")

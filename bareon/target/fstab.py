@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/etc/fstab`` of a deployed image; fstab(5)."""
+
+from __future__ import annotations
+
+from bareon.model.layout import FilesystemLayout, Layout
+
+HEADER = "# Written by bareon. Lines for other mount points are kept when the node is deployed again.\n"
+_UNCHECKED = ("xfs", "btrfs", "swap")  # their fsck does nothing at boot
+
+
+def render(layout: Layout, image: str, existing: str = "") -> str:
+    """The whole file: bareon's lines by UUID, parents first, then the lines of ``existing`` that are not bareon's."""
+    ours = [*layout.tree(image), *layout.swaps(image)]
+    lines = [_line(fs) for fs in ours]
+    return HEADER + "".join(lines) + "".join(_foreign(existing, ours))
+
+
+def _line(fs: FilesystemLayout) -> str:
+    wanted = fs.wanted
+    point = "none" if wanted.mount == "swap" else _escape(str(wanted.mount))
+    check = 0 if wanted.type in _UNCHECKED else 1 if wanted.mount == "/" else 2
+    options = _escape(wanted.fstab_options)
+    line = f"UUID={fs.uuid} {point} {wanted.type} {options} 0 {check}\n"
+    return line if wanted.fstab_enabled else f"# {line}"
+
+
+def _foreign(existing: str, ours: list[FilesystemLayout]) -> list[str]:
+    points = {_escape(str(fs.mount)) for fs in ours}
+    uuids = {f"UUID={fs.uuid}" for fs in ours}
+    kept = []
+    for line in existing.splitlines(keepends=True):
+        if line == HEADER:
+            continue
+        fields = line.removeprefix("# ").split()
+        mine = len(fields) >= 4 and (fields[0] in uuids or (fields[1] in points and not line.startswith("#")))
+        if not mine:
+            kept.append(line if line.endswith("\n") else f"{line}\n")
+    return kept
+
+
+def _escape(text: str) -> str:
+    for char, code in (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")):
+        text = text.replace(char, code)
+    return text

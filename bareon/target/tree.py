@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files inside a deployed tree. A link inside an image never leads a write of bareon's outside of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from bareon.errors import ActionFailed
+from bareon.model.layout import FilesystemLayout
+from bareon.tools.mount import mounted
+
+ROOT = "/run/bareon/target"
+
+
+@contextlib.contextmanager
+def mounted_tree(filesystems: Sequence[FilesystemLayout], *, root: str = ROOT) -> Iterator[Tree]:
+    """Mount the file systems of an image, parents first, for the length of a ``with`` block.
+
+    :param filesystems: in the order of :meth:`Layout.tree`, the first one mounted at ``/``.
+    """
+    Path(root).mkdir(parents=True, exist_ok=True)
+    tree = Tree(root)
+    with contextlib.ExitStack() as stack:
+        for fs in filesystems:
+            point = root if fs.mount == "/" else tree.folder(str(fs.mount))
+            stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type))
+        yield tree
+
+
+class Tree:
+    """A tree of files below ``root``. All paths are absolute inside it."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def outside(self, path: str) -> str:
+        """The path as the ramdisk sees it. Not safe to write to: it may lead through a link of the image."""
+        return f"{self.root}/{path.lstrip('/')}"
+
+    def folder(self, path: str) -> str:
+        """Make the folder where it is missing, and return the path of it as the ramdisk sees it.
+
+        :raises ActionFailed: when a part of it is a link or no folder.
+        """
+        os.close(self._open_folder(path, make=True))
+        return self.outside(path)
+
+    def is_file(self, path: str) -> bool:
+        """Whether there is a regular file, links followed inside the tree only."""
+        return self.find(path) is not None
+
+    def find(self, path: str) -> str | None:
+        """The path of a regular file as the ramdisk sees it, links resolved as the deployed system would."""
+        resolved = self._resolve(PurePosixPath(path))
+        return resolved if resolved and Path(resolved).is_file() else None
+
+    def names(self, folder: str) -> list[str]:
+        """The names in a folder, sorted; none where it does not exist."""
+        resolved = self._resolve(PurePosixPath(folder))
+        return (
+            sorted(entry.name for entry in Path(resolved).iterdir()) if resolved and Path(resolved).is_dir() else []
+        )
+
+    def read(self, path: str) -> str | None:
+        """The text of a regular file, ``None`` where there is none."""
+        found = self.find(path)
+        return Path(found).read_text(errors="surrogateescape") if found else None
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Replace the file as a whole; a link or special file in its place is replaced, never followed.
+
+        :raises ActionFailed: when a part of the path is a link or no folder, or the file system is full.
+        """
+        place = PurePosixPath(path)
+        folder = self._open_folder(str(place.parent), make=True)
+        temporary = f".{place.name}.bareon"
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=folder)
+            with os.fdopen(fd, "w", errors="surrogateescape") as file:
+                os.fchmod(fd, mode)
+                file.write(text)
+                file.flush()
+                os.fsync(fd)
+            os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            raise ActionFailed(f"cannot write {path} of the deployed system: {error.strerror}") from error
+        finally:
+            os.close(folder)
+
+    def _open_folder(self, path: str, *, make: bool) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        current = os.open(self.root, flags)
+        for part in PurePosixPath(path).parts[1:]:
+            try:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, 0o755, dir_fd=current)
+                following = os.open(part, flags, dir_fd=current)
+            except OSError as error:
+                what = _kind_at(part, current)
+                raise ActionFailed(
+                    f"{path} in the deployed system: {part!r} is {what}, a folder is needed"
+                ) from error
+            finally:
+                os.close(current)
+            current = following
+        return current
+
+    def _resolve(self, path: PurePosixPath, depth: int = 40) -> str | None:
+        """Follow links as if ``root`` were the root; ``None`` for what does not exist or turns in a circle."""
+        done = PurePosixPath("/")
+        parts = list(path.parts[1:])
+        while parts:
+            part = parts.pop(0)
+            if part == "..":
+                done = done.parent
+                continue
+            here = Path(self.outside(str(done / part)))
+            if here.is_symlink():
+                depth -= 1
+                link = PurePosixPath(here.readlink())
+                if depth < 0:
+                    return None
+                done = PurePosixPath("/") if link.is_absolute() else done
+                parts = [*(link.parts[1:] if link.is_absolute() else link.parts), *parts]
+            elif here.exists():
+                done = done / part
+            else:
+                return None
+        return self.outside(str(done))
+
+
+def _kind_at(name: str, folder: int) -> str:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError as error:
+        return f"not usable ({error.strerror})"
+    return "a link" if stat.S_ISLNK(mode) else "no folder"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Block devices as the kernel and udev know them: lsblk(8)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from bareon.run import run
+
+PROGRAMS = ("lsblk",)
+_COLUMNS = "PATH,KNAME,TYPE,SIZE,RO,RM,LOG-SEC,PHY-SEC,MODEL,SERIAL,WWN,HCTL,TRAN,MAJ:MIN,PKNAME"
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """One line of lsblk; ``number`` is ``major:minor``, ``parent`` a kernel name."""
+
+    path: str
+    name: str
+    type: str
+    size: int
+    number: str
+    parent: str | None
+    read_only: bool
+    removable: bool
+    logical_sector: int
+    physical_sector: int
+    model: str | None
+    serial: str | None
+    wwn: str | None
+    scsi: str | None
+    transport: str | None
+
+
+def devices() -> list[BlockDevice]:
+    """Every block device of the machine with a size above zero, each once."""
+    out = run(["lsblk", "--json", "--bytes", "--list", "--output", _COLUMNS]).stdout
+    return parse(out)
+
+
+def parse(output: str) -> list[BlockDevice]:
+    """The devices in the output of ``lsblk --json --bytes --list``."""
+    rows = json.loads(output)["blockdevices"] if output.strip() else []
+    found: dict[str, BlockDevice] = {}
+    for row in rows:
+        device = _device(row)
+        if device.size > 0:
+            found.setdefault(device.path, device)
+    return list(found.values())
+
+
+def _device(row: dict[str, object]) -> BlockDevice:
+    def text(key: str) -> str | None:
+        value = row[key]
+        return str(value).strip() or None if value is not None else None
+
+    return BlockDevice(
+        path=str(row["path"]),
+        name=str(row["kname"]),
+        type=str(row["type"]),
+        size=int(str(row["size"] or 0)),
+        number=str(row["maj:min"]),
+        parent=text("pkname"),
+        read_only=bool(row["ro"]),
+        removable=bool(row["rm"]),
+        logical_sector=int(str(row["log-sec"] or 512)),
+        physical_sector=int(str(row["phy-sec"] or 512)),
+        model=text("model"),
+        serial=text("serial"),
+        wwn=text("wwn"),
+        scsi=text("hctl"),
+        transport=text("tran"),
+    )

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File systems and swap areas: the mkfs family. Each gets the UUID that was decided for it."""
+
+from __future__ import annotations
+
+from bareon.model.filesystem import FilesystemType
+from bareon.run import run
+
+_PROGRAM: dict[FilesystemType, str] = {
+    "ext2": "mkfs.ext2",
+    "ext3": "mkfs.ext3",
+    "ext4": "mkfs.ext4",
+    "xfs": "mkfs.xfs",
+    "btrfs": "mkfs.btrfs",
+    "vfat": "mkfs.vfat",
+    "swap": "mkswap",
+}
+_TIMEOUT = 1800.0  # seconds; a slow disk of many TB discards or initialises for a while
+
+
+def program(kind: FilesystemType) -> str:
+    """The program that makes such a file system."""
+    return _PROGRAM[kind]
+
+
+def argv(kind: FilesystemType, device: str, uuid: str, label: str | None) -> list[str]:
+    """The command that makes it. For vfat ``uuid`` is the volume id, as ``ABCD-0123``."""
+    command = [_PROGRAM[kind]]
+    if kind in ("ext2", "ext3", "ext4"):
+        command += ["-q", "-F", "-U", uuid, *(["-L", label] if label else [])]
+    elif kind == "xfs":
+        command += ["-q", "-f", "-m", f"uuid={uuid}", *(["-L", label] if label else [])]
+    elif kind == "btrfs":
+        command += ["-q", "-f", "-U", uuid, *(["-L", label] if label else [])]
+    elif kind == "vfat":
+        command += ["-i", uuid.replace("-", ""), *(["-n", label] if label else [])]
+    else:
+        command += ["-f", "-q", "-U", uuid, *(["-L", label] if label else [])]
+    return [*command, device]
+
+
+def make(kind: FilesystemType, device: str, uuid: str, label: str | None) -> None:
+    """Make it, whatever was there before."""
+    run(argv(kind, device, uuid, label), timeout=_TIMEOUT)

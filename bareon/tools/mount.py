@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mounting: mount(8) and umount(8), in a mount namespace that ends with the run."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+
+from bareon.errors import ActionFailed
+from bareon.run import run
+
+PROGRAMS = ("mount", "umount")
+_CLONE_NEWNS = 0x00020000
+
+
+def enter_private_namespace() -> None:
+    """Give this process a mount namespace of its own, so that no mount outlives it, not even after SIGKILL.
+
+    :raises ActionFailed: when the kernel refuses (not root).
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNS) != 0:
+        raise ActionFailed(f"cannot enter a mount namespace: {os.strerror(ctypes.get_errno())}")
+    run(["mount", "--make-rprivate", "/"])
+
+
+@contextlib.contextmanager
+def mounted(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> Iterator[str]:
+    """Mount for the length of a ``with`` block. ``kind`` is a file-system type or ``"bind"``."""
+    argv = ["mount"]
+    if kind == "bind":
+        argv += ["--rbind", "--make-rslave"]
+    elif kind:
+        argv += ["-t", kind]
+    run([*argv, *(["-o", options] if options else []), source, target])
+    try:
+        yield target
+    finally:
+        # A recursive bind holds mounts of the ramdisk that others may use: those are let go lazily.
+        run(["umount", "-R", *(["-l"] if kind == "bind" else []), target], timeout=600.0)
+
+
+def write_back(path: str) -> None:
+    """Write everything of the file system at ``path`` to its disk.
+
+    :raises CommandError: also for errors of earlier writes that nobody was told of.
+    """
+    run(["sync", "--file-system", path], timeout=3600.0)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trees of files from an rsync daemon: rsync(1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bareon.run import Command, run
+
+PROGRAMS = ("rsync",)
+CONNECT_TIMEOUT = 20  # seconds
+IDLE_TIMEOUT = 300  # seconds without any byte in either direction
+
+# Exit codes from rsync(1).
+FILE_IO = 11
+PARTIAL = 23
+VANISHED = 24
+TRANSIENT = (10, 12, 30, 35)
+
+# Options that would run a program, write or read elsewhere, or break what bareon reads from the output.
+REFUSED = (
+    "--rsh", "-e", "--rsync-path", "--daemon", "--config", "--log-file", "--write-batch", "--only-write-batch",
+    "--read-batch", "--backup-dir", "--temp-dir", "-T", "--partial-dir", "--files-from", "--include-from",
+    "--exclude-from", "--password-file", "--early-input", "--compare-dest", "--copy-dest", "--link-dest",
+    "--remove-source-files", "--remove-sent-files", "--server", "--sender", "--out-format", "--log-format",
+    "--log-file-format", "--debug", "--info", "--dry-run", "-n", "--list-only", "--copy-devices",
+    "--write-devices", "--filter", "-f", "-F", "-R", "--relative", "--sockopts", "--address", "--port",
+    "--iconv", "--fake-super", "--chroot", "--dparam", "-M", "--remote-option", "--stop-after",
+    "--stop-at", "--time-limit",
+)  # fmt: skip
+
+
+def refused(flags: Sequence[str]) -> list[str]:
+    """Those of ``flags`` that bareon does not pass on, and words that are no option at all."""
+    return [flag for flag in flags if not _allowed(flag)]
+
+
+def _allowed(flag: str) -> bool:
+    if not flag.startswith("-") or flag in ("-", "--"):
+        return False
+    name = flag.split("=", 1)[0]
+    if name.startswith("--"):
+        # rsync (popt) takes no abbreviations, but a refused name with a suffix must not slip through either.
+        return name not in REFUSED
+    return not any(f"-{letter}" in REFUSED for letter in flag[1:])
+
+
+def listing(url: str, flags: Sequence[str], empty: str) -> list[tuple[str, int]]:
+    """Path and size in bytes of everything the server would send, without transferring it.
+
+    A further name of a file that is hard-linked counts as 0 bytes.
+
+    :param empty: an empty folder to compare with, so that everything counts as new.
+    :raises CommandError: when the server cannot be reached or refuses.
+    """
+    found: list[tuple[str, int]] = []
+
+    def take(line: str) -> None:
+        # rsync escapes tabs and newlines in names, so that a tab is always ours.
+        size, *rest = line.split("\t")
+        if size.isdigit() and len(rest) == 2:
+            found.append((rest[0], 0 if rest[1].startswith(" => ") else int(size)))
+
+    run(
+        ["rsync", *flags, "--dry-run", "--out-format=%l\t%n\t%L", *_limits(), url, f"{empty}/"],
+        timeout=1800.0,
+        on_output=take,
+    )
+    return found
+
+
+def copy(url: str, flags: Sequence[str], target: str, progress: Callable[[int], None]) -> Command:
+    """Bring the tree at ``url`` into the folder ``target``; ``progress`` is told the bytes so far.
+
+    :raises CommandError: with rsync's exit code.
+    """
+
+    def read(line: str) -> None:
+        words = line.split()
+        if len(words) > 1 and words[0].isdigit() and words[1].endswith("%"):
+            progress(int(words[0]))
+
+    return run(
+        [
+            "rsync",
+            *flags,
+            "--info=progress2",
+            "--no-human-readable",
+            "--outbuf=Line",
+            *_limits(),
+            url,
+            f"{target}/",
+        ],
+        timeout=None,
+        on_output=read,
+    )
+
+
+def _limits() -> list[str]:
+    return [f"--contimeout={CONNECT_TIMEOUT}", f"--timeout={IDLE_TIMEOUT}"]
