@@ -77,7 +77,7 @@ def mounted(deployment: Deployment, image: str) -> list[Filesystem]:
 
 def _mounts(deployment: Deployment) -> Iterator[Defect]:
     # Without images the file systems still belong to one system, so the same rule holds for the empty name.
-    for image in [image.name for image in deployment.images] or [""]:
+    for image in dict.fromkeys(image.name for image in deployment.images) or [""]:
         mounts = [
             (fs.mount, fs.path)
             for fs in deployment.filesystems()

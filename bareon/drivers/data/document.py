@@ -77,7 +77,9 @@ def check(value: Any, schema_name: str) -> None:
 
 
 def _defects(error: ValidationError) -> Iterator[Defect]:
-    path, value, rule = error.json_path, error.instance, error.validator_value
+    path = error.json_path
+    value: Any = error.instance
+    rule: Any = error.validator_value
     match error.validator:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Case files: an input and a node, and the plan or the error that comes of them. Adding one needs no Python.
+
+A case is a YAML file in ``cases/plan`` or ``cases/error``:
+
+``description``
+    What the case is about, in a sentence.
+``node``
+    The name of a file in ``nodes/``, without its ending.
+``input``
+    The provision data; or ``input_text``, a string, for what is no JSON.
+``driver``
+    The data driver, ``ironic`` where it is left out.
+``actions``
+    The queued actions; the rsync driver's flow where it is left out.
+``disks``, ``arrays``, ``volume_groups``
+    The decided layout, a line for each item; see :func:`describe`.
+``steps``
+    The steps' descriptions, where they matter.
+``error`` and ``lines``
+    The class of the error and its lines: each expected line must be found in the actual line of the same place.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bareon.actions.base import Action
+from bareon.cmd import plugin
+from bareon.cmd.decide import decide
+from bareon.drivers.data.base import DataDriver
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.facts.node import NodeFacts, from_json
+from bareon.plan.document import document
+from bareon.plan.step import Plan
+from bareon.sizes import MIB
+
+HERE = Path(__file__).parent
+SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
+
+
+def cases(kind: str) -> list[Path]:
+    """The case files of a kind."""
+    return sorted((HERE / "cases" / kind).glob("*.yaml"))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A case file's content."""
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+def node(name: str) -> NodeFacts:
+    """A node of the folder ``nodes``. Sizes may be written as ``4096 MiB``."""
+    return from_json(_bytes({"format": 1, **load(HERE / "nodes" / f"{name}.yaml")}))
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _bytes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bytes(item) for item in value]
+    if isinstance(value, str) and value.endswith(" MiB") and value.removesuffix(" MiB").isdigit():
+        return int(value.removesuffix(" MiB")) * MIB
+    return value
+
+
+def plan_of(case: dict[str, Any]) -> Plan:
+    """The plan of a case.
+
+    :raises BareonError: what the case leads to instead.
+    """
+    text = case["input_text"] if "input_text" in case else json.dumps(case["input"])
+    driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)
+    deployment = driver.parse(text.encode())
+    transport = plugin.load("bareon.drivers.deploy", "rsync", DeployDriver)
+    names = case.get("actions", transport.flow)
+    actions = [plugin.load("bareon.actions", name, Action) for name in names]
+    return decide(deployment, node(case["node"]), actions, transport, SEED).plan
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """The layout of a plan in the form of the case files, taken from the published JSON form.
+
+    ``disks`` has for each device the lines ``NUMBER START+SIZE ROLE FILESYSTEM MOUNT DECISION``, with starts and
+    sizes in MiB and ``-`` for what is not there.
+    """
+    whole = document(plan)
+    return {
+        "disks": {disk["device"]: [_partition(part) for part in disk["partitions"]] for disk in whole["disks"]},
+        "arrays": [
+            f"{array['name']} {array['level']} {','.join(array['members'])} {_filesystem(array)}"
+            for array in whole["arrays"]
+        ],
+        "volume_groups": {
+            f"{group['name']} on {','.join(group['members'])}": [
+                f"{volume['name']} {_mib(volume['size'])} {_filesystem(volume)}" for volume in group["volumes"]
+            ]
+            for group in whole["volume_groups"]
+        },
+        "steps": [step["description"] for step in whole["steps"]],
+    }
+
+
+def _partition(part: dict[str, Any]) -> str:
+    return f"{part['number']} {_mib(part['start'])}+{_mib(part['size'])} {part['role']} {_filesystem(part)}"
+
+
+def _filesystem(item: dict[str, Any]) -> str:
+    return f"{item['file_system'] or '-'} {item['mount'] or '-'} {item['decision']}"
+
+
+def _mib(size: int) -> str:
+    return str(size // MIB) if size % MIB == 0 else f"{size}B"

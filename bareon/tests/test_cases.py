@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the case files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bareon import errors
+from bareon.tests.cases import cases, describe, load, plan_of
+
+
+@pytest.mark.parametrize("path", cases("plan"), ids=lambda path: path.stem)
+def test_plan(path: Path) -> None:
+    case = load(path)
+    found = describe(plan_of(case))
+    for key in ("disks", "arrays", "volume_groups", "steps"):
+        if key in case or key == "disks":
+            assert found[key] == case[key]
+
+
+@pytest.mark.parametrize("path", cases("error"), ids=lambda path: path.stem)
+def test_error(path: Path) -> None:
+    case = load(path)
+    kind = getattr(errors, case["error"])
+    with pytest.raises(kind) as caught:
+        plan_of(case)
+    lines = caught.value.lines()
+    assert type(caught.value) is kind
+    assert len(lines) == len(case["lines"]), lines
+    for expected, found in zip(case["lines"], lines, strict=True):
+        assert expected in found

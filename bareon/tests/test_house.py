@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the house, as far as a program can hold them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CHECKS = {
+    "ruff": [sys.executable, "-m", "ruff", "check", "."],
+    "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
+    "mypy": [sys.executable, "-m", "mypy", "--strict", "bareon"],
+    "layers": [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks(name: str) -> None:
+    done = subprocess.run(CHECKS[name], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bareon").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_license_header(path: Path) -> None:
+    text = path.read_text()
+    assert not text or text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    empty = {"util", "utils", "helper", "helpers", "common", "manager", "misc"}
+    assert not [path for path in (ROOT / "bareon").rglob("*.py") if path.stem in empty]
