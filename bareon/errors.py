@@ -60,10 +60,14 @@ class UnsuitableNode(BareonError):
 
 
 class DisksDiffer(BareonError):
-    """What is on the disks is not what the input describes; nothing was written."""
+    """What is on the disks is not what the input describes; nothing was written.
 
-    def __init__(self, differences: Iterable[str]) -> None:
+    ``wanted`` is the layout that was compared, a :class:`bareon.model.layout.Layout`.
+    """
+
+    def __init__(self, differences: Iterable[str], wanted: object = None) -> None:
         self.differences = tuple(differences)
+        self.wanted = wanted
         super().__init__("; ".join(self.differences))
 
     def lines(self) -> list[str]:

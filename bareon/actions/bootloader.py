@@ -29,6 +29,11 @@ class Bootloader(Action):
         return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS}
 
     def validate(self, job: Job) -> None:
+        systems = [x.name for x in job.deployment.images if any(fs.mount == "/" for fs in job.layout.tree(x.name))]
+        if len(systems) > 1:
+            raise UnsuitableNode(f"only one image can be made bootable yet, and there are {', '.join(systems)}")
+        if job.layout.firmware != "bios":
+            raise UnsuitableNode("this node boots by UEFI, for which no boot loader can be installed yet")
         if not _system(job):
             raise InvalidInput([Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")])
         if not _bootable(job.layout):

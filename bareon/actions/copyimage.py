@@ -50,7 +50,9 @@ class WriteFstab(Step):
         return f"Write /etc/fstab of image {self.image!r}"
 
     def run(self, progress: Progress) -> Outcome:
-        with mounted_tree(self.layout.tree(self.image)) as tree:
-            text = fstab.render(self.layout, self.image)
-            tree.write("/etc/fstab", text)
+        filesystems = self.layout.tree(self.image)
+        with mounted_tree(filesystems) as tree:
+            kept = filesystems[0].decision == "keep"
+            existing = tree.read("/etc/fstab") if kept else None
+            tree.write("/etc/fstab", fstab.render(self.layout, self.image, existing or ""))
         return {}

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
+from bareon.actions.stack import DeactivateGroup, MakeArray, MakeGroup, StopArray
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.facts.node import DiskFacts
+from bareon.layout.teardown import stands_on, teardown
 from bareon.model.layout import DiskLayout, FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import human
-from bareon.tools import mkfs, parted, sfdisk, udev, wipefs
+from bareon.tools import blkid, lvm, mdadm, mkfs, parted, sfdisk, udev, wipefs
 
 
 class Partitioning(Action):
@@ -26,33 +28,65 @@ class Partitioning(Action):
         made = (fs for fs in job.layout.filesystems() if fs.decision != "keep")
         return {
             *(mkfs.program(fs.wanted.type) for fs in made),
-            *(program for tool in (parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS),
+            *(program for tool in (blkid, parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS),
+            *(mdadm.PROGRAMS if job.layout.arrays else ()),
+            *(lvm.PROGRAMS if job.layout.volume_groups else ()),
         }
 
     def validate(self, job: Job) -> None:
-        reasons = [f"in use: {use}" for disk in _found(job) for use in disk.in_use()]
+        if job.deployment.policy != "clean":
+            return
+        disks = {disk.device for disk in job.layout.disks}
+        teardown(job.node, disks)
+        reasons = [*_name_clashes(job, disks)]
         if reasons:
             raise UnsuitableNode(*reasons)
 
     def plan(self, job: Job) -> Sequence[Step]:
-        return [*self._clear(job), *self._tables(job), *self._filesystems(job)]
+        return [*self._clear(job), *self._tables(job), *self._stack(job), *self._filesystems(job)]
 
     def _clear(self, job: Job) -> Iterator[Step]:
         if job.deployment.policy != "clean":
             return
+        going = teardown(job.node, {disk.device for disk in job.layout.disks})
+        for group in going.volume_groups:
+            yield DeactivateGroup(self.name, group.name, group.uuid)
+        for array in going.arrays:
+            yield StopArray(self.name, array.name, str(array.device))
+        running = bool(going.volume_groups or going.arrays)
         for disk in _found(job):
             partitions = tuple(part.device for part in disk.partitions)
-            yield ClearDisk(self.name, disk.device, partitions, _contents(disk))
+            yield ClearDisk(self.name, disk.device, partitions, _contents(disk), running)
 
     def _tables(self, job: Job) -> Iterator[Step]:
         for disk in job.layout.disks:
             if any(part.decision == "create" for part in disk.partitions):
                 yield WriteTable(self.name, disk)
 
+    def _stack(self, job: Job) -> Iterator[Step]:
+        for array in job.layout.arrays:
+            if array.decision == "create":
+                yield MakeArray(self.name, array)
+        for group in job.layout.volume_groups:
+            if group.decision == "create":
+                yield MakeGroup(self.name, group)
+
     def _filesystems(self, job: Job) -> Iterator[Step]:
         for filesystem in job.layout.filesystems():
             if filesystem.decision != "keep":
                 yield MakeFilesystem(self.name, filesystem)
+
+
+def _name_clashes(job: Job, disks: Collection[str]) -> Iterator[str]:
+    """Arrays and groups on disks that stay, with names that are to be given to new ones."""
+    for group in job.layout.volume_groups:
+        for other in job.node.volume_groups:
+            if other.name == group.name and not stands_on(other.members, disks, job.node):
+                yield f"a volume group {group.name} is already on {', '.join(other.members)}"
+    for array in job.layout.arrays:
+        for old in job.node.arrays:
+            if old.name == array.name and not stands_on(old.members, disks, job.node):
+                yield f"an array {array.name} is already on {', '.join(old.members)}"
 
 
 def _found(job: Job) -> Iterator[DiskFacts]:
@@ -75,11 +109,15 @@ def _contents(disk: DiskFacts) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ClearDisk(Step):
-    """Remove every signature of the partitions and of the disk itself, the table and its backup included."""
+    """Remove every signature of the partitions and of the disk itself, the table and its backup included.
+
+    ``stacked`` says that arrays or volume groups run on it now.
+    """
 
     device: str
     partitions: tuple[str, ...]
     contents: tuple[str, ...]
+    stacked: bool = False
 
     @property
     def description(self) -> str:
@@ -91,11 +129,14 @@ class ClearDisk(Step):
         return (self.device,) if self.contents else ()
 
     def preflight(self) -> None:
-        refuse_if_busy(self.device)
+        if not self.stacked:  # else it is free only once the steps before this one have run
+            refuse_if_busy(self.device)
 
     def run(self, progress: Progress) -> Outcome:
         refuse_if_busy(self.device)
         wipefs.wipe([*self.partitions, self.device])
+        if left := blkid.probe([*self.partitions, self.device]):
+            raise ActionFailed(f"signatures came back: {left}")
         return {}
 
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
+from bareon.actions.stack import starting
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import UnsuitableNode, UsageError
 from bareon.facts.node import NodeFacts
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
 from bareon.layout.identifier import Identifiers
+from bareon.layout.teardown import busy
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.plan.step import Plan
@@ -52,9 +54,12 @@ def decide(
         deployment = action.reserve(deployment)
     names = tuple(action.name for action in actions)
     job = Job(deployment, node, _layout(deployment, node, names, seed), names, transport)
+    if in_use := busy(node, {disk.device for disk in job.layout.disks}):
+        raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    steps = tuple(step for action in actions for step in action.plan(job))
+    first = starting(job.layout, node, names[0]) if names else ()
+    steps = (*first, *(step for action in actions for step in action.plan(job)))
     programs = frozenset(program for action in actions for program in action.requires(job))
     return Decision(Plan(job.layout, steps), programs)
 

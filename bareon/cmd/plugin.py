@@ -45,7 +45,6 @@ def _instance(namespace: str, name: str, base: type[T]) -> T:
             name,
             invoke_on_load=True,
             on_load_failure_callback=failed,
-            warn_on_missing_entrypoint=False,
         )
     except NoMatches:
         detail = "; ".join(failures) or "it cannot be loaded"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.cmd.exit import Terminated, code_of, guarded
-from bareon.errors import InvalidInput, UnsuitableNode, UsageError
+from bareon.errors import DisksDiffer, InvalidInput, UnsuitableNode, UsageError
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -114,11 +114,17 @@ class _Run:
         self._deployment = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
 
     def _plan(self) -> None:
+        from bareon.model.layout import Layout
         from bareon.plan import document, text
 
         self._read()
         node = self._node()
-        decision = self._decide(node)
+        try:
+            decision = self._decide(node)
+        except DisksDiffer as error:
+            if self._conf.plan_format == "json" and isinstance(error.wanted, Layout):
+                _print_json(document.differing(error.wanted, error.differences))
+            raise
         if not self._conf.node_facts:
             decision.check_programs()
         if self._conf.plan_format == "json":
@@ -142,7 +148,8 @@ class _Run:
                 report.end(code_of(error), error)
             raise
         report.end(0)
-        sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
+        if self._conf.progress != "json":  # whose reader expects events alone
+            sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
 
     def _carry_out(self, report: Report) -> None:
         from bareon.plan import document, executor, progress

@@ -27,7 +27,9 @@ class Content:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """One entry of a partition table. ``users`` says in words who uses it now; empty when nobody does."""
+    """One entry of a partition table. ``users`` says in words who uses it now, or something
+    stacked on it; empty when nobody does. Arrays and volume groups on it are no users by themselves.
+    """
 
     number: int
     device: str
@@ -76,11 +78,54 @@ class DiskFacts:
 
 
 @dataclass(frozen=True)
+class ArrayFacts:
+    """An md array. ``device`` and ``size`` are those of the running array, ``None`` where it is not running.
+
+    ``count`` is the number of members it should have, ``members`` those that are there.
+    """
+
+    name: str
+    uuid: str
+    level: str
+    count: int
+    members: tuple[str, ...]
+    device: str | None = None
+    size: int | None = None
+    content: Content | None = None
+
+
+@dataclass(frozen=True)
+class LogicalVolumeFacts:
+    """A logical volume. What is in it is only known where it could be activated."""
+
+    name: str
+    device: str
+    size: int
+    active: bool
+    content: Content | None = None
+
+
+@dataclass(frozen=True)
+class VolumeGroupFacts:
+    """A volume group. ``missing`` physical volumes are counted; ``members`` are those that are there."""
+
+    name: str
+    uuid: str
+    size: int
+    extent: int
+    members: tuple[str, ...]
+    missing: int = 0
+    volumes: tuple[LogicalVolumeFacts, ...] = ()
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The node as bareon's decisions need it. ``cmdline`` is the running kernel's command line."""
 
     firmware: Literal["bios", "uefi"]
     disks: tuple[DiskFacts, ...]
+    arrays: tuple[ArrayFacts, ...] = ()
+    volume_groups: tuple[VolumeGroupFacts, ...] = ()
     cmdline: str = ""
     format: int = FORMAT
 

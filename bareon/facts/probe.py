@@ -1,43 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the machine; nothing else does, and this changes nothing."""
+"""Reads the machine; nothing else does, and this changes nothing on any disk.
+
+To see what is in arrays and logical volumes that are not running, they are started read-only meanwhile.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
 from pathlib import Path
 
-from bareon.facts.node import Content, DiskFacts, NodeFacts, PartitionFacts
+from bareon.errors import UnsuitableNode
+from bareon.facts import stacked, usage
+from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
+from bareon.run import missing
 from bareon.tools import blkid, lsblk, sfdisk
 
-LOG = logging.getLogger(__name__)
-
 PROGRAMS = (*blkid.PROGRAMS, *lsblk.PROGRAMS, *sfdisk.PROGRAMS)
+_NO_DISKS = ("ram", "zram", "fd")
 
 
 def probe() -> NodeFacts:
     """Everything bareon's decisions need to know of this machine.
 
-    :raises CommandError: when a program that reads it is missing or fails.
+    :raises UnsuitableNode: when a program that reads it is not installed.
+    :raises CommandError: when one fails.
     """
-    devices = [device for device in lsblk.devices() if not device.name.startswith(("ram", "zram"))]
-    users = _users(devices)
+    if absent := missing(PROGRAMS):
+        raise UnsuitableNode(f"this machine cannot be read: not installed: {', '.join(absent)}")
+    devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
+    users = usage.users(devices)
     links = _links()
-    disks = [device for device in devices if device.type in ("disk", "loop", "rom")]
-    tags = blkid.probe([device.path for device in disks if device.type != "rom"])
+    disks = tuple(
+        _disk(device, links.get(device.path, ()), users)
+        for device in devices
+        if device.type in ("disk", "loop", "rom")
+    )
+    arrays, groups = stacked.read(disks)
     return NodeFacts(
         firmware="uefi" if Path("/sys/firmware/efi").is_dir() else "bios",
-        disks=tuple(_disk(device, tags.get(device.path, {}), links.get(device.path, ()), users) for device in disks),
+        disks=disks,
+        arrays=arrays,
+        volume_groups=groups,
         cmdline=Path("/proc/cmdline").read_text().strip(),
     )
 
 
-def _disk(
-    device: lsblk.BlockDevice,
-    tags: dict[str, str],
-    links: tuple[str, ...],
-    users: dict[str, list[str]],
-) -> DiskFacts:
+def _disk(device: lsblk.BlockDevice, links: tuple[str, ...], users: dict[str, list[str]]) -> DiskFacts:
+    tags = blkid.probe([device.path]).get(device.path, {}) if device.type != "rom" else {}
     table = tags.get("PTTYPE")
     return DiskFacts(
         device=device.path,
@@ -54,18 +62,10 @@ def _disk(
         removable=device.removable,
         links=links,
         table=table,
-        content=_content(tags),
+        content=blkid.content(tags),
         partitions=_partitions(device.path, users) if table else (),
         users=tuple(users.get(device.path, ())),
     )
-
-
-def _content(tags: dict[str, str]) -> Content | None:
-    if "AMBIVALENT" in tags:
-        return Content("ambivalent")
-    if "TYPE" not in tags:
-        return None
-    return Content(tags["TYPE"], tags.get("UUID"), tags.get("LABEL"))
 
 
 def _partitions(device: str, users: dict[str, list[str]]) -> tuple[PartitionFacts, ...]:
@@ -80,7 +80,7 @@ def _partitions(device: str, users: dict[str, list[str]]) -> tuple[PartitionFact
             type=entry.type,
             guid=entry.guid,
             name=entry.name,
-            content=_content(tags.get(entry.device, {})),
+            content=blkid.content(tags.get(entry.device, {})),
             users=tuple(users.get(entry.device, ())),
         )
         for entry in entries
@@ -95,54 +95,3 @@ def _links() -> dict[str, tuple[str, ...]]:
         for device in pyudev.Context().list_devices(subsystem="block")
         if device.device_node
     }
-
-
-def _users(devices: list[lsblk.BlockDevice]) -> dict[str, list[str]]:
-    """Who uses each device, in words: mounts of every process, swap areas, devices stacked on it."""
-    by_number = {device.number: device.path for device in devices}
-    found: dict[str, list[str]] = defaultdict(list)
-    for number, source, point, process in _mounts():
-        # btrfs shows a number of its own, so that the source must do.
-        path = by_number.get(number) or (source if source in by_number.values() else None)
-        if path:
-            found[path].append(f"mounted at {point}" + (f" (process {process})" if process else ""))
-    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-        found[line.split()[0]].append("used as swap")
-    for device in devices:
-        holders = Path("/sys/class/block") / device.name / "holders"
-        for holder in sorted(holders.iterdir()) if holders.is_dir() else ():
-            found[device.path].append(f"held by /dev/{holder.name}")
-    return found
-
-
-def _mounts() -> list[tuple[str, str, str, str]]:
-    """(major:minor, source, mount point, process) of every mount of every mount namespace, each once.
-
-    The process is empty for mounts that this process sees too.
-    """
-    seen: set[str] = set()
-    found: dict[tuple[str, str], tuple[str, str, str, str]] = {}
-    others = sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    for process in [Path("/proc/self"), *others]:
-        try:
-            namespace = str((process / "ns/mnt").readlink())
-            if namespace in seen:
-                continue
-            lines = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
-        except OSError:
-            continue  # it ended meanwhile, or is a kernel thread
-        seen.add(namespace)
-        name = "" if process.name == "self" else process.name
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            _, _, number, _, point, *_ = left.split(" ")
-            source = right.split(" ")[1]
-            found.setdefault((number, source), (number, source, _unescape(point), name))
-    return list(found.values())
-
-
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of mountinfo; proc(5)."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

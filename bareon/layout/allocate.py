@@ -14,7 +14,6 @@ from bareon.sizes import MIB, Absolute, Relative, Remaining, Size, mib, round_do
 
 FIRST = MIB  # where the first partition starts, bytes
 _GPT_ENTRIES = 128 * 128  # bytes
-MAX_PARTITIONS = 128
 
 
 @dataclass(frozen=True)

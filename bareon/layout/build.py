@@ -3,39 +3,44 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bareon.errors import Defect, UnsuitableNode
 from bareon.facts.node import DiskFacts, NodeFacts
-from bareon.layout.allocate import FIRST, MAX_PARTITIONS, DoesNotFit, Request, allocate, usable_end
+from bareon.layout.allocate import DoesNotFit, Request, allocate
+from bareon.layout.filesystem import filesystem_layout
 from bareon.layout.identifier import Identifiers
 from bareon.layout.match import match_disks
+from bareon.layout.raid import DATA_OFFSET, array_size, component
+from bareon.layout.table import disk_layout
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, Partition
-from bareon.model.filesystem import SMALLEST
 from bareon.model.layout import (
-    BIOS_BOOT,
-    LINUX_DATA,
-    LINUX_SWAP,
+    ArrayLayout,
     DiskLayout,
-    FilesystemLayout,
+    Firmware,
     Layout,
+    LogicalVolumeLayout,
     PartitionLayout,
+    PhysicalVolumeLayout,
     Role,
+    VolumeGroupLayout,
 )
-from bareon.sizes import MIB, Absolute, mib, round_down
+from bareon.model.lvm import EXTENT, METADATA, LogicalVolume, VolumeGroup
+from bareon.model.raid import Array
+from bareon.sizes import MIB, mib, round_down
 
-BIOS_GRUB_SIZE = 24 * MIB
 _UNKNOWN = 1 << 70  # bytes; stands for a disk whose size only the node knows
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """One partition to be: wanted by the input, or implicit (``volume`` is ``None``)."""
+class _Problem:
+    """Something does not fit: where in the input, on which disk if on one, and why."""
 
-    role: Role
-    request: Request
-    volume: Partition | None = None
+    path: str
+    device: str | None
+    message: str
 
 
 def build(deployment: Deployment, node: NodeFacts, identifiers: Identifiers) -> Layout:
@@ -44,107 +49,106 @@ def build(deployment: Deployment, node: NodeFacts, identifiers: Identifiers) -> 
     :param deployment: without :func:`declared_defects`.
     :raises UnsuitableNode: when this node has no such disk, or it is too small.
     """
-    if node.firmware == "uefi":
-        raise UnsuitableNode("this node boots by UEFI: only BIOS nodes can be deployed yet")
-    reals = match_disks(deployment, node)
-    disks: list[DiskLayout] = []
-    reasons: list[str] = []
-    for wanted, real in zip(deployment.disks, reals, strict=True):
-        try:
-            disks.append(_disk(wanted, real, identifiers))
-        except DoesNotFit as error:
-            reasons.append(f"{error.path or wanted.path} on {real.device}: {error.message}")
-    if reasons:
-        raise UnsuitableNode(*reasons)
-    return Layout(deployment.policy, node.firmware, tuple(disks))
+    layout, problems = _lay_out(deployment, match_disks(deployment, node), node.firmware, identifiers)
+    if problems:
+        raise UnsuitableNode(*(f"{p.path}{f' on {p.device}' if p.device else ''}: {p.message}" for p in problems))
+    return layout
 
 
 def declared_defects(deployment: Deployment) -> list[Defect]:
-    """What is wrong with the sizes whatever the node: every disk whose declared size cannot hold its volumes."""
-    defects = []
-    for disk in deployment.disks:
-        requests = [wish.request for wish in _wishes(disk)]
-        if len(requests) > MAX_PARTITIONS:
-            defects.append(Defect(f"{disk.path}.volumes", f"a GPT holds {MAX_PARTITIONS} partitions"))
-            continue
-        budget = disk.size if disk.size is not None else _UNKNOWN
+    """What is wrong with the sizes whatever the node: disks and volume groups that cannot hold their volumes.
+
+    A BIOS node is assumed, whose implicit partitions are the smaller ones.
+    """
+    disks = [
+        DiskFacts(f"/dev/disk{i}", (_UNKNOWN if disk.size is None else disk.size) + 2 * MIB)
+        for i, disk in enumerate(deployment.disks)
+    ]
+    _, problems = _lay_out(deployment, disks, "bios", Identifiers(uuid.UUID(int=0)))
+    open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
+    whole = "the volumes need more than the whole disk, however large it is (the implicit partition counts too)"
+    return [Defect(x.path, whole if x.path in open_ended else x.message) for x in problems]
+
+
+def _lay_out(
+    deployment: Deployment, reals: Sequence[DiskFacts], firmware: Firmware, identifiers: Identifiers
+) -> tuple[Layout, list[_Problem]]:
+    """The layout, and what does not fit in it. Arrays and groups are left out when a disk has a problem already."""
+    problems: list[_Problem] = []
+    disks: list[DiskLayout] = []
+    arrays: list[ArrayLayout] = []
+    groups: list[VolumeGroupLayout] = []
+    for wanted, real in zip(deployment.disks, reals, strict=True):
         try:
-            allocate(budget, budget, requests)
+            disks.append(disk_layout(wanted, real, firmware, identifiers))
         except DoesNotFit as error:
-            defects.append(Defect(error.path or f"{disk.path}.volumes", error.message))
-    return defects
+            problems.append(_Problem(error.path or f"{wanted.path}.volumes", real.device, error.message))
+    if not problems:
+        for array in deployment.arrays:
+            try:
+                arrays.append(_array(array, _members(disks, "raid", array.name), identifiers))
+            except DoesNotFit as error:
+                problems.append(_Problem(error.path, None, error.message))
+        for group in deployment.volume_groups if not problems else ():
+            try:
+                groups.append(_group(group, _physical_volumes(deployment, group, disks, arrays), identifiers))
+            except DoesNotFit as error:
+                problems.append(_Problem(error.path or f"{group.path}.volumes", None, error.message))
+    return Layout(deployment.policy, firmware, tuple(disks), tuple(arrays), tuple(groups)), problems
 
 
-def _wishes(disk: Disk) -> list[_Wish]:
-    """The partitions of a disk on a BIOS node, implicit ones first."""
+def _members(disks: Sequence[DiskLayout], role: Role, name: str) -> list[PartitionLayout]:
+    return [part for disk in disks for part in disk.partitions if part.role == role and part.member_of == name]
+
+
+def _array(wanted: Array, members: Sequence[PartitionLayout], identifiers: Identifiers) -> ArrayLayout:
+    sizes = [member.size for member in members]
+    size = array_size(wanted.level, sizes) if sizes else 0
+    if size <= 0:
+        raise DoesNotFit(wanted.path, f"its members have no room beside {mib(DATA_OFFSET)} of metadata each")
+    device = f"/dev/md/{wanted.name}"
+    return ArrayLayout(
+        name=wanted.name,
+        level=wanted.level,
+        members=tuple(member.device for member in members),
+        component=component(sizes),
+        size=size,
+        uuid=identifiers.array(wanted.name),
+        decision="create",
+        filesystem=filesystem_layout(wanted.filesystem, device, size, f"{wanted.path}.size", identifiers),
+        member_of=wanted.vg,
+    )
+
+
+def _physical_volumes(
+    deployment: Deployment, group: VolumeGroup, disks: Sequence[DiskLayout], arrays: Sequence[ArrayLayout]
+) -> list[PhysicalVolumeLayout]:
+    on_arrays = {array.name: array.metadata for array in deployment.arrays}
+    found = [(part.device, part.size, part.metadata) for part in _members(disks, "pv", group.name)]
+    found += [(x.device, x.size, on_arrays[x.name]) for x in arrays if x.member_of == group.name]
     return [
-        _Wish("bios_grub", Request(Absolute(BIOS_GRUB_SIZE), f"{disk.path} (implicit bios_grub)")),
-        *(_Wish("volume", Request(volume.size, f"{volume.path}.size"), volume) for volume in disk.volumes),
+        PhysicalVolumeLayout(device, size, METADATA if metadata is None else metadata)
+        for device, size, metadata in found
     ]
 
 
-def _disk(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> DiskLayout:
-    if wanted.size is not None and wanted.size > real.size:
-        over = mib(wanted.size - real.size)
-        raise DoesNotFit(
-            f"{wanted.path}.size",
-            f"{mib(wanted.size)} is {over} more than the disk's {mib(real.size)}",
-        )
-    budget = wanted.size if wanted.size is not None else round_down(real.size)
-    available = usable_end(real.size, real.logical_sector) - FIRST
-    wishes = _wishes(wanted)
-    sizes = allocate(budget, max(available, 0), [wish.request for wish in wishes])
-    start, partitions = FIRST, []
-    for number, (wish, size) in enumerate(zip(wishes, sizes, strict=True), 1):
-        partitions.append(_partition(wish, real.device, number, start, size, identifiers))
-        start += size
-    return DiskLayout(
-        real.device,
-        real.size,
-        real.logical_sector,
-        identifiers.guid(f"table {real.device}"),
-        tuple(partitions),
-    )
-
-
-def partition_device(disk: str, number: int) -> str:
-    """The kernel's name of a partition: with a ``p`` where the disk's name ends in a digit."""
-    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
-
-
-def _partition(
-    wish: _Wish, disk: str, number: int, start: int, size: int, identifiers: Identifiers
-) -> PartitionLayout:
-    device = partition_device(disk, number)
-    volume = wish.volume
-    wanted = volume.filesystem if volume else None
-    filesystem = None
-    if wanted:
-        if size < SMALLEST[wanted.type]:
-            least = mib(SMALLEST[wanted.type])
-            raise DoesNotFit(
-                wish.request.path,
-                f"{mib(size)} is too small for {wanted.type}, which needs {least}",
-            )
-        uuid = identifiers.filesystem(wanted.type, device)
-        filesystem = FilesystemLayout(wanted, device, size, uuid, "create")
-    return PartitionLayout(
-        number=number,
-        device=device,
-        start=start,
+def _group(
+    wanted: VolumeGroup, members: Sequence[PhysicalVolumeLayout], identifiers: Identifiers
+) -> VolumeGroupLayout:
+    size = sum(max(0, round_down(member.size - member.metadata, EXTENT)) for member in members)
+    requests = [Request(volume.size, f"{volume.path}.size") for volume in wanted.volumes]
+    sizes = allocate(size, size, requests, EXTENT)
+    return VolumeGroupLayout(
+        name=wanted.name,
         size=size,
-        role=wish.role,
-        type_guid=_type_guid(wish),
-        guid=(volume.guid if volume else None) or identifiers.guid(f"partition {device}"),
+        extent=EXTENT,
+        members=tuple(members),
+        volumes=tuple(_volume(wanted.name, x, y, identifiers) for x, y in zip(wanted.volumes, sizes, strict=True)),
         decision="create",
-        name=volume.name if volume else "bios_grub",
-        boot=volume.boot if volume else False,
-        filesystem=filesystem,
     )
 
 
-def _type_guid(wish: _Wish) -> str:
-    if wish.role == "bios_grub":
-        return BIOS_BOOT
-    filesystem = wish.volume.filesystem if wish.volume else None
-    return LINUX_SWAP if filesystem and filesystem.type == "swap" else LINUX_DATA
+def _volume(group: str, wanted: LogicalVolume, size: int, identifiers: Identifiers) -> LogicalVolumeLayout:
+    device = f"/dev/{group}/{wanted.name}"
+    filesystem = filesystem_layout(wanted.filesystem, device, size, f"{wanted.path}.size", identifiers)
+    return LogicalVolumeLayout(wanted.name, device, size, "create", filesystem)

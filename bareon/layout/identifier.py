@@ -23,6 +23,11 @@ class Identifiers:
         """A GPT disk or partition GUID, in capitals as the tools print it."""
         return str(uuid.uuid5(self.seed, what)).upper()
 
+    def array(self, name: str) -> str:
+        """The UUID of an md array in the form that mdadm prints."""
+        digits = uuid.uuid5(self.seed, f"array {name}").hex
+        return ":".join(digits[i : i + 8] for i in range(0, 32, 8))
+
     def filesystem(self, kind: FilesystemType, device: str) -> str:
         """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
         value = uuid.uuid5(self.seed, f"{kind} {device}")

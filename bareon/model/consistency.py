@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from bareon.errors import Defect
 from bareon.model.deployment import Deployment
+from bareon.model.disk import Partition, PhysicalVolume, RaidMember
 from bareon.model.filesystem import LABEL_LIMITS, Filesystem
 from bareon.model.image import Image
+from bareon.model.lvm import RESERVED, RESERVED_PARTS
+from bareon.model.raid import FEWEST, Array
 
 
 def defects(deployment: Deployment) -> list[Defect]:
@@ -16,6 +19,8 @@ def defects(deployment: Deployment) -> list[Defect]:
     return [
         *_disks(deployment),
         *_guids(deployment),
+        *_arrays(deployment),
+        *_groups(deployment),
         *_image_names(deployment),
         *_filesystems(deployment),
         *_mounts(deployment),
@@ -40,9 +45,52 @@ def _disks(deployment: Deployment) -> Iterator[Defect]:
 
 
 def _guids(deployment: Deployment) -> Iterator[Defect]:
-    guids = ((v.guid, v.path) for disk in deployment.disks for v in disk.volumes if v.guid)
+    partitions = (v for disk in deployment.disks for v in disk.volumes if isinstance(v, Partition))
+    guids = ((partition.guid, partition.path) for partition in partitions if partition.guid)
     for guid, first, again in _repeated(guids):
         yield Defect(f"{again}.partition_guid", f"{guid} is already the GUID of {first}")
+
+
+def _arrays(deployment: Deployment) -> Iterator[Defect]:
+    for name, first, again in _repeated((array.name, array.path) for array in deployment.arrays):
+        yield Defect(f"{again}.name", f"the array of {first} is already called {name!r}: give one another name")
+    for array in deployment.arrays:
+        members = [
+            (disk, volume)
+            for disk in deployment.disks
+            for volume in disk.volumes
+            if isinstance(volume, RaidMember) and volume.array == array.name
+        ]
+        if len(members) < FEWEST[array.level]:
+            needed = FEWEST[array.level]
+            yield Defect(array.path, f"{array.level} needs {needed} members or more, found {len(members)}")
+        for _, first, again in _repeated((disk.path, volume.path) for disk, volume in members):
+            yield Defect(again, f"a second member of array {array.name!r} on one disk, beside {first}")
+
+
+def physical_volumes(deployment: Deployment) -> list[PhysicalVolume | Array]:
+    """All that is to be a physical volume."""
+    partitions = [v for disk in deployment.disks for v in disk.volumes if isinstance(v, PhysicalVolume)]
+    return [*partitions, *(array for array in deployment.arrays if array.vg)]
+
+
+def _groups(deployment: Deployment) -> Iterator[Defect]:
+    groups = {group.name for group in deployment.volume_groups}
+    for name, first, again in _repeated((group.name, group.path) for group in deployment.volume_groups):
+        yield Defect(f"{again}.id", f"{name!r} is already the volume group of {first}")
+    members = physical_volumes(deployment)
+    for member in members:
+        if member.vg not in groups:
+            listed = ", ".join(map(repr, sorted(groups))) or "none"
+            yield Defect(f"{member.path}.vg", f"there is no volume group {member.vg!r}; there are: {listed}")
+    for group in deployment.volume_groups:
+        if not any(member.vg == group.name for member in members):
+            yield Defect(group.path, f"volume group {group.name!r} has no physical volume: no pv names it by 'vg'")
+        for name, first, again in _repeated((volume.name, volume.path) for volume in group.volumes):
+            yield Defect(f"{again}.name", f"{name!r} is already the name of {first}")
+        for volume in group.volumes:
+            if volume.name in RESERVED or any(part in volume.name for part in RESERVED_PARTS):
+                yield Defect(f"{volume.path}.name", f"LVM keeps the name {volume.name!r} for itself")
 
 
 def _image_names(deployment: Deployment) -> Iterator[Defect]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from bareon.model.disk import Disk
+from bareon.model.disk import Disk, Partition
 from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
+from bareon.model.lvm import VolumeGroup
+from bareon.model.raid import Array
 
 Policy = Literal["verify", "clean"]
 
@@ -20,13 +22,17 @@ class Deployment:
 
     policy: Policy
     disks: tuple[Disk, ...]
+    arrays: tuple[Array, ...] = ()
+    volume_groups: tuple[VolumeGroup, ...] = ()
     images: tuple[Image, ...] = ()
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
 
     def filesystems(self) -> Iterator[Filesystem]:
         """Every wanted file system, in the order of the input."""
+        held: list[Filesystem | None] = []
         for disk in self.disks:
-            for volume in disk.volumes:
-                if volume.filesystem:
-                    yield volume.filesystem
+            held += [volume.filesystem for volume in disk.volumes if isinstance(volume, Partition)]
+        held += [array.filesystem for array in self.arrays]
+        held += [volume.filesystem for group in self.volume_groups for volume in group.volumes]
+        yield from (filesystem for filesystem in held if filesystem)

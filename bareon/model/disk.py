@@ -36,10 +36,32 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class PhysicalVolume:
+    """A partition that is a physical volume of the group ``vg``. ``metadata`` is in bytes, ``None`` for LVM's own."""
+
+    size: Size
+    vg: str
+    metadata: int | None = None
+    path: str = field(default="$", compare=False)
+
+
+@dataclass(frozen=True)
+class RaidMember:
+    """A partition that is a member of the array of that name."""
+
+    size: Size
+    array: str
+    path: str = field(default="$", compare=False)
+
+
+Volume = Partition | PhysicalVolume | RaidMember
+
+
+@dataclass(frozen=True)
 class Disk:
     """A disk of the schema. ``size`` is its budget in bytes, ``None`` for all of the real disk."""
 
     id: DiskId
     size: int | None
-    volumes: tuple[Partition, ...]
+    volumes: tuple[Volume, ...]
     path: str = field(default="$", compare=False)

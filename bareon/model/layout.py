@@ -13,6 +13,7 @@ from typing import Literal
 
 from bareon.model.deployment import Policy
 from bareon.model.filesystem import Filesystem
+from bareon.model.raid import Level
 
 Firmware = Literal["bios", "uefi"]
 Role = Literal["bios_grub", "esp", "multiboot", "configdrive", "volume", "pv", "raid"]
@@ -21,6 +22,8 @@ Decision = Literal["create", "keep", "format"]
 # Partition type GUIDs, from the UEFI specification and the Discoverable Partitions Specification.
 LINUX_DATA = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 LINUX_SWAP = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
+LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
+LINUX_RAID = "A19D880F-05FC-4D3B-A006-743F0F84911E"
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
@@ -42,7 +45,11 @@ class FilesystemLayout:
 
 @dataclass(frozen=True)
 class PartitionLayout:
-    """One entry of a partition table."""
+    """One entry of a partition table.
+
+    ``member_of`` is the volume group of a ``pv``, the array of a ``raid`` partition; ``metadata`` the bytes of LVM
+    metadata that a ``pv`` was asked to have. ``guid_given`` says that the GUID is the input's.
+    """
 
     number: int
     device: str
@@ -55,6 +62,9 @@ class PartitionLayout:
     name: str | None = None
     boot: bool = False
     filesystem: FilesystemLayout | None = None
+    member_of: str | None = None
+    metadata: int | None = None
+    guid_given: bool = False
 
     @property
     def end(self) -> int:
@@ -74,19 +84,75 @@ class DiskLayout:
 
 
 @dataclass(frozen=True)
+class ArrayLayout:
+    """An md array. ``component`` is what it uses of each member, ``size`` what it offers.
+
+    ``member_of`` is the volume group it is a physical volume of.
+    """
+
+    name: str
+    level: Level
+    members: tuple[str, ...]
+    component: int
+    size: int
+    uuid: str
+    decision: Decision
+    filesystem: FilesystemLayout | None = None
+    member_of: str | None = None
+
+    @property
+    def device(self) -> str:
+        return f"/dev/md/{self.name}"
+
+
+@dataclass(frozen=True)
+class PhysicalVolumeLayout:
+    """A physical volume on a partition or an array; its first extent starts after ``metadata`` bytes."""
+
+    device: str
+    size: int
+    metadata: int
+
+
+@dataclass(frozen=True)
+class LogicalVolumeLayout:
+    """A logical volume of whole extents."""
+
+    name: str
+    device: str
+    size: int
+    decision: Decision
+    filesystem: FilesystemLayout | None = None
+
+
+@dataclass(frozen=True)
+class VolumeGroupLayout:
+    """A volume group of ``size`` bytes in extents of ``extent`` bytes."""
+
+    name: str
+    size: int
+    extent: int
+    members: tuple[PhysicalVolumeLayout, ...]
+    volumes: tuple[LogicalVolumeLayout, ...]
+    decision: Decision
+
+
+@dataclass(frozen=True)
 class Layout:
     """The decided state of all disks of the schema."""
 
     policy: Policy
     firmware: Firmware
     disks: tuple[DiskLayout, ...]
+    arrays: tuple[ArrayLayout, ...] = ()
+    volume_groups: tuple[VolumeGroupLayout, ...] = ()
 
     def filesystems(self) -> Iterator[FilesystemLayout]:
-        """Every file system, in the order of disks and partitions."""
-        for disk in self.disks:
-            for partition in disk.partitions:
-                if partition.filesystem:
-                    yield partition.filesystem
+        """Every file system: on partitions, on arrays, on logical volumes."""
+        held = [partition.filesystem for disk in self.disks for partition in disk.partitions]
+        held += [array.filesystem for array in self.arrays]
+        held += [volume.filesystem for group in self.volume_groups for volume in group.volumes]
+        yield from (filesystem for filesystem in held if filesystem)
 
     def tree(self, image: str) -> tuple[FilesystemLayout, ...]:
         """The mounted file systems of one image, parents before children."""

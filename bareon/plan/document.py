@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bareon.model.layout import DiskLayout, Layout, PartitionLayout
+from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, Layout, PartitionLayout, VolumeGroupLayout
 from bareon.plan.step import Plan
 
 
@@ -37,8 +37,8 @@ def layout_document(layout: Layout) -> dict[str, Any]:
         "policy": layout.policy,
         "firmware": layout.firmware,
         "disks": [_disk(disk) for disk in layout.disks],
-        "arrays": [],
-        "volume_groups": [],
+        "arrays": [_array(array) for array in layout.arrays],
+        "volume_groups": [_group(group) for group in layout.volume_groups],
     }
 
 
@@ -52,9 +52,50 @@ def _disk(disk: DiskLayout) -> dict[str, Any]:
     }
 
 
-def _partition(partition: PartitionLayout) -> dict[str, Any]:
-    filesystem = partition.filesystem
+def _array(array: ArrayLayout) -> dict[str, Any]:
+    return {
+        "name": array.device,
+        "level": array.level,
+        "members": list(array.members),
+        "size": array.size,
+        "md_uuid": array.uuid,
+        "volume_group": array.member_of,
+        **_filesystem(array.filesystem),
+        "decision": array.decision,
+    }
+
+
+def _group(group: VolumeGroupLayout) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "size": group.size,
+        "members": [member.device for member in group.members],
+        "decision": group.decision,
+        "volumes": [
+            {
+                "name": volume.name,
+                "device": volume.device,
+                "size": volume.size,
+                **_filesystem(volume.filesystem),
+                "decision": volume.decision,
+            }
+            for volume in group.volumes
+        ],
+    }
+
+
+def _filesystem(filesystem: FilesystemLayout | None) -> dict[str, Any]:
     wanted = filesystem.wanted if filesystem else None
+    return {
+        "mount": wanted.mount if wanted else None,
+        "file_system": wanted.type if wanted else None,
+        "uuid": filesystem.uuid if filesystem else None,
+        "label": wanted.label if wanted else None,
+        "images": list(wanted.images) if wanted else [],
+    }
+
+
+def _partition(partition: PartitionLayout) -> dict[str, Any]:
     return {
         "number": partition.number,
         "device": partition.device,
@@ -63,10 +104,7 @@ def _partition(partition: PartitionLayout) -> dict[str, Any]:
         "role": partition.role,
         "name": partition.name,
         "guid": partition.guid,
-        "mount": wanted.mount if wanted else None,
-        "file_system": wanted.type if wanted else None,
-        "uuid": filesystem.uuid if filesystem else None,
-        "label": wanted.label if wanted else None,
-        "images": list(wanted.images) if wanted else [],
+        "member_of": partition.member_of,
+        **_filesystem(partition.filesystem),
         "decision": partition.decision,
     }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bareon.errors import ActionFailed, InvalidInput, UnsuitableNode
 from bareon.plan.event import Event, Kind, Listener
 from bareon.plan.step import Plan, Step
 
@@ -49,6 +50,10 @@ def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
     tell("started")
     try:
         outcome = step.run(lambda done, total: tell("progressed", done=done, total=total))
+    except (UnsuitableNode, InvalidInput) as error:
+        # Those mean that nothing was written, which is no longer so once steps run.
+        tell("failed", error=str(error))
+        raise ActionFailed(str(error)) from error
     except BaseException as error:
         tell("failed", error=str(error) or type(error).__name__)
         raise

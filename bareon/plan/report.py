@@ -27,7 +27,9 @@ class Report:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "outcome": "running",
             "seconds": 0.0,
+            "node": None,
             "plan": None,
+            "commands": self._commands,
             "steps": [],
             "error": None,
         }
@@ -53,7 +55,7 @@ class Report:
             self.save()
 
     def ran(self, command: Command) -> None:
-        """Take note of a command of the present step."""
+        """Take note of a command: of the present step, or of the preparations before the first."""
         self._commands.append(
             {
                 "argv": list(command.argv),

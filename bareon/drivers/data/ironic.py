@@ -12,10 +12,12 @@ from bareon.errors import Defect, InvalidInput
 from bareon.layout.build import declared_defects
 from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, Partition
+from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem, FilesystemType
 from bareon.model.image import Image
-from bareon.sizes import Absolute, Size, parse_size, round_up
+from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
+from bareon.model.raid import Array
+from bareon.sizes import Absolute, Size, mib, parse_size, round_up
 
 LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
@@ -36,7 +38,9 @@ class Ironic(DataDriver):
         translation = _Translation(value)
         deployment = translation.deployment()
         self._warnings = tuple(translation.warnings)
-        found = [*translation.defects, *defects(deployment), *declared_defects(deployment)]
+        found = [*translation.defects, *defects(deployment)]
+        if not translation.defects:  # a size that could not be read would only lead to more of the same
+            found += declared_defects(deployment)
         if found:
             raise InvalidInput(sorted(found, key=lambda defect: defect.path))
         return deployment
@@ -49,15 +53,20 @@ class _Translation:
         self._value = value
         self.defects: list[Defect] = []
         self.warnings: list[str] = []
+        self._arrays: dict[object, Array] = {}
         self._first_image = tuple(image["name"] for image in value.get("images", ())[:1])
 
     def deployment(self) -> Deployment:
         value = self._value
-        disks = tuple(self._disk(disk, f"$.partitions[{i}]") for i, disk in enumerate(value["partitions"]))
+        entries = [(entry, f"$.partitions[{i}]") for i, entry in enumerate(value["partitions"])]
+        disks = tuple(self._disk(entry, path) for entry, path in entries if entry["type"] == "disk")
+        groups = tuple(self._group(entry, path) for entry, path in entries if entry["type"] == "vg")
         images = tuple(_image(image, f"$.images[{i}]") for i, image in enumerate(value.get("images", ())))
         return Deployment(
             policy=value.get("partitions_policy", "verify"),
             disks=disks,
+            arrays=tuple(self._arrays.values()),
+            volume_groups=groups,
             images=images,
             rsync_flags=self._rsync_flags(),
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
@@ -73,11 +82,11 @@ class _Translation:
             self.defects.append(Defect("$.image_deploy_flags.rsync_flags", f"cannot be split into options: {error}"))
             return ()
 
-    def _size(self, text: str, path: str) -> Size:
+    def _size(self, text: str, path: str, key: str = "size") -> Size:
         try:
             return parse_size(text)
         except ValueError as error:
-            self.defects.append(Defect(f"{path}.size", str(error)))
+            self.defects.append(Defect(f"{path}.{key}", str(error)))
             return Absolute(1)
 
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
@@ -90,11 +99,71 @@ class _Translation:
             else:
                 self.defects.append(Defect(f"{path}.size", "a disk's size cannot be relative"))
         identity = DiskId(value["id"]["type"], value["id"]["value"])
-        volumes = (self._partition(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
-        return Disk(identity, size, tuple(volumes), path)
+        volumes = (self._volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
+        return Disk(identity, size, tuple(volume for volume in volumes if volume), path)
+
+    def _volume(self, value: dict[str, Any], path: str) -> Volume | None:
+        self._warn_of_legacy(value, path)
+        match value["type"]:
+            case "pv":
+                size = self._size(value["size"], path)
+                return PhysicalVolume(size, value["vg"], self._metadata(value, path), path)
+            case "raid":
+                return self._raid_member(value, path)
+            case "lvm_meta_pool":
+                self.warnings.append(f"{path} is ignored: lvm_meta_pool")
+                return None
+            case _:
+                return self._partition(value, path)
+
+    def _group(self, value: dict[str, Any], path: str) -> VolumeGroup:
+        self._warn_of_legacy(value, path)
+        volumes = [(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"])]
+        return VolumeGroup(value["id"], tuple(self._logical_volume(x, y) for x, y in volumes), path)
+
+    def _logical_volume(self, value: dict[str, Any], path: str) -> LogicalVolume:
+        self._warn_of_legacy(value, path)
+        size = self._size(value["size"], path)
+        return LogicalVolume(value["name"], size, self._filesystem(value, path), path)
+
+    def _metadata(self, value: dict[str, Any], path: str) -> int | None:
+        if "lvm_meta_size" not in value:
+            return None
+        size = self._size(value["lvm_meta_size"], path, "lvm_meta_size")
+        if not isinstance(size, Absolute):
+            self.defects.append(Defect(f"{path}.lvm_meta_size", "must be an explicit size"))
+            return None
+        if size.size < LEAST_METADATA:
+            self.defects.append(Defect(f"{path}.lvm_meta_size", f"must be at least {mib(LEAST_METADATA)}"))
+        return round_up(size.size)
+
+    def _raid_member(self, value: dict[str, Any], path: str) -> RaidMember:
+        """A member, and the array it belongs to: that of its mount point and images, else that of its name."""
+        filesystem = self._filesystem(value, path)
+        point = filesystem.mount if filesystem else None
+        key = (point, filesystem.images) if filesystem and point else (value.get("name"), None)
+        name = value.get("name") or (point.strip("/").replace("/", "-") or "root" if point else None)
+        if name is None:
+            self.defects.append(Defect(path, "a raid volume without a mount point needs a name, the array's"))
+            name = path
+        level = value.get("level", "raid1")
+        array = Array(
+            name=name,
+            level=level if isinstance(level, str) else f"raid{level}",  # type: ignore[arg-type]
+            filesystem=filesystem,
+            vg=value.get("vg"),
+            metadata=self._metadata(value, path),
+            path=path,
+        )
+        if array.vg and filesystem:
+            self.defects.append(Defect(f"{path}.vg", "an array is a physical volume or has a file system, not both"))
+        first = self._arrays.setdefault(key, array)
+        if first != array:
+            other = f"not as in {first.path}: the members of one array must agree in all but their size"
+            self.defects.append(Defect(path, other))
+        return RaidMember(self._size(value["size"], path), first.name, path)
 
     def _partition(self, value: dict[str, Any], path: str) -> Partition:
-        self._warn_of_legacy(value, path)
         guid = value.get("partition_guid")
         return Partition(
             size=self._size(value["size"], path),

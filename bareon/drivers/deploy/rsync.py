@@ -33,6 +33,8 @@ _DAEMON = re.compile(r"rsync://[^/]+/.+|[^-:/][^:/]*::.+")
 _ALWAYS = ("--numeric-ids", "--hard-links")
 # On file systems just made there is nothing to compare with.
 _FRESH = ("--whole-file", "--inplace")
+# On a root that is kept its fstab is kept too: bareon changes only its own lines in it.
+_KEPT_ROOT = ("--exclude=/etc/fstab",)
 
 
 class Rsync(DeployDriver):
@@ -59,6 +61,8 @@ class Rsync(DeployDriver):
         filesystems = job.layout.tree(image.name)
         fresh = all(fs.decision != "keep" for fs in filesystems)
         flags = (*job.deployment.rsync_flags, *_ALWAYS, *(_FRESH if fresh else ()))
+        if filesystems[0].decision == "keep" and image.target == "/":
+            flags += _KEPT_ROOT
         return [FetchTree("do_copyimage", image, filesystems, flags)]
 
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who uses a block device now: mounts of every process, swap areas, devices stacked on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from bareon.tools.lsblk import BlockDevice
+
+# What is stacked on a device and reported by itself, as arrays and volume groups.
+_KNOWN = ("lvm", "linear", "raid0", "raid1", "raid4", "raid5", "raid6", "raid10", "part")
+
+
+def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
+    """The users of each device by its path, in words. A use of a stacked device counts for all below it."""
+    by_name = {device.name: device for device in devices}
+    found: dict[str, list[str]] = defaultdict(list)
+
+    def note(device: BlockDevice, words: str, seen: frozenset[str] = frozenset()) -> None:
+        if words not in found[device.path]:
+            found[device.path].append(words)
+        for name in _below(device.name) - seen:
+            if name in by_name:
+                note(by_name[name], words if " as " in words else f"{words} as {device.path}", seen | {device.name})
+
+    by_number = {device.number: device for device in devices}
+    by_path = {device.path: device for device in devices}
+    for number, source, point, process in mounts():
+        # btrfs shows a number of its own, so that the source must do.
+        device = by_number.get(number) or by_path.get(source) or by_path.get(_resolved(source))
+        if device:
+            note(device, f"mounted at {point}" + (f" by process {process}" if process else ""))
+    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        if device := by_path.get(_resolved(line.split()[0])):
+            note(device, "used as swap")
+    for device in devices:
+        if device.type not in (*_KNOWN, "disk", "loop", "rom"):
+            for name in _below(device.name):
+                if name in by_name:
+                    note(by_name[name], f"held by {device.path} ({device.type})")
+    return found
+
+
+def _below(name: str) -> set[str]:
+    """The kernel names of the devices that a device is directly stacked on."""
+    slaves = Path("/sys/class/block") / name.replace("/", "!") / "slaves"
+    return {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else set()
+
+
+def _resolved(source: str) -> str:
+    return str(Path(source).resolve()) if source.startswith("/dev/") else source
+
+
+def mounts() -> list[tuple[str, str, str, str]]:
+    """(major:minor, source, mount point, process) of every mount of every mount namespace, each once.
+
+    The process is empty for mounts that this process sees too.
+    """
+    seen: set[str] = set()
+    found: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+    others = sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    for process in [Path("/proc/self"), *others]:
+        try:
+            namespace = str((process / "ns/mnt").readlink())
+            if namespace in seen:
+                continue
+            lines = (process / "mountinfo").read_text(errors="surrogateescape").splitlines()
+        except OSError:
+            continue  # it ended meanwhile, or is a kernel thread
+        seen.add(namespace)
+        name = "" if process.name == "self" else process.name
+        for line in lines:
+            left, _, right = line.partition(" - ")
+            _, _, number, _, point, *_ = left.split(" ")
+            source = _unescape(right.split(" ")[1])
+            found.setdefault((number, source), (number, source, _unescape(point), name))
+    return list(found.values())
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of mountinfo; proc(5)."""
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies on a set of disks and must go with them, top first; and what forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from bareon.errors import UnsuitableNode
+from bareon.facts.node import ArrayFacts, NodeFacts, VolumeGroupFacts
+
+
+@dataclass(frozen=True)
+class Teardown:
+    """Volume groups to deactivate, then arrays to stop; only what is running, the rest needs no stopping."""
+
+    volume_groups: tuple[VolumeGroupFacts, ...]
+    arrays: tuple[ArrayFacts, ...]
+
+
+def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
+    """Who uses the disks now, in words; empty when they are free."""
+    return [f"in use: {use}" for disk in node.disks if disk.device in disks for use in disk.in_use()]
+
+
+def teardown(node: NodeFacts, disks: Collection[str]) -> Teardown:
+    """What runs on ``disks``.
+
+    :raises UnsuitableNode: when an array or group lies partly on other disks, naming both sides.
+    """
+    below = _disks_below(node)
+    stacked = [(f"array {array.name}", array.members) for array in node.arrays]
+    stacked += [(f"volume group {group.name}", group.members) for group in node.volume_groups]
+    reasons = []
+    for name, members in stacked:
+        inside = sorted(member for member in members if below[member] & set(disks))
+        outside = sorted(member for member in members if below[member] - set(disks))
+        if inside and outside:
+            reasons.append(
+                f"{name} lies on {', '.join(inside)} and also on {', '.join(outside)}, which is not in the schema"
+            )
+    if reasons:
+        raise UnsuitableNode(*reasons)
+    on_disks = [x for x in node.volume_groups if any(below[member] & set(disks) for member in x.members)]
+    return Teardown(
+        tuple(group for group in on_disks if any(volume.active for volume in group.volumes)),
+        tuple(x for x in node.arrays if x.device and any(below[member] & set(disks) for member in x.members)),
+    )
+
+
+def stands_on(members: Collection[str], disks: Collection[str], node: NodeFacts) -> bool:
+    """Whether any of the members of an array or group lies on one of the disks."""
+    below = _disks_below(node)
+    return any(below[member] & set(disks) for member in members)
+
+
+def _disks_below(node: NodeFacts) -> dict[str, set[str]]:
+    """The disks that each disk, partition and array lies on; unknown devices lie on themselves."""
+    found: dict[str, set[str]] = _Itself()
+    for disk in node.disks:
+        found[disk.device] = {disk.device}
+        for part in disk.partitions:
+            found[part.device] = {disk.device}
+    for array in node.arrays:
+        found[f"/dev/md/{array.name}"] = {disk for member in array.members for disk in found[member]}
+    return found
+
+
+class _Itself(dict[str, set[str]]):
+    def __missing__(self, device: str) -> set[str]:
+        return {device}

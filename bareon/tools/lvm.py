@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM: pvcreate(8), vgcreate(8), lvcreate(8) and the reports of pvs(8), vgs(8), lvs(8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bareon.run import Command, run
+from bareon.sizes import KIB, MIB
+
+PROGRAMS = ("lvm",)
+
+# No monitoring daemon and no backups of metadata in a ramdisk.
+_CONFIG = "activation { monitoring = 0 } backup { backup = 0 archive = 0 }"
+
+
+@dataclass(frozen=True)
+class PhysicalVolume:
+    """``device`` is ``[unknown]`` for one that is missing; ``start`` is that of the first extent, bytes."""
+
+    device: str
+    group_uuid: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A logical volume, size in bytes."""
+
+    name: str
+    group_uuid: str
+    size: int
+    active: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """A volume group; sizes in bytes."""
+
+    name: str
+    uuid: str
+    size: int
+    extent: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that LVM knows."""
+
+    groups: tuple[Group, ...]
+    physical: tuple[PhysicalVolume, ...]
+    volumes: tuple[Volume, ...]
+
+
+def report() -> Report:
+    """Read the metadata of all physical volumes; nothing needs to be active."""
+    groups = [
+        Group(row["vg_name"], row["vg_uuid"], int(row["vg_size"]), int(row["vg_extent_size"]))
+        for row in _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size", "vg")
+    ]
+    physical = [
+        PhysicalVolume(row["pv_name"], row["vg_uuid"], int(row["pe_start"] or 0))
+        for row in _rows("pvs", "pv_name,vg_uuid,pe_start", "pv")
+    ]
+    volumes = [
+        Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active")
+        for row in _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active", "lv")
+    ]
+    return Report(tuple(groups), tuple(physical), tuple(volumes))
+
+
+def _rows(command: str, columns: str, kind: str) -> list[dict[str, str]]:
+    argv = ["lvm", command, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
+    # 5: something is wrong with a group, for instance a missing physical volume; the report is there all the same.
+    return parse(run([*argv, "--config", _CONFIG], ok=(0, 5)).stdout, kind)
+
+
+def parse(output: str, kind: str) -> list[dict[str, str]]:
+    """The rows of one kind in the output of ``--reportformat json``."""
+    rows: list[dict[str, str]] = json.loads(output)["report"][0][kind] if output.strip() else []
+    return rows
+
+
+def _lvm(*argv: str) -> Command:
+    return run(["lvm", *argv, "--config", _CONFIG])
+
+
+def create_physical_volume(device: str, metadata: int) -> None:
+    """Make a physical volume whose first extent starts ``metadata`` bytes (whole MiB) after its beginning."""
+    # The metadata area starts at 4 KiB and the first extent at the next MiB after it.
+    size = metadata - MIB // 2
+    argv = ["pvcreate", "--yes", "--force", "--zero", "y", "--dataalignment", "1m"]
+    _lvm(*argv, "--metadatasize", f"{size // KIB}k", device)
+
+
+def create_group(name: str, extent: int, devices: Sequence[str]) -> None:
+    """Make a volume group; ``extent`` in bytes."""
+    _lvm("vgcreate", "--yes", "--physicalextentsize", f"{extent // KIB}k", name, *devices)
+
+
+def create_volume(group: str, name: str, extents: int) -> None:
+    """Make a logical volume of so many extents, old signatures in it wiped."""
+    argv = ["lvcreate", "--yes", "--wipesignatures", "y", "--zero", "y"]
+    _lvm(*argv, "--name", name, "--extents", str(extents), group)
+
+
+def activate(group: str, *, read_only: bool = False) -> None:
+    """Make the volumes of a group usable; ``read_only`` only for reading."""
+    config = _CONFIG
+    if read_only:
+        config += f' activation/read_only_volume_list=["{group}"]'
+    run(["lvm", "vgchange", "--activate", "y", "--config", config, group])
+
+
+def deactivate(group_uuid: str) -> None:
+    """Take the volumes of a group away; they keep all they hold. By UUID, since names need not be unique."""
+    _lvm("vgchange", "--activate", "n", "--select", f"vg_uuid={group_uuid}")
