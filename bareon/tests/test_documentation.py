@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation says what is: its examples are run, its figures come from the program, and it builds.
+
+``python doc/regenerate.py`` renews what is generated.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import docutils.core
+import docutils.nodes
+import pytest
+
+from bareon.actions.base import Action
+from bareon.cmd import plugin
+from bareon.cmd.decide import decide
+from bareon.drivers.data.base import DataDriver
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.errors import InvalidInput
+from bareon.facts import node as facts
+from bareon.plan import report
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "doc/source"
+EXAMPLES = SOURCE / "examples"
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = found  # dataclasses look up their module
+    spec.loader.exec_module(found)
+    return found
+
+
+regenerate = _module(ROOT / "doc/regenerate.py")
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.json")), ids=_name)
+def test_each_example_is_accepted_by_the_validator(path: Path) -> None:
+    assert regenerate.run(["bareon-data-validator", path.name]) == (0, f"{path.name}: no defects\n")
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "nodes").glob("*.json")), ids=_name)
+def test_each_saved_node_can_be_read(path: Path) -> None:
+    assert facts.from_json(json.loads(path.read_bytes())).disks
+
+
+@pytest.mark.parametrize("path", regenerate.texts(), ids=_name)
+def test_what_is_generated_is_up_to_date(path: Path) -> None:
+    assert path.read_text() == regenerate.texts()[path](), "run python doc/regenerate.py and look at the difference"
+
+
+def test_every_example_is_shown_or_used() -> None:
+    pages = [path.read_text() for path in [*SOURCE.rglob("*.rst"), *(EXAMPLES / "transcripts").glob("*.txt")]]
+    files = [path for path in EXAMPLES.rglob("*.*") if path.is_file() and "__pycache__" not in path.parts]
+    unused = [path for path in files if not any(str(path.relative_to(EXAMPLES)) in page for page in pages)]
+    assert files
+    assert not unused
+
+
+def test_readme_quotes_the_example_and_its_plan() -> None:
+    blocks = [block.astext() + "\n" for block in _parsed(ROOT / "README.rst").findall(docutils.nodes.literal_block)]
+    assert (EXAMPLES / "two-disks.json").read_text() in blocks
+    assert (EXAMPLES / "transcripts/two-disks.txt").read_text() in blocks
+
+
+@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst"])
+def test_plain_pages_need_no_sphinx(name: str) -> None:
+    assert _parsed(ROOT / name).findall(docutils.nodes.section)
+
+
+def _parsed(path: Path) -> docutils.nodes.document:
+    """The page as docutils alone reads it, without any inclusion: what PyPI does. Warnings are errors."""
+    settings = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False, "raw_enabled": False}
+    return docutils.core.publish_doctree(path.read_text(), str(path), settings_overrides=settings)
+
+
+@pytest.mark.parametrize("name", ["plan", "node-facts", "report"])
+def test_every_key_is_documented(name: str) -> None:
+    page = (SOURCE / f"reference/{name}.rst").read_text()
+    found = {"plan": _plan_keys, "node-facts": _fact_keys, "report": _report_keys}[name]()
+    assert len(found) > 5
+    assert not [key for key in sorted(found) if f"``{key}``" not in page]
+
+
+def _plan_keys() -> set[str]:
+    return {key for path in (EXAMPLES / "plans").glob("*.json") for key in _keys(json.loads(path.read_text()))}
+
+
+def _keys(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return {key for item in value for key in _keys(item)}
+    return {key for name, item in value.items() for key in {name, *_keys(item)}} if isinstance(value, dict) else set()
+
+
+def _fact_keys() -> set[str]:
+    kinds = [kind for kind in vars(facts).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+
+
+def _report_keys() -> set[str]:
+    """The keys of every dictionary that the module writes down, and those that it sets one by one."""
+    tree = ast.parse(Path(report.__file__).read_text())
+    keys = [key for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys]
+    keys += [
+        node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    ]
+    return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
+
+
+def test_the_example_of_a_plug_in_works() -> None:
+    example = _module(EXAMPLES / "plugin/hostname.py")
+    assert issubclass(example.Hostname, Action)
+    steps = _steps(example.Hostname(), (EXAMPLES / "two-disks.json").read_bytes())
+    assert [(step.action, step.description) for step in steps] == [("do_hostname", "Name the system 'debian'")]
+    with pytest.raises(InvalidInput, match="cannot be a host name"):
+        _steps(example.Hostname(), (EXAMPLES / "two-disks.json").read_bytes().replace(b'"debian"', b'"no name"'))
+
+
+def _steps(action: Action, text: bytes) -> tuple[Any, ...]:
+    deployment = plugin.load("bareon.drivers.data", "ironic", DataDriver).parse(text)
+    node = facts.from_json(json.loads((EXAMPLES / "nodes/two-disks.json").read_bytes()))
+    transport = plugin.load("bareon.drivers.deploy", "rsync", DeployDriver)
+    actions = [plugin.load("bareon.actions", "do_partitioning", Action), action]
+    steps = decide(deployment, node, actions, transport, regenerate.SEED).plan.steps
+    return tuple(step for step in steps if step.action == action.name)
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    options = ["-E", "-n", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(SOURCE), str(tmp_path / "html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "html/reference/plan.html").stat().st_size > 10_000

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx configuration. ``sphinx-build -W -n doc/source doc/build/html`` builds the documentation."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "ext"), str(Path(__file__).parents[2])]
+
+project = "bareon"
+author = "The bareon developers"
+copyright = "The bareon developers, Apache License 2.0"
+
+extensions = ["sphinx.ext.autodoc", "bareon_reference"]
+exclude_patterns = ["examples"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # Without the network there is no index of the standard library; and docstrings may use short names.
+    (r"py:.*", r"(?!bareon\.).*"),
+    # What is not for plug-ins is mentioned, but has no page.
+    (r"py:.*", r"bareon\.(cmd|layout|target)\..*"),
+]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Puts operating systems onto bare metal.",
+    "fixed_sidebar": True,
+    "page_width": "1080px",
+    "sidebar_width": "240px",
+}
+html_show_sourcelink = False
