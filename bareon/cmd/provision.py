@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.cmd.exit import Terminated, code_of, guarded
-from bareon.errors import DisksDiffer, InvalidInput, UnsuitableNode, UsageError
+from bareon.errors import CommandError, DisksDiffer, InvalidInput, UnsuitableNode, UsageError
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -85,7 +85,10 @@ class _Run:
         if not self._conf.node_facts:
             from bareon.facts.probe import probe
 
-            return probe()
+            try:
+                return probe()
+            except CommandError as error:
+                raise UnsuitableNode(f"this machine cannot be read: {error}") from error
         try:
             return node.from_json(json.loads(Path(self._conf.node_facts).read_bytes()))
         except OSError as error:
@@ -130,7 +133,7 @@ class _Run:
         if self._conf.plan_format == "json":
             _print_json(document.document(decision.plan))
         else:
-            sys.stdout.write(text.render(decision.plan, node))
+            sys.stdout.write(text.render(decision.plan, node, colours=sys.stdout.isatty()))
 
     def _deploy(self) -> None:
         from bareon.cmd.lock import node_lock

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bareon.errors import UnsuitableNode
 from bareon.facts import stacked, usage
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
-from bareon.run import missing
 from bareon.tools import blkid, lsblk, sfdisk
 
-PROGRAMS = (*blkid.PROGRAMS, *lsblk.PROGRAMS, *sfdisk.PROGRAMS)
 _NO_DISKS = ("ram", "zram", "fd")
 
 
 def probe() -> NodeFacts:
     """Everything bareon's decisions need to know of this machine.
 
-    :raises UnsuitableNode: when a program that reads it is not installed.
-    :raises CommandError: when one fails.
+    :raises CommandError: when a program that reads it is missing or fails.
+    :raises UnsuitableNode: when there are arrays or volume groups, but not the programs to read them.
     """
-    if absent := missing(PROGRAMS):
-        raise UnsuitableNode(f"this machine cannot be read: not installed: {', '.join(absent)}")
     devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
     users = usage.users(devices)
     links = _links()

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
-from bareon.model.layout import DiskLayout, PartitionLayout
+from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, PartitionLayout, VolumeGroupLayout
 from bareon.plan.map import Piece, draw
 from bareon.plan.step import Plan
 from bareon.sizes import human
@@ -14,9 +15,17 @@ from bareon.sizes import human
 WIDTH = 80
 
 
-def render(plan: Plan, node: NodeFacts) -> str:
-    """The plan as text without colours."""
-    return "\n".join(_lines(plan, node)) + "\n"
+_COLOURS = {"create": "32", "keep": "36", "format": "33"}
+
+
+def render(plan: Plan, node: NodeFacts, *, colours: bool = False) -> str:
+    """The plan as text. ``colours`` are for a terminal."""
+    text = "\n".join(_lines(plan, node)) + "\n"
+    return re.sub(r"\b(create|keep|format)$", _coloured, text, flags=re.MULTILINE) if colours else text
+
+
+def _coloured(word: re.Match[str]) -> str:
+    return f"\x1b[{_COLOURS[word[0]]}m{word[0]}\x1b[0m"
 
 
 def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
@@ -26,6 +35,12 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     for disk in layout.disks:
         yield ""
         yield from _disk(disk, found[disk.device])
+    for array in layout.arrays:
+        yield ""
+        yield from _array(array)
+    for group in layout.volume_groups:
+        yield ""
+        yield from _group(group)
     yield ""
     yield "Steps" if plan.steps else "Nothing to do."
     for number, step in enumerate(plan.steps, 1):
@@ -44,6 +59,35 @@ def _disk(disk: DiskLayout, found: DiskFacts) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("#", "start", "size", "what", "file system", "mount", "decision")]
     rows += [_row(partition) for partition in disk.partitions]
     yield from table(rows, indent="  ")
+
+
+def _array(array: ArrayLayout) -> Iterator[str]:
+    purpose = f"volume group {array.member_of}" if array.member_of else "-"
+    filesystem = array.filesystem
+    yield f"{array.device}  ({array.level}, {human(array.size)}, on {', '.join(array.members)})"
+    yield ""
+    rows: list[tuple[str, ...]] = [("size", "file system", "mount", "decision")]
+    rows.append((human(array.size), *(_made(filesystem) if filesystem else (purpose, "-")), array.decision))
+    yield from table(rows, indent="  ")
+
+
+def _group(group: VolumeGroupLayout) -> Iterator[str]:
+    on = ", ".join(member.device for member in group.members)
+    yield f"volume group {group.name}  ({human(group.size)}, on {on})"
+    pieces, at = [], 0
+    for volume in group.volumes:
+        pieces.append(Piece(at, volume.size, volume.name))
+        at += volume.size
+    yield from (f"         {line}" for line in draw(max(group.size, 1), pieces, WIDTH - 9))
+    yield ""
+    rows: list[tuple[str, ...]] = [("name", "size", "file system", "mount", "decision")]
+    rows += [(x.name, human(x.size), *_made(x.filesystem), x.decision) for x in group.volumes]
+    yield from table(rows, indent="  ")
+
+
+def _made(filesystem: FilesystemLayout | None) -> tuple[str, str]:
+    """File system and mount point for a table."""
+    return (filesystem.wanted.type, filesystem.mount or "-") if filesystem else ("-", "-")
 
 
 def _before(disk: DiskFacts) -> list[str]:
@@ -66,20 +110,24 @@ def _after(disk: DiskLayout) -> list[str]:
 def _purpose(part: PartitionLayout) -> str:
     if part.filesystem:
         return part.filesystem.mount or part.filesystem.wanted.type
-    return part.name or part.role
+    return part.member_of or part.name or part.role
 
 
 def _row(part: PartitionLayout) -> tuple[str, ...]:
-    filesystem = part.filesystem
     return (
         str(part.number),
         human(part.start),
         human(part.size),
-        part.role if part.role != "volume" else part.name or "volume",
-        filesystem.wanted.type if filesystem else "-",
-        (filesystem.mount if filesystem else None) or "-",
+        _what(part),
+        *_made(part.filesystem),
         part.decision,
     )
+
+
+def _what(part: PartitionLayout) -> str:
+    if part.member_of:
+        return f"{part.role} of {part.member_of}"
+    return part.name or part.role
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "") -> Iterator[str]:

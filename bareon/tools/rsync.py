@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bareon.errors import CommandError
 from bareon.run import Command, run
 
 PROGRAMS = ("rsync",)
@@ -94,6 +95,13 @@ def copy(url: str, flags: Sequence[str], target: str, progress: Callable[[int], 
         timeout=None,
         on_output=read,
     )
+
+
+def reason(error: CommandError) -> str:
+    """Why rsync failed, from its own words without the one that only repeats the exit code."""
+    lines = [line.strip() for line in error.stderr.splitlines()]
+    telling = [line for line in lines if line and not line.startswith("rsync error:")]
+    return "; ".join(telling[:20]) or str(error)
 
 
 def _limits() -> list[str]:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bareon.errors import Defect, InvalidInput
+from bareon.sizes import Absolute, parse_size
 
 if TYPE_CHECKING:
-    from jsonschema import ValidationError
+    from jsonschema import FormatChecker, ValidationError
 
 LARGEST = 64 << 20  # bytes
 _SHOWN = 60  # characters of a value in a message
@@ -70,10 +71,29 @@ def check(value: Any, schema_name: str) -> None:
     """
     from jsonschema import Draft202012Validator
 
-    errors = Draft202012Validator(schema(schema_name)).iter_errors(value)
+    errors = Draft202012Validator(schema(schema_name), format_checker=_formats()).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
         raise InvalidInput(sorted(defects, key=lambda defect: defect.path))
+
+
+def _formats() -> FormatChecker:
+    """The formats of sizes, as the schemas name them."""
+    from jsonschema import FormatChecker
+
+    checker = FormatChecker(formats=())
+
+    @checker.checks("size", raises=ValueError)
+    def size(text: object) -> bool:
+        return not isinstance(text, str) or bool(parse_size(text))
+
+    @checker.checks("absolute-size", raises=ValueError)
+    def absolute(text: object) -> bool:
+        if isinstance(text, str) and not isinstance(parse_size(text), Absolute):
+            raise ValueError(f"{text!r} cannot be used here: only an explicit size such as '10 GiB'")
+        return True
+
+    return checker
 
 
 def _defects(error: ValidationError) -> Iterator[Defect]:
@@ -96,6 +116,8 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
         case "pattern":
             meaning = error.schema.get("x-pattern") if isinstance(error.schema, Mapping) else None
             yield Defect(path, f"{_shown(value)} is not {meaning or 'of the form ' + str(rule)}")
+        case "format":
+            yield Defect(path, str(error.cause))
         case "minItems":
             yield Defect(path, "must not be empty")
         case "minLength":

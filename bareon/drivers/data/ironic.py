@@ -17,7 +17,7 @@ from bareon.model.filesystem import Filesystem, FilesystemType
 from bareon.model.image import Image
 from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
-from bareon.sizes import Absolute, Size, mib, parse_size, round_up
+from bareon.sizes import Absolute, mib, parse_size, round_up
 
 LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
@@ -38,9 +38,7 @@ class Ironic(DataDriver):
         translation = _Translation(value)
         deployment = translation.deployment()
         self._warnings = tuple(translation.warnings)
-        found = [*translation.defects, *defects(deployment)]
-        if not translation.defects:  # a size that could not be read would only lead to more of the same
-            found += declared_defects(deployment)
+        found = [*translation.defects, *defects(deployment), *declared_defects(deployment)]
         if found:
             raise InvalidInput(sorted(found, key=lambda defect: defect.path))
         return deployment
@@ -82,22 +80,9 @@ class _Translation:
             self.defects.append(Defect("$.image_deploy_flags.rsync_flags", f"cannot be split into options: {error}"))
             return ()
 
-    def _size(self, text: str, path: str, key: str = "size") -> Size:
-        try:
-            return parse_size(text)
-        except ValueError as error:
-            self.defects.append(Defect(f"{path}.{key}", str(error)))
-            return Absolute(1)
-
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
         self._warn_of_legacy(value, path)
-        size = None
-        if "size" in value:
-            parsed = self._size(value["size"], path)
-            if isinstance(parsed, Absolute):
-                size = round_up(parsed.size)
-            else:
-                self.defects.append(Defect(f"{path}.size", "a disk's size cannot be relative"))
+        size = _bytes(value["size"]) if "size" in value else None
         identity = DiskId(value["id"]["type"], value["id"]["value"])
         volumes = (self._volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
         return Disk(identity, size, tuple(volume for volume in volumes if volume), path)
@@ -106,7 +91,7 @@ class _Translation:
         self._warn_of_legacy(value, path)
         match value["type"]:
             case "pv":
-                size = self._size(value["size"], path)
+                size = parse_size(value["size"])
                 return PhysicalVolume(size, value["vg"], self._metadata(value, path), path)
             case "raid":
                 return self._raid_member(value, path)
@@ -123,19 +108,16 @@ class _Translation:
 
     def _logical_volume(self, value: dict[str, Any], path: str) -> LogicalVolume:
         self._warn_of_legacy(value, path)
-        size = self._size(value["size"], path)
+        size = parse_size(value["size"])
         return LogicalVolume(value["name"], size, self._filesystem(value, path), path)
 
     def _metadata(self, value: dict[str, Any], path: str) -> int | None:
         if "lvm_meta_size" not in value:
             return None
-        size = self._size(value["lvm_meta_size"], path, "lvm_meta_size")
-        if not isinstance(size, Absolute):
-            self.defects.append(Defect(f"{path}.lvm_meta_size", "must be an explicit size"))
-            return None
-        if size.size < LEAST_METADATA:
+        size = _bytes(value["lvm_meta_size"])
+        if size < LEAST_METADATA:
             self.defects.append(Defect(f"{path}.lvm_meta_size", f"must be at least {mib(LEAST_METADATA)}"))
-        return round_up(size.size)
+        return size
 
     def _raid_member(self, value: dict[str, Any], path: str) -> RaidMember:
         """A member, and the array it belongs to: that of its mount point and images, else that of its name."""
@@ -161,12 +143,12 @@ class _Translation:
         if first != array:
             other = f"not as in {first.path}: the members of one array must agree in all but their size"
             self.defects.append(Defect(path, other))
-        return RaidMember(self._size(value["size"], path), first.name, path)
+        return RaidMember(parse_size(value["size"]), first.name, path)
 
     def _partition(self, value: dict[str, Any], path: str) -> Partition:
         guid = value.get("partition_guid")
         return Partition(
-            size=self._size(value["size"], path),
+            size=parse_size(value["size"]),
             filesystem=self._filesystem(value, path),
             name=value.get("name"),
             guid=guid.upper() if guid else None,
@@ -196,6 +178,13 @@ class _Translation:
 
     def _warn_of_legacy(self, value: dict[str, Any], path: str) -> None:
         self.warnings += [f"{path}.{key} is ignored" for key in LEGACY if key in value]
+
+
+def _bytes(text: str) -> int:
+    """An explicit size, which the schema has checked, in whole MiB."""
+    size = parse_size(text)
+    assert isinstance(size, Absolute)
+    return round_up(size.size)
 
 
 def _image(value: dict[str, Any], path: str) -> Image:

@@ -92,7 +92,7 @@ class FetchTree(Step):
             try:
                 found = rsync.listing(self.url, self.flags, empty)
             except CommandError as error:
-                raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {error}") from error
+                raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
         if not found:
             raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
         if not any(flag == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", flag) for flag in self.flags):
@@ -140,9 +140,8 @@ class FetchTree(Step):
                     f"{fs.device} ({mib(fs.size)}) for {fs.mount} is full, image {self.image.name!r} does not fit"
                 ) from error
         if error.code in (rsync.PARTIAL, rsync.VANISHED):
-            files = [line for line in error.stderr.splitlines() if not line.startswith("rsync error:")]
-            raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {'; '.join(files[:20])}") from error
-        raise ImageFailed(f"image {self.image.name!r}: {error}") from error
+            raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {rsync.reason(error)}") from error
+        raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
 
 
 def _holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold of every layout, tried on generated ones."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bareon.errors import UnsuitableNode
+from bareon.facts.node import DiskFacts, NodeFacts
+from bareon.layout.build import build, declared_defects
+from bareon.layout.compare import adopt
+from bareon.layout.identifier import Identifiers
+from bareon.model.deployment import Deployment
+from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
+from bareon.model.filesystem import Filesystem
+from bareon.model.layout import DiskLayout, Firmware, Layout
+from bareon.model.lvm import EXTENT, LogicalVolume, VolumeGroup
+from bareon.model.raid import Array
+from bareon.sizes import MIB, Absolute, Relative, Remaining, Size
+from bareon.tests.simulation import after
+
+TRIES = 10_000
+SEED = Identifiers(uuid.UUID(int=7))
+tried = {"laid out": 0, "refused": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _count(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\nlayouts tried: {tried['laid out']} laid out, {tried['refused']} refused")
+
+
+@dataclass(frozen=True)
+class Situation:
+    deployment: Deployment
+    node: NodeFacts
+
+
+sizes: st.SearchStrategy[Size] = st.one_of(
+    st.integers(1, 300 * MIB).map(Absolute),
+    st.integers(1, 200).map(lambda n: Absolute(n * MIB)),
+    st.integers(1, 250).map(lambda n: Relative(Fraction(n, 1000))),
+)
+filesystems = st.one_of(
+    st.none(), st.builds(Filesystem, st.sampled_from(["ext2", "ext4", "vfat", "swap"]), keep_data=st.booleans())
+)
+
+
+def _open_one(volumes: Sequence[Size], which: int | None) -> list[Size]:
+    """The sizes, with one of them turned into what is remaining."""
+    return [Remaining() if i == which else size for i, size in enumerate(volumes)]
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> Situation:
+    groups = ["one", "two"][: draw(st.integers(0, 2))]
+    mirrored = draw(st.booleans())
+    disks, reals, members = [], [], set()
+    for number in range(draw(st.integers(1, 3))):
+        wanted = draw(st.lists(sizes, max_size=5))
+        which = draw(st.one_of(st.none(), st.integers(0, 4)))
+        volumes: list[Volume] = []
+        for size in _open_one(wanted, which):
+            if groups and draw(st.booleans()):
+                group = draw(st.sampled_from(groups))
+                members.add(group)
+                volumes.append(PhysicalVolume(size, group, draw(st.sampled_from([None, 10 * MIB, 64 * MIB]))))
+            else:
+                volumes.append(Partition(size, draw(filesystems)))
+        if mirrored:
+            volumes.append(RaidMember(Absolute(draw(st.integers(8, 200)) * MIB), "mirror"))
+        real = draw(st.integers(300, 6000)) * MIB + draw(st.sampled_from([0, 512 * 1024, 4096]))
+        declared = draw(st.one_of(st.none(), st.integers(200, 6000).map(lambda n: n * MIB)))
+        sector = draw(st.sampled_from([512, 4096]))
+        name = f"/dev/vd{'abc'[number]}"
+        disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}"))
+        reals.append(DiskFacts(name, real, logical_sector=sector))
+    vgs = []
+    for group in sorted(members):
+        wanted = _open_one(draw(st.lists(sizes, max_size=4)), draw(st.one_of(st.none(), st.integers(0, 3))))
+        volumes_ = [LogicalVolume(f"v{i}", size, draw(filesystems)) for i, size in enumerate(wanted)]
+        vgs.append(VolumeGroup(group, tuple(volumes_)))
+    arrays = (Array("mirror"),) if mirrored and len(disks) > 1 else ()
+    if mirrored and not arrays:
+        disks = [replace(disk, volumes=disk.volumes[:-1]) for disk in disks]
+    firmware: Firmware = draw(st.sampled_from(["bios", "uefi"]))
+    deployment = Deployment("clean", tuple(disks), arrays, tuple(vgs))
+    return Situation(deployment, NodeFacts(firmware, tuple(reals)))
+
+
+@settings(max_examples=TRIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(situations())
+def test_every_layout(situation: Situation) -> None:
+    deployment, node = situation.deployment, situation.node
+    try:
+        layout = build(deployment, node, SEED)
+    except UnsuitableNode:
+        tried["refused"] += 1
+        assert not _fits(situation), "refused what fits"
+        return
+    tried["laid out"] += 1
+    assert _fits(situation), "granted what does not fit"
+    for disk, wanted, real in zip(layout.disks, deployment.disks, node.disks, strict=True):
+        _check_disk(disk, wanted, real, node.firmware)
+    for group, wanted_group in zip(layout.volume_groups, deployment.volume_groups, strict=True):
+        got = [volume.size for volume in group.volumes]
+        _check_sizes(got, [x.size for x in wanted_group.volumes], group.size, group.size, EXTENT)
+    if node.firmware == "bios":
+        assert not declared_defects(deployment)
+    _check_second_run(layout, node)
+
+
+def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmware) -> None:
+    end = MIB
+    for number, part in enumerate(disk.partitions, 1):
+        assert (part.number, part.start) == (number, end), "gaps, overlaps or wrong numbers"
+        assert part.start % MIB == part.size % MIB == 0 < part.size
+        end = part.end
+    assert end <= real.size - 33 * 512, "the backup table is overwritten"
+    assert disk.partitions[0].role == {"bios": "bios_grub", "uefi": "esp"}[firmware]
+    budget = wanted.size or real.size // MIB * MIB
+    got = [part.size for part in disk.partitions]
+    asked = [Absolute(got[0]), *(volume.size for volume in wanted.volumes)]
+    _check_sizes(got, asked, budget, _room(real), MIB)
+
+
+def _check_sizes(got: Sequence[int], asked: Sequence[Size], budget: int, room: int, unit: int) -> None:
+    assert sum(got) <= min(budget, room)
+    for size, wanted in zip(got, asked, strict=True):
+        if isinstance(wanted, Absolute):
+            assert 0 <= size - wanted.size < unit
+        elif isinstance(wanted, Relative):
+            assert 0 <= wanted.share * budget - size < unit
+        else:
+            assert 0 <= min(budget, room) - sum(got) < unit, "something remains beside what is remaining"
+
+
+def _room(real: DiskFacts) -> int:
+    """Whole MiB between the first one and the backup of the table: 32 sectors of 512 bytes or 4 of 4096, and one."""
+    tail = 33 * 512 if real.logical_sector == 512 else 5 * 4096
+    return (real.size - tail) // MIB * MIB - MIB
+
+
+def _need(sizes_: Sequence[Size], budget: int, unit: int) -> tuple[int, bool]:
+    """Bytes that the sizes come to, and whether each of them comes to something."""
+    amounts = []
+    for size in sizes_:
+        if isinstance(size, Absolute):
+            amounts.append((size.size + unit - 1) // unit * unit)
+        elif isinstance(size, Relative):
+            amounts.append(size.share.numerator * budget // size.share.denominator // unit * unit)
+    return sum(amounts), all(amounts)
+
+
+def _fits(situation: Situation) -> bool:
+    """The same question, answered by another route: by counting."""
+    firmware = situation.node.firmware
+    room: dict[str, int] = {}
+    for disk, real in zip(situation.deployment.disks, situation.node.disks, strict=True):
+        boot = 24 if firmware == "bios" else 200 if real.logical_sector == 512 else 260
+        if (disk.size or 0) > real.size:
+            return False
+        budget = disk.size or real.size // MIB * MIB
+        asked = [Absolute(boot * MIB), *(volume.size for volume in disk.volumes)]
+        if not _granted(asked, budget, min(budget, _room(real)), MIB):
+            return False
+        used, _ = _need(asked, budget, MIB)
+        for volume in disk.volumes:
+            rest = min(budget, _room(real)) - used
+            size = rest // MIB * MIB if isinstance(volume.size, Remaining) else _need([volume.size], budget, MIB)[0]
+            if not _large_enough(volume, size):
+                return False
+            if isinstance(volume, PhysicalVolume):
+                data = max(0, size - (volume.metadata or MIB)) // EXTENT * EXTENT
+                room[volume.vg] = room.get(volume.vg, 0) + data
+    for group in situation.deployment.volume_groups:
+        asked = [volume.size for volume in group.volumes]
+        if not _granted(asked, room[group.name], room[group.name], EXTENT):
+            return False
+        used, _ = _need(asked, room[group.name], EXTENT)
+        for lv in group.volumes:
+            rest = room[group.name] - used
+            size = rest if isinstance(lv.size, Remaining) else _need([lv.size], room[group.name], EXTENT)[0]
+            if not _large_enough(lv, size):
+                return False
+    return True
+
+
+def _granted(asked: Sequence[Size], budget: int, room: int, unit: int) -> bool:
+    used, all_something = _need(asked, budget, unit)
+    left = (room - used) // unit * unit
+    return all_something and used <= room and (left > 0 or not any(isinstance(x, Remaining) for x in asked))
+
+
+def _large_enough(volume: Volume | LogicalVolume, size: int) -> bool:
+    least = {"ext4": 4 * MIB}
+    filesystem = getattr(volume, "filesystem", None)
+    return filesystem is None or size >= least.get(filesystem.type, MIB)
+
+
+def _check_second_run(layout: Layout, node: NodeFacts) -> None:
+    """What was made is what verify finds: everything is kept, the identifiers included."""
+    again = adopt(layout, after(layout, node), make=False)
+    for disk, kept in zip(layout.disks, again.disks, strict=True):
+        assert [replace(part, decision="keep", filesystem=None) for part in disk.partitions] == [
+            replace(part, filesystem=None) for part in kept.partitions
+        ]
+    assert {fs.decision for fs in again.filesystems()} <= {"keep"}
+    assert [fs.uuid for fs in again.filesystems()] == [fs.uuid for fs in layout.filesystems()]
+    anew = adopt(layout, after(layout, node), make=True)
+    for fs in anew.filesystems():
+        assert fs.decision == ("keep" if fs.wanted.keep_data else "format")
