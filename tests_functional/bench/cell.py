@@ -22,6 +22,8 @@ from tests_functional.bench.process import run
 #: Set inside a cell, to the directory for disks and the like; it is in memory and ends with it.
 SCRATCH_VARIABLE = "BAREON_CELL"
 SCRATCH = Path("/run/bareon")
+#: Set inside a cell, to the number of the process outside that asked for it.
+PARENT_VARIABLE = "BAREON_CELL_PARENT"
 #: Directories of libvirt, hidden behind empty ones; ``/run`` also holds the scratch directory.
 PRIVATE = ("/run", "/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
 #: Exit status of a program that was interrupted from the keyboard.
@@ -50,7 +52,10 @@ def run_inside(argv: Sequence[str], *, root: Path, cwd: Path | None = None) -> i
     """
     entry = [sys.executable, "-m", "tests_functional.bench.cell", *argv]
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment: Mapping[str, str] = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment: Mapping[str, str] = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        PARENT_VARIABLE: str(os.getpid()),
+    }
     with subprocess.Popen([*_ENTER, *entry], env=environment, cwd=cwd) as child:
         try:
             return child.wait()

@@ -114,7 +114,11 @@ class Node:
         self.hypervisor.virsh("save", self.name, path, timeout=120)
 
     def restore(self, path: Path) -> None:
-        """Continue from a saved state, which stays good for further use."""
+        """Continue from a saved state, which stays good for further use.
+
+        The console starts anew: what the node said until it was saved is the same each time.
+        """
+        self.console.write_text("")
         self.hypervisor.virsh("restore", path, timeout=120)
 
     def plug(self, disk: Disk) -> None:

@@ -62,9 +62,7 @@ def run(
         )
     except subprocess.TimeoutExpired as error:
         output = b"".join(part for part in (error.stdout, error.stderr) if part)
-        raise ProgramError(
-            words, f"no end within {timeout:g} s", output.decode(errors="replace")
-        ) from None
+        raise ProgramError(words, f"no end within {timeout:g} s", output.decode(errors="replace")) from None
     except FileNotFoundError:
         raise ProgramError(words, "no such program; bindep.txt lists the packages") from None
     if check and done.returncode != 0:

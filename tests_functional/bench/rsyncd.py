@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests_functional.bench.hypervisor import SERVER
@@ -18,7 +19,6 @@ START_LIMIT = 10.0
 # No chroot: links and owners are sent as they are either way, and a cell is around the daemon.
 _SETTINGS = """\
 use chroot = no
-uid = root
 gid = root
 read only = yes
 reverse lookup = no
@@ -28,10 +28,18 @@ port = {port}
 """
 
 
+@dataclass(frozen=True)
+class Module:
+    """A tree to serve, and the user who reads it."""
+
+    path: Path
+    uid: str = "root"
+
+
 class RsyncServer:
     """A daemon on the bench's address; it ends with :meth:`stop` or with the cell."""
 
-    def __init__(self, place: Path, modules: Mapping[str, Path], *, port: int = 873) -> None:
+    def __init__(self, place: Path, modules: Mapping[str, Module], *, port: int = 873) -> None:
         self.place = place
         self.port = port
         self.log = place / "rsyncd.log"
@@ -51,8 +59,9 @@ class RsyncServer:
         self.place.mkdir(parents=True, exist_ok=True)
         settings = self.place / "rsyncd.conf"
         text = _SETTINGS.format(log=self.log, address=SERVER, port=self.port)
-        sections = (f"[{name}]\npath = {path}\n" for name, path in self._modules.items())
-        settings.write_text(text + "".join(sections))
+        for name, module in self._modules.items():
+            text += f"[{name}]\npath = {module.path}\nuid = {module.uid}\n"
+        settings.write_text(text)
         self._process = subprocess.Popen(
             ["rsync", "--daemon", "--no-detach", f"--config={settings}"],
             stdin=subprocess.DEVNULL,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 import time
 from pathlib import Path
 
+from tests_functional.bench import cell
 from tests_functional.bench.process import Completed, ProgramError, run
 
 #: ssh's own exit status when the connection, not the command, failed.
@@ -32,6 +34,13 @@ class Ssh:
     def command_line(self) -> list[str]:
         """Return the ssh command, without a remote command, with which a person gets in."""
         return ["ssh", *self._options(), f"root@{self.address}"]
+
+    def enter_line(self) -> str:
+        """Return a shell command that gets in from outside the cell."""
+        # The cell's first process is the child of unshare, which is the child of who asked for it.
+        outside = os.environ[cell.PARENT_VARIABLE]
+        first = f"$(pgrep --parent $(pgrep --parent {outside} unshare))"
+        return f"nsenter --target {first} --net --mount {shlex.join(self.command_line())}"
 
     def _options(self) -> list[str]:
         options = {
@@ -60,9 +69,7 @@ class Ssh:
             *(word for pair in pairs for word in ("-o", pair)),
         ]
 
-    def run(
-        self, command: str, *, timeout: float = 60, check: bool = True, stdin: str = ""
-    ) -> Completed:
+    def run(self, command: str, *, timeout: float = 60, check: bool = True, stdin: str = "") -> Completed:
         """Run a shell command on the node; ``timeout`` is in seconds.
 
         :raises UnreachableError: when the connection failed

@@ -53,9 +53,7 @@ def build_base(report: cache.Report) -> Path:
     """Return the product directory with ``vmlinuz`` and ``base.cpio.zst``."""
     requirements = wheel.CHECKOUT / "requirements.txt"
     code = [Path(module) for module in (__file__, archive.__file__, wheel.__file__)]
-    key = cache.digest(
-        SUITE, *PACKAGES, debian.EXCLUDED, Path(debian.__file__), FILES, requirements, *code
-    )
+    key = cache.digest(SUITE, *PACKAGES, debian.EXCLUDED, Path(debian.__file__), FILES, requirements, *code)
 
     def make(target: Path) -> None:
         tree = target / "tree"
@@ -101,9 +99,7 @@ def _link_busybox(tree: Path) -> None:
     applets = run(["chroot", tree, "busybox", "--list"], timeout=60).stdout.split()
     places = [tree / place for place in ("usr/bin", "usr/sbin", "usr/local/bin")]
     for applet in applets:
-        present = any(
-            (place / applet).is_symlink() or (place / applet).exists() for place in places
-        )
+        present = any((place / applet).is_symlink() or (place / applet).exists() for place in places)
         if not present:
             (tree / "usr/bin" / applet).symlink_to("busybox")
 

@@ -43,9 +43,7 @@ def build(report: cache.Report) -> Ramdisk:
     base = build_base(report)
     version = wheel.version()
     public = key.with_suffix(".pub").read_text()
-    inputs = cache.digest(
-        base.name, version, public, Path(__file__), Path(archive.__file__), *_sources()
-    )
+    inputs = cache.digest(base.name, version, public, Path(__file__), Path(archive.__file__), *_sources())
 
     def make(target: Path) -> None:
         tree = target / "tree"

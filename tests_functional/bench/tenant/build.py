@@ -28,7 +28,7 @@ EXCLUDED = tuple(
         *("net/ethernet/emulex", "net/ethernet/marvell", "net/ethernet/sfc", "net/ethernet/cisco"),
         *("scsi/lpfc", "scsi/qla2xxx", "scsi/qla4xxx", "scsi/bfa", "scsi/be2iscsi", "scsi/aacraid"),
         *("scsi/mpt3sas", "scsi/megaraid", "scsi/bnx2fc", "scsi/cxgbi", "scsi/qedf", "scsi/qedi"),
-        *("scsi/csiostor", "scsi/aic7xxx", "mtd", "mmc", "crypto", "target", "net/usb"),
+        *("scsi/csiostor", "scsi/aic7xxx", "mtd", "mmc", "target", "net/usb"),
     )
 )
 #: Console on the serial port, which is what the bench keeps.
@@ -49,7 +49,7 @@ Type=ether
 DHCP=ipv4
 """
 #: Left out of the checksums: what a deployment or a first boot rewrites.
-REWRITTEN = ("boot/grub/", "etc/fstab", "etc/machine-id", "etc/resolv.conf", "var/", "run/")
+REWRITTEN = ("boot/grub/", "etc/default/grub", "etc/fstab", "etc/machine-id", "etc/resolv.conf", "var/", "run/")
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,7 @@ def _describe(tree: Path, target: Path) -> None:
     stable = [
         path
         for path in paths
-        if not path.startswith(REWRITTEN)
-        and (tree / path).is_file()
-        and not (tree / path).is_symlink()
+        if not path.startswith(REWRITTEN) and (tree / path).is_file() and not (tree / path).is_symlink()
     ]
     sums = run(
         ["xargs", "--null", "sha256sum", "--"],

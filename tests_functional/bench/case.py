@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases as data: one YAML file says what is given, what is run and what must come of it.
+
+``tests_functional/cases/README.rst`` describes the format. A key that is not known is an error, so
+that a misspelt expectation does not pass for a fulfilled one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests_functional.bench.template import DiskSpec, Template, size_in_bytes
+
+CASES = Path(__file__).resolve().parents[1] / "cases"
+DEFAULT_COMMAND = "bareon-provision --data_driver ironic --deploy_driver rsync --progress plain"
+#: Seconds for the command under test.
+DEFAULT_TIMEOUT = 600
+
+
+class CaseError(Exception):
+    """A case file that does not follow the format."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A command run on the node, and what it must print; patterns are searched for."""
+
+    run: str
+    stdout: tuple[str, ...] = ()
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the node must look like in the ramdisk, once the command has ended."""
+
+    partitions: Mapping[str, Sequence[Mapping[str, Any]]]
+    file_systems: Mapping[str, Mapping[str, str]]
+    commands: tuple[Look, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case, placeholders not yet filled in."""
+
+    name: str
+    description: str
+    template: Template
+    disks: tuple[DiskSpec, ...]
+    before: tuple[str, ...]
+    input_text: str
+    command: str
+    timeout: float
+    exit_code: int
+    stdout: tuple[str, ...]
+    stdout_json: Any
+    stderr: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    expect: Expectation
+    boot: bool
+    booted: tuple[Look, ...]
+
+
+#: Keys of a case file besides those of :class:`Case` that go by the same name.
+KEYS = frozenset(
+    {
+        *("description", "node", "before", "input", "input_text", "command", "timeout"),
+        *("exit_code", "stdout", "stdout_json", "stderr", "disks_unchanged", "expect"),
+        *("boot", "booted"),
+    }
+)
+
+
+def find(kind: str) -> list[Path]:
+    """Return the case files of ``positive`` or ``negative``, in order."""
+    return sorted((CASES / kind).glob("*.yaml"))
+
+
+def load(path: Path, placeholders: Mapping[str, str]) -> Case:
+    """Read a case file, putting values in the place of words such as ``{rsync}``.
+
+    :raises CaseError: naming the file and what is wrong in it
+    """
+    text = path.read_text()
+    for name, value in placeholders.items():
+        text = text.replace("{" + name + "}", value)
+    try:
+        return _parse(path.stem, yaml.safe_load(text))
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise CaseError(f"{path}: {error}") from error
+
+
+def _parse(name: str, data: dict[str, Any]) -> Case:
+    _known(data, KEYS, "a case")
+    if "input" in data and "input_text" in data:
+        raise ValueError("input and input_text exclude each other")
+    template, disks = _node(data.get("node", "two_disks"))
+    targets = tuple(disk.target for disk in disks)
+    unchanged = data.get("disks_unchanged", False)
+    booted = _looks(data.get("booted", ()))
+    if booted and not data.get("boot"):
+        raise ValueError("booted needs boot: true")
+    return Case(
+        name=name,
+        description=" ".join(data["description"].split()),
+        template=template,
+        disks=disks,
+        before=tuple(data.get("before", ())),
+        input_text=data.get("input_text") or json.dumps(data.get("input", {}), indent=2),
+        command=" ".join(data.get("command", DEFAULT_COMMAND).split()),
+        timeout=float(data.get("timeout", DEFAULT_TIMEOUT)),
+        exit_code=int(data.get("exit_code", 0)),
+        stdout=_patterns(data.get("stdout", ())),
+        stdout_json=data.get("stdout_json"),
+        stderr=_patterns(data.get("stderr", ())),
+        unchanged=(targets if unchanged else ()) if isinstance(unchanged, bool) else tuple(unchanged),
+        expect=_expectation(data.get("expect", {})),
+        boot=bool(data.get("boot", False)),
+        booted=booted,
+    )
+
+
+def _known(data: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(f"{what} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+
+
+def _node(data: str | Mapping[str, Any]) -> tuple[Template, tuple[DiskSpec, ...]]:
+    if isinstance(data, str):
+        template = Template.load(data)
+        return template, template.disks
+    _known(data, frozenset({"template", "disks"}), "node")
+    template = Template.load(data.get("template", "two_disks"))
+    return template, tuple(_disks(data["disks"]))
+
+
+def _disks(entries: Sequence[Mapping[str, Any]]) -> list[DiskSpec]:
+    prefixes = {"virtio": "vd", "scsi": "sd", "sata": "sd"}
+    counts: dict[str, int] = {}
+    disks = []
+    for entry in entries:
+        _known(entry, frozenset({"size", "bus", "serial"}), "a disk")
+        bus = entry.get("bus", "virtio")
+        prefix = prefixes[bus]
+        letter = chr(ord("a") + counts.get(prefix, 0))
+        counts[prefix] = counts.get(prefix, 0) + 1
+        serial = entry.get("serial", f"BAREON-{prefix}{letter}".upper())
+        disks.append(DiskSpec(prefix + letter, bus, serial, size_in_bytes(entry["size"])))
+    return disks
+
+
+def _patterns(data: str | Sequence[str]) -> tuple[str, ...]:
+    return (data,) if isinstance(data, str) else tuple(data)
+
+
+def _looks(entries: Sequence[Mapping[str, Any]]) -> tuple[Look, ...]:
+    looks = []
+    for entry in entries:
+        _known(entry, frozenset(field.name for field in fields(Look)), "a command")
+        patterns = _patterns(entry.get("stdout", ()))
+        looks.append(Look(entry["run"], patterns, int(entry.get("exit_code", 0))))
+    return tuple(looks)
+
+
+def _expectation(data: Mapping[str, Any]) -> Expectation:
+    _known(data, frozenset(field.name for field in fields(Expectation)), "expect")
+    return Expectation(
+        data.get("partitions", {}),
+        data.get("file_systems", {}),
+        _looks(data.get("commands", ())),
+    )

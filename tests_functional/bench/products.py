@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is built before a cell is entered, from where nothing can be fetched any more."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests_functional.bench import cache, ramdisk, tenant
+from tests_functional.bench.keys import key_pair
+
+#: Tells a process in a cell where the products are.
+VARIABLE = "BAREON_PRODUCTS"
+
+
+@dataclass(frozen=True)
+class Products:
+    """The ramdisk and the tenant that a session uses."""
+
+    ramdisk: ramdisk.Ramdisk
+    tenant: tenant.Tenant
+
+    def hand_over(self) -> None:
+        """Put the places of the products into the environment, for :meth:`received`."""
+        places = {
+            "kernel": self.ramdisk.kernel,
+            "initramfs": self.ramdisk.initramfs,
+            "key": self.ramdisk.key,
+            "version": self.ramdisk.version,
+            "suite": self.tenant.suite,
+            "tree": self.tenant.tree,
+            "manifest": self.tenant.manifest,
+            "checksums": self.tenant.checksums,
+        }
+        os.environ[VARIABLE] = json.dumps({name: str(value) for name, value in places.items()})
+
+    @classmethod
+    def received(cls) -> Products:
+        """Return what the process outside the cell built.
+
+        A look into the cache would not do: the checkout may have changed since.
+        """
+        found = json.loads(os.environ[VARIABLE])
+        path = {name: Path(value) for name, value in found.items()}
+        disk = ramdisk.Ramdisk(path["kernel"], path["initramfs"], path["key"], found["version"])
+        image = tenant.Tenant(found["suite"], path["tree"], path["manifest"], path["checksums"])
+        return cls(disk, image)
+
+
+def build(report: cache.Report) -> Products:
+    """Build what is missing, ramdisk and tenant at the same time.
+
+    :raises ProgramError: when one of them cannot be built
+    """
+    key_pair(report)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        system = pool.submit(tenant.build, report)
+        disk = pool.submit(ramdisk.build, report)
+        return Products(disk.result(), system.result())

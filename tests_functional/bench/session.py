@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one session of tests has: a hypervisor, image servers, and nodes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from tests_functional.bench import faulty
+from tests_functional.bench.cache import Report
+from tests_functional.bench.cell import SCRATCH
+from tests_functional.bench.hypervisor import SERVER, Hypervisor
+from tests_functional.bench.node import Boot, Node
+from tests_functional.bench.products import Products
+from tests_functional.bench.rsyncd import Module, RsyncServer
+from tests_functional.bench.strategy import Strategy
+from tests_functional.bench.template import Template
+
+#: A port on which nothing listens.
+SILENT_PORT = 9
+
+
+class Session:
+    """Everything is started on entry and ended on exit; it must run in a cell."""
+
+    def __init__(self, products: Products, report: Report) -> None:
+        self.products = products
+        self.hypervisor = Hypervisor()
+        small = SCRATCH / "small"
+        self.rsync = RsyncServer(
+            SCRATCH / "rsyncd",
+            {
+                "debian12": Module(products.tenant.tree),
+                "small": Module(small),
+                # Not root: one file of it cannot be read, and rsync ends with 23.
+                "unreadable": Module(faulty.unreadable(SCRATCH / "unreadable"), uid="nobody"),
+                "many": Module(faulty.many_files(SCRATCH / "many")),
+            },
+        )
+        faulty.small(small)
+        ramdisk = products.ramdisk
+        boot = Boot(ramdisk.kernel, ramdisk.initramfs)
+        self.strategy = Strategy(boot, SCRATCH, report)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Session:
+        self.hypervisor.start()
+        self._stack.callback(self.hypervisor.stop)
+        self.rsync.start()
+        self._stack.callback(self.rsync.stop)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def node(self, template: Template, number: int = 0) -> Node:
+        """Return a node that is off and has no disks yet."""
+        place = SCRATCH / f"node{number}"
+        return Node(self.hypervisor, template, place, self.products.ramdisk.key, number=number)
+
+    def placeholders(self) -> dict[str, str]:
+        """Return what the words in braces of a case stand for."""
+        return placeholders(self.products, self.rsync.url)
+
+
+def placeholders(products: Products, rsync: str) -> dict[str, str]:
+    """Return the values for cases; see ``tests_functional/cases/README.rst``."""
+    return {
+        "rsync": rsync,
+        "silent": f"rsync://{SERVER}:{SILENT_PORT}",
+        "version": products.ramdisk.version,
+    }
+
+
+def artifacts_directory() -> Path:
+    """Return the directory in which failures leave their evidence, not yet made.
+
+    It is ``$BAREON_ARTIFACTS``, or one below the temporary directory.
+    """
+    place = os.environ.get("BAREON_ARTIFACTS")
+    return Path(place) if place else Path("/tmp/bareon-artifacts")
