@@ -24,6 +24,7 @@ from bareon.actions.base import Action
 from bareon.cmd import plugin
 from bareon.cmd.decide import decide
 from bareon.drivers.data.base import DataDriver
+from bareon.drivers.data.document import schema
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import InvalidInput
 from bareon.facts import node as facts
@@ -96,6 +97,19 @@ def test_every_key_is_documented(name: str) -> None:
     found = {"plan": _plan_keys, "node-facts": _fact_keys, "report": _report_keys}[name]()
     assert len(found) > 5
     assert not [key for key in sorted(found) if f"``{key}``" not in page]
+
+
+def test_every_field_of_the_schema_has_a_description() -> None:
+    whole = schema("ironic.json")
+    objects = {"document": whole} | {name: x for name, x in whole["$defs"].items() if "properties" in x}
+    fields = {
+        f"{name}.{key}": {**whole["$defs"].get(field.get("$ref", "").rpartition("/")[2], {}), **field}
+        for name, value in objects.items()
+        for key, field in value["properties"].items()
+    }
+    assert len(fields) > 30
+    # What a type may be is said by the description of the object itself.
+    assert not [path for path, field in fields.items() if not field.get("description") and not path.endswith(".type")]
 
 
 def _plan_keys() -> set[str]:

@@ -70,17 +70,28 @@ class Schema(SphinxDirective):
 def _schema(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
     yield from _object("The document", schema, schema, f"{prefix}-document", prefix)
     for name, definition in schema.get("$defs", {}).items():
-        yield from _object(name, definition, schema, f"{prefix}-{name}", prefix)
+        if _is_object(definition):
+            yield from _object(name, definition, schema, f"{prefix}-{name}", prefix)
+
+
+def _is_object(value: Mapping[str, Any]) -> bool:
+    return bool(value.get("type") == "object")
 
 
 def _object(title: str, value: Mapping[str, Any], root: Mapping[str, Any], label: str, prefix: str) -> Iterator[str]:
     yield from (f".. _{label}:", "", title, "-" * len(title), "", _plain(value.get("description", "")), "")
-    if "properties" not in value:
-        yield from (f"Type: {_type(value, prefix)}.", "")
-    yield from _properties(value, root, prefix, "")
+    kinds = list(_kinds(value, root, prefix))
+    yield from kinds or _properties(value, root, prefix, "")
+
+
+def _kinds(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    """For an object whose form hangs on its ``type``: the form of each."""
     for rule in value.get("allOf", ()):
-        if description := rule.get("description"):
-            yield from (_plain(description), "")
+        if "if" in rule and "$ref" in rule.get("then", {}):
+            kind = rule["if"]["properties"]["type"]
+            words = kind.get("enum") or [kind["const"]]
+            names = " or ".join(_literal(json.dumps(word)) for word in words)
+            yield from (f"* with the ``type`` {names}: {_type(rule['then'], root, prefix)}", "")
 
 
 def _properties(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str, above: str) -> Iterator[str]:
@@ -90,7 +101,7 @@ def _properties(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str, 
         if field.get("deprecated"):
             old.append(_literal(above + name))
             continue
-        facts = [_type(field, prefix)]
+        facts = [_type(field, root, prefix)]
         if name in value.get("required", ()):
             facts.insert(0, "**required**")
         description = field.get("description") or _resolved(field, root).get("description", "")
@@ -105,28 +116,26 @@ def _resolved(field: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str,
     return found
 
 
-def _type(field: Mapping[str, Any], prefix: str) -> str:
+def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
-        return f":ref:`{name} <{prefix}-{name}>`"
-    for key, word in (("oneOf", "either"), ("anyOf", "any of")):
-        if key in field:
-            return f"{word} {' or '.join(_type(x, prefix) for x in field[key])}"
+        if _is_object(_resolved(field, root)):
+            return f":ref:`{name} <{prefix}-{name}>`"
+        return _type(_resolved(field, root), root, prefix)
     if "enum" in field:
-        return f"one of {', '.join(_literal(json.dumps(x)) for x in field['enum'])}"
+        words = [_literal(json.dumps(x)) for x in field["enum"]]
+        return f"one of {', '.join(words)}" if len(words) > 1 else words[0]
     if "const" in field:
         return _literal(json.dumps(field["const"]))
-    kinds = field.get("type", "any value")
-    words = [_KINDS.get(kind, kind) for kind in (kinds if isinstance(kinds, list) else [kinds])]
-    text = " or ".join(words)
+    text = _KINDS.get(field.get("type", "any value"), field.get("type", "any value"))
     if "items" in field:
-        text += f" of {_type(field['items'], prefix)}"
+        text += f" of {_type(field['items'], root, prefix)}"
     if field.get("minItems"):
         text += ", not empty"
     if pattern := field.get("x-pattern"):
-        text += f"; {_plain(pattern)}"
+        text += f": {_plain(pattern)}"
     if most := field.get("maxLength"):
-        text += f"; at most {most} characters"
+        text += f", at most {most} characters"
     return text
 
 
