@@ -75,6 +75,9 @@ def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version
         )
     except cfg.Error as error:
         raise UsageError(f"configuration: {error}") from None
+    except SystemExit as end:
+        # oslo.config says 1 for a value that an option does not take.
+        raise SystemExit(2 if end.code else 0) from None
     return conf
 
 
@@ -100,13 +103,10 @@ def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
     :param default_file: log to :data:`DEFAULT_LOG` where nothing else is configured.
     :returns: the path of the log file, ``None`` where there is none.
     """
-    import logging
-
     from oslo_log import log
 
     if not (conf.log_file or conf.log_dir or conf.use_syslog or conf.use_journal):
         if not default_file:
-            logging.getLogger().addHandler(logging.NullHandler())
             return None
         conf.set_override("log_file", DEFAULT_LOG)
     path = None
@@ -117,7 +117,6 @@ def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
                 pass
         except OSError as error:
             sys.stderr.write(f"bareon: no log: {path}: {error.strerror}\n")
-            logging.getLogger().addHandler(logging.NullHandler())
             return None
     log.setup(conf, "bareon")
     return path

@@ -40,6 +40,8 @@ def code_of(error: BaseException) -> int:
 
 def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str | None]) -> int:
     """Run ``body``; print its error, if any, and return the exit code."""
+    # Without a log file the log goes nowhere, not to standard error.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         body()
     except SystemExit as error:  # argparse: --help, --version, a wrong option

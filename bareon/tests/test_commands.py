@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs as a user starts them: output, standard error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bareon.facts.node import to_json
+from bareon.tests import cases
+
+BIN = Path(sys.executable).parent
+INPUT: dict[str, Any] = cases.load(cases.HERE / "cases/plan/root-and-swap.yaml")["input"]
+
+
+def _run(program: str, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(BIN / program), *argv], input=stdin, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> str:
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(to_json(cases.node("two-disks"))))
+    return str(path)
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> str:
+    path = tmp_path / "provision.json"
+    path.write_text(json.dumps(INPUT))
+    return str(path)
+
+
+def test_version() -> None:
+    for program in ("bareon-provision", "bareon-partition", "bareon-data-validator"):
+        done = _run(program, "--version")
+        assert done.returncode == 0
+        assert re.fullmatch(rf"{program} [0-9]+\.[0-9]+\S*\n", done.stdout)
+
+
+@pytest.mark.parametrize("spelling", [("--input_data_file", "--plan_format"), ("--input-data-file", "--plan-format")])
+def test_plan_as_json(facts: str, document: str, spelling: tuple[str, str]) -> None:
+    done = _run("bareon-provision", "--plan", "--node_facts", facts, spelling[0], document, f"{spelling[1]}=json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert {"policy", "firmware", "disks", "arrays", "volume_groups", "differences", "steps"} <= set(plan)
+    assert plan["disks"][0]["partitions"][0] == {
+        "number": 1,
+        "device": "/dev/vda1",
+        "start": 1048576,
+        "size": 25165824,
+        "role": "bios_grub",
+        "name": "bios_grub",
+        "guid": plan["disks"][0]["partitions"][0]["guid"],
+        "member_of": None,
+        "mount": None,
+        "file_system": None,
+        "uuid": None,
+        "label": None,
+        "images": [],
+        "decision": "create",
+    }
+    assert {"action", "description", "destroys"} == set(plan["steps"][0])
+
+
+def test_plan_as_text_fits_80_columns(facts: str, document: str) -> None:
+    done = _run("bareon-provision", "--plan", "--node_facts", facts, "--input_data_file", document)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    tables = done.stdout.partition("Steps")[0]
+    assert max(map(len, tables.splitlines())) <= 80
+    assert "/dev/vda  (4 GiB, serial first)" in tables
+
+
+def test_input_from_an_option_and_from_standard_input(facts: str) -> None:
+    text = json.dumps(INPUT)
+    for argv, stdin in ((["--input_data", text], ""), (["--input_data_file", "-"], text)):
+        done = _run("bareon-provision", "--plan", "--node_facts", facts, *argv, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+
+
+def test_differences_are_in_the_json_plan(facts: str) -> None:
+    text = json.dumps({**INPUT, "partitions_policy": "verify"})
+    done = _run("bareon-provision", "--plan", "--plan_format=json", "--node_facts", facts, "--input_data", text)
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["differences"] == ["/dev/vda: expected a gpt table, found none"]
+    assert done.stderr == "bareon-provision: /dev/vda: expected a gpt table, found none\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "says"),
+    [
+        (["--nonsense"], 2, "unrecognized arguments"),
+        (["--node_facts", "FACTS"], 2, "add --plan"),
+        (["--plan", "--node_facts", "/absent"], 2, "--node_facts: /absent: No such file or directory"),
+        (["--plan", "--node_facts", "/dev/null"], 2, "--node_facts: /dev/null: "),
+        (["--plan", "--node_facts", "FACTS", "--input_data_file", "/absent"], 2, "/absent is not there"),
+        (["--plan", "--node_facts", "FACTS", "--data_driver", "x"], 2, "has no plug-in 'x'; there are: ironic"),
+        (["--plan", "--node_facts", "FACTS", "--deploy_driver", "x"], 2, "there are: rsync"),
+        (["--plan", "--node_facts", "FACTS", "--actions", "do_nothing"], 2, "has no plug-in 'do_nothing'"),
+        (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_partitioning"], 2, "must come before"),
+        (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "stands twice"),
+        (["--plan_format", "xml"], 2, "plan_format"),
+        (["--config-file", "/absent"], 2, "configuration"),
+        (["--plan", "--node_facts", "FACTS", "--input_data", "{"], 3, "$: not JSON"),
+        (["--plan", "--node_facts", "FACTS", "--input_data", "{}"], 3, "$: the key 'partitions' is missing"),
+    ],
+)
+def test_refusals(facts: str, document: str, argv: list[str], code: int, says: str) -> None:
+    given = [facts if word == "FACTS" else word for word in argv]
+    if not any(word.startswith("--input") for word in given):
+        given += ["--input_data_file", document]
+    done = _run("bareon-provision", *given)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_facts_that_are_no_facts(tmp_path: Path, document: str) -> None:
+    for broken, says in (
+        ({"format": 99}, "$.format: this bareon reads format 1, not 99"),
+        ({"format": 1, "firmware": "bios"}, "$.disks: missing"),
+        ({"format": 1, "firmware": "openfirmware", "disks": []}, "$.firmware: expected one of bios, uefi"),
+        ({"format": 1, "firmware": "bios", "disks": [{"device": 1}]}, "$.disks[0].size: missing"),
+        ({"format": 1, "firmware": "bios", "disks": [{"device": 1, "size": 1}]}, "$.disks[0].device: expected str"),
+        ({"format": 1, "firmware": "bios", "disks": [], "more": 1}, "$.more: unknown key"),
+        ([], "expected an object"),
+    ):
+        path = tmp_path / "facts.json"
+        path.write_text(json.dumps(broken))
+        done = _run("bareon-provision", "--plan", "--node_facts", str(path), "--input_data_file", document)
+        assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+
+
+def test_validator(document: str) -> None:
+    done = _run("bareon-data-validator", document)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{document}: no defects\n", "")
+    done = _run("bareon-data-validator", "-", stdin=json.dumps(INPUT))
+    assert done.returncode == 0
+
+
+def test_validator_lists_six_defects() -> None:
+    case = cases.load(cases.HERE / "cases/error/six-defects.yaml")
+    done = _run("bareon-data-validator", "-", stdin=json.dumps(case["input"]))
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 6
+    for line, expected in zip(done.stderr.splitlines(), case["lines"], strict=True):
+        assert line.startswith(f"bareon-data-validator: {expected.split(':')[0]}")
+
+
+def test_input_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b'{"partitions": "\xff"}')
+    done = _run("bareon-data-validator", str(path))
+    assert (done.returncode, done.stderr) == (3, "bareon-data-validator: $: not UTF-8 at byte 16\n")
+
+
+def test_warnings_of_ignored_keys() -> None:
+    done = _run(
+        "bareon-data-validator", "-", stdin=json.dumps({"partitions": [{**INPUT["partitions"][0], "extra": []}]})
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "warning: $.partitions[0].extra is ignored\n"

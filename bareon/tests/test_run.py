@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real processes, for what is about processes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bareon.errors import CommandError
+from bareon.run import Command, Secret, missing, observed, run
+
+
+def test_output_and_input() -> None:
+    done = run(["cat"], stdin="hello")
+    assert (done.stdout, done.code, done.argv) == ("hello", 0, ("cat",))
+
+
+def test_standard_input_is_closed() -> None:
+    assert run(["cat"], timeout=5).stdout == ""
+
+
+def test_locale_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert "LC_ALL=C\n" in run(["env"]).stdout
+
+
+def test_failure_tells_everything() -> None:
+    with pytest.raises(CommandError) as caught:
+        run(["sh", "-c", "echo out; echo first >&2; echo last >&2; exit 3"])
+    error = caught.value
+    assert (error.code, error.stdout, error.stderr) == (3, "out\n", "first\nlast\n")
+    assert str(error) == (
+        "sh failed with exit code 3: last (sh -c 'echo out; echo first >&2; echo last >&2; exit 3')"
+    )
+
+
+def test_codes_that_are_no_failure() -> None:
+    assert run(["sh", "-c", "exit 2"], ok=(0, 2)).code == 2
+
+
+def test_missing_program() -> None:
+    with pytest.raises(CommandError, match="bareon-has-no-such is not installed"):
+        run(["bareon-has-no-such"])
+    assert missing(["sh", "bareon-has-no-such"]) == ["bareon-has-no-such"]
+
+
+def test_ended_by_signal() -> None:
+    with pytest.raises(CommandError, match="was ended by signal SIGKILL"):
+        run(["sh", "-c", "kill -9 $$"])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_time_limit_ends_the_children_too(tmp_path: Path, streaming: bool) -> None:
+    marker = tmp_path / "late"
+    script = f"(sleep 1.5; touch {marker}) & sleep 60"
+    started = time.monotonic()
+    with pytest.raises(CommandError, match=r"was stopped after 0\.3 s"):
+        run(["sh", "-c", script], timeout=0.3, on_output=(lambda line: None) if streaming else None)
+    assert time.monotonic() - started < 10
+    time.sleep(1.6)
+    assert not marker.exists()
+
+
+def test_lines_end_at_carriage_returns_too() -> None:
+    lines: list[str] = []
+    run(["printf", r"one\rtwo\nthree"], on_output=lines.append)
+    assert lines == ["one", "two", "three"]
+
+
+def test_much_output_on_both_streams() -> None:
+    lines: list[str] = []
+    script = "import sys\nfor i in range(20000): print(i); print(i, file=sys.stderr)"
+    done = run([sys.executable, "-c", script], on_output=lines.append)
+    assert (len(lines), len(done.stderr.splitlines())) == (20000, 20000)
+
+
+def test_secrets_are_masked_everywhere(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[Command] = []
+    with observed(seen.append), pytest.raises(CommandError) as caught:
+        run(["sh", "-c", 'test "$1" = hunter2 && exit 7', "sh", Secret("hunter2")])
+    assert caught.value.code == 7, "the process itself must get the real word"
+    assert "hunter2" not in f"{caught.value} {caught.value.argv} {seen} {caplog.text}"
+    assert "hunter2" not in f"{Secret('hunter2')} {Secret('hunter2')!r}"
+    assert seen[0].argv[-1] == "***"
+
+
+def test_a_killed_parent_takes_its_command_along(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"from bareon.run import run; run(['sh', '-c', 'echo $$ > {pid_file}; exec sleep 60'])"
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        child = _wait_for_pid(pid_file)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while _alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _alive(child)
+    finally:
+        parent.kill()
+
+
+def _wait_for_pid(path: Path) -> int:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text().strip():
+            return int(path.read_text())
+        time.sleep(0.05)
+    raise AssertionError("the command did not start")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

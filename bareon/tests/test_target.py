@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files in a deployed tree: hostile images, and fstab."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bareon.errors import ActionFailed
+from bareon.model.filesystem import Filesystem
+from bareon.model.layout import FilesystemLayout, Layout
+from bareon.target import fstab
+from bareon.target.tree import Tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "root").mkdir()
+    return Tree(str(tmp_path / "root"))
+
+
+def test_write_and_read(tree: Tree) -> None:
+    tree.write("/etc/deep/fstab", "text\n", 0o640)
+    assert tree.read("/etc/deep/fstab") == "text\n"
+    assert os.stat(tree.outside("/etc/deep/fstab")).st_mode & 0o777 == 0o640
+    assert tree.names("/etc/deep") == ["fstab"]
+    assert tree.read("/etc/absent") is None
+    assert tree.names("/absent") == []
+
+
+@pytest.mark.parametrize("link", ["/", "/outside", "../outside", "../../.."])
+def test_a_folder_that_is_a_link_is_refused(tree: Tree, tmp_path: Path, link: str) -> None:
+    target = str(tmp_path / "outside") if link == "/outside" else link
+    os.symlink(target, tree.outside("/etc"))
+    with pytest.raises(ActionFailed, match="'etc' is a link, a folder is needed"):
+        tree.write("/etc/fstab", "x")
+    with pytest.raises(ActionFailed, match="'etc' is a link"):
+        tree.folder("/etc/default")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_file_that_is_a_link_is_replaced_not_followed(tree: Tree, tmp_path: Path) -> None:
+    victim = tmp_path / "outside" / "victim"
+    victim.write_text("precious")
+    tree.folder("/etc")
+    os.symlink(victim, tree.outside("/etc/fstab"))
+    tree.write("/etc/fstab", "new")
+    assert victim.read_text() == "precious"
+    assert tree.read("/etc/fstab") == "new"
+    assert not os.path.islink(tree.outside("/etc/fstab"))
+
+
+def test_a_fifo_blocks_nobody(tree: Tree) -> None:
+    tree.folder("/etc")
+    os.mkfifo(tree.outside("/etc/fstab"))
+    assert tree.read("/etc/fstab") is None
+    tree.write("/etc/fstab", "new")
+    assert tree.read("/etc/fstab") == "new"
+
+
+def test_a_file_where_a_folder_is_needed(tree: Tree) -> None:
+    Path(tree.outside("/etc")).write_text("")
+    with pytest.raises(ActionFailed, match="'etc' is no folder"):
+        tree.write("/etc/fstab", "x")
+
+
+def test_links_are_resolved_inside_the_tree_for_reading(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "outside" / "secret").write_text("of the ramdisk")
+    tree.write("/usr/sbin/grub-install", "inside")
+    os.symlink("usr/sbin", tree.outside("/sbin"))
+    os.symlink("/usr/sbin", tree.outside("/absolute"))
+    os.symlink(str(tmp_path / "outside" / "secret"), tree.outside("/usr/escape"))
+    os.symlink("loop", tree.outside("/loop"))
+    assert tree.read("/sbin/grub-install") == "inside"
+    assert tree.read("/absolute/grub-install") == "inside"
+    assert tree.read("/absolute/../../../usr/sbin/grub-install") == "inside"
+    assert tree.read("/usr/escape") is None
+    assert tree.read("/loop") is None
+
+
+def _layout(*filesystems: tuple[str, str, str], **more: object) -> Layout:
+    found = tuple(
+        FilesystemLayout(Filesystem(kind, mount, images=("a",), **more), "/dev/x", 1, uuid, "create")  # type: ignore[arg-type]
+        for kind, mount, uuid in filesystems
+    )
+    return _OfFilesystems("clean", "bios", ()).holding(found)
+
+
+class _OfFilesystems(Layout):
+    """A layout that knows only its file systems."""
+
+    def holding(self, filesystems: tuple[FilesystemLayout, ...]) -> Layout:
+        object.__setattr__(self, "filesystems", lambda: iter(filesystems))
+        return self
+
+
+def test_fstab() -> None:
+    layout = _layout(
+        ("swap", "swap", "u-swap"),
+        ("xfs", "/srv/a b", "u-srv"),
+        ("ext4", "/var/log", "u-log"),
+        ("ext4", "/", "u-root"),
+        ("vfat", "/boot/efi", "AB-CD"),
+        ("btrfs", "/var", "u-var"),
+    )
+    assert fstab.render(layout, "a").removeprefix(fstab.HEADER).splitlines() == [
+        "UUID=u-root / ext4 defaults 0 1",
+        "UUID=AB-CD /boot/efi vfat defaults 0 2",
+        r"UUID=u-srv /srv/a\040b xfs defaults 0 0",
+        "UUID=u-var /var btrfs defaults 0 0",
+        "UUID=u-log /var/log ext4 defaults 0 2",
+        "UUID=u-swap none swap defaults 0 0",
+    ]
+    assert fstab.render(layout, "another") == fstab.HEADER
+
+
+def test_fstab_disabled_is_a_comment() -> None:
+    text = fstab.render(_layout(("ext4", "/", "u"), fstab_enabled=False, fstab_options="noatime,ro"), "a")
+    assert "# UUID=u / ext4 noatime,ro 0 1\n" in text
+
+
+def test_foreign_lines_stay_and_ours_are_renewed() -> None:
+    layout = _layout(("ext4", "/", "u-root"), ("swap", "swap", "u-swap"))
+    once = fstab.render(
+        layout, "a", "# by hand\nserver:/x /mnt nfs ro 0 0\nUUID=old / ext3 defaults 0 1\ntmpfs /tmp tmpfs"
+    )
+    assert once.removeprefix(fstab.HEADER).splitlines() == [
+        "UUID=u-root / ext4 defaults 0 1",
+        "UUID=u-swap none swap defaults 0 0",
+        "# by hand",
+        "server:/x /mnt nfs ro 0 0",
+        "tmpfs /tmp tmpfs",
+    ]
+    assert fstab.render(layout, "a", once) == once
