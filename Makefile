@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# "make demo" and "make test" need a Debian 12 machine and root; they install what is missing.
+
+# The last line that prepare prints is the Python of the virtual environment.
+PREPARE = python=$$(tests_functional/prepare)
+.SHELLFLAGS = -euc
+.ONESHELL:
+
+.PHONY: help demo test unit functional ramdisk docs lint clean
+
+help:
+	@echo "make demo        deploy a virtual node, boot it and show proof"
+	echo "make test        unit tests, then functional tests"
+	echo "make unit        unit tests"
+	echo "make functional  functional tests; ARGS='-k two_disks --keep' goes to pytest"
+	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' copies it"
+	echo "make docs        build the documentation into doc/build"
+	echo "make lint        ruff and mypy"
+	echo "make clean       remove what was built in this checkout; BAREON_CACHE stays"
+
+demo:
+	@$(PREPARE)
+	exec "$$python" -m tests_functional.demo $(ARGS)
+
+test:
+	@$(PREPARE)
+	"$$python" -m pytest bareon/tests
+	"$$python" -m pytest tests_functional
+
+unit:
+	@$(PREPARE)
+	"$$python" -m pytest bareon/tests $(ARGS)
+
+functional:
+	@$(PREPARE)
+	"$$python" -m pytest tests_functional $(ARGS)
+
+ramdisk:
+	@$(PREPARE)
+	"$$python" -m tests_functional.bench.ramdisk $(ARGS)
+
+docs:
+	@$(PREPARE)
+	"$$python" -m sphinx -W -b html doc/source doc/build/html
+
+lint:
+	@$(PREPARE)
+	"$$python" -m ruff check .
+	"$$python" -m ruff format --check .
+	"$$python" -m mypy
+	"$$python" -m mypy --strict tests_functional
+
+clean:
+	rm -rf build dist doc/build bareon.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
