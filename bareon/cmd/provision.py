@@ -118,7 +118,7 @@ class _Run:
 
     def _plan(self) -> None:
         from bareon.model.layout import Layout
-        from bareon.plan import document, text
+        from bareon.plan import document
 
         self._read()
         node = self._node()
@@ -133,6 +133,8 @@ class _Run:
         if self._conf.plan_format == "json":
             _print_json(document.document(decision.plan))
         else:
+            from bareon.plan import text
+
             sys.stdout.write(text.render(decision.plan, node, colours=sys.stdout.isatty()))
 
     def _deploy(self) -> None:
@@ -202,5 +204,7 @@ def _facts_document(node: NodeFacts) -> dict[str, Any]:
     return to_json(node)
 
 
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+def _print_json(value: dict[str, Any]) -> None:
+    from bareon.plan.document import lines
+
+    sys.stdout.write(lines(value) + "\n")

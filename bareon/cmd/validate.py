@@ -21,12 +21,16 @@ def _body(argv: list[str]) -> None:
     import argparse
 
     from bareon.cmd.source import read_input
-    from bareon.version import version
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
     parser.add_argument("--data_driver", "--data-driver", default="ironic", help="a name in bareon.drivers.data")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {version()}")
+    parser.add_argument("--version", action="store_true", help="print the version, and stop")
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the file; - is standard input")
     found = parser.parse_args(argv)
+    if found.version:
+        from bareon.version import version
+
+        sys.stdout.write(f"{PROGRAM} {version()}\n")
+        return
     read_input(found.data_driver, found.file)
     sys.stdout.write(f"{found.file}: no defects\n")

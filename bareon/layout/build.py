@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from bareon.errors import Defect, UnsuitableNode
 from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.layout.allocate import DoesNotFit, Request, allocate
 from bareon.layout.filesystem import filesystem_layout
-from bareon.layout.identifier import Identifiers
+from bareon.layout.identifier import Identifiers, NoIdentifiers
 from bareon.layout.match import match_disks
 from bareon.layout.raid import DATA_OFFSET, array_size, component
 from bareon.layout.table import disk_layout
@@ -64,7 +63,7 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
         DiskFacts(f"/dev/disk{i}", (_UNKNOWN if disk.size is None else disk.size) + 2 * MIB)
         for i, disk in enumerate(deployment.disks)
     ]
-    _, problems = _lay_out(deployment, disks, "bios", Identifiers(uuid.UUID(int=0)))
+    _, problems = _lay_out(deployment, disks, "bios", NoIdentifiers())
     open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
     whole = "the volumes need more than the whole disk, however large it is (the implicit partition counts too)"
     return [Defect(x.path, whole if x.path in open_ended else x.message) for x in problems]

@@ -19,19 +19,32 @@ class Identifiers:
 
     seed: uuid.UUID
 
+    def _derived(self, what: str) -> uuid.UUID:
+        return uuid.uuid5(self.seed, what)
+
     def guid(self, what: str) -> str:
         """A GPT disk or partition GUID, in capitals as the tools print it."""
-        return str(uuid.uuid5(self.seed, what)).upper()
+        return str(self._derived(what)).upper()
 
     def array(self, name: str) -> str:
         """The UUID of an md array in the form that mdadm prints."""
-        digits = uuid.uuid5(self.seed, f"array {name}").hex
+        digits = self._derived(f"array {name}").hex
         return ":".join(digits[i : i + 8] for i in range(0, 32, 8))
 
     def filesystem(self, kind: FilesystemType, device: str) -> str:
         """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
-        value = uuid.uuid5(self.seed, f"{kind} {device}")
+        value = self._derived(f"{kind} {device}")
         if kind != "vfat":
             return str(value)
         digits = f"{value.int & 0xFFFFFFFF:08X}"
         return f"{digits[:4]}-{digits[4:]}"
+
+
+@dataclass(frozen=True)
+class NoIdentifiers(Identifiers):
+    """For layouts of which only the sizes matter: everything has the same identifier."""
+
+    seed: uuid.UUID = uuid.UUID(int=0)
+
+    def _derived(self, what: str) -> uuid.UUID:
+        return self.seed

@@ -84,7 +84,7 @@ def test_secrets_are_masked_everywhere(caplog: pytest.LogCaptureFixture) -> None
     caplog.set_level(logging.DEBUG)
     seen: list[Command] = []
     with observed(seen.append), pytest.raises(CommandError) as caught:
-        run(["sh", "-c", 'test "$1" = hunter2 && exit 7', "sh", Secret("hunter2")])
+        run(["sh", "-c", "test ${#1} = 7 && exit 7", "sh", Secret("hunter2")])
     assert caught.value.code == 7, "the process itself must get the real word"
     assert "hunter2" not in f"{caught.value} {caught.value.argv} {seen} {caplog.text}"
     assert "hunter2" not in f"{Secret('hunter2')} {Secret('hunter2')!r}"

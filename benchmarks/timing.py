@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wall time of commands, for ratios taken in one run on one machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+
+
+def best(*commands: Sequence[str], rounds: int = 9) -> list[float]:
+    """The shortest time in seconds of each command; the rounds take turns, so that a busy moment hits them alike."""
+    times: list[list[float]] = [[] for _ in commands]
+    for _ in range(rounds):
+        for command, taken in zip(commands, times, strict=True):
+            started = time.perf_counter()
+            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            taken.append(time.perf_counter() - started)
+    return [min(taken) for taken in times]
+
+
+def show(what: str, seconds: float, reference: str, reference_seconds: float, limit: float) -> bool:
+    """Print a ratio with its reference; whether it is within the limit."""
+    ratio = seconds / reference_seconds
+    verdict = "within" if ratio <= limit else "OVER"
+    print(f"{what}: {seconds * 1000:.0f} ms, {reference}: {reference_seconds * 1000:.0f} ms, "
+          f"ratio {ratio:.2f} ({verdict} {limit:g})")  # fmt: skip
+    return ratio <= limit
