@@ -6,6 +6,7 @@ Everything here is integer arithmetic on bytes; a float never takes part.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,6 +49,7 @@ class Remaining:
 Size = Absolute | Relative | Remaining
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_size(text: str) -> Size:
     """Parse a size.
 

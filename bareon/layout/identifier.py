@@ -40,11 +40,11 @@ class Identifiers:
         return f"{digits[:4]}-{digits[4:]}"
 
 
-@dataclass(frozen=True)
 class NoIdentifiers(Identifiers):
     """For layouts of which only the sizes matter: everything has the same identifier."""
 
-    seed: uuid.UUID = uuid.UUID(int=0)
+    def __init__(self) -> None:
+        super().__init__(uuid.UUID(int=0))
 
     def _derived(self, what: str) -> uuid.UUID:
         return self.seed
