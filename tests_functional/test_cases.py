@@ -53,10 +53,10 @@ def run(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
 def carry_out(wanted: Case, node: Node, session: Session) -> list[str]:
     """Take a node through a case and return every mismatch."""
     session.strategy.ramdisk(node)
+    node.ssh.put(wanted.input_text, INPUT)
     for command in wanted.before:
         node.ssh.run(command, timeout=PREPARE_LIMIT)
     before = digests(wanted, node)
-    node.ssh.put(wanted.input_text, INPUT)
     done = node.ssh.run(wanted.command, timeout=wanted.timeout, check=False)
     problems = outcome(wanted, done)
     changed = [name for name, digest in digests(wanted, node).items() if digest != before[name]]

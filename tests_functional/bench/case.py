@@ -142,17 +142,18 @@ def _node(data: str | Mapping[str, Any]) -> tuple[Template, tuple[DiskSpec, ...]
 
 
 def _disks(entries: Sequence[Mapping[str, Any]]) -> list[DiskSpec]:
-    prefixes = {"virtio": "vd", "scsi": "sd", "sata": "sd"}
     counts: dict[str, int] = {}
     disks = []
     for entry in entries:
-        _known(entry, frozenset({"size", "bus", "serial"}), "a disk")
+        _known(entry, frozenset({"size", "bus", "serial", "sector"}), "a disk")
         bus = entry.get("bus", "virtio")
-        prefix = prefixes[bus]
-        letter = chr(ord("a") + counts.get(prefix, 0))
-        counts[prefix] = counts.get(prefix, 0) + 1
-        serial = entry.get("serial", f"BAREON-{prefix}{letter}".upper())
-        disks.append(DiskSpec(prefix + letter, bus, serial, size_in_bytes(entry["size"])))
+        prefix = {"virtio": "vd", "scsi": "sd", "sata": "sd", "nvme": "nvme"}[bus]
+        number = counts.get(prefix, 0)
+        counts[prefix] = number + 1
+        target = f"nvme{number}n1" if bus == "nvme" else prefix + chr(ord("a") + number)
+        serial = entry.get("serial", f"BAREON-{target}".upper())
+        sector = int(entry.get("sector", 512))
+        disks.append(DiskSpec(target, bus, serial, size_in_bytes(entry["size"]), sector))
     return disks
 
 

@@ -17,19 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Bus = Literal["virtio", "scsi", "sata"]
+Bus = Literal["virtio", "scsi", "sata", "nvme"]
 #: Bytes read at a time.
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk of a node; ``target`` is libvirt's name for it, such as ``vda``."""
+    """One disk of a node; ``target`` is its name in the ramdisk, ``sector`` in bytes."""
 
     path: Path
     target: str
     bus: Bus
     serial: str
+    sector: int = 512
 
     def make(self, size: int) -> None:
         """Create the file, ``size`` bytes of nothing."""

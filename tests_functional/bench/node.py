@@ -13,7 +13,7 @@ from tests_functional.bench.disk import Disk
 from tests_functional.bench.hypervisor import Hypervisor, port
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.ssh import Ssh
-from tests_functional.bench.template import DiskSpec, Template, child, disk_element
+from tests_functional.bench.template import DiskSpec, Template, child, disk_element, nvme_element
 
 #: Kernel parameters of a ramdisk: messages to the serial console, which is kept.
 KERNEL_PARAMETERS = "console=ttyS0,115200 loglevel=5 panic=10"
@@ -80,7 +80,8 @@ class Node:
                 ET.SubElement(system, tag).text = text
         devices = child(root, "devices")
         if disks:
-            devices.extend(disk_element(disk) for disk in self.disks)
+            devices.extend(disk_element(disk) for disk in self.disks if disk.bus != "nvme")
+            root.append(nvme_element([disk for disk in self.disks if disk.bus == "nvme"]))
         ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
         child(devices, "serial/source").set("path", str(self.console))
         return ET.tostring(root, encoding="unicode")
