@@ -34,6 +34,11 @@ DEPLOY = [
     ),
     cfg.BoolOpt("plan", default=False, help="Decide everything, print it, and change nothing."),
     cfg.StrOpt("plan_format", default="text", choices=["text", "json"], help="How a plan is printed."),
+    cfg.StrOpt("apply_plan", help="Carry out a plan saved by --plan --plan_format json, if nothing changed since."),
+    cfg.ListOpt(
+        "allow_destroy",
+        help="Names, serials or wwns of disks. When given, a run in which any other disk loses data is refused.",
+    ),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),
     cfg.BoolOpt(
         "dump_node_facts",

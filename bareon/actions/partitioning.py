@@ -7,11 +7,12 @@ import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bareon.actions.base import Action, Job
 from bareon.actions.stack import DeactivateGroup, MakeArray, MakeGroup, StopArray
 from bareon.errors import ActionFailed, UnsuitableNode
-from bareon.facts.node import DiskFacts
+from bareon.facts.node import Content, DiskFacts, NodeFacts
 from bareon.layout.teardown import stands_on, teardown
 from bareon.model.layout import DiskLayout, FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
@@ -56,7 +57,7 @@ class Partitioning(Action):
         running = bool(going.volume_groups or going.arrays)
         for disk in _found(job):
             partitions = tuple(part.device for part in disk.partitions)
-            yield ClearDisk(self.name, disk.device, partitions, _contents(disk), running)
+            yield ClearDisk(self.name, disk.device, partitions, _contents(disk, job.node), running)
 
     def _tables(self, job: Job) -> Iterator[Step]:
         for disk in job.layout.disks:
@@ -95,16 +96,27 @@ def _found(job: Job) -> Iterator[DiskFacts]:
     return (facts[disk.device] for disk in job.layout.disks)
 
 
-def _contents(disk: DiskFacts) -> tuple[str, ...]:
+def _contents(disk: DiskFacts, node: NodeFacts) -> tuple[str, ...]:
     """What would be lost with the disk, in words."""
-    whole = [f"{disk.content.type} on the whole disk"] if disk.content else []
-    return (
-        *whole,
-        *(
-            f"{part.content.type if part.content else 'no file system'} of {human(part.size)} on {part.device}"
-            for part in disk.partitions
-        ),
-    )
+    found = [f"{_named(disk.content)} on the whole disk"] if disk.content else []
+    if disk.table and not disk.partitions:
+        found.append(f"an empty {disk.table} table")
+    for part in disk.partitions:
+        found.append(f"{_named(part.content)} of {human(part.size)} on {part.device}")
+    for array in node.arrays:
+        if stands_on(array.members, {disk.device}, node):
+            found.append(f"array {array.name} ({_named(array.content)})")
+    for group in node.volume_groups:
+        if stands_on(group.members, {disk.device}, node):
+            volumes = ", ".join(f"{x.name}: {_named(x.content)} of {human(x.size)}" for x in group.volumes)
+            found.append(f"volume group {group.name} ({volumes or 'empty'})")
+    return tuple(found)
+
+
+def _named(content: Content | None) -> str:
+    if content is None:
+        return "no file system"
+    return f"{content.type} {content.label!r}" if content.label else content.type
 
 
 @dataclass(frozen=True)
@@ -212,7 +224,8 @@ class MakeFilesystem(Step):
         return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
 
     def preflight(self) -> None:
-        if self.filesystem.decision == "format":
+        # An array or logical volume that does not run yet has no device, and nobody who could use it.
+        if self.filesystem.decision == "format" and Path(self.filesystem.device).exists():
             refuse_if_busy(self.filesystem.device)
 
     def run(self, progress: Progress) -> Outcome:

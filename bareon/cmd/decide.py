@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
@@ -16,11 +16,12 @@ from bareon.facts.node import NodeFacts
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
 from bareon.layout.identifier import Identifiers
-from bareon.layout.teardown import busy
+from bareon.layout.teardown import busy, forbidden
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.plan.step import Plan
 from bareon.run import missing
+from bareon.tools import lvm, mdadm, udev
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class Decision:
 
     plan: Plan
     programs: frozenset[str]
+    node: NodeFacts
+
+    def check_allowed(self, allowed: Collection[str]) -> None:
+        """See that only disks in ``allowed`` (names, serials, wwns) lose data.
+
+        :raises UnsuitableNode: naming the others.
+        """
+        devices = [device for step in self.plan.steps for device in step.destroys]
+        if reasons := forbidden(self.node, devices, allowed):
+            raise UnsuitableNode(*(f"{reason}, and --allow_destroy does not name it" for reason in reasons))
 
     def check_programs(self) -> None:
         """See that each program is installed on this machine.
@@ -58,10 +69,12 @@ def decide(
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    first = starting(job.layout, node, names[0]) if names else ()
+    first = tuple(starting(job.layout, node, names[0])) if names else ()
     steps = (*first, *(step for action in actions for step in action.plan(job)))
     programs = frozenset(program for action in actions for program in action.requires(job))
-    return Decision(Plan(job.layout, steps), programs)
+    if first:
+        programs |= {*lvm.PROGRAMS, *mdadm.PROGRAMS, *udev.PROGRAMS}
+    return Decision(Plan(job.layout, steps), programs, node)
 
 
 def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed: uuid.UUID) -> Layout:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import uuid
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bareon.cmd.decide import Decision
     from bareon.facts.node import NodeFacts
     from bareon.plan.report import Report
+    from bareon.plan.seal import Seal
 
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
@@ -54,6 +56,7 @@ class _Run:
         self._action = action
         self._argv = list(sys.argv[1:] if argv is None else argv)
         self._log: str | None = None
+        self._seed = uuid.uuid4()
         self._conf: ConfigOpts
 
     def exit_code(self) -> int:
@@ -67,6 +70,8 @@ class _Run:
         self._version = version()
         known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY]
         self._conf = options.parse(self._argv, known, self._program, self._version, self._usage)
+        if self._conf.apply_plan and self._conf.plan:
+            raise UsageError("--apply_plan: a saved plan is carried out; leave --plan away")
         if self._conf.node_facts and not self._conf.plan:
             raise UsageError("--node_facts: a saved node can only be planned for; add --plan")
         planning = self._conf.plan or self._conf.dump_node_facts
@@ -108,20 +113,41 @@ class _Run:
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput(_no_images())
-        return decide.decide(self._deployment, node, actions, transport, uuid.uuid4())
+        decision = decide.decide(self._deployment, node, actions, transport, self._seed)
+        if conf.allow_destroy is not None:
+            decision.check_allowed(conf.allow_destroy)
+        return decision
 
     def _read(self) -> None:
         from bareon.cmd.source import read_input
 
         conf = self._conf
-        self._deployment = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+        self._deployment, self._given = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+
+    def _document(self, decision: Decision) -> dict[str, Any]:
+        """The plan with its seal."""
+        from bareon.plan.document import document
+
+        return {**document(decision.plan), "seal": self._sealed(decision).document()}
+
+    def _sealed(self, decision: Decision) -> Seal:
+        from bareon.plan.seal import seal
+
+        return seal(self._seed, self._given, decision.node, [x.device for x in decision.plan.layout.disks])
 
     def _plan(self) -> None:
+        from bareon.cmd.lock import node_lock
+
+        # Reading a node starts arrays and volume groups for a moment, which must not meet another run.
+        with contextlib.nullcontext() if self._conf.node_facts or os.geteuid() else node_lock():
+            self._read()
+            node = self._node()
+            self._print_plan(node)
+
+    def _print_plan(self, node: NodeFacts) -> None:
         from bareon.model.layout import Layout
         from bareon.plan import document
 
-        self._read()
-        node = self._node()
         try:
             decision = self._decide(node)
         except DisksDiffer as error:
@@ -131,7 +157,7 @@ class _Run:
         if not self._conf.node_facts:
             decision.check_programs()
         if self._conf.plan_format == "json":
-            _print_json(document.document(decision.plan))
+            _print_json(self._document(decision))
         else:
             from bareon.plan import text
 
@@ -146,30 +172,46 @@ class _Run:
         try:
             with node_lock():
                 report = Report(self._conf.report, self._version)
+                report.begin()
                 with observed(report.ran):
                     self._carry_out(report)
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                report.end(code_of(error), error)
+            report.end(code_of(error), error)
             raise
         report.end(0)
         if self._conf.progress != "json":  # whose reader expects events alone
             sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
 
     def _carry_out(self, report: Report) -> None:
-        from bareon.plan import document, executor, progress
+        from bareon.plan import executor, progress
         from bareon.tools.mount import enter_private_namespace
 
         self._read()
         _must_be_root()
         node = self._node()
-        decision = self._decide(node)
+        decision = self._decide_as_saved(node) if self._conf.apply_plan else self._decide(node)
         report.content["node"] = _facts_document(node)
-        report.content["plan"] = document.document(decision.plan)
+        report.content["plan"] = self._document(decision)
         decision.check_programs()
         executor.preflight(decision.plan)
         enter_private_namespace()
         executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
+
+    def _decide_as_saved(self, node: NodeFacts) -> Decision:
+        """The decision of a saved plan, made again.
+
+        :raises UnsuitableNode: when it does not come out the same.
+        """
+        from bareon.plan import seal
+
+        try:
+            saved, plan = seal.opened(Path(self._conf.apply_plan).read_bytes())
+        except OSError as error:
+            raise UsageError(f"--apply_plan: {self._conf.apply_plan}: {error.strerror}") from None
+        self._seed = saved.seed
+        decision = self._decide(node)
+        seal.check(saved, plan, self._sealed(decision), self._document(decision))
+        return decision
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -183,8 +225,6 @@ def _no_images() -> list[Any]:
 
 
 def _must_be_root() -> None:
-    import os
-
     if os.geteuid() != 0:
         raise UnsuitableNode("changing disks takes root; --plan does not")
 

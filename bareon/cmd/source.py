@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-def read_input(driver_name: str, file: str, given: str | None = None) -> Deployment:
-    """The deployment that the input describes; warnings go to standard error.
+def read_input(driver_name: str, file: str, given: str | None = None) -> tuple[Deployment, bytes]:
+    """The deployment that the input describes, and the input's text; warnings go to standard error.
 
     :param file: a path, or ``-`` for standard input.
     :param given: the input itself, which wins over the file.
@@ -27,11 +27,12 @@ def read_input(driver_name: str, file: str, given: str | None = None) -> Deploym
     :raises InvalidInput: with every defect.
     """
     driver = plugin.load("bareon.drivers.data", driver_name, DataDriver)  # type: ignore[type-abstract]
-    deployment = driver.parse(_text(file, given))
+    text = _text(file, given)
+    deployment = driver.parse(text)
     for warning in driver.warnings:
         LOG.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
-    return deployment
+    return deployment, text
 
 
 def _text(file: str, given: str | None) -> bytes:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bareon.errors import UnsuitableNode
-from bareon.facts.node import ArrayFacts, NodeFacts, VolumeGroupFacts
+from bareon.facts.node import ArrayFacts, DiskFacts, NodeFacts, VolumeGroupFacts
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def teardown(node: NodeFacts, disks: Collection[str]) -> Teardown:
 
     :raises UnsuitableNode: when an array or group lies partly on other disks, naming both sides.
     """
-    below = _disks_below(node)
+    below = disks_below(node)
     stacked = [(f"array {array.name}", array.members) for array in node.arrays]
     stacked += [(f"volume group {group.name}", group.members) for group in node.volume_groups]
     reasons = []
@@ -50,12 +50,12 @@ def teardown(node: NodeFacts, disks: Collection[str]) -> Teardown:
 
 def stands_on(members: Collection[str], disks: Collection[str], node: NodeFacts) -> bool:
     """Whether any of the members of an array or group lies on one of the disks."""
-    below = _disks_below(node)
+    below = disks_below(node)
     return any(below[member] & set(disks) for member in members)
 
 
-def _disks_below(node: NodeFacts) -> dict[str, set[str]]:
-    """The disks that each disk, partition and array lies on; unknown devices lie on themselves."""
+def disks_below(node: NodeFacts) -> dict[str, set[str]]:
+    """The disks that each disk, partition, array and logical volume lies on; unknown devices lie on themselves."""
     found: dict[str, set[str]] = _Itself()
     for disk in node.disks:
         found[disk.device] = {disk.device}
@@ -63,7 +63,26 @@ def _disks_below(node: NodeFacts) -> dict[str, set[str]]:
             found[part.device] = {disk.device}
     for array in node.arrays:
         found[f"/dev/md/{array.name}"] = {disk for member in array.members for disk in found[member]}
+    for group in node.volume_groups:
+        disks = {disk for member in group.members for disk in found[member]}
+        found |= {volume.device: disks for volume in group.volumes}
     return found
+
+
+def lost_disks(node: NodeFacts, devices: Iterable[str]) -> list[DiskFacts]:
+    """The disks that lose data when ``devices`` lose theirs."""
+    below = disks_below(node)
+    names = {disk for device in devices for disk in below[device]}
+    return [disk for disk in node.disks if disk.device in names]
+
+
+def forbidden(node: NodeFacts, devices: Iterable[str], allowed: Collection[str]) -> list[str]:
+    """The disks that lose data though no name, serial or wwn in ``allowed`` means them, in words."""
+    return [
+        f"{disk.device} (serial {disk.serial or 'unknown'}, wwn {disk.wwn or 'unknown'}) would lose data"
+        for disk in lost_disks(node, devices)
+        if not {disk.device, disk.device.removeprefix("/dev/"), disk.serial, disk.wwn} & set(allowed)
+    ]
 
 
 class _Itself(dict[str, set[str]]):

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput
+from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput, UsageError
 from bareon.plan.event import Event
 from bareon.run import Command
+
+LOG = logging.getLogger(__name__)
 
 
 class Report:
@@ -33,6 +36,17 @@ class Report:
             "steps": [],
             "error": None,
         }
+
+    def begin(self) -> None:
+        """Write the file a first time.
+
+        :raises UsageError: when that is not possible; later failures are only logged, for a full folder of reports
+            must not end a deployment half-way.
+        """
+        try:
+            self._write()
+        except OSError as error:
+            raise UsageError(f"--report: {self._path} cannot be written: {error.strerror}") from None
 
     def listen(self, event: Event) -> None:
         """Take note of a step; writes the file when one starts or ends."""
@@ -73,7 +87,14 @@ class Report:
         self.save()
 
     def save(self) -> None:
-        """Write the file: to a temporary name first, so that a reader never sees half of it."""
+        """Write the file as it is now."""
+        try:
+            self._write()
+        except OSError as error:
+            LOG.error("the report %s cannot be written: %s", self._path, error.strerror)
+
+    def _write(self) -> None:
+        """To a temporary name first, so that a reader never sees half of it."""
         if self._path is None:
             return
         self.content["seconds"] = round(time.monotonic() - self._started, 3)

@@ -168,3 +168,18 @@ def test_warnings_of_ignored_keys() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "warning: $.partitions[0].extra is ignored\n"
+
+
+def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
+    text = json.dumps(cases.load(cases.HERE / "cases/plan/two-disks.yaml")["input"])
+    base = ["--plan", "--node_facts", facts, "--input_data", text]
+    for allowed in ("vdb", "/dev/vdb", "second", "other,second"):
+        done = _run("bareon-provision", *base, "--allow_destroy", allowed)
+        assert done.returncode == 0, done.stderr
+    for allowed in ("vda", "vd", "", "first"):
+        done = _run("bareon-provision", *base, f"--allow_destroy={allowed}")
+        assert done.returncode == 4
+        assert done.stderr == (
+            "bareon-provision: /dev/vdb (serial second, wwn unknown) would lose data, "
+            "and --allow_destroy does not name it\n"
+        )
