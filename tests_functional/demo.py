@@ -175,20 +175,32 @@ def show(session: Session, node: Node) -> None:
         prove(node, session)
 
 
-def inside() -> int:
-    """Run the demonstration; this process is in a cell."""
+def demonstrate() -> None:
+    """Run the demonstration in this cell.
+
+    :raises ProofError: and all that the bench raises, when it does not succeed
+    """
     with Session(products.Products.received(), report) as session:
         template = Template.load("two_disks")
         node = session.node(template)
         node.make_disks(template.disks)
         try:
             show(session, node)
-        except (ProofError, NodeTimeoutError, ProgramError, UnreachableError) as error:
+        except (ProofError, NodeTimeoutError, ProgramError, UnreachableError):
             place = evidence.collect(node, artifacts_directory() / "demo")
-            say(f"\nFAILED: {error}\nevidence: {place}\nthe console ends:\n{node.console_tail()}")
-            return 1
+            say(f"\nThe console ends:\n{node.console_tail()}\nevidence: {place}")
+            raise
         finally:
             node.power_off()
+
+
+def inside() -> int:
+    """Run the demonstration and tell how it ended; this process is in a cell."""
+    try:
+        demonstrate()
+    except (ProofError, NodeTimeoutError, ProgramError, UnreachableError) as error:
+        say(f"\nFAILED: {error}")
+        return 1
     say("\n== Done: the node runs what was deployed")
     for title, seconds in _PHASES:
         say(f"   {seconds:6.1f} s  {title}")

@@ -55,7 +55,7 @@ def build(report: cache.Report) -> Products:
 
     :raises ProgramError: when one of them cannot be built
     """
-    key_pair(report)
+    key_pair()
     with ThreadPoolExecutor(max_workers=2) as pool:
         system = pool.submit(tenant.build, report)
         disk = pool.submit(ramdisk.build, report)

@@ -39,7 +39,7 @@ def build(report: cache.Report) -> Ramdisk:
 
     :raises ProgramError: when a part cannot be fetched or built
     """
-    key = key_pair(report)
+    key = key_pair()
     base = build_base(report)
     version = wheel.version()
     public = key.with_suffix(".pub").read_text()

@@ -71,7 +71,7 @@ def build(report: cache.Report, suite: str = "bookworm") -> Tenant:
 
     :raises ProgramError: when it cannot be fetched or made
     """
-    public = key_pair(report).with_suffix(".pub").read_text()
+    public = key_pair().with_suffix(".pub").read_text()
     code = [Path(module) for module in (__file__, debian.__file__, fidelity.__file__)]
     key = cache.digest(suite, public, debian.EXCLUDED, *code)
 
