@@ -233,6 +233,6 @@ class MakeFilesystem(Step):
         if fs.decision == "format":
             refuse_if_busy(fs.device)
             wipefs.wipe([fs.device])
-        mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label)
+        mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label, fat32=fs.wanted.fat32)
         udev.settle()
         return {"bytes": fs.size}

@@ -97,7 +97,7 @@ def _partition(
     volume = wish.volume if isinstance(wish.volume, Partition) else None
     wanted = volume.filesystem if volume else None
     if wish.role == "esp":
-        wanted = Filesystem("vfat", label="ESP", path=wish.request.path)
+        wanted = Filesystem("vfat", label="ESP", fat32=True, path=wish.request.path)
     filesystem = filesystem_layout(wanted, device, size, wish.request.path, identifiers)
     return PartitionLayout(
         number=number,

@@ -37,7 +37,7 @@ class Filesystem:
     """A file system (or swap area) as wanted.
 
     ``mount`` is a normal absolute path, ``"swap"``, or ``None`` for one that is made but not mounted. ``images`` are
-    the names of the images it belongs to.
+    the names of the images it belongs to. ``fat32`` asks for that kind of vfat, as firmware does of an ESP.
     """
 
     type: FilesystemType
@@ -46,5 +46,6 @@ class Filesystem:
     fstab_enabled: bool = True
     fstab_options: str = "defaults"
     keep_data: bool = True
+    fat32: bool = False
     images: tuple[str, ...] = ()
     path: str = field(default="$", compare=False)

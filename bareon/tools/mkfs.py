@@ -23,7 +23,7 @@ def program(kind: FilesystemType) -> str:
     return _PROGRAM[kind]
 
 
-def argv(kind: FilesystemType, device: str, uuid: str, label: str | None) -> list[str]:
+def argv(kind: FilesystemType, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> list[str]:
     """The command that makes it. For vfat ``uuid`` is the volume id, as ``ABCD-0123``."""
     command = [_PROGRAM[kind]]
     if kind in ("ext2", "ext3", "ext4"):
@@ -33,12 +33,13 @@ def argv(kind: FilesystemType, device: str, uuid: str, label: str | None) -> lis
     elif kind == "btrfs":
         command += ["-q", "-f", "-U", uuid, *(["-L", label] if label else [])]
     elif kind == "vfat":
+        command += ["-F", "32"] if fat32 else []
         command += ["-i", uuid.replace("-", ""), *(["-n", label] if label else [])]
     else:
         command += ["-f", "-q", "-U", uuid, *(["-L", label] if label else [])]
     return [*command, device]
 
 
-def make(kind: FilesystemType, device: str, uuid: str, label: str | None) -> None:
+def make(kind: FilesystemType, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> None:
     """Make it, whatever was there before."""
-    run(argv(kind, device, uuid, label), timeout=_TIMEOUT)
+    run(argv(kind, device, uuid, label, fat32=fat32), timeout=_TIMEOUT)
