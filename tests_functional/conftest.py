@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the functional tests in a cell, with ramdisk and tenant built beforehand."""
+"""Runs the functional tests in cells, with ramdisk and tenant built beforehand."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from tests_functional.bench.session import Session
 
 #: The directory to import this package from.
 ROOT = Path(__file__).resolve().parents[1]
+#: Bytes that a node, its saved ramdisk and its disks take.
+CELL_MEMORY = 6 << 30
+#: Beyond this the image server and the disks become the limit.
+MOST_CELLS = 8
 _STARTED = time.monotonic()
 #: Outcome and seconds of each test so far.
 _REPORTS: dict[str, tuple[str, float]] = {}
@@ -26,17 +31,36 @@ def say(line: str) -> None:
     print(f"[{time.monotonic() - _STARTED:6.1f} s] {line}", file=sys.__stderr__, flush=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers."""
+    config.addinivalue_line("markers", "boots: a case that boots what it deploys")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the bench's own options."""
     parser.addoption(
         "--keep",
         action="store_true",
         help="after a failure, keep the node up until Enter is pressed, and say how to get in",
     )
+    parser.addoption(
+        "--cells",
+        type=int,
+        default=_cells(),
+        help="how many cases run at the same time, each in a cell (default: %(default)s)",
+    )
+
+
+def _cells() -> int:
+    """Return how many cells this machine's processors and memory allow."""
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    memory = int(fields["MemAvailable"].split()[0]) * 1024
+    return max(1, min(os.cpu_count() or 1, memory // CELL_MEMORY, MOST_CELLS))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Build what is missing, then run the same command line in a cell.
+    """Build what is missing, then have the tests run in cells.
 
     Products are built outside, since nothing can be fetched from inside a cell.
     """
@@ -46,8 +70,22 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         products.build(say).hand_over()
     except ProgramError as error:
         raise pytest.UsageError(str(error)) from error
-    command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
-    return cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir)
+    if config.option.cells == 1 or config.option.keep or config.option.usepdb:
+        # This terminal belongs to the one cell.
+        command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
+        return cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir)
+    cell.prepare_environment(ROOT)
+    python = f"{sys.executable} -m tests_functional.bench.celled_python"
+    config.option.tx = [f"{config.option.cells}*popen//python={python}"]
+    # One case at a time goes to whoever is free: some take ten times as long as others.
+    config.option.dist = "load"
+    config.option.maxschedchunk = 1
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the cases that boot what they deploy come first, being the longest."""
+    items.sort(key=lambda item: item.get_closest_marker("boots") is None)
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +105,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a table of the cases and how long each took."""
-    if not cell.inside() or not _REPORTS:
+    if not _REPORTS:
         return
     terminalreporter.section("functional cases")
-    for name, (outcome, seconds) in _REPORTS.items():
+    for name, (outcome, seconds) in sorted(_REPORTS.items()):
         terminalreporter.write_line(f"{seconds:7.1f} s  {outcome:7}  {name.partition('::')[2]}")

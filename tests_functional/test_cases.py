@@ -20,12 +20,24 @@ INPUT = "/tmp/provision.json"
 PREPARE_LIMIT = 120.0
 
 
-@pytest.mark.parametrize("path", case.find("positive"), ids=lambda path: path.stem)
+def parameters(kind: str) -> list[object]:
+    """Return the case files of a kind as parameters, marked by what they do."""
+    return [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=[pytest.mark.boots] if case.boots(path) else [],
+        )
+        for path in case.find(kind)
+    ]
+
+
+@pytest.mark.parametrize("path", parameters("positive"))
 def test_positive(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
     run(path, session, request)
 
 
-@pytest.mark.parametrize("path", case.find("negative"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", parameters("negative"))
 def test_negative(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
     run(path, session, request)
 

@@ -82,6 +82,11 @@ def find(kind: str) -> list[Path]:
     return sorted((CASES / kind).glob("*.yaml"))
 
 
+def boots(path: Path) -> bool:
+    """Tell whether a case boots what it deploys, without a look at the rest of it."""
+    return bool(yaml.safe_load(path.read_text()).get("boot", False))
+
+
 def load(path: Path, placeholders: Mapping[str, str]) -> Case:
     """Read a case file, putting values in the place of words such as ``{rsync}``.
 

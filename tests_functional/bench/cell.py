@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests_functional.bench.process import run
@@ -44,19 +44,26 @@ def inside() -> bool:
     return SCRATCH_VARIABLE in os.environ
 
 
+def prepare_environment(root: Path) -> None:
+    """Set what processes need to enter cells from here; ``root`` is where this package lies."""
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ[PARENT_VARIABLE] = str(os.getpid())
+
+
+def command(argv: Sequence[str]) -> list[str]:
+    """Return the command that runs ``argv`` in a new cell, in a prepared environment."""
+    return [*_ENTER, sys.executable, "-m", "tests_functional.bench.cell", *argv]
+
+
 def run_inside(argv: Sequence[str], *, root: Path, cwd: Path | None = None) -> int:
     """Run a command in a new cell and return its exit status.
 
     :param root: directory to import this package from
     :param cwd: where the command runs
     """
-    entry = [sys.executable, "-m", "tests_functional.bench.cell", *argv]
-    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment: Mapping[str, str] = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        PARENT_VARIABLE: str(os.getpid()),
-    }
-    with subprocess.Popen([*_ENTER, *entry], env=environment, cwd=cwd) as child:
+    prepare_environment(root)
+    with subprocess.Popen(command(argv), cwd=cwd) as child:
         try:
             return child.wait()
         except KeyboardInterrupt:
