@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 120.0
 _KEPT = 64 * 1024  # characters of output kept for an error or the log
+_POLL = 1.0  # seconds
+_PIPE = 64 * 1024  # bytes that a pipe of Linux holds; pipe(7)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -149,12 +151,18 @@ def _die_with_parent() -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End the process and its children: politely first, since rsync and mkfs tidy up after themselves."""
-    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            return
+    _signal(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5.0)
+    # Children that outlive the process belong to its group still, and would keep a tree busy.
+    _signal(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5.0)
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
 
 
 class _Lines:
@@ -181,25 +189,39 @@ def _communicate(
     on_output: Callable[[str], None] | None,
 ) -> tuple[str, str]:
     """Feed and read all pipes until they end, within the deadline (monotonic seconds)."""
-    if on_output is None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            out, err = process.communicate(None if stdin is None else stdin.encode(), left)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError from None
-        return out.decode(errors="replace"), err.decode(errors="replace")
-    assert process.stdout and process.stderr and stdin is None
-    lines, errors = _Lines(on_output), bytearray()
+    assert process.stdout and process.stderr
+    if stdin is not None:
+        _feed(process, stdin)
+    out, err = bytearray(), bytearray()
+    lines = _Lines(on_output) if on_output else None
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, lines.feed)
-        selector.register(process.stderr, selectors.EVENT_READ, errors.extend)
+        selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.extend)
+        selector.register(process.stderr, selectors.EVENT_READ, err.extend)
         while selector.get_map():
-            ready = selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            if not ready and deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError
+            ready = selector.select(_POLL)
             for key, _ in ready:
                 data = os.read(key.fd, 1 << 16)
                 key.data(data) if data else selector.unregister(key.fileobj)
-    lines.finish()
-    process.wait()
-    return "", errors.decode(errors="replace")
+            # A daemon that it started may keep the pipes open for ever.
+            if not ready and process.poll() is not None:
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError
+    if lines:
+        lines.finish()
+    _wait(process, deadline)
+    return out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def _feed(process: subprocess.Popen[bytes], text: str) -> None:
+    data = text.encode()
+    assert process.stdin and len(data) <= _PIPE, "more than a pipe holds would wait for a reader"
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(data)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float | None) -> None:
+    try:
+        process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None

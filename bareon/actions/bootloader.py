@@ -15,7 +15,7 @@ from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout, Layout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.target.tree import Tree, mounted_tree
-from bareon.tools import grub, mount, udev
+from bareon.tools import grub, lvm, mount, udev
 
 MODULES = "/usr/lib/grub/i386-pc"
 
@@ -97,14 +97,19 @@ class InstallGrub(Step):
                 grub.install_bios(disk, "/boot", root=tree.root, program=install)
             grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
-        root = self.filesystems[0].uuid
-        if root not in text or "linux" not in text:
-            raise ActionFailed(f"{mkconfig} of image {self.image!r} wrote no entry for the root file system {root}")
+        root = self.filesystems[0]
+        # grub-mkconfig names a root on LVM by its device.
+        names = (root.uuid, root.device, lvm.mapper_device(root.device))
+        if "linux" not in text or not any(name in text for name in names):
+            raise ActionFailed(
+                f"{mkconfig} of image {self.image!r} wrote no entry for its root file system {root.uuid}"
+            )
 
     def _from_ramdisk(self, tree: Tree) -> None:
         boot = next((fs for fs in self.filesystems if fs.mount == "/boot"), None)
         prefix = "" if boot else "/boot"
         kernels = [grub.Kernel(f"{prefix}/{name}", f"{prefix}/{rd}" if rd else None) for name, rd in _kernels(tree)]
+        tree.refuse_links("/boot/grub")
         for disk in self.disks:
             grub.install_bios(disk, tree.folder("/boot"))
         root = self.filesystems[0].uuid
@@ -119,8 +124,9 @@ def _own_grub(tree: Tree) -> tuple[str, str, str] | None:
     """(grub-install, grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for BIOS."""
     for prefix, folder in (("grub", "/boot/grub"), ("grub2", "/boot/grub2")):
         programs = [f"{prefix}-install", f"{prefix}-mkconfig"]
-        if all(any(tree.is_file(f"{d}/{p}") for d in ("/usr/sbin", "/usr/bin", "/sbin")) for p in programs):
-            return (programs[0], programs[1], folder) if tree.is_file(f"{MODULES}/normal.mod") else None
+        there = all(any(tree.is_file(f"{d}/{p}") for d in ("/usr/sbin", "/usr/bin", "/sbin")) for p in programs)
+        if there and tree.is_file(f"{MODULES}/normal.mod"):
+            return programs[0], programs[1], folder
     return None
 
 

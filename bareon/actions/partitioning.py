@@ -17,7 +17,7 @@ from bareon.layout.teardown import stands_on, teardown
 from bareon.model.layout import DiskLayout, FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import human
-from bareon.tools import blkid, lvm, mdadm, mkfs, parted, sfdisk, udev, wipefs
+from bareon.tools import blkid, lsblk, lvm, mdadm, mkfs, parted, sfdisk, udev, wipefs
 
 
 class Partitioning(Action):
@@ -54,10 +54,14 @@ class Partitioning(Action):
             yield DeactivateGroup(self.name, group.name, group.uuid)
         for array in going.arrays:
             yield StopArray(self.name, array.name, str(array.device))
-        running = bool(going.volume_groups or going.arrays)
+        members = [member for array in going.arrays for member in array.members]
+        members += [member for group in going.volume_groups for member in group.members]
         for disk in _found(job):
             partitions = tuple(part.device for part in disk.partitions)
-            yield ClearDisk(self.name, disk.device, partitions, _contents(disk, job.node), running)
+            stacked = stands_on(members, {disk.device}, job.node)
+            yield ClearDisk(
+                self.name, disk.device, partitions, _contents(disk, job.node), stacked, disk.size, disk.sequence
+            )
 
     def _tables(self, job: Job) -> Iterator[Step]:
         for disk in job.layout.disks:
@@ -123,22 +127,25 @@ def _named(content: Content | None) -> str:
 class ClearDisk(Step):
     """Remove every signature of the partitions and of the disk itself, the table and its backup included.
 
-    ``stacked`` says that arrays or volume groups run on it now.
+    ``stacked`` says that arrays or volume groups run on it now; ``size`` (bytes) and ``sequence`` tell whether the
+    device is still the disk that was decided about.
     """
 
     device: str
     partitions: tuple[str, ...]
     contents: tuple[str, ...]
     stacked: bool = False
+    size: int = 0
+    sequence: int | None = None
 
     @property
     def description(self) -> str:
         what = "; ".join(self.contents)
-        return f"Clear {self.device}" + (f": {what}" if what else ", which is empty")
+        return f"Clear {self.device}" + (f": {what}" if what else ", on which nothing is recognised")
 
     @property
     def destroys(self) -> tuple[str, ...]:
-        return (self.device,) if self.contents else ()
+        return (self.device,)  # what is not recognised may be data all the same
 
     def preflight(self) -> None:
         if not self.stacked:  # else it is free only once the steps before this one have run
@@ -146,8 +153,12 @@ class ClearDisk(Step):
 
     def run(self, progress: Progress) -> Outcome:
         refuse_if_busy(self.device)
-        wipefs.wipe([*self.partitions, self.device])
-        if left := blkid.probe([*self.partitions, self.device]):
+        if (lsblk.size(self.device), lsblk.sequence(self.device)) != (self.size, self.sequence):
+            raise ActionFailed(f"{self.device} is another disk than when the plan was made")
+        # A table may have entries that the kernel made no device for.
+        devices = [*(part for part in self.partitions if Path(part).is_block_device()), self.device]
+        wipefs.wipe(devices)
+        if left := blkid.probe(devices):
             raise ActionFailed(f"signatures came back: {left}")
         return {}
 

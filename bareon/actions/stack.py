@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from bareon.errors import ActionFailed
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.facts.node import NodeFacts
 from bareon.layout.raid import CHUNK, DATA_OFFSET
 from bareon.model.layout import ArrayLayout, Layout, VolumeGroupLayout
@@ -130,6 +131,11 @@ class MakeGroup(Step):
         on = ", ".join(member.device for member in group.members)
         return f"Make volume group {group.name} ({human(group.size)}) on {on}" + (f": {volumes}" if volumes else "")
 
+    def preflight(self) -> None:
+        place = Path(f"/dev/{self.group.name}")
+        if place.exists() and not place.is_dir():  # a folder may be that of a group that goes
+            raise UnsuitableNode(f"a volume group cannot be called {self.group.name}: {place} is something else")
+
     def run(self, progress: Progress) -> Outcome:
         group = self.group
         for member in group.members:
@@ -146,6 +152,10 @@ class MakeGroup(Step):
         found = [group for group in report.groups if group.name == self.group.name]
         if len(found) != 1 or found[0].size != self.group.size:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {found}, not {self.group.size} bytes")
+        starts = {x.device: x.start for x in report.physical if x.group_uuid == found[0].uuid}
+        metadata = {mdadm.kernel_name(member.device): member.metadata for member in self.group.members}
+        if {mdadm.kernel_name(device): start for device, start in starts.items()} != metadata:
+            raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
         sizes = {x.name: x.size for x in report.volumes if x.group_uuid == found[0].uuid}
         wanted = {volume.name: volume.size for volume in self.group.volumes}
         if sizes != wanted:

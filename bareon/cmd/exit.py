@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import traceback
@@ -42,6 +43,9 @@ def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str |
     """Run ``body``; print its error, if any, and return the exit code."""
     # Without a log file the log goes nowhere, not to standard error.
     logging.getLogger().addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console of another encoding must not end a deployment
+            stream.reconfigure(errors="backslashreplace")
     try:
         body()
     except SystemExit as error:  # argparse: --help, --version, a wrong option

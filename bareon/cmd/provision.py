@@ -78,7 +78,8 @@ class _Run:
         self._log = options.set_up_logging(self._conf, default_file=not planning)
         _catch_signals()
         if self._conf.dump_node_facts:
-            _print_json(_facts_document(self._node()))
+            with self._reading():
+                _print_json(_facts_document(self._node()))
         elif self._conf.plan:
             self._plan()
         else:
@@ -98,7 +99,7 @@ class _Run:
             return node.from_json(json.loads(Path(self._conf.node_facts).read_bytes()))
         except OSError as error:
             raise UsageError(f"--node_facts: {self._conf.node_facts}: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"--node_facts: {self._conf.node_facts}: {error}") from None
 
     def _decide(self, node: NodeFacts) -> Decision:
@@ -135,14 +136,16 @@ class _Run:
 
         return seal(self._seed, self._given, decision.node, [x.device for x in decision.plan.layout.disks])
 
-    def _plan(self) -> None:
+    def _reading(self) -> contextlib.AbstractContextManager[None]:
+        """Reading a node starts arrays and volume groups for a moment, which must not meet another run."""
         from bareon.cmd.lock import node_lock
 
-        # Reading a node starts arrays and volume groups for a moment, which must not meet another run.
-        with contextlib.nullcontext() if self._conf.node_facts or os.geteuid() else node_lock():
+        return contextlib.nullcontext() if self._conf.node_facts or os.geteuid() else node_lock()
+
+    def _plan(self) -> None:
+        with self._reading():
             self._read()
-            node = self._node()
-            self._print_plan(node)
+            self._print_plan(self._node())
 
     def _print_plan(self, node: NodeFacts) -> None:
         from bareon.model.layout import Layout
@@ -231,6 +234,7 @@ def _must_be_root() -> None:
 
 def _catch_signals() -> None:
     def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break the tidying up
         raise Terminated
 
     signal.signal(signal.SIGTERM, stop)

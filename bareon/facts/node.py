@@ -50,7 +50,8 @@ class PartitionFacts:
 class DiskFacts:
     """A whole block device. ``kind`` is lsblk's type (``disk``, ``loop``, ``rom`` …), ``links`` its names in /dev.
 
-    ``users`` are those of the whole device; those of its partitions stand there.
+    ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
+    number of it, another one after each start of the machine.
     """
 
     device: str
@@ -70,6 +71,7 @@ class DiskFacts:
     content: Content | None = None
     partitions: tuple[PartitionFacts, ...] = ()
     users: tuple[str, ...] = ()
+    sequence: int | None = None
 
     def in_use(self) -> tuple[str, ...]:
         """Who uses the disk or any of its partitions, in words that name the device."""
@@ -81,7 +83,9 @@ class DiskFacts:
 class ArrayFacts:
     """An md array. ``device`` and ``size`` are those of the running array, ``None`` where it is not running.
 
-    ``count`` is the number of members it should have, ``members`` those that are there.
+    ``count`` is the number of members it should have, ``members`` those that are there. Names need not be unique;
+    ``alias`` is, and stands for the array among the members of a volume group: ``/dev/md/`` and its name, or its UUID
+    where another array has the same name.
     """
 
     name: str
@@ -89,6 +93,7 @@ class ArrayFacts:
     level: str
     count: int
     members: tuple[str, ...]
+    alias: str
     device: str | None = None
     size: int | None = None
     content: Content | None = None
@@ -144,6 +149,9 @@ def from_json(value: object) -> NodeFacts:
         raise ValueError(f"$.format: this bareon reads format {FORMAT}, not {value.get('format')!r}")
     facts = _decode(NodeFacts, value, "$")
     assert isinstance(facts, NodeFacts)
+    for number, disk in enumerate(facts.disks):
+        if disk.size < 0 or disk.logical_sector < 512 or disk.logical_sector % 512:
+            raise ValueError(f"$.disks[{number}]: no such size or sector size")
     return facts
 
 

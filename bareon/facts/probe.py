@@ -6,11 +6,15 @@ To see what is in arrays and logical volumes that are not running, they are star
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from bareon.errors import CommandError
 from bareon.facts import stacked, usage
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
 from bareon.tools import blkid, lsblk, sfdisk
+
+LOG = logging.getLogger(__name__)
 
 _NO_DISKS = ("ram", "zram", "fd")
 
@@ -25,7 +29,7 @@ def probe() -> NodeFacts:
     users = usage.users(devices)
     links = _links()
     disks = tuple(
-        _disk(device, links.get(device.path, ()), users)
+        _disk(device, _kernel_partitions(device, devices), links.get(device.path, ()), users)
         for device in devices
         if device.type in ("disk", "loop", "rom")
     )
@@ -39,9 +43,22 @@ def probe() -> NodeFacts:
     )
 
 
-def _disk(device: lsblk.BlockDevice, links: tuple[str, ...], users: dict[str, list[str]]) -> DiskFacts:
+def _kernel_partitions(disk: lsblk.BlockDevice, devices: list[lsblk.BlockDevice]) -> list[lsblk.BlockDevice]:
+    return [device for device in devices if device.type == "part" and device.parent == disk.name]
+
+
+def _disk(
+    device: lsblk.BlockDevice,
+    kernel: list[lsblk.BlockDevice],
+    links: tuple[str, ...],
+    users: dict[str, list[str]],
+) -> DiskFacts:
     tags = blkid.probe([device.path]).get(device.path, {}) if device.type != "rom" else {}
     table = tags.get("PTTYPE")
+    partitions = _partitions(device.path, table, kernel, users)
+    known = {part.device for part in partitions}
+    # The kernel may still use partitions that the table on the disk has no longer.
+    forgotten = [f"{words} as {x.path}" for x in kernel if x.path not in known for words in users.get(x.path, ())]
     return DiskFacts(
         device=device.path,
         size=device.size,
@@ -58,13 +75,21 @@ def _disk(device: lsblk.BlockDevice, links: tuple[str, ...], users: dict[str, li
         links=links,
         table=table,
         content=blkid.content(tags),
-        partitions=_partitions(device.path, users) if table else (),
-        users=tuple(users.get(device.path, ())),
+        partitions=partitions,
+        users=(*users.get(device.path, ()), *forgotten),
+        sequence=lsblk.sequence(device.path),
     )
 
 
-def _partitions(device: str, users: dict[str, list[str]]) -> tuple[PartitionFacts, ...]:
-    entries = sfdisk.read(device).entries
+def _partitions(
+    device: str, table: str | None, kernel: list[lsblk.BlockDevice], users: dict[str, list[str]]
+) -> tuple[PartitionFacts, ...]:
+    entries = tuple(_as_entry(part) for part in kernel)
+    if table:
+        try:
+            entries = sfdisk.read(device).entries
+        except CommandError as error:
+            LOG.warning("%s: its %s table cannot be read, taking the kernel's view: %s", device, table, error)
     tags = blkid.probe([entry.device for entry in entries if Path(entry.device).is_block_device()])
     return tuple(
         PartitionFacts(
@@ -80,6 +105,13 @@ def _partitions(device: str, users: dict[str, list[str]]) -> tuple[PartitionFact
         )
         for entry in entries
     )
+
+
+def _as_entry(part: lsblk.BlockDevice) -> sfdisk.Entry:
+    """A partition as the kernel sees it; of its type nothing is known."""
+    sysfs = Path("/sys/class/block") / part.name
+    number, start = (int((sysfs / name).read_text()) for name in ("partition", "start"))
+    return sfdisk.Entry(number, part.path, start * 512, part.size, "", None, None)
 
 
 def _links() -> dict[str, tuple[str, ...]]:

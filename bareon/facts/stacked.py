@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +29,11 @@ def read(disks: Sequence[DiskFacts]) -> tuple[tuple[ArrayFacts, ...], tuple[Volu
     with contextlib.ExitStack() as stack:
         started = [_start(array, stack) for array in _arrays(disks)]
         arrays = tuple(array for array, _ in started)
-        names = {device: f"/dev/md/{array.name}" for array, device in started if device}
+        aliases = {device: array.alias for array, device in started if device}
         found = [x.content.type for x in arrays if x.content] + [type for _, type in _signatures(disks)]
-        groups = _groups(stack, names) if _LVM in found else ()
+        # What is in partitions of an array is not known, so LVM is asked wherever there is an array.
+        ask = _LVM in found or (started and not missing(lvm.PROGRAMS))
+        groups = _groups(stack, aliases) if ask else ()
     return arrays, groups
 
 
@@ -65,8 +67,17 @@ def _arrays(disks: Sequence[DiskFacts]) -> list[ArrayFacts]:
             members[array.uuid].append(device)
             seen.setdefault(array.uuid, array)
     running = _running()
+    names = Counter(array.name for array in seen.values())
     return [
-        ArrayFacts(array.name, uuid, array.level, array.count, tuple(sorted(members[uuid])), running.get(uuid))
+        ArrayFacts(
+            name=array.name,
+            uuid=uuid,
+            level=array.level,
+            count=array.count,
+            members=tuple(sorted(members[uuid])),
+            alias=f"/dev/md/{array.name if names[array.name] == 1 else uuid}",
+            device=running.get(uuid),
+        )
         for uuid, array in seen.items()
     ]
 
@@ -89,6 +100,8 @@ def _start(array: ArrayFacts, stack: contextlib.ExitStack) -> tuple[ArrayFacts, 
             mdadm.assemble(name, array.uuid, array.members, read_only=True)
         except CommandError as error:
             LOG.warning("array %s cannot be started: %s", array.name, error)
+            if Path(name).exists():  # assembled in part, and holding its members
+                mdadm.stop(name)
             return array, None
         stack.callback(mdadm.stop, name)
         device = mdadm.kernel_name(name)
@@ -111,7 +124,7 @@ def _group(
 ) -> VolumeGroupFacts:
     members = [volume.device for volume in report.physical if volume.group_uuid == group.uuid]
     # An array goes by its name: the kernel's number for it is another one at the next start.
-    present = sorted(names.get(mdadm.kernel_name(x), x) for x in members if x.startswith("/"))
+    present = sorted(_alias(x, names) for x in members if x.startswith("/"))
     volumes = [volume for volume in report.volumes if volume.group_uuid == group.uuid]
     unique = sum(other.name == group.name for other in report.groups) == 1
     looked_at = any(volume.active for volume in volumes)
@@ -131,6 +144,13 @@ def _group(
         missing=len(members) - len(present),
         volumes=tuple(_volume(group.name, volume, looked_at) for volume in volumes),
     )
+
+
+def _alias(device: str, names: dict[str, str]) -> str:
+    """The alias of the array that ``device`` is, or is a partition of; else the device itself."""
+    kernel = mdadm.kernel_name(device)
+    parent = Path("/sys/class/block", Path(kernel).name).resolve().parent.name
+    return names.get(kernel) or names.get(f"/dev/{parent}") or device
 
 
 def _volume(group: str, volume: lvm.Volume, looked_at: bool) -> LogicalVolumeFacts:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
     def note(device: BlockDevice, words: str, seen: frozenset[str] = frozenset()) -> None:
         if words not in found[device.path]:
             found[device.path].append(words)
-        for name in _below(device.name) - seen:
+        for name in _below(device, by_name) - seen:
             if name in by_name:
                 note(by_name[name], words if " as " in words else f"{words} as {device.path}", seen | {device.name})
 
@@ -33,19 +34,35 @@ def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
         if device:
             note(device, f"mounted at {point}" + (f" by process {process}" if process else ""))
     for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-        if device := by_path.get(_resolved(line.split()[0])):
-            note(device, "used as swap")
+        # /proc/swaps says /dev/dm-1 where lsblk says /dev/mapper/...: only the number is the same for both.
+        place = Path(_unescape(line.split()[0]))
+        if place.is_block_device():
+            number = f"{os.major(place.stat().st_rdev)}:{os.minor(place.stat().st_rdev)}"
+            if device := by_number.get(number):
+                note(device, "used as swap")
     for device in devices:
-        if device.type not in (*_KNOWN, "disk", "loop", "rom"):
-            for name in _below(device.name):
+        if device.type not in _KNOWN or _foreign(device):
+            for name in _below(device, by_name):
                 if name in by_name:
                     note(by_name[name], f"held by {device.path} ({device.type})")
     return found
 
 
-def _below(name: str) -> set[str]:
-    """The kernel names of the devices that a device is directly stacked on."""
-    slaves = Path("/sys/class/block") / name.replace("/", "!") / "slaves"
+def _foreign(device: BlockDevice) -> bool:
+    """An array of firmware RAID, which is not reported as an array."""
+    version = Path("/sys/class/block", device.name, "md/metadata_version")
+    return version.exists() and version.read_text().startswith("external")
+
+
+def _below(device: BlockDevice, by_name: dict[str, BlockDevice]) -> set[str]:
+    """The kernel names of the devices that a device is directly stacked on.
+
+    A partition of an array is stacked on the array; one of a disk is reported by itself.
+    """
+    if device.type == "part":
+        parent = by_name.get(device.parent or "")
+        return {parent.name} if parent and parent.type not in ("disk", "loop") else set()
+    slaves = Path("/sys/class/block") / device.name.replace("/", "!") / "slaves"
     return {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else set()
 
 

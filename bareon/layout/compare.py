@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from bareon.errors import DisksDiffer
 from bareon.facts.node import ArrayFacts, Content, DiskFacts, NodeFacts, PartitionFacts, VolumeGroupFacts
+from bareon.layout.teardown import stands_on
 from bareon.model.layout import (
     ArrayLayout,
     DiskLayout,
@@ -41,7 +42,8 @@ class _Comparison:
         if differences := list(self._differences()):
             raise DisksDiffer(differences, self.layout)
         disks = {disk.device: disk for disk in self.node.disks}
-        arrays = {array.name: array for array in self.node.arrays}
+        names = {disk.device for disk in self.layout.disks}
+        arrays = {x.name: x for x in self.node.arrays if stands_on(x.members, names, self.node)}
         groups = {group.name: group for group in self.node.volume_groups}
         return replace(
             self.layout,
@@ -58,6 +60,19 @@ class _Comparison:
             yield from self._array(array)
         for group in self.layout.volume_groups:
             yield from self._group(group)
+        yield from self._unasked()
+
+    def _unasked(self) -> Iterator[str]:
+        """Arrays and groups on the disks of the layout that it does not have: they may reach to other disks."""
+        disks = {disk.device for disk in self.layout.disks}
+        arrays = {array.name for array in self.layout.arrays}
+        for array in self.node.arrays:
+            if array.name not in arrays and stands_on(array.members, disks, self.node):
+                yield f"array {array.name}: expected none, found one on {_listed(array.members)}"
+        groups = {group.name for group in self.layout.volume_groups}
+        for group in self.node.volume_groups:
+            if group.name not in groups and stands_on(group.members, disks, self.node):
+                yield f"volume group {group.name}: expected none, found one on {_listed(group.members)}"
 
     def _disk(self, wanted: DiskLayout, found: DiskFacts) -> Iterator[str]:
         if found.table != wanted.table:
@@ -87,8 +102,10 @@ class _Comparison:
         yield from self._filesystem(wanted.filesystem, found.content)
 
     def _filesystem(self, wanted: FilesystemLayout | None, found: Content | None) -> Iterator[str]:
-        if wanted is None or (self.make and not wanted.wanted.keep_data):
-            return  # nothing is asked of it, or it is made anew whatever is in it
+        if wanted is None:
+            return
+        if found is None and self.make and not wanted.wanted.keep_data:
+            return  # it is made anew, and a run that was cut off between wiping and making it left nothing there
         kind = found.type if found else "nothing"
         label = found.label if found else None
         if kind != wanted.wanted.type:
@@ -97,7 +114,8 @@ class _Comparison:
             yield f"{wanted.device}: expected the label {wanted.wanted.label!r}, found {label or 'none'!r}"
 
     def _array(self, wanted: ArrayLayout) -> Iterator[str]:
-        found = [array for array in self.node.arrays if array.name == wanted.name]
+        disks = {disk.device for disk in self.layout.disks}
+        found = [x for x in self.node.arrays if x.name == wanted.name and stands_on(x.members, disks, self.node)]
         if len(found) != 1:
             yield f"{wanted.device}: expected an array over {_listed(wanted.members)}, found {len(found) or 'none'}"
             return

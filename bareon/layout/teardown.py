@@ -62,10 +62,11 @@ def disks_below(node: NodeFacts) -> dict[str, set[str]]:
         for part in disk.partitions:
             found[part.device] = {disk.device}
     for array in node.arrays:
-        found[f"/dev/md/{array.name}"] = {disk for member in array.members for disk in found[member]}
+        found[array.alias] = {disk for member in array.members for disk in found[member]}
     for group in node.volume_groups:
         disks = {disk for member in group.members for disk in found[member]}
-        found |= {volume.device: disks for volume in group.volumes}
+        for volume in group.volumes:  # two groups may have one name: then either may be meant
+            found[volume.device] = disks | found.get(volume.device, set())
     return found
 
 

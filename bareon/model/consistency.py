@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from bareon.errors import Defect
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Partition, PhysicalVolume, RaidMember
 from bareon.model.filesystem import LABEL_LIMITS, Filesystem
-from bareon.model.image import Image
-from bareon.model.lvm import RESERVED, RESERVED_PARTS
+from bareon.model.lvm import LONGEST_DEVICE_NAME, NAMES_IN_DEV, RESERVED, RESERVED_PARTS
 from bareon.model.raid import FEWEST, Array
 
 
@@ -36,6 +37,10 @@ def _repeated(items: Iterable[tuple[object, str]]) -> Iterator[tuple[object, str
             yield key, first[key], path
         else:
             first[key] = path
+
+
+_LISTED = '*?.,;:/\\|+=<>[]"'
+_NOT_IN_VFAT = set(_LISTED)
 
 
 def _disks(deployment: Deployment) -> Iterator[Defect]:
@@ -78,6 +83,11 @@ def _groups(deployment: Deployment) -> Iterator[Defect]:
     groups = {group.name for group in deployment.volume_groups}
     for name, first, again in _repeated((group.name, group.path) for group in deployment.volume_groups):
         yield Defect(f"{again}.id", f"{name!r} is already the volume group of {first}")
+    for group in deployment.volume_groups:
+        if group.name in NAMES_IN_DEV or re.fullmatch(
+            r"(sd|vd|hd|xvd|nvme|md|dm-|loop|ram|tty|sr|mmcblk).*\d.*", group.name
+        ):
+            yield Defect(f"{group.path}.id", f"/dev/{group.name} is something else: give the group another name")
     members = physical_volumes(deployment)
     for member in members:
         if member.vg not in groups:
@@ -89,8 +99,10 @@ def _groups(deployment: Deployment) -> Iterator[Defect]:
         for name, first, again in _repeated((volume.name, volume.path) for volume in group.volumes):
             yield Defect(f"{again}.name", f"{name!r} is already the name of {first}")
         for volume in group.volumes:
-            if volume.name in RESERVED or any(part in volume.name for part in RESERVED_PARTS):
+            if volume.name.startswith(RESERVED) or any(part in volume.name for part in RESERVED_PARTS):
                 yield Defect(f"{volume.path}.name", f"LVM keeps the name {volume.name!r} for itself")
+            if len(f"{group.name}{volume.name}".replace("-", "--")) + 1 > LONGEST_DEVICE_NAME:
+                yield Defect(f"{volume.path}.name", "the names of group and volume are too long together")
 
 
 def _image_names(deployment: Deployment) -> Iterator[Defect]:
@@ -116,33 +128,37 @@ def _filesystems(deployment: Deployment) -> Iterator[Defect]:
         if fs.label and len(fs.label.encode()) > LABEL_LIMITS[fs.type]:
             limit = LABEL_LIMITS[fs.type]
             yield Defect(f"{fs.path}.disk_label", f"longer than the {limit} bytes that {fs.type} can hold")
+        if fs.label and fs.type == "vfat" and (not fs.label.isascii() or set(fs.label) & _NOT_IN_VFAT):
+            yield Defect(
+                f"{fs.path}.disk_label", "a vfat label is of ASCII characters, none of them one of " + _LISTED
+            )
 
 
-def mounted(deployment: Deployment, image: str) -> list[Filesystem]:
-    """The file systems that ``image`` sees in its tree, swap left out."""
-    return [fs for fs in deployment.filesystems() if image in fs.images and fs.mount not in (None, "swap")]
+def _trees(deployment: Deployment) -> dict[str, list[Filesystem]]:
+    """The mounted file systems of each image, swap left out.
+
+    Without images they still belong to one system, which has the empty name.
+    """
+    found: dict[str, list[Filesystem]] = defaultdict(list)
+    for fs in deployment.filesystems():
+        if fs.mount not in (None, "swap"):
+            for image in fs.images or ("",):
+                found[image].append(fs)
+    return found
 
 
 def _mounts(deployment: Deployment) -> Iterator[Defect]:
-    # Without images the file systems still belong to one system, so the same rule holds for the empty name.
-    for image in dict.fromkeys(image.name for image in deployment.images) or [""]:
-        mounts = [
-            (fs.mount, fs.path)
-            for fs in deployment.filesystems()
-            if fs.mount not in (None, "swap") and (image in fs.images or not image)
-        ]
-        for mount, first, again in _repeated(mounts):
+    for image, filesystems in _trees(deployment).items():
+        for mount, first, again in _repeated((fs.mount, fs.path) for fs in filesystems):
             where = f" of image {image!r}" if image else ""
             yield Defect(f"{again}.mount", f"{mount} is already the mount point of {first}{where}")
 
 
 def _targets(deployment: Deployment) -> Iterator[Defect]:
+    trees = _trees(deployment)
     for image in deployment.images:
-        if not any(fs.mount == image.target for fs in mounted(deployment, image.name)):
-            yield Defect(f"{image.path}.target", _no_volume(deployment, image))
-
-
-def _no_volume(deployment: Deployment, image: Image) -> str:
-    has = [str(fs.mount) for fs in mounted(deployment, image.name)]
-    listed = ", ".join(has) or "none"
-    return f"no volume of image {image.name!r} is mounted at {image.target}; its mount points: {listed}"
+        mounts = [str(fs.mount) for fs in trees.get(image.name, ())]
+        if image.target not in mounts:
+            listed = ", ".join(mounts[:20]) or "none"
+            message = f"no volume of image {image.name!r} is mounted at {image.target}; its mount points: {listed}"
+            yield Defect(f"{image.path}.target", message)

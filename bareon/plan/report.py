@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,17 @@ class Report:
         if self._path is None:
             return
         self.content["seconds"] = round(time.monotonic() - self._started, 3)
-        temporary = Path(f"{self._path}.{os.getpid()}.new")
-        with temporary.open("w") as file:
-            json.dump(self.content, file, indent=1)
-            file.write("\n")
-        temporary.replace(self._path)
+        path = Path(self._path)
+        # Not a name that others could guess and put a link at, in /tmp.
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(fd, "w") as file:
+                json.dump(self.content, file, indent=1)
+                file.write("\n")
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
 
 
 def _error(error: BaseException) -> dict[str, Any]:

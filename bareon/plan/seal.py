@@ -37,7 +37,12 @@ def seal(seed: uuid.UUID, given: bytes, node: NodeFacts, disks: list[str]) -> Se
     return Seal(
         seed,
         hashlib.sha256(given).hexdigest(),
-        {device: _digest(dataclasses.asdict(found[device])) for device in disks if device in found},
+        {
+            # The running number is another one after a restart, though the disk is the same.
+            device: _digest(dataclasses.asdict(dataclasses.replace(found[device], sequence=None)))
+            for device in disks
+            if device in found
+        },
     )
 
 

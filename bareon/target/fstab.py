@@ -29,13 +29,13 @@ def _foreign(existing: str, ours: list[FilesystemLayout]) -> list[str]:
     points = {_escape(str(fs.mount)) for fs in ours}
     uuids = {f"UUID={fs.uuid}" for fs in ours}
     kept = []
-    for line in existing.splitlines(keepends=True):
-        if line == HEADER:
+    for line in existing.split("\n"):
+        if line == HEADER.strip() or not line:
             continue
         fields = line.removeprefix("# ").split()
         mine = len(fields) >= 4 and (fields[0] in uuids or (fields[1] in points and not line.startswith("#")))
         if not mine:
-            kept.append(line if line.endswith("\n") else f"{line}\n")
+            kept.append(f"{line}\n")
     return kept
 
 

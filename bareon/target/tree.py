@@ -93,6 +93,21 @@ class Tree:
         finally:
             os.close(folder)
 
+    def refuse_links(self, path: str) -> None:
+        """See that a program of the ramdisk can write below ``path`` without being led out of the tree.
+
+        :raises ActionFailed: naming a link there.
+        """
+        place = self.folder(path)
+        for parent, folders, files in os.walk(place):
+            for name in (*folders, *files):
+                entry = Path(parent) / name
+                if entry.is_symlink() or (name in files and not entry.is_file()):
+                    inside = str(entry).removeprefix(self.root)
+                    raise ActionFailed(
+                        f"{inside} in the deployed system is a link or special file: {path} is not safe"
+                    )
+
     def _open_folder(self, path: str, *, make: bool) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         current = os.open(self.root, flags)

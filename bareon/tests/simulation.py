@@ -42,6 +42,7 @@ def after(layout: Layout, node: NodeFacts) -> NodeFacts:
                 level=array.level,
                 count=len(array.members),
                 members=tuple(sorted(array.members)),
+                alias=array.device,
                 size=array.size,
                 content=Content("LVM2_member") if array.device in pv else _content(array.filesystem),
             )

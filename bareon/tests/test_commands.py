@@ -173,10 +173,10 @@ def test_warnings_of_ignored_keys() -> None:
 def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
     text = json.dumps(cases.load(cases.HERE / "cases/plan/two-disks.yaml")["input"])
     base = ["--plan", "--node_facts", facts, "--input_data", text]
-    for allowed in ("vdb", "/dev/vdb", "second", "other,second"):
+    for allowed in ("vda,vdb", "/dev/vda,/dev/vdb", "first,second", "other,second,vda"):
         done = _run("bareon-provision", *base, "--allow_destroy", allowed)
         assert done.returncode == 0, done.stderr
-    for allowed in ("vda", "vd", "", "first"):
+    for allowed in ("vda", "vda,vd", "first,", "first,sec"):
         done = _run("bareon-provision", *base, f"--allow_destroy={allowed}")
         assert done.returncode == 4
         assert done.stderr == (

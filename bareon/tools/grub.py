@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bareon.run import run
 
 PROGRAMS = ("grub-install", "chroot")
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # of a deployed system
 _TIMEOUT = 600.0  # seconds; grub-mkconfig probes each kernel, slowly under emulation
 
 
@@ -36,6 +37,7 @@ def install_bios(disk: str, boot_directory: str, *, root: str | None = None, pro
             f"--boot-directory={boot_directory}",
             disk,
         ],
+        env={"PATH": _PATH} if root else None,
         timeout=_TIMEOUT,
     )
 
@@ -44,7 +46,7 @@ def mkconfig(root: str, config: str, program: str = "grub-mkconfig") -> None:
     """Let the deployed system write its own configuration."""
     run(
         ["chroot", root, program, "-o", config],
-        env={"GRUB_DISABLE_OS_PROBER": "true", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"GRUB_DISABLE_OS_PROBER": "true", "PATH": _PATH},
         timeout=_TIMEOUT,
     )
 

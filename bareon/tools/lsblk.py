@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from bareon.run import run
 
@@ -72,3 +73,19 @@ def _device(row: dict[str, object]) -> BlockDevice:
         scsi=text("hctl"),
         transport=text("tran"),
     )
+
+
+def size(device: str) -> int:
+    """The size of a device in bytes, asked from the kernel now."""
+    return int(_attribute(device, "size") or 0) * 512
+
+
+def sequence(device: str) -> int | None:
+    """The kernel's running number of a disk: another one for another disk of the same name. Since Linux 5.15."""
+    text = _attribute(device, "diskseq")
+    return int(text) if text else None
+
+
+def _attribute(device: str, name: str) -> str | None:
+    path = Path("/sys/class/block", Path(device).resolve().name.replace("/", "!"), name)
+    return path.read_text().strip() if path.exists() else None

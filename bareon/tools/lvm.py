@@ -13,7 +13,7 @@ from bareon.sizes import KIB, MIB
 PROGRAMS = ("lvm",)
 
 # No monitoring daemon and no backups of metadata in a ramdisk.
-_CONFIG = "activation { monitoring = 0 } backup { backup = 0 archive = 0 }"
+_CONFIG = "activation { monitoring = 0 } backup { backup = 0 archive = 0 } devices { use_devicesfile = 0 }"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def report() -> Report:
 
 
 def _rows(command: str, columns: str, kind: str) -> list[dict[str, str]]:
-    argv = ["lvm", command, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
+    argv = ["lvm", command, "--foreign", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
     # 5: something is wrong with a group, for instance a missing physical volume; the report is there all the same.
     return parse(run([*argv, "--config", _CONFIG], ok=(0, 5)).stdout, kind)
 
@@ -117,3 +117,8 @@ def activate(group: str, *, read_only: bool = False) -> None:
 def deactivate(group_uuid: str) -> None:
     """Take the volumes of a group away; they keep all they hold. By UUID, since names need not be unique."""
     _lvm("vgchange", "--activate", "n", "--select", f"vg_uuid={group_uuid}")
+
+
+def mapper_device(device: str) -> str:
+    """``/dev/mapper/os-root`` for ``/dev/os/root``; hyphens inside the names are doubled there."""
+    return "/dev/mapper/" + "-".join(part.replace("-", "--") for part in device.removeprefix("/dev/").split("/"))

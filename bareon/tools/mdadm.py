@@ -74,18 +74,14 @@ def create(
 
 def assemble(device: str, uuid: str, members: Sequence[str], *, read_only: bool = False) -> None:
     """Start an array that is there; ``read_only`` writes nothing to its members."""
-    how = ["--readonly"] if read_only else []
+    # --run: also with members missing, as a mirror does after the loss of a disk.
+    how = ["--readonly", "--run"] if read_only else ["--run"]
     run(["mdadm", "--assemble", device, f"--uuid={uuid}", *how, *members])
 
 
 def stop(device: str) -> None:
     """Stop an array; its members keep all they hold."""
     run(["mdadm", "--stop", device])
-
-
-def allow_writes(device: str) -> None:
-    """Let an array that was started read-only be written."""
-    run(["mdadm", "--readwrite", device], ok=(0, 1))
 
 
 def kernel_name(device: str) -> str:

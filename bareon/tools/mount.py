@@ -8,7 +8,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 
-from bareon.errors import ActionFailed
+from bareon.errors import ActionFailed, CommandError
 from bareon.run import run
 
 PROGRAMS = ("mount", "umount")
@@ -35,11 +35,16 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
     elif kind:
         argv += ["-t", kind]
     run([*argv, *(["-o", options] if options else []), source, target])
+    # A recursive bind holds mounts of the ramdisk that others may use: those are let go lazily.
+    umount = ["umount", "-R", *(["-l"] if kind == "bind" else [])]
     try:
         yield target
-    finally:
-        # A recursive bind holds mounts of the ramdisk that others may use: those are let go lazily.
-        run(["umount", "-R", *(["-l"] if kind == "bind" else []), target], timeout=600.0)
+    except BaseException:
+        # What went wrong matters more than what the unmounting says of it.
+        with contextlib.suppress(CommandError):
+            run([*umount, *([] if "-l" in umount else ["-l"]), target], timeout=600.0)
+        raise
+    run([*umount, target], timeout=600.0)
 
 
 def write_back(path: str) -> None:

@@ -18,32 +18,34 @@ PARTIAL = 23
 VANISHED = 24
 TRANSIENT = (10, 12, 30, 35)
 
-# Options that would run a program, write or read elsewhere, or break what bareon reads from the output.
-REFUSED = (
-    "--rsh", "-e", "--rsync-path", "--daemon", "--config", "--log-file", "--write-batch", "--only-write-batch",
-    "--read-batch", "--backup-dir", "--temp-dir", "-T", "--partial-dir", "--files-from", "--include-from",
-    "--exclude-from", "--password-file", "--early-input", "--compare-dest", "--copy-dest", "--link-dest",
-    "--remove-source-files", "--remove-sent-files", "--server", "--sender", "--out-format", "--log-format",
-    "--log-file-format", "--debug", "--info", "--dry-run", "-n", "--list-only", "--copy-devices",
-    "--write-devices", "--filter", "-f", "-F", "-R", "--relative", "--sockopts", "--address", "--port",
-    "--iconv", "--fake-super", "--chroot", "--dparam", "-M", "--remote-option", "--stop-after",
-    "--stop-at", "--time-limit",
+# What a user may ask of rsync. Whatever else it can do runs programs, reads or writes elsewhere, follows links out of
+# the target, or changes the output that bareon reads.
+ALLOWED_LETTERS = "aAcDEglHNoOJprStuUWxXz"
+ALLOWED = (
+    "acls", "archive", "atimes", "checksum", "compress", "crtimes", "delete", "delete-after", "delete-before",
+    "delete-delay", "delete-during", "devices", "executability", "force", "group", "hard-links",
+    "ignore-times", "inplace", "links", "numeric-ids", "omit-dir-times", "omit-link-times", "one-file-system",
+    "open-noatime", "owner", "perms", "preallocate", "recursive", "size-only", "sparse", "specials", "times",
+    "update", "whole-file", "xattrs",
+)  # fmt: skip
+ALLOWED_WITH_VALUE = (
+    "block-size", "bwlimit", "checksum-choice", "compress-choice", "compress-level", "exclude", "include",
+    "modify-window", "skip-compress",
 )  # fmt: skip
 
 
 def refused(flags: Sequence[str]) -> list[str]:
-    """Those of ``flags`` that bareon does not pass on, and words that are no option at all."""
+    """Those of ``flags`` that bareon does not pass on. A value must follow its option with ``=``."""
     return [flag for flag in flags if not _allowed(flag)]
 
 
 def _allowed(flag: str) -> bool:
-    if not flag.startswith("-") or flag in ("-", "--"):
-        return False
-    name = flag.split("=", 1)[0]
-    if name.startswith("--"):
-        # rsync (popt) takes no abbreviations, but a refused name with a suffix must not slip through either.
-        return name not in REFUSED
-    return not any(f"-{letter}" in REFUSED for letter in flag[1:])
+    if not flag.startswith("--"):
+        return flag[:1] == "-" and len(flag) > 1 and set(flag[1:]) <= set(ALLOWED_LETTERS)
+    name, equals, value = flag[2:].partition("=")
+    if equals:
+        return name in ALLOWED_WITH_VALUE and value != ""
+    return name.removeprefix("no-") in ALLOWED
 
 
 def listing(url: str, flags: Sequence[str], empty: str) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ import difflib
 import functools
 import importlib.resources
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,24 @@ def load(text: bytes) -> Any:
         raise InvalidInput([Defect("$", "nested too deeply")]) from None
     except ValueError as error:
         raise InvalidInput([Defect("$", f"not JSON: {error}")]) from None
+    defects += [Defect(path, "not text: half of a surrogate pair") for path in _halves(value, "$")]
     if defects:
         raise InvalidInput(defects)
     return value
+
+
+def _halves(value: Any, path: str) -> Iterator[str]:
+    """The paths of strings that cannot be written as UTF-8: JSON can escape what is no character."""
+    if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            yield path
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _halves(item, f"{path}[{number}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _halves(key, path)
+            yield from _halves(item, f"{path}.{key}")
 
 
 @functools.cache
@@ -103,12 +119,20 @@ def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) ->
         yield from validator.descend(value, table[kind])
 
 
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+    """The rule for ``pattern``, for the whole text: ``$`` alone would let a newline at its end pass."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 @functools.cache
 def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    kind: Any = extend(Draft202012Validator, {_BY_TYPE: _by_type})  # type: ignore[no-untyped-call]
+    kind: Any = extend(Draft202012Validator, {_BY_TYPE: _by_type, "pattern": _pattern})  # type: ignore[no-untyped-call]
     return kind(_inlined(name), format_checker=_formats())
 
 

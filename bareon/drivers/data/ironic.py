@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
@@ -19,6 +20,8 @@ from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
 from bareon.sizes import Absolute, mib, parse_size, round_up
 
+# What mdadm takes as a name without a host's, and the schema allows for ``name``.
+_ARRAY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
 
@@ -82,7 +85,7 @@ class _Translation:
 
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
         self._warn_of_legacy(value, path)
-        size = _bytes(value["size"]) if "size" in value else None
+        size = _bytes(value["size"]) if "size" in value else None  # a budget: not rounded
         identity = DiskId(value["id"]["type"], value["id"]["value"])
         volumes = (self._volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
         return Disk(identity, size, tuple(volume for volume in volumes if volume), path)
@@ -114,7 +117,7 @@ class _Translation:
     def _metadata(self, value: dict[str, Any], path: str) -> int | None:
         if "lvm_meta_size" not in value:
             return None
-        size = _bytes(value["lvm_meta_size"])
+        size = round_up(_bytes(value["lvm_meta_size"]))
         if size < LEAST_METADATA:
             self.defects.append(Defect(f"{path}.lvm_meta_size", f"must be at least {mib(LEAST_METADATA)}"))
         return size
@@ -128,10 +131,12 @@ class _Translation:
         if name is None:
             self.defects.append(Defect(path, "a raid volume without a mount point needs a name, the array's"))
             name = path
+        elif not re.fullmatch(_ARRAY_NAME, name):
+            self.defects.append(Defect(path, f"{name!r} cannot be the name of an array: give it a 'name'"))
         level = value.get("level", "raid1")
         array = Array(
             name=name,
-            level=level if isinstance(level, str) else f"raid{level}",  # type: ignore[arg-type]
+            level=level if isinstance(level, str) else f"raid{int(level)}",  # type: ignore[arg-type]
             filesystem=filesystem,
             vg=value.get("vg"),
             metadata=self._metadata(value, path),
@@ -181,10 +186,10 @@ class _Translation:
 
 
 def _bytes(text: str) -> int:
-    """An explicit size, which the schema has checked, in whole MiB."""
+    """An explicit size, which the schema has checked."""
     size = parse_size(text)
     assert isinstance(size, Absolute)
-    return round_up(size.size)
+    return size.size
 
 
 def _image(value: dict[str, Any], path: str) -> Image:

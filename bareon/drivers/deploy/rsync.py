@@ -48,6 +48,10 @@ class Rsync(DeployDriver):
             Defect("$.image_deploy_flags.rsync_flags", f"{flag!r} is not allowed here")
             for flag in rsync.refused(job.deployment.rsync_flags)
         ]
+        kept = [fs for fs in job.layout.filesystems() if fs.decision == "keep" and fs.mount not in (None, "swap")]
+        if kept and any(flag.startswith("--delete") for flag in job.deployment.rsync_flags):
+            message = f"--delete would remove files from {kept[0].mount}, which is kept"
+            defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
         for image in job.deployment.images:
             if not _DAEMON.fullmatch(image.url):
                 message = f"{image.url!r} is no rsync daemon: write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
