@@ -76,6 +76,9 @@ def product(kind: str, key: str, build: Callable[[Path], None], report: Report) 
             os.utime(final)
             report(f"{kind}: {key} is in the cache")
             return final
+        for stale in shelf.glob(f"{BUILDING}{key}-*"):
+            # Whoever was building it held this lock until it was killed.
+            shutil.rmtree(stale, ignore_errors=True)
         report(f"{kind}: building {key}")
         started = time.monotonic()
         workplace = Path(tempfile.mkdtemp(prefix=f"{BUILDING}{key}-", dir=shelf))

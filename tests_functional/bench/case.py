@@ -83,8 +83,12 @@ def find(kind: str) -> list[Path]:
 
 
 def boots(path: Path) -> bool:
-    """Tell whether a case boots what it deploys, without a look at the rest of it."""
-    return bool(yaml.safe_load(path.read_text()).get("boot", False))
+    """Tell whether a case boots what it deploys; a file that cannot be read fails as a case."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        return False
+    return isinstance(data, dict) and bool(data.get("boot", False))
 
 
 def load(path: Path, placeholders: Mapping[str, str]) -> Case:
@@ -97,7 +101,7 @@ def load(path: Path, placeholders: Mapping[str, str]) -> Case:
         text = text.replace("{" + name + "}", value)
     try:
         return _parse(path.stem, yaml.safe_load(text))
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CaseError(f"{path}: {error}") from error
 
 

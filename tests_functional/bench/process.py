@@ -11,6 +11,8 @@ from pathlib import Path
 
 #: How much of a failed program's output an error message repeats, in characters.
 TAIL = 2000
+#: Programs that somebody waits for.
+_RUNNING: set[subprocess.Popen[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,37 @@ def run(
     """
     words = tuple(str(word) for word in argv)
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             words,
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=cwd,
             env=env,
             encoding="utf-8",
             errors="backslashreplace",
-            check=False,
         )
-    except subprocess.TimeoutExpired as error:
-        output = b"".join(part for part in (error.stdout, error.stderr) if part)
-        raise ProgramError(words, f"no end within {timeout:g} s", output.decode(errors="replace")) from None
     except FileNotFoundError:
         raise ProgramError(words, "no such program; bindep.txt lists the packages") from None
-    if check and done.returncode != 0:
-        raise ProgramError(words, f"exit {done.returncode}", done.stdout + done.stderr)
-    return Completed(words, done.returncode, done.stdout, done.stderr)
+    _RUNNING.add(child)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        stdout, stderr = child.communicate()
+        raise ProgramError(words, f"no end within {timeout:g} s", stdout + stderr) from None
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    finally:
+        _RUNNING.discard(child)
+    if check and child.returncode != 0:
+        raise ProgramError(words, f"exit {child.returncode}", stdout + stderr)
+    return Completed(words, child.returncode, stdout, stderr)
+
+
+def kill_running() -> None:
+    """Kill every program that :func:`run` waits for, in whatever thread."""
+    for child in list(_RUNNING):
+        child.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests_functional.bench import cache, ramdisk, tenant
 from tests_functional.bench.keys import key_pair
+from tests_functional.bench.process import kill_running
 
 #: Tells a process in a cell where the products are.
 VARIABLE = "BAREON_PRODUCTS"
@@ -59,4 +60,9 @@ def build(report: cache.Report) -> Products:
     with ThreadPoolExecutor(max_workers=2) as pool:
         system = pool.submit(tenant.build, report)
         disk = pool.submit(ramdisk.build, report)
-        return Products(disk.result(), system.result())
+        try:
+            return Products(disk.result(), system.result())
+        except BaseException:
+            # Leaving the pool waits for its threads, and they for their programs.
+            kill_running()
+            raise

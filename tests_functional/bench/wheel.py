@@ -26,6 +26,8 @@ SITE_PACKAGES = VENV / "lib" / f"python{TARGET_PYTHON[0]}.{TARGET_PYTHON[1]}" / 
 PIP_LIMIT = 900.0
 #: What a wheel is made of.
 SOURCES = ("bareon", "setup.cfg", "setup.py", "pyproject.toml", "requirements.txt", "README.rst")
+#: And what of it is left out, as git says it.
+UNWANTED = ":(exclude)bareon/tests"
 
 
 def version() -> str:
@@ -35,9 +37,15 @@ def version() -> str:
 
 
 def source_files() -> list[Path]:
-    """Return the files a wheel is made of, those not committed yet included."""
+    """Return the files a wheel is made of, those not committed yet included.
+
+    The package's own tests stay out: a ramdisk has no use for them.
+    """
     listed = run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *SOURCES],
+        [
+            *("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+            *("--", *SOURCES, UNWANTED),
+        ],
         timeout=60,
         cwd=CHECKOUT,
     )
