@@ -16,15 +16,24 @@ from bareon.sizes import human
 from bareon.tools import lvm, mdadm, udev, wipefs
 
 
-def starting(layout: Layout, node: NodeFacts, action: str) -> Iterator[Step]:
-    """The steps that start what is kept and does not run yet."""
+def starting(layout: Layout, node: NodeFacts, action: str, *, everything: bool) -> Iterator[Step]:
+    """The steps that start what is kept and does not run yet.
+
+    :param everything: also what only has to be mounted; else only what a file system is to be made on, since an array
+        that is started is written to.
+    """
+    groups = [group for group in layout.volume_groups if group.decision != "create"]
+    if not everything:
+        groups = [group for group in groups if any(volume.decision == "format" for volume in group.volumes)]
+    below = {member.device for group in groups for member in group.members}
     running = {array.name for array in node.arrays if array.device}
     for array in layout.arrays:
-        if array.decision != "create" and array.name not in running:
+        needed = everything or array.decision == "format" or array.device in below
+        if needed and array.decision != "create" and array.name not in running:
             yield StartArray(action, array)
     active = {group.name for group in node.volume_groups if group.volumes and all(x.active for x in group.volumes)}
-    for group in layout.volume_groups:
-        if group.decision != "create" and group.name not in active:
+    for group in groups:
+        if group.name not in active:
             yield ActivateGroup(action, group.name)
 
 

@@ -69,7 +69,8 @@ def decide(
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    first = tuple(starting(job.layout, node, names[0])) if names else ()
+    mounting = any(name != "do_partitioning" for name in names)
+    first = tuple(starting(job.layout, node, names[0], everything=mounting)) if names else ()
     steps = (*first, *(step for action in actions for step in action.plan(job)))
     programs = frozenset(program for action in actions for program in action.requires(job))
     if first:

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random disks with guard bytes in everything that must not change, and a run of bareon over them.
+
+The disks are drawn from a seed: partitions with file systems and without, logical volumes, a mirror, gaps, and a disk
+that the input does not mention, with a volume group of its own. The guards are written and read on the host, in the
+files that are the node's disks, so that nothing the node says about itself takes part in the judgement.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests_functional.bench import evidence
+from tests_functional.bench.disk import Disk
+from tests_functional.bench.node import Node
+from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.template import DiskSpec, Template
+
+MIB = 1 << 20
+SIZE = 1024 * MIB
+SEEDS = range(6)
+EXTENT = 4 * MIB
+FILE_SYSTEMS = ("ext4", "vfat", "ext2")
+
+
+@dataclass(frozen=True)
+class Region:
+    """Bytes of a disk that must stay as they are."""
+
+    disk: str
+    start: int
+    size: int
+    what: str
+
+
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[list[int]]:
+    regions: list[int] = []
+    yield regions
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{len(regions)} nodes with guard bytes, {sum(regions)} regions compared, none of them lost")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_kept_stays_byte_for_byte(seed: int, session: Session, tally: list[int]) -> None:
+    node = session.node(Template.load("two_disks"))
+    names = ("vda", "vdb", "vdc")
+    node.make_disks([DiskSpec(name, "virtio", f"GUARD-{name}", SIZE) for name in names])
+    try:
+        session.strategy.ramdisk(node)
+        tally.append(_case(random.Random(seed), node))
+    except BaseException:
+        print(f"evidence: {evidence.collect(node, artifacts_directory() / f'guard-bytes-{seed}')}")
+        raise
+    finally:
+        node.power_off()
+        node.drop_disks()
+
+
+def _case(dice: random.Random, node: Node) -> int:
+    """Make the disks, guard what is to be kept, run bareon again, compare. The number of regions compared."""
+    first = _random_input(dice)
+    node.ssh.put(json.dumps({**first, "partitions_policy": "clean"}), "/tmp/provision.json")
+    node.ssh.run("pvcreate -q /dev/vdc && vgcreate -q foreign /dev/vdc && lvcreate -q -y -n x -L 64M foreign")
+    node.ssh.run("bareon-partition --progress none", timeout=200)
+    plan = json.loads(node.ssh.run("bareon-partition --plan --plan_format json", timeout=100).stdout)
+    # From here on nothing on the node may hold blocks of its own.
+    node.ssh.run(
+        "vgchange -q -an; mdadm --wait /dev/md/mirror; mdadm --stop --scan; sync; echo 3 > /proc/sys/vm/drop_caches"
+    )
+    regions = list(_regions(plan, _extents(node), dice, node))
+    before = {region: _guard(node.disk(region.disk), region, dice) for region in regions}
+    node.ssh.run("echo 3 > /proc/sys/vm/drop_caches")
+    second = {**first, "partitions_policy": "verify"}
+    node.ssh.put(json.dumps(second), "/tmp/provision.json")
+    done = node.ssh.run("bareon-partition --progress plain", timeout=200, check=False)
+    assert done.exit_code == 0, f"{done.stdout}\n{done.stderr}"
+    node.ssh.run("sync")
+    for region, content in before.items():
+        assert _read(node.disk(region.disk), region) == content, f"{region} was changed by\n{done.stdout}"
+    _check_made_anew(first, plan, done.stdout)
+    return len(regions)
+
+
+def _check_made_anew(wanted: dict[str, Any], plan: dict[str, Any], said: str) -> None:
+    """What keep_data: false asks for was done, and no more: else the comparison would prove nothing."""
+    volumes = [v for entry in wanted["partitions"] for v in entry["volumes"]]
+    given_up = {v["mount"] for v in volumes if v.get("keep_data") is False}
+    made = {line.rpartition(" for ")[2] for line in said.splitlines() if "] Make " in line}
+    assert made == given_up
+
+
+def _random_input(dice: random.Random) -> dict[str, Any]:
+    """Two disks with a few volumes each, a group over both, perhaps a mirror; some of it to be made anew."""
+    entries: list[dict[str, Any]] = []
+    mirror = {"type": "raid", "mount": "/mirror", "file_system": "ext4", "size": "66 MiB"} | _keep(dice)
+    mirrored = dice.random() < 0.6
+    for disk in ("vda", "vdb"):
+        volumes = [_random_partition(dice, f"/{disk}{i}") for i in range(dice.randint(1, 3))]
+        volumes.append({"type": "pv", "vg": "os", "size": f"{dice.randint(120, 200)} MiB"})
+        volumes += [mirror] if mirrored else []
+        dice.shuffle(volumes)
+        entries.append({"type": "disk", "id": {"type": "name", "value": disk}, "volumes": volumes})
+    logical = [
+        {
+            "type": "lv",
+            "name": f"v{i}",
+            "mount": f"/lv{i}",
+            "file_system": dice.choice(FILE_SYSTEMS),
+            "size": "60 MiB",
+        }
+        | _keep(dice)
+        for i in range(dice.randint(1, 3))
+    ]
+    return {"partitions": [*entries, {"type": "vg", "id": "os", "volumes": logical}]}
+
+
+def _keep(dice: random.Random) -> dict[str, Any]:
+    return {"keep_data": dice.random() < 0.5}
+
+
+def _random_partition(dice: random.Random, mount: str) -> dict[str, Any]:
+    size = f"{dice.randint(34, 100)} MiB"
+    if dice.random() < 0.3:
+        return {"type": "partition", "size": size}
+    kind = dice.choice(FILE_SYSTEMS)
+    return {"type": "partition", "mount": mount, "file_system": kind, "size": size} | _keep(dice)
+
+
+def _extents(node: Node) -> list[tuple[str, str, int, int]]:
+    """(volume, partition, first byte on it, bytes) of each piece of the logical volumes of the group."""
+    report = node.ssh.run(
+        "lvs --segments --reportformat json --units b --nosuffix -o lv_name,seg_pe_ranges,seg_size os"
+    ).stdout
+    start = int(
+        node.ssh.run("pvs --noheadings --units b --nosuffix -o pe_start --select vg_name=os | head -n 1").stdout
+    )
+    pieces = []
+    for row in json.loads(report)["report"][0]["seg"]:
+        for extents in row["seg_pe_ranges"].split():
+            device, _, span = extents.rpartition(":")
+            low, high = map(int, span.split("-"))
+            pieces.append((row["lv_name"], device, start + low * EXTENT, (high - low + 1) * EXTENT))
+    return pieces
+
+
+def _regions(
+    plan: dict[str, Any], extents: list[tuple[str, str, int, int]], dice: random.Random, node: Node
+) -> Iterator[Region]:
+    """Everything that a verify must not touch: kept volumes, volumes without file system, gaps, the other disk."""
+    keep = _kept_mounts(node)
+    yield Region("vdc", 0, SIZE, "a disk that is not mentioned")
+    members = {member for array in plan["arrays"] if array["mount"] not in keep for member in array["members"]}
+    where = {}
+    for disk in plan["disks"]:
+        name, end = Path(disk["device"]).name, 0
+        for part in disk["partitions"]:
+            where[part["device"]] = (name, part["start"])
+            end = part["start"] + part["size"]
+            kept = part["role"] == "volume" and (part["file_system"] is None or part["mount"] in keep)
+            kept |= part["role"] == "bios_grub" or (part["role"] == "raid" and part["device"] not in members)
+            if kept:
+                yield Region(name, part["start"], part["size"], f"{part['device']} ({part['role']}, {part['mount']})")
+        yield Region(name, 0, MIB, "the partition table")
+        yield Region(name, end, SIZE - end, "the end of the disk with the backup of the table")
+    mounts = {volume["name"]: volume["mount"] for group in plan["volume_groups"] for volume in group["volumes"]}
+    for volume, device, start, size in extents:
+        if mounts[volume] in keep:
+            name, offset = where[device]
+            yield Region(name, offset + start, size, f"logical volume {volume}")
+
+
+def _kept_mounts(node: Node) -> set[str]:
+    """The mount points that say keep_data, from the input that is on the node."""
+    entries = json.loads(node.ssh.run("cat /tmp/provision.json").stdout)["partitions"]
+    return {v["mount"] for entry in entries for v in entry["volumes"] if v.get("keep_data")}
+
+
+def _guard(disk: Disk, region: Region, dice: random.Random) -> bytes:
+    """Write guard bytes where nothing else has to be, and return what the region holds now."""
+    if region.what.endswith("(volume, None)") or "bios_grub" in region.what:
+        _write(disk, region.start, dice.randbytes(region.size))
+    elif region.what.startswith("the end"):
+        _write(disk, region.start, dice.randbytes(region.size - MIB))
+    elif disk.target == "vdc":
+        _write(disk, 512 * MIB, dice.randbytes(8 * MIB))
+    return _read(disk, region)
+
+
+def _write(disk: Disk, start: int, content: bytes) -> None:
+    with disk.path.open("r+b") as file:
+        file.seek(start)
+        file.write(content)
+
+
+def _read(disk: Disk, region: Region) -> bytes:
+    with disk.path.open("rb") as file:
+        file.seek(region.start)
+        return file.read(region.size)
