@@ -24,6 +24,8 @@ MOST_CELLS = 8
 _STARTED = time.monotonic()
 #: Outcome and seconds of each test so far.
 _REPORTS: dict[str, tuple[str, float]] = {}
+#: What tests counted, by its name; a test counts with ``record_property``.
+_COUNTS: dict[str, list[int]] = {}
 
 
 def say(line: str) -> None:
@@ -101,6 +103,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.outcome != "passed":
         outcome = report.outcome
     _REPORTS[report.nodeid] = (outcome, seconds + report.duration)
+    if report.when == "call":
+        for name, amount in report.user_properties:
+            _COUNTS.setdefault(str(name), []).append(int(str(amount)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -110,3 +115,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("functional cases")
     for name, (outcome, seconds) in sorted(_REPORTS.items()):
         terminalreporter.write_line(f"{seconds:7.1f} s  {outcome:7}  {name.partition('::')[2]}")
+    for name, amounts in sorted(_COUNTS.items()):
+        terminalreporter.write_line(f"{name}: {sum(amounts)} in {len(amounts)} tests")
