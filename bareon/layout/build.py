@@ -66,7 +66,11 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
     _, problems = _lay_out(deployment, disks, "bios", NoIdentifiers())
     open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
     whole = "the volumes need more than the whole disk, however large it is (the implicit partition counts too)"
-    return [Defect(x.path, whole if x.path in open_ended else x.message) for x in problems]
+    return [
+        # The figures would be those of the size that stands for an unknown one.
+        Defect(x.path, whole if x.path in open_ended and str(_UNKNOWN // MIB) in x.message else x.message)
+        for x in problems
+    ]
 
 
 def _lay_out(
