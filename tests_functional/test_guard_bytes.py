@@ -27,6 +27,12 @@ MIB = 1 << 20
 SIZE = 1024 * MIB
 SEEDS = range(4)
 EXTENT = 4 * MIB
+# What is on the disk that the input does not mention.
+FOREIGN = (
+    "pvcreate -q /dev/vdc && vgcreate -q foreign /dev/vdc && lvcreate -q -y -n x -L 64M foreign",
+    "mdadm --create /dev/md/foreign --run -q -l 1 -n 2 /dev/vdc missing && mkfs.ext4 -q /dev/md/foreign",
+    "mkfs.ext4 -q /dev/vdc",
+)
 FILE_SYSTEMS = ("ext4", "vfat", "ext2")
 
 
@@ -63,7 +69,7 @@ def _case(dice: random.Random, node: Node) -> int:
     """Make the disks, guard what is to be kept, run bareon again, compare. The number of regions compared."""
     first = _random_input(dice)
     node.ssh.put(json.dumps({**first, "partitions_policy": "clean"}), "/tmp/provision.json")
-    node.ssh.run("pvcreate -q /dev/vdc && vgcreate -q foreign /dev/vdc && lvcreate -q -y -n x -L 64M foreign")
+    node.ssh.run(dice.choice(FOREIGN), timeout=120)
     node.ssh.run("bareon-partition --progress none", timeout=200)
     plan = json.loads(node.ssh.run("bareon-partition --plan --plan_format json", timeout=100).stdout)
     # From here on nothing on the node may hold blocks of its own.
@@ -81,7 +87,16 @@ def _case(dice: random.Random, node: Node) -> int:
     for region, content in before.items():
         assert _read(node.disk(region.disk), region) == content, f"{region} was changed by\n{done.stdout}"
     _check_made_anew(first, plan, done.stdout)
+    _clean_beside(node)
     return len(regions)
+
+
+def _clean_beside(node: Node) -> None:
+    """A clean of the disks of the schema leaves the one beside them alone, and what is on it."""
+    beside = node.disk("vdc").digest()
+    node.ssh.run("sed -i s/verify/clean/ /tmp/provision.json && bareon-partition --progress none", timeout=200)
+    node.ssh.run("sync")
+    assert node.disk("vdc").digest() == beside, "clean changed a disk that is not in the schema"
 
 
 def _check_made_anew(wanted: dict[str, Any], plan: dict[str, Any], said: str) -> None:
