@@ -24,7 +24,7 @@ def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
             found[device.path].append(words)
         for name in _below(device, by_name) - seen:
             if name in by_name:
-                note(by_name[name], words if " as " in words else f"{words} as {device.path}", seen | {device.name})
+                note(by_name[name], words if seen else f"{words} as {device.path}", seen | {device.name})
 
     by_number = {device.number: device for device in devices}
     by_path = {device.path: device for device in devices}
