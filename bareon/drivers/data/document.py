@@ -52,7 +52,8 @@ def load(text: bytes) -> Any:
         raise InvalidInput([Defect("$", "nested too deeply")]) from None
     except ValueError as error:
         raise InvalidInput([Defect("$", f"not JSON: {error}")]) from None
-    defects += [Defect(path, "not text: half of a surrogate pair") for path in _halves(value, "$")]
+    if b"\\u" in text:  # UTF-8 itself cannot hold halves
+        defects += [Defect(path, "not text: half of a surrogate pair") for path in _halves(value, "$")]
     if defects:
         raise InvalidInput(defects)
     return value
@@ -121,9 +122,9 @@ def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) ->
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
     """The rule for ``pattern``, for the whole text: ``$`` alone would let a newline at its end pass."""
-    from jsonschema import ValidationError
-
     if isinstance(value, str) and not re.fullmatch(pattern, value):
+        from jsonschema import ValidationError
+
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
