@@ -21,7 +21,6 @@ class Array:
     name: str
     level: str
     count: int
-    members: tuple[str, ...] = ()
 
 
 def detail(device: str) -> Array | None:
@@ -40,7 +39,6 @@ def parse(output: str) -> Array | None:
     found = dict(line.partition("=")[::2] for line in output.splitlines() if "=" in line)
     if "MD_UUID" not in found or "MD_LEVEL" not in found:
         return None
-    members = [value for key, value in found.items() if key.startswith("MD_DEVICE_") and key.endswith("_DEV")]
     name = found.get("MD_NAME") or found.get("MD_DEVNAME") or found["MD_UUID"]
     count = found.get("MD_DEVICES", "")
     return Array(
@@ -48,7 +46,6 @@ def parse(output: str) -> Array | None:
         name=name.rpartition(":")[2],
         level=found["MD_LEVEL"],
         count=int(count) if count.isdigit() else 0,
-        members=tuple(sorted(members)),
     )
 
 
