@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass
@@ -176,10 +177,13 @@ def _decode(form: Any, value: object, path: str) -> object:
     return value
 
 
+_type_hints = functools.cache(typing.get_type_hints)  # a node has many disks
+
+
 def _decode_object(form: Any, value: object, path: str) -> object:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected an object")
-    hints = typing.get_type_hints(form)
+    hints = _type_hints(form)
     if unknown := sorted(set(value) - set(hints)):
         raise ValueError(f"{path}.{unknown[0]}: unknown key")
     for field in dataclasses.fields(form):

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bareon.drivers.data.fit import BY_TYPE, FORMATS, plainly_fits
 from bareon.errors import Defect, InvalidInput
-from bareon.sizes import Absolute, parse_size
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
@@ -98,13 +98,12 @@ def _inlined(name: str) -> Any:
         if "properties" in part:  # there the keys are those of the input
             found["properties"] = {key: inline(item) for key, item in part["properties"].items()}
         if "allOf" in found:
-            found[_BY_TYPE] = _branches(found.pop("allOf"))
+            found[BY_TYPE] = _branches(found.pop("allOf"))
         return found or True
 
     return inline(whole)
 
 
-_BY_TYPE = "x-by-type"
 _NO_RULES = ("$defs", "$schema", "title", "description", "deprecated")
 
 
@@ -114,7 +113,7 @@ def _branches(branches: list[Any]) -> dict[str, Any]:
 
 
 def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The rule for :data:`_BY_TYPE`."""
+    """The rule for :data:`BY_TYPE`."""
     kind = value.get("type") if isinstance(value, dict) else None
     if isinstance(kind, str) and kind in table:
         yield from validator.descend(value, table[kind])
@@ -133,7 +132,7 @@ def _validator(name: str) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
 
-    kind: Any = extend(Draft202012Validator, {_BY_TYPE: _by_type, "pattern": _pattern})  # type: ignore[no-untyped-call]
+    kind: Any = extend(Draft202012Validator, {BY_TYPE: _by_type, "pattern": _pattern})  # type: ignore[no-untyped-call]
     return kind(_inlined(name), format_checker=_formats())
 
 
@@ -142,6 +141,8 @@ def check(value: Any, schema_name: str) -> None:
 
     :raises InvalidInput: with every defect.
     """
+    if plainly_fits(value, _inlined(schema_name)):
+        return
     errors = _validator(schema_name).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
@@ -149,21 +150,11 @@ def check(value: Any, schema_name: str) -> None:
 
 
 def _formats() -> FormatChecker:
-    """The formats of sizes, as the schemas name them."""
     from jsonschema import FormatChecker
 
     checker = FormatChecker(formats=())
-
-    @checker.checks("size", raises=ValueError)
-    def size(text: object) -> bool:
-        return not isinstance(text, str) or bool(parse_size(text))
-
-    @checker.checks("absolute-size", raises=ValueError)
-    def absolute(text: object) -> bool:
-        if isinstance(text, str) and not isinstance(parse_size(text), Absolute):
-            raise ValueError(f"{text!r} cannot be used here: only an explicit size such as '10 GiB'")
-        return True
-
+    for name, test in FORMATS.items():
+        checker.checks(name, raises=ValueError)(lambda x, test=test: not isinstance(x, str) or test(x))
     return checker
 
 

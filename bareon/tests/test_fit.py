@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quick answer never says yes where the library says no."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter
+from typing import Any
+
+from bareon.drivers.data import document
+from bareon.drivers.data.fit import plainly_fits
+from bareon.errors import InvalidInput
+from bareon.tests.cases import cases, load
+
+DOCUMENTS = 6000
+ODD = (
+    None,
+    True,
+    0,
+    1,
+    1.0,
+    -1,
+    "",
+    "x",
+    "1 GiB",
+    "40%",
+    "remaining",
+    "/",
+    "a\n",
+    [],
+    {},
+    ["a", "a"],
+    {"type": "pv"},
+)
+
+
+def inputs() -> list[Any]:
+    """The inputs of all case files of this dialect."""
+    found = (load(path) for kind in ("plan", "error") for path in cases(kind))
+    return [case["input"] for case in found if "input" in case and case.get("driver", "ironic") == "ironic"]
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) below a value."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+
+def damaged(value: Any, chance: random.Random) -> Any:
+    """A copy with one to three places changed."""
+    value = copy.deepcopy(value)
+    for _ in range(1 + (chance.random() < 0.2)):
+        found = places(value)
+        if not found:
+            break
+        container, key = chance.choice(found)
+        match chance.randint(0, 2):
+            case 0:
+                del container[key]
+            case 1:
+                container[key] = copy.deepcopy(chance.choice(ODD))
+            case _:
+                other, there = chance.choice(found)
+                container[key] = copy.deepcopy(other[there])
+    return value
+
+
+def library_says_yes(value: Any) -> bool:
+    return not any(document._validator("ironic.json").iter_errors(value))
+
+
+def test_quick_yes_is_the_librarys_yes() -> None:
+    chance = random.Random(1)
+    originals = inputs()
+    schema = document._inlined("ironic.json")
+    answers: Counter[tuple[bool, bool]] = Counter()
+    for number in range(DOCUMENTS):
+        value = originals[number % len(originals)]
+        value = damaged(value, chance) if number >= len(originals) else value
+        answer = (plainly_fits(value, schema), library_says_yes(value))
+        assert answer != (True, False), value
+        answers[answer] += 1
+    print(f"documents: {answers}")
+    assert answers[True, True] > DOCUMENTS / 20 and answers[False, False] > DOCUMENTS / 10
+    # A quick answer that is seldom given would be of no use.
+    assert answers[False, True] < answers[True, True] / 5
+
+
+def test_check_without_the_quick_answer() -> None:
+    for value in inputs():
+        fits = library_says_yes(value)
+        try:
+            document.check(value, "ironic.json")
+        except InvalidInput:
+            assert not fits
+        else:
+            assert fits
