@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The block device that an image is written onto, past the page cache, its first MiB last.
+
+A failed image must never look like a file system, so its first MiB is zero from the first moment and gets its bytes
+only by :meth:`Device.commit`. Runs of zeros go to the kernel as such (BLKZEROOUT, see ``block/ioctl.c``): a device
+that can write zeros by itself does it at once, for the others the kernel writes one page of zeros over and over.
+Discarding would be no proof of zeros.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+from types import TracebackType
+
+from bareon.errors import ActionFailed
+from bareon.sizes import MIB, mib
+
+_BLKZEROOUT = 0x127F
+_BLKSSZGET = 0x1268
+_ZEROED_AT_ONCE = 256 * MIB  # a call for more could not be interrupted for long where the kernel writes the zeros
+_PAGE = 4096
+
+
+class Device:
+    """A block device, or a file for tests, of which the first ``limit`` bytes may be written.
+
+    :raises ActionFailed: by all methods, naming the device.
+    """
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.written = 0
+        self._head = memoryview(mmap.mmap(-1, MIB))
+        self._head_end = 0
+        self._run = (0, 0)
+        self._zeros = memoryview(mmap.mmap(-1, MIB))
+        self._fd = self._opened()
+        try:
+            self._block = stat.S_ISBLK(os.fstat(self._fd).st_mode)
+            self._unit = max(512, struct.unpack("i", self._asked(_BLKSSZGET))[0]) if self._block else _PAGE
+            if self._block and (size := os.lseek(self._fd, 0, os.SEEK_END)) < limit:
+                raise ActionFailed(f"{path}: has {mib(size)}, {mib(limit)} were expected")
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self) -> int:
+        flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
+        try:
+            try:
+                return os.open(self.path, flags | os.O_DIRECT)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # A file system without O_DIRECT; all block devices have it.
+                return os.open(self.path, flags)
+        except OSError as error:
+            raise ActionFailed(f"{self.path}: cannot be opened for writing: {error.strerror}") from None
+
+    def _asked(self, request: int) -> bytes:
+        return fcntl.ioctl(self._fd, request, bytes(4))
+
+    def begin(self) -> None:
+        """Zero the first MiB, durably."""
+        self._write(0, self._zeros[: min(MIB, self.limit)])
+        self.written = 0
+        self.flush()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes that lie within the limit. Those of the first MiB are kept until ``commit``."""
+        assert offset + len(data) <= self.limit
+        if offset < MIB:
+            kept = min(len(data), MIB - offset)
+            self._head[offset : offset + kept] = data[:kept]
+            self._head_end = max(self._head_end, offset + kept)
+            offset, data = offset + kept, data[kept:]
+        if data:
+            self._write(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make bytes zero, at the latest by ``flush``."""
+        assert offset + length <= self.limit
+        start, end = max(offset, MIB), offset + length
+        if start >= end:
+            return
+        if self._run[1] == start and end - self._run[0] <= _ZEROED_AT_ONCE:
+            self._run = (self._run[0], end)
+        else:
+            self._zero_run()
+            self._run = (start, end)
+
+    def _zero_run(self) -> None:
+        (start, end), self._run = self._run, (0, 0)
+        if self._block:
+            first, last = -(-start // self._unit) * self._unit, end // self._unit * self._unit
+            if first < last and self._zeroed(first, last - first):
+                self._fill(start, first)
+                start = last
+        self._fill(start, end)
+
+    def _zeroed(self, start: int, length: int) -> bool:
+        while length:
+            part = min(length, _ZEROED_AT_ONCE)
+            try:
+                fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", start, part))
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
+                    return False
+                raise self._failed(error, start) from None
+            start, length = start + part, length - part
+        return True
+
+    def _fill(self, start: int, end: int) -> None:
+        while start < end:
+            part = min(MIB - start % MIB, end - start)
+            self._write(start, self._zeros[:part])
+            start += part
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        direct = 0 if offset % self._unit else len(data) // self._unit * self._unit
+        if direct:
+            self._all(offset, data[:direct])
+        if direct < len(data):
+            # Odd pieces, such as an image's end: O_DIRECT takes whole blocks only.
+            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+            try:
+                self._all(offset + direct, data[direct:])
+            finally:
+                fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
+
+    def _all(self, offset: int, data: memoryview) -> None:
+        while data:
+            try:
+                count = os.pwrite(self._fd, data, offset)
+            except OSError as error:
+                raise self._failed(error, offset) from None
+            self.written += count
+            offset, data = offset + count, data[count:]
+
+    def flush(self) -> None:
+        """Return when all that was written is durable."""
+        self._zero_run()
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise self._failed(error, None) from None
+
+    def commit(self) -> None:
+        """Write the first MiB, durably, after all the rest is."""
+        self.flush()
+        self._write(0, self._head[: self._head_end])
+        self.flush()
+
+    def _failed(self, error: OSError, offset: int | None) -> ActionFailed:
+        place = "" if offset is None else f" at byte {offset}"
+        return ActionFailed(f"{self.path}: cannot be written{place}: {error.strerror}")
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threads of a transfer: fetch and digest, decode, write; a few buffers go round between them.
+
+Reading a socket, digests, decoders and writes all release the interpreter's lock for a piece of one MiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from bareon.errors import ImageFailed
+from bareon.model.image import HashAlgorithm
+from bareon.sizes import mib
+from bareon.transfer.decode import Decoding
+from bareon.transfer.device import Device
+from bareon.transfer.form import Form
+from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
+from bareon.transfer.source import Source
+
+_BUFFERS = 4  # in each ring
+_TOLD = 0.25  # seconds between two reports of progress
+_PATIENCE = 5.0  # seconds for a thread that may hang in a name look-up or a connect; it holds nothing but a socket
+
+
+class Reshape(Protocol):
+    """Makes the image's bytes, piece by piece, of those that are served."""
+
+    def __call__(self, served: Iterator[memoryview], packer: Packer) -> None: ...
+
+
+class Packer:
+    """Collects the image's bytes into pieces on their way to the device."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self._buffer: memoryview | None = None
+        self._start = 0
+        self._fill = 0
+        self._zero = True
+
+    def room(self) -> int:
+        """How many bytes the next ``add`` may bring."""
+        return PIECE - self._fill
+
+    def seek(self, offset: int) -> None:
+        """Where in the image the next bytes belong."""
+        if offset != self._start + self._fill:
+            self.flush()
+            self._start = offset
+
+    def add(self, data: bytes | memoryview) -> None:
+        if self._buffer is None:
+            self._buffer = self._ring.take()
+        if not self._fill and len(data) == PIECE and all_zero(data):
+            # Nobody looks into the buffer of zeros, so nothing need be copied there.
+            self._put(PIECE, zero=True)
+            return
+        self._buffer[self._fill : self._fill + len(data)] = data
+        self._fill += len(data)
+        if self._fill == PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._fill:
+            self._put(self._fill, zero=False)
+
+    def _put(self, length: int, zero: bool) -> None:
+        assert self._buffer is not None
+        self._ring.put(Piece(self._start, self._buffer[:length], self._buffer, zero))
+        self._start, self._fill, self._buffer = self._start + length, 0, None
+
+
+class Pipeline:
+    """One image on its way. ``served``, ``size`` are the bytes so far, ``digest`` is that of the served ones."""
+
+    def __init__(
+        self, source: Source, device: Device, halt: Halt, shown: str, algorithm: HashAlgorithm | None
+    ) -> None:
+        self._source = source
+        self._device = device
+        self._halt = halt
+        self._shown = shown
+        self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
+        self._error: BaseException | None = None
+        self._outward = Ring(_BUFFERS)
+        self._inward = self._outward
+        self.served = 0
+        self.size = 0
+
+    @property
+    def digest(self) -> str | None:
+        return None if self._digest is None else self._digest.hexdigest()
+
+    def run(self, head: bytes, reshape: Reshape | None, progress: Callable[[int, int | None], None]) -> None:
+        """Bring all of the image onto the device but its first MiB, and wait until it is durable there.
+
+        :param head: what was read of the source already.
+        :param reshape: ``None`` for an image that is written as it is served.
+        """
+        work = [("fetch", lambda: self._fetch(head)), ("write", self._write)]
+        if reshape is not None:
+            self._inward = Ring(_BUFFERS)
+            work.insert(1, ("decode", lambda: self._reshape(reshape)))
+        threads = [
+            threading.Thread(target=self._guarded, args=(task,), name=name, daemon=True) for name, task in work
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while threads[-1].is_alive():
+                threads[-1].join(_TOLD)
+                progress(self.served, self._source.length)
+        finally:
+            self._stop()
+            for thread in threads:
+                thread.join(_PATIENCE if thread.name == "fetch" else None)
+        if self._error is not None:
+            raise self._error
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001  it is raised again by the thread that waits
+            self._error = self._error or error
+            self._stop()
+
+    def _stop(self) -> None:
+        self._halt.stop()
+        self._outward.stop()
+        self._inward.stop()
+        self._source.close()
+
+    def _fetch(self, head: bytes) -> None:
+        while True:
+            buffer = self._inward.take()
+            begun = len(head)
+            buffer[:begun] = head
+            count = begun + self._source.fill(buffer[begun:])
+            head = b""
+            if not count:
+                self._inward.end()
+                return
+            data = buffer[:count]
+            if self._digest is not None:
+                self._digest.update(data)
+            offset, self.served = self.served, self.served + count
+            self._inward.put(Piece(offset, data, buffer))
+
+    def _reshape(self, reshape: Reshape) -> None:
+        packer = Packer(self._outward)
+        reshape(self._chunks(), packer)
+        packer.flush()
+        self._outward.end()
+
+    def _chunks(self) -> Iterator[memoryview]:
+        while (piece := self._inward.get()) is not None:
+            yield piece.data
+            self._inward.give_back(piece.buffer)
+
+    def _write(self) -> None:
+        device = self._device
+        while (piece := self._outward.get()) is not None:
+            self._halt.check()
+            length = len(piece.data)
+            end = piece.offset + length
+            if end > device.limit:
+                raise ImageFailed(
+                    f"{self._shown}: holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}"
+                )
+            if piece.zero or (length == PIECE and all_zero(piece.data)):
+                device.zero(piece.offset, length)
+            else:
+                device.write(piece.offset, piece.data)
+            self._outward.give_back(piece.buffer)
+            self.size = max(self.size, end)
+        device.flush()
+
+
+def decoding(form: Form, shown: str) -> Reshape:
+    """What makes plain bytes of a compressed stream."""
+
+    def reshape(served: Iterator[memoryview], packer: Packer) -> None:
+        first = True
+        for plain in Decoding(form, shown).run(served, packer.room):
+            if first and plain.startswith(b"QFI\xfb"):
+                raise ImageFailed(f"{shown}: is a qcow2 image inside {form}: serve the qcow2 file itself")
+            first = False
+            packer.add(plain)
+
+    return reshape

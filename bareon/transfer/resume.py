@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image from a server as one stream of bytes, whatever breaks on the way.
+
+After a broken connection the stream goes on where it stopped, by ``Range``; from a server without ranges the bytes
+that are here already are read once more and dropped. So who reads keeps the state of digest and decoder.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import tenacity
+
+from bareon.errors import ImageFailed
+from bareon.model.image import shown
+from bareon.model.settings import TransferSettings
+from bareon.transfer.fault import Broken, refused
+from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.http import Answer, Client
+
+LOG = logging.getLogger(__name__)
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_DROP = 1 << 20  # bytes read at once to be dropped
+
+T = TypeVar("T")
+#: Where to ask and with which headers of ours; called with True when the server no longer accepts the last ones.
+Entry = Callable[[bool], tuple[str, dict[str, str]]]
+
+
+class HttpSource:
+    """A :class:`bareon.transfer.source.Source` over http and https."""
+
+    def __init__(self, url: str, settings: TransferSettings, halt: Halt, entry: Entry | None = None) -> None:
+        self._shown = shown(url)
+        self._settings = settings
+        self._halt = halt
+        self._client = Client(url, settings, halt)
+        self._renewable = entry is not None
+        self._entry: Entry = entry or (lambda again: (url, {}))
+        self._answer: Answer | None = None
+        self._open: set[Answer] = set()
+        self._lock = threading.Lock()
+        self._offset = 0
+        self._etag: str | None = None
+        self._modified: str | None = None
+        self._begun = False
+        self.length: int | None = None
+        self.attempts = 0
+
+    def fill(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < len(buffer):
+            count = self._receive(buffer[filled:])
+            if not count:
+                break
+            filled += count
+        return filled
+
+    def _receive(self, buffer: memoryview) -> int:
+        """Some bytes, from a new connection where the last one broke."""
+        self._halt.check()
+        if self._begun and self._offset == self.length:
+            return 0
+        try:
+            return self._advance(buffer) if self._answer is not None else self._again(buffer)
+        except Broken as broken:
+            LOG.warning("%s: %s after %d bytes, trying again", self._shown, broken, self._offset)
+            return self._again(buffer)
+
+    def _again(self, buffer: memoryview) -> int:
+        def once() -> int:
+            if self._answer is None:
+                self._answer = self._connected()
+            return self._advance(buffer)
+
+        return self._retried(once)
+
+    def _advance(self, buffer: memoryview) -> int:
+        assert self._answer is not None
+        try:
+            count = self._answer.readinto(buffer)
+        except Broken:
+            self._hang_up(self._answer)
+            self._answer = None
+            raise
+        self._offset += count
+        return count
+
+    def _retried(self, once: Callable[[], T]) -> T:
+        settings = self._settings
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Broken),
+            stop=tenacity.stop_after_attempt(settings.attempts),
+            wait=tenacity.wait_exponential(multiplier=settings.back_off, max=settings.longest_wait),
+            before_sleep=lambda state: LOG.warning(
+                "%s: %s, trying again (%d of %d)",
+                self._shown,
+                state.outcome.exception() if state.outcome else "",
+                state.attempt_number + 1,
+                settings.attempts,
+            ),
+            sleep=self._halt.pause,
+            reraise=True,
+        )
+        try:
+            return retrying(once)
+        except Broken as broken:
+            self._halt.check()
+            place = f" after {self._offset} of {self.length or 'an unknown number of'} bytes" if self._offset else ""
+            tries = "1 attempt" if settings.attempts == 1 else f"{settings.attempts} attempts in a row"
+            raise ImageFailed(f"{self._shown}: {broken}{place}, {tries}") from None
+
+    def _connected(self) -> Answer:
+        """A connection whose next byte is the one that is wanted."""
+        self.attempts += 1
+        headers = {}
+        if self._offset:
+            headers["Range"] = f"bytes={self._offset}-"
+            if validator := self._etag or self._modified:
+                headers["If-Range"] = validator
+        answer = self._asked(headers)
+        try:
+            self._checked(answer)
+            if answer.status == 200 and self._offset:
+                self._drop(answer)
+        except BaseException:
+            self._hang_up(answer)
+            raise
+        return answer
+
+    def _asked(self, headers: dict[str, str]) -> Answer:
+        answer = self._client.get(*self._with(headers, False))
+        if answer.status == 401 and self._renewable:
+            # The token's life may be shorter than the transfer.
+            answer.close()
+            answer = self._client.get(*self._with(headers, True))
+        if answer.status in (401, 416):
+            answer.close()
+            if answer.status == 416 and self._offset:
+                raise ImageFailed(f"{self._shown}: changed while it was read: it ends before byte {self._offset}")
+            raise ImageFailed(f"{self._shown}: {refused(answer.status)}")
+        with self._lock:
+            self._open.add(answer)
+        return answer
+
+    def _with(self, headers: dict[str, str], renew: bool) -> tuple[str, dict[str, str], dict[str, str]]:
+        url, secret = self._entry(renew)
+        return url, headers, secret
+
+    def _checked(self, answer: Answer) -> None:
+        """Take what the first answer tells of the image, and hold the others to it."""
+        start, total = _place(answer) if answer.status == 206 else (0, answer.length)
+        if answer.status == 206 and start != self._offset:
+            raise ImageFailed(f"{self._shown}: the server sent bytes from {start}, asked for {self._offset}")
+        etag, modified = answer.header("ETag"), answer.header("Last-Modified")
+        strong = None if etag is None or etag.startswith("W/") else etag
+        if not self._begun:
+            self.length, self._etag, self._modified, self._begun = total, strong, modified, True
+            return
+        for was, now in ((self._etag, strong), (self.length, total), (None if strong else self._modified, modified)):
+            if was is not None and now is not None and was != now:
+                raise ImageFailed(f"{self._shown}: changed while it was read")
+
+    def _drop(self, answer: Answer) -> None:
+        buffer = memoryview(bytearray(_DROP))
+        left = self._offset
+        while left:
+            self._halt.check()
+            count = answer.readinto(buffer[: min(left, _DROP)])
+            if not count:
+                raise ImageFailed(f"{self._shown}: changed while it was read: it ends before byte {self._offset}")
+            left -= count
+
+    def read_at(self, offset: int, length: int) -> bytes | None:
+        def once() -> bytes | None:
+            answer = self._asked({"Range": f"bytes={offset}-{offset + length - 1}"})
+            try:
+                return self._part(answer, offset, length)
+            finally:
+                self._hang_up(answer)
+
+        return self._retried(once)
+
+    def _part(self, answer: Answer, offset: int, length: int) -> bytes | None:
+        if answer.status != 206:
+            return None
+        if _place(answer)[0] != offset:
+            raise ImageFailed(f"{self._shown}: the server sent another part than asked for")
+        data = memoryview(bytearray(length))
+        filled = 0
+        while filled < length:
+            self._halt.check()
+            count = answer.readinto(data[filled:])
+            if not count:
+                raise ImageFailed(f"{self._shown}: ends before byte {offset + length}")
+            filled += count
+        return bytes(data)
+
+    def _hang_up(self, answer: Answer) -> None:
+        answer.close()
+        with self._lock:
+            self._open.discard(answer)
+        if self._halt.stopped:
+            raise Stopped
+
+    def close(self) -> None:
+        with self._lock:
+            answers = tuple(self._open)
+        for answer in answers:
+            answer.close()
+        self._client.close()
+
+
+def _place(answer: Answer) -> tuple[int, int | None]:
+    """First byte and total of a 206; (-1, None) when it does not say."""
+    match = _CONTENT_RANGE.fullmatch(answer.header("Content-Range") or "")
+    if match is None:
+        return -1, None
+    return int(match[1]), None if match[3] == "*" else int(match[3])

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A few page-aligned buffers that go round between two threads: filled ones forward, used ones back."""
+
+from __future__ import annotations
+
+import mmap
+import queue
+from dataclasses import dataclass
+
+from bareon.sizes import MIB
+from bareon.transfer.halt import Stopped
+
+PIECE = MIB
+_ZEROS = bytes(PIECE)
+
+
+def all_zero(data: memoryview | bytes) -> bool:
+    """Whether at most one piece of bytes is zero throughout."""
+    # A memcmp; to compare a memoryview goes through it element by element.
+    return _ZEROS.startswith(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes on their way; with ``zero`` the content of ``data`` does not matter, it stands for zeros."""
+
+    offset: int
+    data: memoryview
+    buffer: memoryview
+    zero: bool = False
+
+
+class Ring:
+    """Buffers of one piece each. A thread that waits here gets Stopped when the transfer ends early."""
+
+    def __init__(self, count: int) -> None:
+        # An anonymous mapping begins at a page, as O_DIRECT needs it.
+        whole = memoryview(mmap.mmap(-1, PIECE * count))
+        self._free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+        self._filled: queue.SimpleQueue[Piece | type[Stopped] | None] = queue.SimpleQueue()
+        for start in range(0, PIECE * count, PIECE):
+            self._free.put(whole[start : start + PIECE])
+
+    def take(self) -> memoryview:
+        """A free buffer; waits for one."""
+        buffer = self._free.get()
+        if buffer is None:
+            self._free.put(None)
+            raise Stopped
+        return buffer
+
+    def put(self, piece: Piece) -> None:
+        self._filled.put(piece)
+
+    def end(self) -> None:
+        """Nothing comes after what was put."""
+        self._filled.put(None)
+
+    def get(self) -> Piece | None:
+        """The next piece, ``None`` after the last one; waits for it. Its buffer must be given back."""
+        piece = self._filled.get()
+        if isinstance(piece, type):
+            self._filled.put(piece)
+            raise Stopped
+        return piece
+
+    def give_back(self, buffer: memoryview) -> None:
+        self._free.put(buffer)
+
+    def stop(self) -> None:
+        """Wake who waits, on both sides."""
+        self._free.put(None)
+        self._filled.put(Stopped)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``swift://container/object``: which URL and which token that is, from the account in the configuration."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from urllib.parse import quote, unquote, urlsplit
+
+from bareon.errors import ImageFailed, UnsuitableNode
+from bareon.model.image import shown
+from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.transfer.fault import FAILURES, Broken, final, reason
+
+
+class Account:
+    """Asks the account's service for a token; raises UnsuitableNode when no account is configured."""
+
+    def __init__(self, url: str, settings: TransferSettings) -> None:
+        parts = urlsplit(url)
+        self._shown = shown(url)
+        self._path = f"{quote(unquote(parts.netloc))}/{quote(unquote(parts.path).lstrip('/'))}"
+        if not parts.netloc or not parts.path.strip("/") or parts.query:
+            raise ImageFailed(f"{self._shown}: is not of the form swift://container/object")
+        if settings.swift is None:
+            raise UnsuitableNode(
+                f"{self._shown} needs an account: set swift_auth_url, swift_user and swift_key in the configuration"
+            )
+        self._account: SwiftAccount = settings.swift
+        if self._account.auth_version not in ("1", "1.0") and find_spec("keystoneclient") is None:
+            raise UnsuitableNode("swift_auth_version: Keystone needs python-keystoneclient, which is not installed")
+        self._settings = settings
+        self._known: tuple[str, str] | None = None
+
+    def entry(self, again: bool) -> tuple[str, dict[str, str]]:
+        """The object's URL and the headers that open it.
+
+        :param again: the last token was refused: ask for another one.
+        :raises Broken: when another attempt may help.
+        """
+        if self._known is None or again:
+            self._known = self._asked()
+        storage, token = self._known
+        return f"{storage.rstrip('/')}/{self._path}", {"X-Auth-Token": token}
+
+    def _asked(self) -> tuple[str, str]:
+        from swiftclient import client
+        from swiftclient.exceptions import ClientException
+
+        account, host = self._account, urlsplit(self._account.auth_url).hostname or ""
+        options = {
+            "project_name": account.project,
+            "user_domain_name": account.user_domain,
+            "project_domain_name": account.project_domain,
+            "region_name": account.region,
+        }
+        try:
+            storage, token = client.get_auth(
+                account.auth_url,
+                account.user,
+                account.key,
+                auth_version=account.auth_version,
+                os_options={name: value for name, value in options.items() if value is not None},
+                cacert=self._settings.ca_file,
+                timeout=self._settings.connect_timeout,
+            )
+        except ClientException as error:
+            raise self._refused(error.http_status, host) from None
+        except FAILURES as error:
+            raise Broken(f"swift_auth_url: {reason(error, host)}") from None
+        return str(storage), str(token)
+
+    def _refused(self, status: int | None, host: str) -> Exception:
+        if status in (401, 403):
+            return ImageFailed(f"{self._shown}: {host} refuses swift_user and swift_key ({status})")
+        # Its text may hold the request; the status says enough.
+        text = f"{host} gives no token" + (f" (status {status})" if status else "")
+        return ImageFailed(f"{self._shown}: {text}") if status and final(status) else Broken(text)
