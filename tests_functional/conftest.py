@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests_functional.bench import cell, products
+from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session
 
@@ -91,9 +92,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def session() -> Iterator[Session]:
+def image_servers() -> Iterator[ImageServers]:
+    """Return the servers of block images."""
+    with ImageServers(products.Products.received().images, cell.SCRATCH, say) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def session(image_servers: ImageServers) -> Iterator[Session]:
     """Return the session that all cases share."""
-    with Session(products.Products.received(), say) as running:
+    with Session(products.Products.received(), image_servers, say) as running:
         yield running
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests_functional.bench import cell, evidence, products
+from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.node import Node, NodeTimeoutError
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session, artifacts_directory
@@ -180,7 +181,11 @@ def demonstrate() -> None:
 
     :raises ProofError: and all that the bench raises, when it does not succeed
     """
-    with Session(products.Products.received(), report) as session:
+    made = products.Products.received()
+    with (
+        ImageServers(made.images, cell.SCRATCH, report) as images,
+        Session(made, images, report) as session,
+    ):
         template = Template.load("two_disks")
         node = session.node(template)
         node.make_disks(template.disks)

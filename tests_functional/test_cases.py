@@ -44,7 +44,7 @@ def test_negative(path: Path, session: Session, request: pytest.FixtureRequest) 
 
 def run(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
     """Run one case; a failure leaves its evidence in a directory that is named."""
-    wanted = case.load(path, session.placeholders())
+    wanted = case.load(path, session.words())
     node = session.node(wanted.template)
     node.make_disks(wanted.disks)
     try:

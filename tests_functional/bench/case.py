@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from tests_functional.bench.template import DiskSpec, Template, size_in_bytes
+from tests_functional.bench.word import Words, fill
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 DEFAULT_COMMAND = "bareon-provision --data_driver ironic --deploy_driver rsync --progress plain"
@@ -47,7 +48,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Case:
-    """One case, placeholders not yet filled in."""
+    """One case, its words in braces filled in."""
 
     name: str
     description: str
@@ -91,16 +92,13 @@ def boots(path: Path) -> bool:
     return isinstance(data, dict) and bool(data.get("boot", False))
 
 
-def load(path: Path, placeholders: Mapping[str, str]) -> Case:
+def load(path: Path, words: Words) -> Case:
     """Read a case file, putting values in the place of words such as ``{rsync}``.
 
     :raises CaseError: naming the file and what is wrong in it
     """
-    text = path.read_text()
-    for name, value in placeholders.items():
-        text = text.replace("{" + name + "}", value)
     try:
-        return _parse(path.stem, yaml.safe_load(text))
+        return _parse(path.stem, yaml.safe_load(fill(path.read_text(), words)))
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise CaseError(f"{path}: {error}") from error
 

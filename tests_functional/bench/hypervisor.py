@@ -14,6 +14,8 @@ URI = "qemu:///system"
 NETWORK = "bareon"
 #: The bench's own address, on which DHCP and the image servers answer.
 SERVER = "192.168.150.1"
+#: Another address of the same, for what must be told apart from it: a redirect to a host that is not the first one.
+OTHER_NAME = "192.168.150.2"
 #: How many nodes DHCP knows; node N has the address 192.168.150.(10 + N).
 NODES = 64
 #: Seconds until the daemon answers; the first start looks at what qemu can do (8 s at worst seen).
@@ -93,6 +95,7 @@ class Hypervisor:
         lines = "\n".join(f'<host mac="{one.mac}" ip="{one.address}"/>' for one in hosts)
         text = _NETWORK.format(name=NETWORK, server=SERVER, hosts=lines)
         self.virsh("net-create", "/dev/stdin", stdin=text)
+        run(["ip", "address", "add", f"{OTHER_NAME}/24", "dev", "bareon0"], timeout=10)
 
     def _wait_for_answer(self, daemon: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_LIMIT

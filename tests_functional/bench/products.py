@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import cache, ramdisk, tenant
+from tests_functional.bench import blockimage, cache, ramdisk, tenant
 from tests_functional.bench.keys import key_pair
 from tests_functional.bench.process import kill_running
 
@@ -19,10 +19,11 @@ VARIABLE = "BAREON_PRODUCTS"
 
 @dataclass(frozen=True)
 class Products:
-    """The ramdisk and the tenant that a session uses."""
+    """The ramdisk, the tenant and the block images that a session uses."""
 
     ramdisk: ramdisk.Ramdisk
     tenant: tenant.Tenant
+    images: blockimage.Images
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -35,6 +36,7 @@ class Products:
             "tree": self.tenant.tree,
             "manifest": self.tenant.manifest,
             "checksums": self.tenant.checksums,
+            "images": self.images.place,
         }
         os.environ[VARIABLE] = json.dumps({name: str(value) for name, value in places.items()})
 
@@ -48,21 +50,26 @@ class Products:
         path = {name: Path(value) for name, value in found.items()}
         disk = ramdisk.Ramdisk(path["kernel"], path["initramfs"], path["key"], found["version"])
         image = tenant.Tenant(found["suite"], path["tree"], path["manifest"], path["checksums"])
-        return cls(disk, image)
+        return cls(disk, image, blockimage.Images(path["images"]))
 
 
 def build(report: cache.Report) -> Products:
-    """Build what is missing, ramdisk and tenant at the same time.
+    """Build what is missing; the ramdisk at the same time as the tenant and the images made of it.
 
     :raises ProgramError: when one of them cannot be built
     """
     key_pair()
     with ThreadPoolExecutor(max_workers=2) as pool:
-        system = pool.submit(tenant.build, report)
+        systems = pool.submit(_systems, report)
         disk = pool.submit(ramdisk.build, report)
         try:
-            return Products(disk.result(), system.result())
+            return Products(disk.result(), *systems.result())
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             kill_running()
             raise
+
+
+def _systems(report: cache.Report) -> tuple[tenant.Tenant, blockimage.Images]:
+    system = tenant.build(report)
+    return system, blockimage.build(report, system)

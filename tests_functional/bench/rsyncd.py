@@ -70,7 +70,7 @@ class RsyncServer:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_LIMIT
-        while not _accepts(SERVER, self.port):
+        while not accepts(SERVER, self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = self.log.read_text() if self.log.exists() else ""
                 raise ProgramError(["rsync", "--daemon"], "does not accept connections", said)
@@ -83,7 +83,8 @@ class RsyncServer:
             self._process.wait(timeout=10)
 
 
-def _accepts(host: str, port: int) -> bool:
+def accepts(host: str, port: int) -> bool:
+    """Tell whether somebody listens there."""
     try:
         with socket.create_connection((host, port), timeout=1):
             return True

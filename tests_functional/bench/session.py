@@ -12,21 +12,27 @@ from tests_functional.bench import faulty
 from tests_functional.bench.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER, Hypervisor
+from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.node import Boot, Node
 from tests_functional.bench.products import Products
 from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.strategy import Strategy
 from tests_functional.bench.template import Template
+from tests_functional.bench.word import Words
 
 #: A port on which nothing listens.
 SILENT_PORT = 9
 
 
 class Session:
-    """Everything is started on entry and ended on exit; it must run in a cell."""
+    """Everything is started on entry and ended on exit; it must run in a cell.
 
-    def __init__(self, products: Products, report: Report) -> None:
+    ``images`` run already: there are tests that need them and nothing else.
+    """
+
+    def __init__(self, products: Products, images: ImageServers, report: Report) -> None:
         self.products = products
+        self.images = images
         self.hypervisor = Hypervisor()
         small = SCRATCH / "small"
         self.rsync = RsyncServer(
@@ -65,18 +71,14 @@ class Session:
         place = SCRATCH / f"node{number}"
         return Node(self.hypervisor, template, place, self.products.ramdisk.key, number=number)
 
-    def placeholders(self) -> dict[str, str]:
-        """Return what the words in braces of a case stand for."""
-        return placeholders(self.products, self.rsync.url)
-
-
-def placeholders(products: Products, rsync: str) -> dict[str, str]:
-    """Return the values for cases; see ``tests_functional/cases/README.rst``."""
-    return {
-        "rsync": rsync,
-        "silent": f"rsync://{SERVER}:{SILENT_PORT}",
-        "version": products.ramdisk.version,
-    }
+    def words(self) -> Words:
+        """Return the words in braces of one case; see ``tests_functional/cases/README.rst``."""
+        return {
+            "rsync": lambda _: self.rsync.url,
+            "silent": lambda _: f"rsync://{SERVER}:{SILENT_PORT}",
+            "version": lambda _: self.products.ramdisk.version,
+            **self.images.words(),
+        }
 
 
 def artifacts_directory() -> Path:

@@ -7,7 +7,8 @@
 ``cut-N``            each connection ends after N bytes of its body
 ``cut-at-A-B-C``     the connection ends at these offsets of the file, once at each
 ``reset-N``          like ``cut-N``, with a TCP reset
-``stall-N``          after N bytes of the first body nothing comes any more, and the connection stays open
+``stall-N``          after N bytes of the first body nothing comes any more, and the connection stays open;
+                     ``stall-always-N``: of each body
 ``slow-N``           N bytes a second
 ``norange``          the Range header is ignored
 ``lying-range``      answers 206 and says the right range, but sends the file from its start
@@ -33,7 +34,7 @@ _WORD = re.compile(
     |redirect-(?P<redirect>http|host|file|ftp|loop)
     |(?P<status>[3-5]\d\d)(x(?P<times>\d+))?
     |(?P<cut_at>cut-at)(?P<offsets>(-\d+)+)
-    |(?P<name>cut|reset|stall|slow|changed)-(?P<number>\d+)""",
+    |(?P<name>cut|reset|stall|stall-always|slow|changed)-(?P<number>\d+)""",
     re.VERBOSE,
 )
 

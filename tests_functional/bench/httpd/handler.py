@@ -188,7 +188,7 @@ class _Answer:
         """Return the offset behind the last byte that is sent."""
         numbers = self.fault.numbers
         stop = end - OFF if "short" in self.fault.flags else end
-        for name in ("cut", "reset"):
+        for name in ("cut", "reset", "stall-always"):
             stop = min(stop, start + numbers.get(name, end))
         for name in ("stall", "changed"):
             if name in numbers and self.first:
@@ -234,7 +234,8 @@ class _Answer:
         """End the connection though more was announced, in the way that was asked for."""
         connection = self.handler.connection
         self.handler.close_connection = True
-        if early and "stall" in self.fault.numbers and self.first:
+        numbers = self.fault.numbers
+        if early and ("stall-always" in numbers or ("stall" in numbers and self.first)):
             # Until the client has had enough.
             connection.settimeout(STALL)
             with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Httpd:
     :param address: where to listen
     :param ports: for HTTP and HTTPS; 0 means a free one
     :param other_hosts: for each host in a URL another name of it, to redirect to
+    :param certified: the hosts that the certificate is for
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Httpd:
         address: str = "127.0.0.1",
         ports: tuple[int, int] = (0, 0),
         other_hosts: Mapping[str, str] = LOOPBACK,
+        certified: Sequence[str] = (*LOOPBACK,),
     ) -> None:
         self.files = files
+        self._certified = tuple(certified)
         self.other_hosts = dict(other_hosts)
         self.place = place
         self.log = place / "httpd.log"
@@ -79,13 +82,13 @@ class Httpd:
         self._scopes: dict[str, Scope] = {}
         self._numbers = itertools.count(1)
 
-    def start(self, hosts: tuple[str, ...] = ("127.0.0.1",)) -> None:
-        """Listen. ``hosts`` are the addresses that the certificate is for.
+    def start(self) -> None:
+        """Listen.
 
         :raises ProgramError: when no certificate can be made
         """
         self.place.mkdir(parents=True, exist_ok=True)
-        self.certificate: Certificate = make_certificate(self.place, hosts)
+        self.certificate: Certificate = make_certificate(self.place, self._certified)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate.public, self.certificate.private)
         for port, tls in zip(self._ports, (None, context), strict=True):
