@@ -124,25 +124,31 @@ class Device:
 
     def _write(self, offset: int, data: memoryview) -> None:
         direct = 0 if offset % self._unit else len(data) // self._unit * self._unit
-        if direct:
-            self._all(offset, data[:direct])
-        if direct < len(data):
-            # Odd pieces, such as an image's end: O_DIRECT takes whole blocks only.
+        done = self._some(offset, data[:direct])
+        if done < len(data):
+            # O_DIRECT takes whole blocks at aligned addresses only; an image's end may be neither.
             flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
             fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
             try:
-                self._all(offset + direct, data[direct:])
+                self._some(offset + done, data[done:])
             finally:
                 fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
 
-    def _all(self, offset: int, data: memoryview) -> None:
-        while data:
+    def _some(self, offset: int, data: memoryview) -> int:
+        """Write as much as O_DIRECT takes, or all of it; how much that was."""
+        done = 0
+        while done < len(data):
             try:
-                count = os.pwrite(self._fd, data, offset)
+                done += os.pwrite(self._fd, data[done:], offset + done)
             except OSError as error:
-                raise self._failed(error, offset) from None
-            self.written += count
-            offset, data = offset + count, data[count:]
+                if error.errno == errno.EINVAL and self._direct():
+                    break
+                raise self._failed(error, offset + done) from None
+        self.written += done
+        return done
+
+    def _direct(self) -> bool:
+        return bool(fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_DIRECT)
 
     def flush(self) -> None:
         """Return when all that was written is durable."""

@@ -24,7 +24,7 @@ for _name in ("urllib3", "requests", "swiftclient", "keystoneclient", "keystonea
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 _REDIRECTS = 10
-_OURS = {"Accept-Encoding": "identity", "User-Agent": "bareon"}
+_OURS = {"Accept-Encoding": "identity", "User-Agent": "bareon", "Connection": "close"}
 
 
 class Answer:
@@ -94,7 +94,6 @@ class Client:
         self._shown = shown(url)
         self._settings = settings
         self._halt = halt
-        self._session = requests.Session()
         if settings.ca_file is not None and not Path(settings.ca_file).is_file():
             raise UnsuitableNode(f"image_ca_file: there is no file {settings.ca_file}")
 
@@ -120,7 +119,8 @@ class Client:
         settings, host = self._settings, url.hostname or ""
         user = account.username
         try:
-            response = self._session.get(
+            # No session: a connection that is kept may be closed by the server just when it is used again.
+            response = requests.get(
                 url._replace(netloc=url.netloc.rpartition("@")[2]).geturl(),
                 headers=headers,
                 auth=None if user is None else (unquote(user), unquote(account.password or "")),
@@ -152,9 +152,6 @@ class Client:
             raise ImageFailed(f"{self._shown}: redirected from https to http, which is not followed")
         LOG.info("%s: redirected to %s", self._shown, shown(there.geturl()))
         return there
-
-    def close(self) -> None:
-        self._session.close()
 
 
 def _split(url: str, name: str) -> SplitResult:

@@ -23,7 +23,8 @@ from bareon.transfer.source import Source
 
 _BUFFERS = 4  # in each ring
 _TOLD = 0.25  # seconds between two reports of progress
-_PATIENCE = 5.0  # seconds for a thread that may hang in a name look-up or a connect; it holds nothing but a socket
+# A look-up of a name or a connect cannot be interrupted: its thread then ends later, it holds nothing but a socket.
+_PATIENCE = 1.0  # seconds
 
 
 class Reshape(Protocol):

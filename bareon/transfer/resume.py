@@ -213,7 +213,6 @@ class HttpSource:
             answers = tuple(self._open)
         for answer in answers:
             answer.close()
-        self._client.close()
 
 
 def _place(answer: Answer) -> tuple[int, int | None]:

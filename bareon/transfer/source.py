@@ -92,7 +92,10 @@ class FileSource:
 
 def open_source(url: str, settings: TransferSettings, halt: Halt) -> Source:
     """The source of a URL. Raises ImageFailed where nothing can come from it."""
-    scheme = urlsplit(url).scheme
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        raise ImageFailed(f"{shown(url)}: is not a URL that can be fetched") from None
     if scheme == "file":
         return FileSource(url, halt)
     # requests and what it brings take longer to import than the rest of bareon.
