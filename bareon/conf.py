@@ -10,6 +10,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from bareon.errors import UsageError
+from bareon.model.settings import SwiftAccount, TransferSettings
 
 DEFAULT_LOG = "/var/log/bareon.log"
 
@@ -54,10 +55,55 @@ DEPLOY = [
     ),
 ]
 
+TRANSFER = [
+    cfg.IntOpt(
+        "image_attempts", default=5, min=1, help="How often in a row a transfer may fail without any progress."
+    ),
+    cfg.FloatOpt("image_timeout", default=7200.0, min=1, help="Seconds for one image, all attempts together."),
+    cfg.FloatOpt("image_connect_timeout", default=20.0, min=0.1, help="Seconds for a connection to a server."),
+    cfg.FloatOpt("image_idle_timeout", default=60.0, min=0.1, help="Seconds that a server may stay silent."),
+    cfg.StrOpt("image_ca_file", help="Certificates (PEM) to trust for https, in place of the system's."),
+]
+
+# Not on the command line, which every user of the machine can read.
+SWIFT = [
+    cfg.StrOpt("swift_auth_url", help="Where swift:// images are asked for, such as http://keystone:5000/v3."),
+    cfg.StrOpt("swift_user", help="The user for swift:// images."),
+    cfg.StrOpt("swift_key", secret=True, help="The password or key of that user."),
+    cfg.StrOpt("swift_auth_version", default="3", choices=["1", "2", "3"], help="The kind of authentication."),
+    cfg.StrOpt("swift_project", help="The project of that user."),
+    cfg.StrOpt("swift_user_domain", help="The domain of that user."),
+    cfg.StrOpt("swift_project_domain", help="The domain of that project."),
+    cfg.StrOpt("swift_region", help="The region of the object store."),
+]
+
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """All options, for the generator of the sample file."""
-    return [("DEFAULT", [*DRIVERS, *INPUT, *DEPLOY])]
+    return [("DEFAULT", [*DRIVERS, *INPUT, *DEPLOY, *TRANSFER, *SWIFT])]
+
+
+def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
+    """What the options say about transfers.
+
+    :raises UsageError: when the account for ``swift://`` is given in part.
+    """
+    account = {name: conf[f"swift_{name}"] for name in ("auth_url", "user", "key")}
+    if absent := [f"swift_{name}" for name, value in account.items() if not value]:
+        if len(absent) < len(account):
+            raise UsageError(f"configuration: swift:// images also need {', '.join(absent)}")
+        swift = None
+    else:
+        others = ("auth_version", "project", "user_domain", "project_domain", "region")
+        swift = SwiftAccount(**account, **{name: conf[f"swift_{name}"] for name in others})
+    return TransferSettings(
+        attempts=conf.image_attempts,
+        total_timeout=conf.image_timeout,
+        connect_timeout=conf.image_connect_timeout,
+        idle_timeout=conf.image_idle_timeout,
+        ca_file=conf.image_ca_file,
+        swift=swift,
+    )
 
 
 def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version: str, usage: str) -> cfg.ConfigOpts:
@@ -69,6 +115,7 @@ def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version
 
     conf = cfg.ConfigOpts()
     conf.register_cli_opts(list(options))
+    conf.register_opts(SWIFT)
     log.register_options(conf)
     try:
         conf(

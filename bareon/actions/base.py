@@ -10,27 +10,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from bareon.facts.node import NodeFacts
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.layout import Layout
+from bareon.model.settings import TransferSettings
 from bareon.plan.step import Step
 
 
-class Transport(Protocol):
+class Transport(ABC):
     """How the bits of an image arrive: what a deploy driver lends to the copyimage action."""
 
-    def requires(self) -> Iterable[str]:
-        """The programs it starts."""
+    @abstractmethod
+    def requires(self, job: Job) -> Iterable[str]:
+        """The programs it starts, checked before anything is written."""
 
+    def reserve(self, deployment: Deployment) -> Deployment:
+        """Say what its images mean for the layout, for instance that a file system arrives with one.
+
+        Called in every run with this transport, whether an image is copied in it or not: the stages of a deployment
+        may run apart, and must agree.
+        """
+        return deployment
+
+    @abstractmethod
     def validate(self, job: Job) -> None:
         """Refuse what this transport cannot bring.
 
         :raises InvalidInput: or :class:`UnsuitableNode`.
         """
 
+    @abstractmethod
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         """The steps that bring one image onto its volumes."""
 
@@ -44,6 +56,7 @@ class Job:
     layout: Layout
     queued: tuple[str, ...]
     transport: Transport
+    settings: TransferSettings
 
 
 class Action(ABC):

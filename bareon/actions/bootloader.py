@@ -97,7 +97,7 @@ class InstallGrub(Step):
                 grub.install_bios(disk, "/boot", root=tree.root, program=install)
             grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
-        root = self.filesystems[0]
+        root = tree.filesystems[0]
         # grub-mkconfig names a root on LVM by its device.
         names = (root.uuid, root.device, lvm.mapper_device(root.device))
         if "linux" not in text or not any(name in text for name in names):
@@ -106,14 +106,14 @@ class InstallGrub(Step):
             )
 
     def _from_ramdisk(self, tree: Tree) -> None:
-        boot = next((fs for fs in self.filesystems if fs.mount == "/boot"), None)
+        boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), None)
         prefix = "" if boot else "/boot"
         kernels = [grub.Kernel(f"{prefix}/{name}", f"{prefix}/{rd}" if rd else None) for name, rd in _kernels(tree)]
         tree.refuse_links("/boot/grub")
         for disk in self.disks:
             grub.install_bios(disk, tree.folder("/boot"))
-        root = self.filesystems[0].uuid
-        uuid = (boot or self.filesystems[0]).uuid
+        root = tree.filesystems[0].uuid
+        uuid = (boot or tree.filesystems[0]).uuid
         tree.write(
             "/boot/grub/grub.cfg",
             grub.configuration(self.image, uuid, root, kernels, self.kernel_params),

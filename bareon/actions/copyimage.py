@@ -21,7 +21,7 @@ class CopyImage(Action):
     name = "do_copyimage"
 
     def requires(self, job: Job) -> set[str]:
-        return {*mount.PROGRAMS, *job.transport.requires()}
+        return {*mount.PROGRAMS, *job.transport.requires(job)}
 
     def validate(self, job: Job) -> None:
         if not job.deployment.images:
@@ -54,5 +54,6 @@ class WriteFstab(Step):
         with mounted_tree(filesystems) as tree:
             kept = filesystems[0].decision == "keep"
             existing = tree.read("/etc/fstab") if kept else None
-            tree.write("/etc/fstab", fstab.render(self.layout, self.image, existing or ""))
+            ours = (*tree.filesystems, *self.layout.swaps(self.image))
+            tree.write("/etc/fstab", fstab.render(ours, existing or ""))
         return {}

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from bareon.layout.teardown import stands_on, teardown
 from bareon.model.layout import DiskLayout, FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import human
-from bareon.tools import blkid, lsblk, lvm, mdadm, mkfs, parted, sfdisk, udev, wipefs
+from bareon.tools import blkid, device, lsblk, lvm, mdadm, mkfs, parted, sfdisk, udev, wipefs
 
 
 class Partitioning(Action):
@@ -26,7 +24,7 @@ class Partitioning(Action):
     name = "do_partitioning"
 
     def requires(self, job: Job) -> set[str]:
-        made = (fs for fs in job.layout.filesystems() if fs.decision != "keep")
+        made = (fs for fs in job.layout.filesystems() if _is_made(fs))
         return {
             *(mkfs.program(fs.wanted.type) for fs in made),
             *(program for tool in (blkid, parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS),
@@ -78,8 +76,12 @@ class Partitioning(Action):
 
     def _filesystems(self, job: Job) -> Iterator[Step]:
         for filesystem in job.layout.filesystems():
-            if filesystem.decision != "keep":
+            if _is_made(filesystem):
                 yield MakeFilesystem(self.name, filesystem)
+
+
+def _is_made(filesystem: FilesystemLayout) -> bool:
+    return filesystem.decision != "keep" and not filesystem.wanted.from_image
 
 
 def _name_clashes(job: Job, disks: Collection[str]) -> Iterator[str]:
@@ -149,10 +151,10 @@ class ClearDisk(Step):
 
     def preflight(self) -> None:
         if not self.stacked:  # else it is free only once the steps before this one have run
-            refuse_if_busy(self.device)
+            device.refuse_if_busy(self.device)
 
     def run(self, progress: Progress) -> Outcome:
-        refuse_if_busy(self.device)
+        device.refuse_if_busy(self.device)
         if (lsblk.size(self.device), lsblk.sequence(self.device)) != (self.size, self.sequence):
             raise ActionFailed(f"{self.device} is another disk than when the plan was made")
         # A table may have entries that the kernel made no device for.
@@ -161,18 +163,6 @@ class ClearDisk(Step):
         if left := blkid.probe(devices):
             raise ActionFailed(f"signatures came back: {left}")
         return {}
-
-
-def refuse_if_busy(device: str) -> None:
-    """Ask the kernel itself whether a disk is in use: an exclusive open fails for what is mounted or held.
-
-    :raises UnsuitableNode: when it is, or cannot be opened.
-    """
-    try:
-        os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
-    except OSError as error:
-        reason = "it is in use" if error.errno == errno.EBUSY else f"it cannot be opened: {error.strerror}"
-        raise UnsuitableNode(f"{device}: {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -237,12 +227,12 @@ class MakeFilesystem(Step):
     def preflight(self) -> None:
         # An array or logical volume that does not run yet has no device, and nobody who could use it.
         if self.filesystem.decision == "format" and Path(self.filesystem.device).exists():
-            refuse_if_busy(self.filesystem.device)
+            device.refuse_if_busy(self.filesystem.device)
 
     def run(self, progress: Progress) -> Outcome:
         fs = self.filesystem
         if fs.decision == "format":
-            refuse_if_busy(fs.device)
+            device.refuse_if_busy(fs.device)
             wipefs.wipe([fs.device])
         mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label, fat32=fs.wanted.fat32)
         udev.settle()

@@ -19,6 +19,7 @@ from bareon.layout.identifier import Identifiers
 from bareon.layout.teardown import busy, forbidden
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
+from bareon.model.settings import TransferSettings
 from bareon.plan.step import Plan
 from bareon.run import missing
 from bareon.tools import lvm, mdadm, udev
@@ -56,22 +57,25 @@ def decide(
     actions: Sequence[Action],
     transport: DeployDriver,
     seed: uuid.UUID,
+    settings: TransferSettings | None = None,
 ) -> Decision:
     """Let the queued actions decide everything.
 
     :raises InvalidInput: :class:`UnsuitableNode` or :class:`DisksDiffer`, whichever stands in the way.
     """
+    deployment = transport.reserve(deployment)
     for action in actions:
         deployment = action.reserve(deployment)
     names = tuple(action.name for action in actions)
-    job = Job(deployment, node, _layout(deployment, node, names, seed), names, transport)
+    layout = _layout(deployment, node, names, seed)
+    job = Job(deployment, node, layout, names, transport, settings or TransferSettings())
     if in_use := busy(node, {disk.device for disk in job.layout.disks}):
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
     mounting = any(name != "do_partitioning" for name in names)
     first = tuple(starting(job.layout, node, names[0], everything=mounting)) if names else ()
-    steps = (*first, *(step for action in actions for step in action.plan(job)))
+    steps = (*first, *transport.do_provisioning(actions, job))
     programs = frozenset(program for action in actions for program in action.requires(job))
     if first:
         programs |= {*lvm.PROGRAMS, *mdadm.PROGRAMS, *udev.PROGRAMS}
@@ -81,9 +85,10 @@ def decide(
 def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed: uuid.UUID) -> Layout:
     """What the disks will be; what they are, where nothing or only file systems are to be made."""
     wanted = build(deployment, node, Identifiers(seed))
-    if "do_partitioning" not in names:
-        return adopt(wanted, node, make=False)
-    return adopt(wanted, node, make=True) if deployment.policy == "verify" else wanted
+    making = "do_partitioning" in names
+    if making and deployment.policy == "clean":
+        return wanted
+    return adopt(wanted, node, make=making, copy="do_copyimage" in names)
 
 
 ORDER = ("do_partitioning", "do_configdrive", "do_copyimage", "do_bootloader", "do_reboot")

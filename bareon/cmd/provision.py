@@ -68,7 +68,7 @@ class _Run:
         from bareon.version import version
 
         self._version = version()
-        known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY]
+        known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY, *options.TRANSFER]
         self._conf = options.parse(self._argv, known, self._program, self._version, self._usage)
         if self._conf.apply_plan and self._conf.plan:
             raise UsageError("--apply_plan: a saved plan is carried out; leave --plan away")
@@ -103,6 +103,7 @@ class _Run:
             raise UsageError(f"--node_facts: {self._conf.node_facts}: {error}") from None
 
     def _decide(self, node: NodeFacts) -> Decision:
+        from bareon import conf as options
         from bareon.actions.base import Action
         from bareon.cmd import decide, plugin
         from bareon.drivers.deploy.base import DeployDriver
@@ -114,7 +115,8 @@ class _Run:
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput(_no_images())
-        decision = decide.decide(self._deployment, node, actions, transport, self._seed)
+        settings = options.transfer_settings(conf)
+        decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
         if conf.allow_destroy is not None:
             decision.check_allowed(conf.allow_destroy)
         return decision

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from bareon.errors import DisksDiffer
 from bareon.facts.node import ArrayFacts, Content, DiskFacts, NodeFacts, PartitionFacts, VolumeGroupFacts
 from bareon.layout.teardown import stands_on
+from bareon.model.filesystem import FILESYSTEM_TYPES, Filesystem
 from bareon.model.layout import (
     ArrayLayout,
     DiskLayout,
@@ -23,13 +24,14 @@ from bareon.sizes import MIB, mib
 TOLERANCE = MIB  # bytes that a start or end may be off
 
 
-def adopt(layout: Layout, node: NodeFacts, *, make: bool) -> Layout:
+def adopt(layout: Layout, node: NodeFacts, *, make: bool, copy: bool = False) -> Layout:
     """The wanted layout with the identifiers that are there, everything kept.
 
     :param make: whether file systems with ``keep_data: false`` are to be made anew.
+    :param copy: whether images are to be copied; those that hold a whole file system replace what is there.
     :raises DisksDiffer: listing every difference.
     """
-    return _Comparison(layout, node, make).adopted()
+    return _Comparison(layout, node, make, copy).adopted()
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class _Comparison:
     layout: Layout
     node: NodeFacts
     make: bool
+    copy: bool
 
     def adopted(self) -> Layout:
         if differences := list(self._differences()):
@@ -102,8 +105,8 @@ class _Comparison:
         yield from self._filesystem(wanted.filesystem, found.content)
 
     def _filesystem(self, wanted: FilesystemLayout | None, found: Content | None) -> Iterator[str]:
-        if wanted is None:
-            return
+        if wanted is None or wanted.wanted.from_image:
+            return  # an image's own file system may be of any kind, and is not there before the image is
         if found is None and self.make and not wanted.wanted.keep_data:
             return  # it is made anew, and a run that was cut off between wiping and making it left nothing there
         kind = found.type if found else "nothing"
@@ -171,9 +174,19 @@ class _Comparison:
     def _adopted_filesystem(self, wanted: FilesystemLayout | None, found: Content | None) -> FilesystemLayout | None:
         if wanted is None:
             return None
-        anew = self.make and not wanted.wanted.keep_data
-        uuid = found.uuid if found and not anew else None
-        return replace(wanted, decision="format" if anew else "keep", uuid=uuid or wanted.uuid)
+        anew = self._anew(wanted.wanted)
+        if anew or found is None:
+            return replace(wanted, decision="format" if anew else "keep")
+        kind = found.type if found.type in FILESYSTEM_TYPES else wanted.wanted.type
+        return replace(
+            wanted, wanted=replace(wanted.wanted, type=kind), decision="keep", uuid=found.uuid or wanted.uuid
+        )
+
+    def _anew(self, wanted: Filesystem) -> bool:
+        if wanted.from_image:
+            # Under clean nothing is to be kept: disks that are as described were made by an earlier stage.
+            return self.copy and (self.layout.policy == "clean" or not wanted.keep_data)
+        return self.make and not wanted.keep_data
 
     def _adopted_array(self, wanted: ArrayLayout, found: ArrayFacts) -> ArrayLayout:
         filesystem = self._adopted_filesystem(wanted.filesystem, found.content)

@@ -13,6 +13,18 @@ from dataclasses import dataclass
 from bareon.model.filesystem import FilesystemType
 
 
+def as_kind(identifier: str, kind: str) -> str:
+    """An identifier that was decided, in the form of a kind of file system that may be another one than decided for.
+
+    vfat has a volume id of four bytes, such as ``ABCD-0123``; all others have a UUID.
+    """
+    digits = identifier.replace("-", "")
+    if kind == "vfat":
+        digits = digits[-8:].upper()
+        return f"{digits[:4]}-{digits[4:]}"
+    return str(uuid.UUID(digits.lower() if len(digits) == 32 else digits.lower() * 4))
+
+
 @dataclass(frozen=True)
 class Identifiers:
     """Source of the UUIDs of one run."""
@@ -33,11 +45,7 @@ class Identifiers:
 
     def filesystem(self, kind: FilesystemType, device: str) -> str:
         """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
-        value = self._derived(f"{kind} {device}")
-        if kind != "vfat":
-            return str(value)
-        digits = f"{value.int & 0xFFFFFFFF:08X}"
-        return f"{digits[:4]}-{digits[4:]}"
+        return as_kind(str(self._derived(f"{kind} {device}")), kind)
 
 
 class NoIdentifiers(Identifiers):

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from bareon.model.disk import Disk, Partition
 from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
-from bareon.model.lvm import VolumeGroup
+from bareon.model.lvm import LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
 
 Policy = Literal["verify", "clean"]
+_Holder = TypeVar("_Holder", Partition, Array, LogicalVolume)
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,22 @@ class Deployment:
         held += [array.filesystem for array in self.arrays]
         held += [volume.filesystem for group in self.volume_groups for volume in group.volumes]
         yield from (filesystem for filesystem in held if filesystem)
+
+    def with_filesystems(self, change: Callable[[Filesystem], Filesystem]) -> Deployment:
+        """The same with each file system replaced by what ``change`` makes of it."""
+
+        def changed(holder: _Holder) -> _Holder:
+            return replace(holder, filesystem=change(holder.filesystem)) if holder.filesystem else holder
+
+        return replace(
+            self,
+            disks=tuple(
+                replace(disk, volumes=tuple(changed(x) if isinstance(x, Partition) else x for x in disk.volumes))
+                for disk in self.disks
+            ),
+            arrays=tuple(changed(array) for array in self.arrays),
+            volume_groups=tuple(
+                replace(group, volumes=tuple(changed(volume) for volume in group.volumes))
+                for group in self.volume_groups
+            ),
+        )

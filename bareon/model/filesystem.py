@@ -38,6 +38,7 @@ class Filesystem:
 
     ``mount`` is a normal absolute path, ``"swap"``, or ``None`` for one that is made but not mounted. ``images`` are
     the names of the images it belongs to. ``fat32`` asks for that kind of vfat, as firmware does of an ESP.
+    ``from_image`` says that it is not made but arrives inside a block image, and may be of another type then.
     """
 
     type: FilesystemType
@@ -47,5 +48,6 @@ class Filesystem:
     fstab_options: str = "defaults"
     keep_data: bool = True
     fat32: bool = False
+    from_image: bool = False
     images: tuple[str, ...] = ()
     path: str = field(default="$", compare=False)

@@ -3,17 +3,49 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+HashAlgorithm = Literal["md5", "sha256", "sha512"]
+DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 128}  # hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Digest:
+    """The digest of an image's bytes as they are served, compressed or not; ``value`` in lower-case hexadecimal."""
+
+    algorithm: HashAlgorithm
+    value: str
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image, its source and the mount point in the deployed system that it is brought to."""
+    """An image, its source and the mount point in the deployed system that it is brought to.
+
+    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`shown` only.
+    """
 
     name: str
-    url: str
+    url: str = field(repr=False)
     target: str = "/"
     boot: bool = False
     image_name: str | None = None
     uuid: str | None = None
+    digest: Digest | None = None
+    disk_format: Literal["raw", "qcow2"] | None = None
     path: str = field(default="$", compare=False)
+
+
+def shown(url: str) -> str:
+    """A URL for people: user, password and the values of its query are masked."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return re.sub(r"\?.*|(?<=://)[^/@]*@", "***", url, flags=re.DOTALL)
+    if not parts.scheme:
+        return url
+    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+    query = re.sub(r"=[^&;]*", "=***", parts.query) if "=" in parts.query else "***" if parts.query else ""
+    return parts._replace(netloc=netloc, query=query, fragment="").geturl()

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
-from bareon.model.layout import FilesystemLayout, Layout
+from collections.abc import Sequence
+
+from bareon.model.layout import FilesystemLayout
 
 HEADER = "# Written by bareon. Lines for other mount points are kept when the node is deployed again.\n"
 _UNCHECKED = ("xfs", "btrfs", "swap")  # their fsck does nothing at boot
 
 
-def render(layout: Layout, image: str, existing: str = "") -> str:
-    """The whole file: bareon's lines by UUID, parents first, then the lines of ``existing`` that are not bareon's."""
-    ours = [*layout.tree(image), *layout.swaps(image)]
+def render(ours: Sequence[FilesystemLayout], existing: str = "") -> str:
+    """The whole file: bareon's lines by UUID, then the lines of ``existing`` that are not bareon's.
+
+    :param ours: file systems, parents first, and swap areas.
+    """
     lines = [_line(fs) for fs in ours]
     return HEADER + "".join(lines) + "".join(_foreign(existing, ours))
 
@@ -25,7 +29,7 @@ def _line(fs: FilesystemLayout) -> str:
     return line if wanted.fstab_enabled else f"# {line}"
 
 
-def _foreign(existing: str, ours: list[FilesystemLayout]) -> list[str]:
+def _foreign(existing: str, ours: Sequence[FilesystemLayout]) -> list[str]:
     points = {_escape(str(fs.mount)) for fs in ours}
     uuids = {f"UUID={fs.uuid}" for fs in ours}
     kept = []

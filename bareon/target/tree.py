@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from bareon.errors import ActionFailed
 from bareon.model.layout import FilesystemLayout
+from bareon.target.actual import actual
 from bareon.tools.mount import mounted
 
 ROOT = "/run/bareon/target"
@@ -20,22 +21,24 @@ ROOT = "/run/bareon/target"
 def mounted_tree(filesystems: Sequence[FilesystemLayout], *, root: str = ROOT) -> Iterator[Tree]:
     """Mount the file systems of an image, parents first, for the length of a ``with`` block.
 
-    :param filesystems: in the order of :meth:`Layout.tree`, the first one mounted at ``/``.
+    :param filesystems: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
+        folder of the ramdisk.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
-    tree = Tree(root)
+    tree = Tree(root, actual(filesystems))
     with contextlib.ExitStack() as stack:
-        for fs in filesystems:
+        for fs in tree.filesystems:
             point = root if fs.mount == "/" else tree.folder(str(fs.mount))
             stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type))
         yield tree
 
 
 class Tree:
-    """A tree of files below ``root``. All paths are absolute inside it."""
+    """A tree of files below ``root``, on ``filesystems``. All paths are absolute inside it."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, filesystems: tuple[FilesystemLayout, ...] = ()) -> None:
         self.root = root
+        self.filesystems = filesystems
 
     def outside(self, path: str) -> str:
         """The path as the ramdisk sees it. Not safe to write to: it may lead through a link of the image."""

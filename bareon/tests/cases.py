@@ -12,7 +12,9 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
 ``driver``
     The data driver, ``ironic`` where it is left out.
 ``actions``
-    The queued actions; the rsync driver's flow where it is left out.
+    The queued actions; the deploy driver's flow where it is left out.
+``deploy_driver``
+    The deploy driver, ``rsync`` where it is left out.
 ``disks``, ``arrays``, ``volume_groups``
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
@@ -78,7 +80,7 @@ def plan_of(case: dict[str, Any]) -> Plan:
     text = case["input_text"] if "input_text" in case else json.dumps(case["input"])
     driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)
     deployment = driver.parse(text.encode())
-    transport = plugin.load("bareon.drivers.deploy", "rsync", DeployDriver)
+    transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)
     names = case.get("actions", transport.flow)
     actions = [plugin.load("bareon.actions", name, Action) for name in names]
     return decide(deployment, node(case["node"]), actions, transport, SEED).plan

@@ -97,6 +97,10 @@ class _OfFilesystems(Layout):
         return self
 
 
+def _render(layout: Layout, image: str, existing: str = "") -> str:
+    return fstab.render([*layout.tree(image), *layout.swaps(image)], existing)
+
+
 def test_fstab() -> None:
     layout = _layout(
         ("swap", "swap", "u-swap"),
@@ -106,7 +110,7 @@ def test_fstab() -> None:
         ("vfat", "/boot/efi", "AB-CD"),
         ("btrfs", "/var", "u-var"),
     )
-    assert fstab.render(layout, "a").removeprefix(fstab.HEADER).splitlines() == [
+    assert _render(layout, "a").removeprefix(fstab.HEADER).splitlines() == [
         "UUID=u-root / ext4 defaults 0 1",
         "UUID=AB-CD /boot/efi vfat defaults 0 2",
         r"UUID=u-srv /srv/a\040b xfs defaults 0 0",
@@ -114,17 +118,17 @@ def test_fstab() -> None:
         "UUID=u-log /var/log ext4 defaults 0 2",
         "UUID=u-swap none swap defaults 0 0",
     ]
-    assert fstab.render(layout, "another") == fstab.HEADER
+    assert _render(layout, "another") == fstab.HEADER
 
 
 def test_fstab_disabled_is_a_comment() -> None:
-    text = fstab.render(_layout(("ext4", "/", "u"), fstab_enabled=False, fstab_options="noatime,ro"), "a")
+    text = _render(_layout(("ext4", "/", "u"), fstab_enabled=False, fstab_options="noatime,ro"), "a")
     assert "# UUID=u / ext4 noatime,ro 0 1\n" in text
 
 
 def test_foreign_lines_stay_and_ours_are_renewed() -> None:
     layout = _layout(("ext4", "/", "u-root"), ("swap", "swap", "u-swap"))
-    once = fstab.render(
+    once = _render(
         layout, "a", "# by hand\nserver:/x /mnt nfs ro 0 0\nUUID=old / ext3 defaults 0 1\ntmpfs /tmp tmpfs"
     )
     assert once.removeprefix(fstab.HEADER).splitlines() == [
@@ -134,4 +138,4 @@ def test_foreign_lines_stay_and_ours_are_renewed() -> None:
         "server:/x /mnt nfs ro 0 0",
         "tmpfs /tmp tmpfs",
     ]
-    assert fstab.render(layout, "a", once) == once
+    assert _render(layout, "a", once) == once

@@ -72,17 +72,34 @@ def listing(url: str, flags: Sequence[str], empty: str) -> list[tuple[str, int]]
     return found
 
 
-def copy(url: str, flags: Sequence[str], target: str, progress: Callable[[int], None]) -> Command:
-    """Bring the tree at ``url`` into the folder ``target``; ``progress`` is told the bytes so far.
+class Progress:
+    """What ``--info=progress2`` says: ``bytes`` so far, those of the ``total`` where known, and ``files`` done."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.total: int | None = None
+        self.files = 0
+
+    def read(self, line: str) -> tuple[int, int | None]:
+        """Take in a line of output such as ``1238099  95%  146.38kB/s  0:00:08 (xfr#5, to-chk=0/396)``.
+
+        :returns: bytes so far and in all.
+        """
+        words = line.split()
+        if len(words) > 1 and words[0].isdigit() and words[1].endswith("%") and words[1][:-1].isdigit():
+            self.bytes = int(words[0])
+            # The percentage is of what rsync knows of so far: until it has looked at every folder it is no total.
+            percent = int(words[1][:-1])
+            self.total = self.bytes * 100 // percent if percent and "to-chk" in line else None
+            self.files = next((int(x[5:].rstrip(",")) for x in words if x.startswith("(xfr#")), self.files)
+        return self.bytes, self.total
+
+
+def copy(url: str, flags: Sequence[str], target: str, output: Callable[[str], None]) -> Command:
+    """Bring the tree at ``url`` into the folder ``target``; ``output`` is told each line, for :class:`Progress`.
 
     :raises CommandError: with rsync's exit code.
     """
-
-    def read(line: str) -> None:
-        words = line.split()
-        if len(words) > 1 and words[0].isdigit() and words[1].endswith("%"):
-            progress(int(words[0]))
-
     return run(
         [
             "rsync",
@@ -95,7 +112,7 @@ def copy(url: str, flags: Sequence[str], target: str, progress: Callable[[int], 
             f"{target}/",
         ],
         timeout=None,
-        on_output=read,
+        on_output=output,
     )
 
 

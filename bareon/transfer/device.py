@@ -22,7 +22,7 @@ from bareon.sizes import MIB, mib
 
 _BLKZEROOUT = 0x127F
 _BLKSSZGET = 0x1268
-_ZEROED_AT_ONCE = 256 * MIB  # a call for more could not be interrupted for long where the kernel writes the zeros
+ZEROED_AT_ONCE = 256 * MIB  # a call for more could not be interrupted for long where the kernel writes the zeros
 _PAGE = 4096
 
 
@@ -89,7 +89,7 @@ class Device:
         start, end = max(offset, MIB), offset + length
         if start >= end:
             return
-        if self._run[1] == start and end - self._run[0] <= _ZEROED_AT_ONCE:
+        if self._run[1] == start and end - self._run[0] <= ZEROED_AT_ONCE:
             self._run = (self._run[0], end)
         else:
             self._zero_run()
@@ -106,7 +106,7 @@ class Device:
 
     def _zeroed(self, start: int, length: int) -> bool:
         while length:
-            part = min(length, _ZEROED_AT_ONCE)
+            part = min(length, ZEROED_AT_ONCE)
             try:
                 fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", start, part))
             except OSError as error:

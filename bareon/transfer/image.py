@@ -13,6 +13,7 @@ from bareon.errors import ImageFailed
 from bareon.model.image import Digest, shown
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
+from bareon.transfer import qcow2
 from bareon.transfer.device import Device
 from bareon.transfer.form import HEAD, Form, decoded_size, recognised
 from bareon.transfer.halt import Halt
@@ -72,7 +73,8 @@ def _looked_at(url: str, source: Source, disk_format: DiskFormat) -> tuple[Offer
         raise ImageFailed(f"{shown(url)}: is no qcow2 image, as its disk format says it is ({form})")
     if disk_format == "raw" and form == "qcow2":
         raise ImageFailed(f"{shown(url)}: is a qcow2 image, its disk format says raw")
-    return Offer(source.length, decoded_size(form, head, source), form), head
+    size = qcow2.header(head, shown(url)).size if form == "qcow2" else decoded_size(form, head, source)
+    return Offer(source.length, size, form), head
 
 
 def write(
@@ -104,10 +106,11 @@ def write(
             raise ImageFailed(_too_large(url, offer.size, limit, device))
         from bareon.transfer.pipeline import Pipeline
 
+        reshape = _reshape(url, offer.form, head, source)
         with Device(device, limit) as target:
             target.begin()
             pipeline = Pipeline(source, target, halt, shown(url), digest.algorithm if digest else None)
-            pipeline.run(head, _reshape(url, offer), progress)
+            pipeline.run(head, reshape, progress)
             if digest is not None and pipeline.digest != digest.value:
                 raise ImageFailed(
                     f"{shown(url)}: its {digest.algorithm} is {pipeline.digest}, {digest.value} was wanted"
@@ -124,12 +127,18 @@ def write(
             )
 
 
-def _reshape(url: str, offer: Offer) -> Reshape | None:
+def _reshape(url: str, form: Form, head: bytes, source: Source) -> Reshape | None:
+    """What makes the image of the bytes that are served, ``None`` where they are the image."""
+    if form == "raw":
+        return None
+    if form == "qcow2":
+        from bareon.transfer.window import Placing
+
+        parsed = qcow2.header(head, shown(url))
+        return Placing(qcow2.Map(parsed, source.length, source.read_at, shown(url)), shown(url))
     from bareon.transfer.pipeline import decoding
 
-    if offer.form == "qcow2":
-        raise ImageFailed(f"{shown(url)}: qcow2 is not supported yet")
-    return None if offer.form == "raw" else decoding(offer.form, shown(url))
+    return decoding(form, shown(url))
 
 
 def _too_large(url: str, size: int, limit: int, device: str) -> str:

@@ -15,7 +15,7 @@ from bareon.errors import ImageFailed
 from bareon.model.image import HashAlgorithm
 from bareon.sizes import mib
 from bareon.transfer.decode import Decoding
-from bareon.transfer.device import Device
+from bareon.transfer.device import ZEROED_AT_ONCE, Device
 from bareon.transfer.form import Form
 from bareon.transfer.halt import Halt, Stopped
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
@@ -57,8 +57,7 @@ class Packer:
         if self._buffer is None:
             self._buffer = self._ring.take()
         if not self._fill and len(data) == PIECE and all_zero(data):
-            # Nobody looks into the buffer of zeros, so nothing need be copied there.
-            self._put(PIECE, zero=True)
+            self._put(PIECE, None)
             return
         self._buffer[self._fill : self._fill + len(data)] = data
         self._fill += len(data)
@@ -66,12 +65,22 @@ class Packer:
             self.flush()
 
     def flush(self) -> None:
-        if self._fill:
-            self._put(self._fill, zero=False)
+        if self._fill and self._buffer is not None:
+            self._put(self._fill, self._buffer[: self._fill])
 
-    def _put(self, length: int, zero: bool) -> None:
+    def zero(self, offset: int, length: int) -> None:
+        """Zeros, however many; in parts, since between them the transfer can end."""
+        self.seek(offset)
+        while length:
+            part = min(length, ZEROED_AT_ONCE)
+            # With the buffer, which is not needed, the writer holds back who is faster than it is.
+            self._buffer = self._buffer or self._ring.take()
+            self._put(part, None)
+            length -= part
+
+    def _put(self, length: int, data: memoryview | None) -> None:
         assert self._buffer is not None
-        self._ring.put(Piece(self._start, self._buffer[:length], self._buffer, zero))
+        self._ring.put(Piece(self._start, length, self._buffer, data))
         self._start, self._fill, self._buffer = self._start + length, 0, None
 
 
@@ -151,7 +160,7 @@ class Pipeline:
             if self._digest is not None:
                 self._digest.update(data)
             offset, self.served = self.served, self.served + count
-            self._inward.put(Piece(offset, data, buffer))
+            self._inward.put(Piece(offset, count, buffer, data))
 
     def _reshape(self, reshape: Reshape) -> None:
         packer = Packer(self._outward)
@@ -161,6 +170,7 @@ class Pipeline:
 
     def _chunks(self) -> Iterator[memoryview]:
         while (piece := self._inward.get()) is not None:
+            assert piece.data is not None
             yield piece.data
             self._inward.give_back(piece.buffer)
 
@@ -168,14 +178,13 @@ class Pipeline:
         device = self._device
         while (piece := self._outward.get()) is not None:
             self._halt.check()
-            length = len(piece.data)
-            end = piece.offset + length
+            end = piece.offset + piece.length
             if end > device.limit:
                 raise ImageFailed(
                     f"{self._shown}: holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}"
                 )
-            if piece.zero or (length == PIECE and all_zero(piece.data)):
-                device.zero(piece.offset, length)
+            if piece.data is None or all_zero(piece.data):
+                device.zero(piece.offset, piece.length)
             else:
                 device.write(piece.offset, piece.data)
             self._outward.give_back(piece.buffer)

@@ -157,11 +157,13 @@ class HttpSource:
         start, total = _place(answer) if answer.status == 206 else (0, answer.length)
         if answer.status == 206 and start != self._offset:
             raise ImageFailed(f"{self._shown}: the server sent bytes from {start}, asked for {self._offset}")
-        etag, modified = answer.header("ETag"), answer.header("Last-Modified")
-        strong = None if etag is None or etag.startswith("W/") else etag
         if not self._begun:
-            self.length, self._etag, self._modified, self._begun = total, strong, modified, True
-            return
+            self.length, self._etag, self._modified = total, _strong(answer), answer.header("Last-Modified")
+            self._begun = True
+        self._unchanged(answer, total)
+
+    def _unchanged(self, answer: Answer, total: int | None) -> None:
+        strong, modified = _strong(answer), answer.header("Last-Modified")
         for was, now in ((self._etag, strong), (self.length, total), (None if strong else self._modified, modified)):
             if was is not None and now is not None and was != now:
                 raise ImageFailed(f"{self._shown}: changed while it was read")
@@ -189,8 +191,10 @@ class HttpSource:
     def _part(self, answer: Answer, offset: int, length: int) -> bytes | None:
         if answer.status != 206:
             return None
-        if _place(answer)[0] != offset:
+        start, total = _place(answer)
+        if start != offset:
             raise ImageFailed(f"{self._shown}: the server sent another part than asked for")
+        self._unchanged(answer, total)
         data = memoryview(bytearray(length))
         filled = 0
         while filled < length:
@@ -213,6 +217,12 @@ class HttpSource:
             answers = tuple(self._open)
         for answer in answers:
             answer.close()
+
+
+def _strong(answer: Answer) -> str | None:
+    """The entity tag, where it stands for these very bytes (RFC 9110, 8.8.3)."""
+    etag = answer.header("ETag")
+    return None if etag is None or etag.startswith("W/") else etag
 
 
 def _place(answer: Answer) -> tuple[int, int | None]:

@@ -22,12 +22,12 @@ def all_zero(data: memoryview | bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes on their way; with ``zero`` the content of ``data`` does not matter, it stands for zeros."""
+    """``length`` bytes on their way, which belong at ``offset``; without ``data`` they are zeros, however many."""
 
     offset: int
-    data: memoryview
+    length: int
     buffer: memoryview
-    zero: bool = False
+    data: memoryview | None
 
 
 class Ring:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bareon.drivers.data.fit import BY_TYPE, FORMATS, plainly_fits
 from bareon.errors import Defect, InvalidInput
+from bareon.model.image import shown
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
@@ -200,6 +201,8 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str) and "://" in value:
+        value = shown(value)  # it may hold a password or a signature
     text = json.dumps(value) if not isinstance(value, dict | list) else ("{…}" if isinstance(value, dict) else "[…]")
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 

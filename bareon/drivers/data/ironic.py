@@ -15,7 +15,7 @@ from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem, FilesystemType
-from bareon.model.image import Image
+from bareon.model.image import DIGEST_LENGTHS, Digest, Image
 from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
 from bareon.sizes import Absolute, mib, parse_size, round_up
@@ -62,7 +62,7 @@ class _Translation:
         entries = [(entry, f"$.partitions[{i}]") for i, entry in enumerate(value["partitions"])]
         disks = tuple(self._disk(entry, path) for entry, path in entries if entry["type"] == "disk")
         groups = tuple(self._group(entry, path) for entry, path in entries if entry["type"] == "vg")
-        images = tuple(_image(image, f"$.images[{i}]") for i, image in enumerate(value.get("images", ())))
+        images = tuple(self._image(image, f"$.images[{i}]") for i, image in enumerate(value.get("images", ())))
         return Deployment(
             policy=value.get("partitions_policy", "verify"),
             disks=disks,
@@ -181,6 +181,34 @@ class _Translation:
             path=path,
         )
 
+    def _image(self, value: dict[str, Any], path: str) -> Image:
+        return Image(
+            name=value["name"],
+            url=value["image_pull_url"],
+            target=value.get("target", "/"),
+            boot=bool(value.get("boot", False)),
+            image_name=value.get("image_name"),
+            uuid=value.get("image_uuid"),
+            digest=self._digest(value, path),
+            disk_format=value.get("image_disk_format"),
+            path=path,
+        )
+
+    def _digest(self, value: dict[str, Any], path: str) -> Digest | None:
+        algorithm, text = value.get("image_os_hash_algo"), value.get("image_os_hash_value")
+        if algorithm is None and text is None:
+            return None
+        if algorithm is None or text is None:
+            missing = "image_os_hash_algo" if algorithm is None else "image_os_hash_value"
+            self.defects.append(Defect(path, f"the key {missing!r} is missing: a digest needs both"))
+            return None
+        if len(text) != DIGEST_LENGTHS[algorithm]:
+            wanted = f"{algorithm} has {DIGEST_LENGTHS[algorithm]} digits, not {len(text)}"
+            self.defects.append(Defect(f"{path}.image_os_hash_value", wanted))
+        if algorithm == "md5":
+            self.warnings.append(f"{path}.image_os_hash_algo: md5 does not protect against a forged image")
+        return Digest(algorithm, text.lower())
+
     def _warn_of_legacy(self, value: dict[str, Any], path: str) -> None:
         self.warnings += [f"{path}.{key} is ignored" for key in LEGACY if key in value]
 
@@ -190,15 +218,3 @@ def _bytes(text: str) -> int:
     size = parse_size(text)
     assert isinstance(size, Absolute)
     return size.size
-
-
-def _image(value: dict[str, Any], path: str) -> Image:
-    return Image(
-        name=value["name"],
-        url=value["image_pull_url"],
-        target=value.get("target", "/"),
-        boot=bool(value.get("boot", False)),
-        image_name=value.get("image_name"),
-        uuid=value.get("image_uuid"),
-        path=path,
-    )

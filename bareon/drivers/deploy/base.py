@@ -1,33 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a deploy driver is: a default flow of actions, and a transport for images."""
+"""What a deploy driver is: a transport for images, a default flow of actions, and how each stage of it is done."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
-from bareon.actions.base import Job
-from bareon.model.image import Image
+from bareon.actions.base import Action, Job, Transport
 from bareon.plan.step import Step
 
 
-class DeployDriver(ABC):
-    """A transport (see :class:`bareon.actions.base.Transport`) with the flow that uses it."""
+class DeployDriver(Transport):
+    """A transport (see :class:`bareon.actions.base.Transport`) with the flow that uses it.
+
+    The drivers of bareon differ in how an image arrives (``fetch``) and in nothing else. The methods below are called
+    with the queued action of their name and plan its stage; a driver that does a stage in another way overrides one
+    and may build on the action's own steps. Like actions they plan; nothing is changed in them.
+    """
 
     flow: ClassVar[tuple[str, ...]] = ("do_partitioning", "do_copyimage", "do_bootloader")
 
-    @abstractmethod
-    def requires(self) -> Iterable[str]:
-        """The programs it starts."""
+    def do_partitioning(self, action: Action, job: Job) -> Sequence[Step]:
+        """The steps that make the disks what the layout says."""
+        return action.plan(job)
 
-    @abstractmethod
-    def validate(self, job: Job) -> None:
-        """Refuse what this transport cannot bring.
+    def do_configdrive(self, action: Action, job: Job) -> Sequence[Step]:
+        """The steps that write the configdrive."""
+        return action.plan(job)
 
-        :raises InvalidInput: or :class:`UnsuitableNode`.
-        """
+    def do_copyimage(self, action: Action, job: Job) -> Sequence[Step]:
+        """The steps that bring every image, each by ``fetch``, and write its fstab."""
+        return action.plan(job)
 
-    @abstractmethod
-    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
-        """The steps that bring one image onto its volumes."""
+    def do_reboot(self, action: Action, job: Job) -> Sequence[Step]:
+        """The steps that end the ramdisk."""
+        return action.plan(job)
+
+    def do_provisioning(self, actions: Sequence[Action], job: Job) -> Sequence[Step]:
+        """The steps of all queued actions in their order: each by the method of its name, or the action's own."""
+        stages = {
+            "do_partitioning": self.do_partitioning,
+            "do_configdrive": self.do_configdrive,
+            "do_copyimage": self.do_copyimage,
+            "do_reboot": self.do_reboot,
+        }
+        return [step for x in actions for step in (stages[x.name](x, job) if x.name in stages else x.plan(job))]

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
@@ -20,12 +23,16 @@ from bareon.errors import (
     InvalidInput,
     UnsuitableNode,
 )
-from bareon.model.image import Image
+from bareon.model.image import Image, shown
 from bareon.model.layout import FilesystemLayout
+from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import MIB, mib
 from bareon.target.tree import mounted_tree
 from bareon.tools import mount, rsync
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _DAEMON = re.compile(r"rsync://[^/]+/.+|[^-:/][^:/]*::.+")
 
@@ -40,7 +47,7 @@ _KEPT_ROOT = ("--exclude=/etc/fstab",)
 class Rsync(DeployDriver):
     """``--deploy_driver rsync``."""
 
-    def requires(self) -> Sequence[str]:
+    def requires(self, job: Job) -> Sequence[str]:
         return (*rsync.PROGRAMS, "sync")
 
     def validate(self, job: Job) -> None:
@@ -54,10 +61,13 @@ class Rsync(DeployDriver):
             defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
         for image in job.deployment.images:
             if not _DAEMON.fullmatch(image.url):
-                message = f"{image.url!r} is no rsync daemon: write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
+                wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
+                message = f"{shown(image.url)!r} is no rsync daemon: {wanted}"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
-            if not any(fs.mount == "/" for fs in job.layout.tree(image.name)):
-                defects.append(Defect(image.path, f"no volume of image {image.name!r} is mounted at /"))
+            if image.digest or image.disk_format:
+                key = "image_os_hash_value" if image.digest else "image_disk_format"
+                message = "a tree of files has none; leave it away, or use --deploy_driver swift"
+                defects.append(Defect(f"{image.path}.{key}", message))
         if defects:
             raise InvalidInput(defects)
 
@@ -67,7 +77,7 @@ class Rsync(DeployDriver):
         flags = (*job.deployment.rsync_flags, *_ALWAYS, *(_FRESH if fresh else ()))
         if filesystems[0].decision == "keep" and image.target == "/":
             flags += _KEPT_ROOT
-        return [FetchTree("do_copyimage", image, filesystems, flags)]
+        return [FetchTree("do_copyimage", image, filesystems, flags, job.settings)]
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ class FetchTree(Step):
     image: Image
     filesystems: tuple[FilesystemLayout, ...]
     flags: tuple[str, ...]
+    settings: TransferSettings
 
     @property
     def url(self) -> str:
@@ -85,23 +96,43 @@ class FetchTree(Step):
 
     @property
     def description(self) -> str:
-        return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
+        return f"Copy image {self.image.name!r} from {shown(self.image.url)} to {self.image.target}"
 
     def preflight(self) -> None:
-        self._listing()
+        """Ask for the list of what would come.
 
-    def _listing(self) -> list[tuple[str, int]]:
-        """What the server has, after a look at whether it fits."""
+        On what is kept only its top folder: comparing with what is there is the transfer itself.
+        """
+        fresh = all(fs.decision != "keep" for fs in self.filesystems)
         with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
+            flags = self.flags if fresh else (*self.flags, "--no-recursive", "--dirs")
             try:
-                found = rsync.listing(self.url, self.flags, empty)
+                found = self._persistently(lambda: rsync.listing(self.url, flags, empty))
             except CommandError as error:
                 raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
         if not found:
-            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
-        if not any(flag == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", flag) for flag in self.flags):
+            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {shown(self.image.url)}")
+        if fresh and not any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.flags):
             self._check_fit(found)
-        return found
+
+    def _persistently(self, transfer: Callable[[], T]) -> T:
+        """The transfer's result; it is begun again where rsync's exit code says that the connection was to blame.
+
+        What has arrived stays, so that each attempt goes on where the one before ended.
+        """
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
+
+        settings = self.settings
+        again = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, CommandError) and error.code in rsync.TRANSIENT),
+            stop=stop_after_attempt(settings.attempts) | stop_after_delay(settings.total_timeout),
+            wait=wait_exponential(settings.back_off, settings.longest_wait, min=settings.back_off),
+            before_sleep=lambda state: LOG.warning(
+                "image %s: attempt %d failed, trying again", self.image.name, state.attempt_number
+            ),
+            reraise=True,
+        )
+        return again(transfer)
 
     def _check_fit(self, listing: Sequence[tuple[str, int]]) -> None:
         """Compare the plain sum of file sizes with each volume: what fails this could never fit."""
@@ -118,18 +149,29 @@ class FetchTree(Step):
             raise UnsuitableNode(*reasons)
 
     def run(self, progress: Progress) -> Outcome:
-        listing = self._listing()
-        total = sum(size for _, size in listing)
+        attempts = itertools.count(1)
+        last = 0
+        counted = Counter[str]()
+
+        def transfer() -> None:
+            nonlocal last
+            last = next(attempts)
+            brought = rsync.Progress()
+            try:
+                rsync.copy(self.url, self.flags, target, lambda line: progress(*brought.read(line)))
+            finally:
+                counted.update(bytes=brought.bytes, files=brought.files)
+
         with mounted_tree(self.filesystems) as tree:
             target = tree.folder(self.image.target)
             try:
-                rsync.copy(self.url, self.flags, target, lambda done: progress(done, total))
+                self._persistently(transfer)
             except CommandError as error:
                 self._explain(error, tree.root)
             for fs in self.filesystems:
                 # Written back here, so that the time it takes and its errors belong to this step.
                 mount.write_back(tree.root + str(fs.mount))
-        return {"bytes": total, "files": len(listing)}
+        return {"bytes": counted["bytes"], "files": counted["files"], "attempts": last}
 
     def _explain(self, error: CommandError, root: str) -> None:
         """Say what an exit code of rsync means for this deployment.

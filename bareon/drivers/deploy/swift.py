@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as block images: whole file systems, streamed over HTTP or from an object store onto one volume each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bareon.actions.base import Job
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
+from bareon.layout.identifier import as_kind
+from bareon.model.deployment import Deployment
+from bareon.model.filesystem import FilesystemType
+from bareon.model.image import Image, shown
+from bareon.model.layout import FilesystemLayout
+from bareon.model.settings import TransferSettings
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.sizes import mib
+from bareon.target.tree import ROOT
+from bareon.tools import blkid, device, filesystem, udev, wipefs
+
+LOG = logging.getLogger(__name__)
+
+SCHEMES = ("http", "https", "file", "swift")
+
+
+class Swift(DeployDriver):
+    """``--deploy_driver swift``."""
+
+    def requires(self, job: Job) -> Iterable[str]:
+        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.wanted.type)}
+        return {*blkid.PROGRAMS, *udev.PROGRAMS, *wipefs.PROGRAMS, *tools}
+
+    def reserve(self, deployment: Deployment) -> Deployment:
+        """A volume that an image is brought to gets its file system from there."""
+        targets = {(image.name, image.target) for image in deployment.images}
+        return deployment.with_filesystems(
+            lambda fs: replace(fs, from_image=any((name, fs.mount) in targets for name in fs.images))
+        )
+
+    def validate(self, job: Job) -> None:
+        defects = [*_sources(job.deployment), *_shared_targets(job.deployment)]
+        if defects:
+            raise InvalidInput(defects)
+
+    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
+        held = next(fs for fs in job.layout.tree(image.name) if fs.mount == image.target)
+        if held.decision == "keep":
+            return [LeaveVolume("do_copyimage", image, held)]
+        write = WriteImage("do_copyimage", image, held, job.settings)
+        return [write, FitFilesystem("do_copyimage", image, held)]
+
+
+def _is_written(fs: FilesystemLayout) -> bool:
+    return fs.wanted.from_image and fs.decision != "keep"
+
+
+def _programs(kind: str) -> tuple[str, ...]:
+    return filesystem.programs(kind) if kind in filesystem.KINDS else ()
+
+
+def _sources(deployment: Deployment) -> Iterator[Defect]:
+    for image in deployment.images:
+        scheme = image.url.partition("://")[0].lower()
+        if scheme not in SCHEMES or "://" not in image.url:
+            wanted = ", ".join(f"{x}://" for x in SCHEMES)
+            message = f"{shown(image.url)!r} is no place of a block image: write one of {wanted}"
+            yield Defect(f"{image.path}.image_pull_url", message)
+
+
+def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
+    """Volumes that more than one image would be written to: the second would replace the first."""
+    for fs in deployment.filesystems():
+        images = [image for image in deployment.images if image.name in fs.images and image.target == fs.mount]
+        for image in images[1:]:
+            message = f"the volume at {fs.mount} ({fs.path}) is already that of image {images[0].name!r}"
+            yield Defect(f"{image.path}.target", message)
+
+
+@dataclass(frozen=True)
+class LeaveVolume(Step):
+    """Say that an image is not written, because what is on its volume is to be kept."""
+
+    image: Image
+    filesystem: FilesystemLayout
+
+    @property
+    def description(self) -> str:
+        fs = self.filesystem
+        return (
+            f"Leave {fs.device} for {fs.mount} as it is: its data is kept, image {self.image.name!r} is not written"
+        )
+
+    def run(self, progress: Progress) -> Outcome:
+        return {}
+
+
+@dataclass(frozen=True)
+class WriteImage(Step):
+    """Stream one image onto its volume. Until all of it is found right, the volume holds no file system."""
+
+    image: Image
+    filesystem: FilesystemLayout
+    settings: TransferSettings
+
+    @property
+    def description(self) -> str:
+        return f"Write image {self.image.name!r} from {shown(self.image.url)} to {self.filesystem.device}"
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
+
+    def preflight(self) -> None:
+        from bareon.transfer.image import inspect
+
+        fs = self.filesystem
+        offer = inspect(self.image.url, self.settings, self.image.disk_format)
+        if offer.size is not None and offer.size > fs.size:
+            room = f"{fs.device} for {fs.mount} holds {mib(fs.size)}"
+            raise UnsuitableNode(f"image {self.image.name!r} has {mib(offer.size)}, and {room}")
+        if fs.decision == "format" and Path(fs.device).exists():
+            device.refuse_if_busy(fs.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        from bareon.transfer.image import write
+
+        fs = self.filesystem
+        device.refuse_if_busy(fs.device)
+        wipefs.wipe([fs.device])
+        written = write(
+            self.image.url,
+            fs.device,
+            limit=fs.size,
+            digest=self.image.digest,
+            settings=self.settings,
+            disk_format=self.image.disk_format,
+            progress=progress,
+        )
+        udev.settle()
+        figures: Outcome = {
+            "bytes": written.size,
+            "served_bytes": written.served,
+            "written_bytes": written.written,
+            "attempts": written.attempts,
+            "form": written.form,
+        }
+        return {**figures, "digest": written.digest} if written.digest else figures
+
+
+@dataclass(frozen=True)
+class FitFilesystem(Step):
+    """Make the file system of an image this node's own: sound, with the UUID that was decided, as large as can be."""
+
+    image: Image
+    filesystem: FilesystemLayout
+
+    @property
+    def description(self) -> str:
+        return f"Check the file system of image {self.image.name!r}, give it its UUID, grow it to {self._device}"
+
+    @property
+    def _device(self) -> str:
+        return self.filesystem.device
+
+    def run(self, progress: Progress) -> Outcome:
+        kind = self._kind()
+        wanted = self.filesystem.wanted
+        Path(ROOT).mkdir(parents=True, exist_ok=True)
+        try:
+            filesystem.check(kind, self._device, ROOT)
+        except CommandError as error:
+            raise self._failed(f"its {kind} file system is damaged: {error}") from error
+        if kind != wanted.type:
+            LOG.warning("image %s brings %s, %s was described", self.image.name, kind, wanted.type)
+        filesystem.identify(kind, self._device, as_kind(self.filesystem.uuid, kind), wanted.label)
+        if not filesystem.grow(kind, self._device, ROOT):
+            LOG.warning("%s: a %s file system cannot be grown to its volume", self._device, kind)
+        udev.settle()
+        return {"file_system": kind}
+
+    def _kind(self) -> FilesystemType:
+        """What arrived.
+
+        :raises ImageFailed: when it is no file system that a system could live on.
+        """
+        tags = blkid.probe([self._device]).get(self._device, {})
+        kind = tags.get("TYPE")
+        if kind in filesystem.KINDS:
+            return kind  # type: ignore[return-value]
+        if "PTTYPE" in tags:
+            raise self._failed(f"it is a whole disk with a partition table ({tags['PTTYPE']}), not a file system")
+        known = ", ".join(filesystem.KINDS)
+        raise self._failed(f"it holds {kind or 'no file system'}, and needs to hold one of {known}")
+
+    def _failed(self, reason: str) -> ImageFailed:
+        wipefs.wipe([self._device])  # nothing may take it for a good one
+        return ImageFailed(f"image {self.image.name!r}: {reason}")

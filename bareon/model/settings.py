@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator of the ramdisk sets for transfers: how long to try, whom to trust, who we are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SwiftAccount:
+    """Who asks for ``swift://`` images, and where; in the terms of python-swiftclient."""
+
+    auth_url: str
+    user: str
+    key: str = field(repr=False)
+    auth_version: str = "1"
+    project: str | None = None
+    user_domain: str | None = None
+    project_domain: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Limits of one image's transfer; times in seconds.
+
+    ``attempts`` counts connections that brought nothing new in a row; ``total_timeout`` is for all of them together.
+    ``back_off`` is waited before the second attempt, twice as long before each further one, ``longest_wait`` at most.
+    ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
+    """
+
+    attempts: int = 5
+    total_timeout: float = 7200.0
+    connect_timeout: float = 20.0
+    idle_timeout: float = 60.0
+    back_off: float = 1.0
+    longest_wait: float = 30.0
+    ca_file: str | None = None
+    swift: SwiftAccount | None = None

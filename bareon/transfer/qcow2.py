@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of a qcow2 image, turned round: which bytes of the file belong where in the image.
+
+So the file can be streamed once, from its first byte to its last, each cluster being written where it belongs; there
+need be no room for the file. The tables are small, and read beforehand in parts. Nothing in them is trusted.
+The format is described in ``docs/interop/qcow2.txt`` of QEMU.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bareon.errors import ImageFailed
+from bareon.sizes import MIB
+
+_HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
+_HEADER_3 = struct.Struct(">QQQII")
+_LONGEST_L1 = 1 << 20  # entries, 8 MiB
+_MOST_RUNS = 1 << 20  # some 60 MB of them; 64 GiB of compressed clusters
+_SPAN = MIB  # tables this near to each other are read at once
+_OFFSET = (1 << 56) - 512
+_COMPRESSED = 1 << 62
+_ZERO = 1
+# Incompatible features: 0 means that reference counts are stale, which only a writer minds; 3 is the compression type.
+_HARMLESS = 1 << 0 | 1 << 3
+_REFUSED = {1: "is marked as corrupt", 2: "keeps its data in another file", 4: "has extended L2 entries"}
+
+#: The bytes of the file at an offset, so many; ``None`` where the server gives no parts.
+ReadAt = Callable[[int, int], bytes | None]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes say: the size of the image and of its clusters, and where its tables are."""
+
+    size: int
+    cluster_bits: int
+    l1_offset: int
+    l1_entries: int
+    zstd: bool
+
+    @property
+    def cluster(self) -> int:
+        return 1 << self.cluster_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Bytes of the file: ``length`` of them are one compressed cluster, or as many bytes of the image."""
+
+    host: int
+    length: int
+    guest: int
+    compressed: bool
+
+
+def header(head: bytes, shown: str) -> Header:
+    """Read and check a header. Raises ImageFailed for what is damaged, and for what cannot be brought this way."""
+    if len(head) < _HEADER.size:
+        raise _bad(shown, "its header is cut off")
+    _, version, backing, _, bits, size, crypt, l1_entries, l1_offset, *_ = _HEADER.unpack_from(head)
+    if version not in (2, 3):
+        raise _bad(shown, f"has version {version}")
+    if backing:
+        raise _bad(shown, "has a backing file: make one without (qemu-img convert)")
+    if crypt:
+        raise _bad(shown, "is encrypted")
+    if not 9 <= bits <= 21:
+        raise _bad(shown, "is damaged: no such size of clusters")
+    zstd = _features(head, shown) if version == 3 else False
+    needed = -(-size // (1 << (2 * bits - 3)))
+    if l1_entries < needed or l1_offset % 8 or (needed and l1_offset < _HEADER.size):
+        raise _bad(shown, "is damaged: its first table does not fit its size")
+    if needed > _LONGEST_L1:
+        raise _bad(shown, "is too large for clusters this small")
+    return Header(size, bits, l1_offset, needed, zstd)
+
+
+def _features(head: bytes, shown: str) -> bool:
+    """Refuse what is not known; whether clusters are compressed by zstd."""
+    if len(head) < _HEADER.size + _HEADER_3.size:
+        raise _bad(shown, "its header is cut off")
+    incompatible, _, _, _, length = _HEADER_3.unpack_from(head, _HEADER.size)
+    for bit, text in _REFUSED.items():
+        if incompatible >> bit & 1:
+            raise _bad(shown, text)
+    if incompatible & ~_HARMLESS:
+        raise _bad(shown, "has features that are not known")
+    kind = head[104] if length > 104 and len(head) > 104 else 0
+    if kind > 1:
+        raise _bad(shown, "is compressed in a way that is not known")
+    return kind == 1
+
+
+class Map:
+    """Where each byte of the image comes from: ``runs`` in the order of the file, and ``holes``, which are zero."""
+
+    def __init__(self, parsed: Header, length: int | None, read_at: ReadAt, shown: str) -> None:
+        self.header = parsed
+        self._shown = shown
+        if length is None:
+            raise _bad(shown, "is served without its length")
+        self._length = length
+        self._read_at = read_at
+        # Host offset, first cluster in the image, and clusters or (with the flag) bytes of the file: one number each,
+        # since an object each would need three times the memory.
+        self._packed: list[int] = []
+        self._load()
+        self._packed.sort()
+
+    def runs(self) -> Iterator[Run]:
+        """All that the file holds of the image, by where it begins in the file; runs may overlap."""
+        bits, size = self.header.cluster_bits, self.header.size
+        for packed in self._packed:
+            host, guest, count = packed >> 72, (packed >> 32 & (1 << 40) - 1) << bits, packed & (1 << 31) - 1
+            compressed = bool(packed & 1 << 31)
+            yield Run(host, count if compressed else min(count << bits, size - guest), guest, compressed)
+
+    def holes(self) -> Iterator[tuple[int, int]]:
+        """Offset and length of what no run brings, ascending."""
+        bits = self.header.cluster_bits
+        spans = sorted(
+            (packed >> 32 & (1 << 40) - 1) << 31 | (1 if packed & 1 << 31 else packed & (1 << 31) - 1)
+            for packed in self._packed
+        )
+        position = 0
+        for span in spans:
+            start = span >> 31 << bits
+            if start > position:
+                yield position, start - position
+            position = start + ((span & (1 << 31) - 1) << bits)
+        if position < self.header.size:
+            yield position, self.header.size - position
+
+    def _load(self) -> None:
+        parsed = self.header
+        l1 = self._table(self._part(parsed.l1_offset, parsed.l1_entries * 8)) if parsed.l1_entries else array("Q")
+        wanted = sorted((entry & _OFFSET, index) for index, entry in enumerate(l1) if entry & _OFFSET)
+        if any(was[0] == now[0] for was, now in pairwise(wanted)):
+            raise _bad(self._shown, "is damaged: a table is used twice")
+        group: list[tuple[int, int]] = []
+        for offset, index in wanted:
+            if group and offset + parsed.cluster - group[0][0] > max(_SPAN, parsed.cluster):
+                self._load_group(group)
+                group = []
+            group.append((offset, index))
+        if group:
+            self._load_group(group)
+
+    def _load_group(self, group: list[tuple[int, int]]) -> None:
+        """L2 tables that are near to each other, by one request."""
+        parsed, first = self.header, group[0][0]
+        data = self._part(first, group[-1][0] + parsed.cluster - first)
+        for offset, index in group:
+            if offset % parsed.cluster:
+                raise _bad(self._shown, "is damaged: a table is not at a cluster")
+            self._load_l2(index, self._table(data[offset - first : offset - first + parsed.cluster]))
+            if len(self._packed) > _MOST_RUNS:
+                raise _bad(self._shown, "is in too many pieces: serve it raw and compressed")
+
+    def _load_l2(self, index: int, table: array[int]) -> None:
+        bits = self.header.cluster_bits
+        first = index << (bits - 3)
+        clusters = -(-self.header.size // self.header.cluster)
+        host = guest = count = 0
+        for cluster, entry in enumerate(table[: clusters - first], first):
+            if entry & _COMPRESSED:
+                self._packed.append(self._compressed(entry) | cluster << 32)
+                continue
+            offset = entry & _OFFSET
+            if not offset or entry & _ZERO:
+                continue
+            if count and host + (count << bits) == offset and guest + count == cluster:
+                count += 1
+                continue
+            self._keep(host, guest, count)
+            host, guest, count = offset, cluster, 1
+        self._keep(host, guest, count)
+
+    def _keep(self, host: int, guest: int, count: int) -> None:
+        if not count:
+            return
+        # The last cluster need not be whole; what is missing is zero.
+        if host % self.header.cluster or host + (count - 1 << self.header.cluster_bits) >= self._length:
+            raise _bad(self._shown, "is damaged: a cluster lies outside the file")
+        self._packed.append(host << 72 | guest << 32 | count)
+
+    def _compressed(self, entry: int) -> int:
+        shift = 62 - (self.header.cluster_bits - 8)
+        host = entry & (1 << shift) - 1
+        sectors = (entry & _COMPRESSED - 1) >> shift
+        size = (sectors + 1) * 512 - host % 512
+        if host >= self._length or host >> 56:
+            raise _bad(self._shown, "is damaged: a cluster lies outside the file")
+        return host << 72 | 1 << 31 | size
+
+    def _part(self, offset: int, length: int) -> bytes:
+        if offset + length > self._length:
+            raise _bad(self._shown, "is damaged or cut off: a table lies outside the file")
+        data = self._read_at(offset, length)
+        if data is None:
+            raise _bad(self._shown, "needs a server that gives parts (Range): serve it raw and compressed")
+        return data
+
+    def _table(self, data: bytes) -> array[int]:
+        table = array("Q", data)
+        if sys.byteorder == "little":
+            table.byteswap()
+        return table
+
+
+def _bad(shown: str, text: str) -> ImageFailed:
+    return ImageFailed(f"{shown}: the qcow2 image {text}")
