@@ -25,8 +25,10 @@ MOST_CELLS = 8
 _STARTED = time.monotonic()
 #: Outcome and seconds of each test so far.
 _REPORTS: dict[str, tuple[str, float]] = {}
-#: What tests counted, by its name; a test counts with ``record_property``.
+#: What tests counted, by its name; a test counts with ``record_property`` and a number.
 _COUNTS: dict[str, list[int]] = {}
+#: Lines of tables by their names; a test adds one with ``record_property`` and a text.
+_TABLES: dict[str, list[str]] = {}
 
 
 def say(line: str) -> None:
@@ -112,8 +114,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         outcome = report.outcome
     _REPORTS[report.nodeid] = (outcome, seconds + report.duration)
     if report.when == "call":
-        for name, amount in report.user_properties:
-            _COUNTS.setdefault(str(name), []).append(int(str(amount)))
+        for name, value in report.user_properties:
+            if isinstance(value, int):
+                _COUNTS.setdefault(str(name), []).append(value)
+            else:
+                _TABLES.setdefault(str(name), []).append(str(value))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -125,3 +130,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{seconds:7.1f} s  {outcome:7}  {name.partition('::')[2]}")
     for name, amounts in sorted(_COUNTS.items()):
         terminalreporter.write_line(f"{name}: {sum(amounts)} in {len(amounts)} tests")
+    for name, lines in sorted(_TABLES.items()):
+        terminalreporter.section(name)
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

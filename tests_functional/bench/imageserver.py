@@ -11,7 +11,7 @@ from tests_functional.bench.blockimage import Images
 from tests_functional.bench.cache import Report
 from tests_functional.bench.httpd import Httpd
 from tests_functional.bench.hypervisor import OTHER_NAME, SERVER
-from tests_functional.bench.swift import Swift
+from tests_functional.bench.swift import CONTAINER, Swift
 from tests_functional.bench.word import Words
 
 LOOPBACK = "127.0.0.1"
@@ -75,10 +75,11 @@ class ImageServers:
             "sha512": lambda name: self.images.digest(name, "sha512"),
             "md5": lambda name: self.images.digest(name, "md5"),
             "sha256-wrong": lambda name: self.images.digest(name, "sha256")[::-1],
-            "swift": lambda name: self.swift.temp_url(name, host),
-            "swift-expired": lambda name: self.swift.temp_url(name, host, seconds=-60),
-            "swift-wrong": lambda name: self.swift.temp_url(name, host, key=WRONG_KEY),
-            "swift-object": lambda name: f"swift://{self.swift.upload(name)}",
+            "swift": lambda name: self.swift.temp_url(self.swift.upload(name), host),
+            "swift-segmented": lambda name: self.swift.temp_url(self.swift.upload_segmented(name), host),
+            "swift-expired": lambda name: self.swift.temp_url(self.swift.upload(name), host, seconds=-60),
+            "swift-wrong": lambda name: self.swift.temp_url(self.swift.upload(name), host, key=WRONG_KEY),
+            "swift-object": lambda name: f"swift://{CONTAINER}/{self.swift.upload(name)}",
             "swift_auth_url": lambda _: self.swift.auth_url(host),
             "swift_user": lambda _: Swift.USER,
             "swift_key": lambda _: Swift.KEY,

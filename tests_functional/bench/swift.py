@@ -6,6 +6,7 @@ One replica on a directory of the cell; one user by tempauth. Objects are upload
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 import time
@@ -21,6 +22,8 @@ from tests_functional.bench.process import ProgramError, run
 from tests_functional.bench.rsyncd import accepts
 
 CONTAINER = "images"
+#: Bytes of each segment; the smallest that Swift takes is 1.
+SEGMENT = 1_500_000
 #: Seconds until the servers accept connections; 2 s were measured.
 START_LIMIT = 60.0
 #: Seconds that a TempURL is good for.
@@ -99,18 +102,32 @@ class Swift:
         self._processes.clear()
 
     def upload(self, name: str) -> str:
-        """Bring an image into the container, if it is not there, and return ``container/object``."""
+        """Bring an image into the container, if it is not there, and return the object's name."""
         if name not in self._uploaded:
             with self._files(name).open("rb") as file:
                 self._connection.put_object(CONTAINER, name, file, chunk_size=1 << 20)
             self._uploaded.add(name)
-        return f"{CONTAINER}/{name}"
+        return name
+
+    def upload_segmented(self, name: str) -> str:
+        """Bring an image in as a static large object, as Swift wants those that exceed 5 GiB."""
+        whole = f"segmented-{name}"
+        if whole not in self._uploaded:
+            content = self._files(name).read_bytes()
+            segments = []
+            for start in range(0, len(content), SEGMENT):
+                part = f"{whole}-{start:012}"
+                etag = self._connection.put_object(CONTAINER, part, content[start : start + SEGMENT])
+                segments.append({"path": f"/{CONTAINER}/{part}", "etag": etag})
+            query = "multipart-manifest=put"
+            self._connection.put_object(CONTAINER, whole, json.dumps(segments), query_string=query)
+            self._uploaded.add(whole)
+        return whole
 
     def temp_url(self, name: str, host: str, *, seconds: int = VALID, key: str | None = None) -> str:
-        """Return a URL that needs no login, for as many seconds from now; ``key`` may be a wrong one."""
-        storage, _ = self._connection.get_auth()
-        account = storage.partition("/v1/")[2]
-        path = f"/v1/{account}/{self.upload(name)}"
+        """Return a URL of an object for whoever has it, for so many seconds; ``key`` may be a wrong one."""
+        account = self._connection.get_auth()[0].partition("/v1/")[2]
+        path = f"/v1/{account}/{CONTAINER}/{name}"
         until = int(time.time()) + seconds
         query = generate_temp_url(path, until, key or self._temp_key, "GET", absolute=True, digest="sha256")
         return f"http://{host}:{swift_settings.PORTS['proxy']}{query}"
