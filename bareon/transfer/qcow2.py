@@ -21,12 +21,12 @@ from bareon.sizes import MIB
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _HEADER_3 = struct.Struct(">QQQII")
 _LONGEST_L1 = 1 << 20  # entries, 8 MiB
-_MOST_RUNS = 1 << 20  # some 60 MB of them; 64 GiB of compressed clusters
+_MOST_RUNS = 1 << 19  # some 50 MB for a moment; 32 GiB of compressed clusters
 _SPAN = MIB  # tables this near to each other are read at once
 _OFFSET = (1 << 56) - 512
 _COMPRESSED = 1 << 62
 _ZERO = 1
-# Incompatible features: 0 means that reference counts are stale, which only a writer minds; 3 is the compression type.
+# Incompatible features: 0 says that reference counts are stale, which only a writer minds; 3 is the compression.
 _HARMLESS = 1 << 0 | 1 << 3
 _REFUSED = {1: "is marked as corrupt", 2: "keeps its data in another file", 4: "has extended L2 entries"}
 

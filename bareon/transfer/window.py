@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from bareon.errors import ImageFailed
 from bareon.transfer.decode import ZSTD_WINDOW_LOG
@@ -95,7 +96,7 @@ class Placing:
                 plain = zstd.ZstdDecompressor(options=options).decompress(data, size)
             else:
                 plain = isal_zlib.decompressobj(-12).decompress(data, size)
-        except (zstd.ZstdError, isal_zlib.error, EOFError):
+        except (zstd.ZstdError, cast(type[Exception], isal_zlib.error), EOFError):
             plain = b""
         if len(plain) != size:
             raise ImageFailed(f"{self._shown}: the qcow2 image is damaged: a compressed cluster cannot be decoded")
