@@ -2,7 +2,8 @@
 """Images on their way from real servers to a device, with everything that can go wrong on it.
 
 No virtual machine: the device is a loop device of this machine, and :mod:`bareon.transfer.image` runs in this
-process. Whatever happens, nothing behind the limit is touched, no secret is said, and a half image looks like nothing at all.
+process. Whatever happens, nothing behind the limit is touched, no secret is said, and a half image looks like nothing
+at all.
 """
 
 from __future__ import annotations
