@@ -73,11 +73,20 @@ class Rsync(DeployDriver):
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         filesystems = job.layout.tree(image.name)
-        fresh = all(fs.decision != "keep" for fs in filesystems)
-        flags = (*job.deployment.rsync_flags, *_ALWAYS, *(_FRESH if fresh else ()))
-        if filesystems[0].decision == "keep" and image.target == "/":
-            flags += _KEPT_ROOT
+        flags = flags_for(image, filesystems, job.deployment.rsync_flags)
         return [FetchTree("do_copyimage", image, filesystems, flags, job.settings)]
+
+
+def flags_for(image: Image, filesystems: Sequence[FilesystemLayout], asked: Sequence[str]) -> tuple[str, ...]:
+    """The options for rsync: those ``asked`` for, and what these file systems need."""
+    flags = (*asked, *_ALWAYS, *(_FRESH if _all_fresh(filesystems) else ()))
+    if filesystems[0].decision == "keep" and image.target == "/":
+        flags += _KEPT_ROOT
+    return flags
+
+
+def _all_fresh(filesystems: Sequence[FilesystemLayout]) -> bool:
+    return all(fs.decision != "keep" for fs in filesystems)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class FetchTree(Step):
 
         On what is kept only its top folder: comparing with what is there is the transfer itself.
         """
-        fresh = all(fs.decision != "keep" for fs in self.filesystems)
+        fresh = _all_fresh(self.filesystems)
         with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
             flags = self.flags if fresh else (*self.flags, "--no-recursive", "--dirs")
             try:

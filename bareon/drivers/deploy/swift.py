@@ -19,11 +19,12 @@ from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import mib
-from bareon.target.tree import ROOT
-from bareon.tools import blkid, device, filesystem, udev, wipefs
+from bareon.target.tree import ROOT, mounted_tree
+from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
 LOG = logging.getLogger(__name__)
 
+_ASIDE = "/run/bareon/aside"
 SCHEMES = ("http", "https", "file", "swift")
 
 
@@ -32,7 +33,7 @@ class Swift(DeployDriver):
 
     def requires(self, job: Job) -> Iterable[str]:
         tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.wanted.type)}
-        return {*blkid.PROGRAMS, *udev.PROGRAMS, *wipefs.PROGRAMS, *tools}
+        return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *wipefs.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """A volume that an image is brought to gets its file system from there."""
@@ -51,11 +52,23 @@ class Swift(DeployDriver):
         if held.decision == "keep":
             return [LeaveVolume("do_copyimage", image, held)]
         write = WriteImage("do_copyimage", image, held, job.settings)
-        return [write, FitFilesystem("do_copyimage", image, held)]
+        fit = FitFilesystem("do_copyimage", image, held)
+        inner = _inner(held, job.layout.tree(image.name))
+        return [write, fit, *([SpreadTree("do_copyimage", image, held, inner)] if inner else [])]
 
 
 def _is_written(fs: FilesystemLayout) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
+
+
+def _inner(held: FilesystemLayout, tree: Iterable[FilesystemLayout]) -> tuple[FilesystemLayout, ...]:
+    """The empty file systems that will be mounted inside an image's one, parents before children."""
+    above = f"{str(held.mount).rstrip('/')}/"
+    return tuple(
+        fs
+        for fs in tree
+        if fs != held and str(fs.mount).startswith(above) and fs.decision != "keep" and not fs.wanted.from_image
+    )
 
 
 def _programs(kind: str) -> tuple[str, ...]:
@@ -199,3 +212,29 @@ class FitFilesystem(Step):
     def _failed(self, reason: str) -> ImageFailed:
         wipefs.wipe([self._device])  # nothing may take it for a good one
         return ImageFailed(f"image {self.image.name!r}: {reason}")
+
+
+@dataclass(frozen=True)
+class SpreadTree(Step):
+    """Move the files of an image that belong on other volumes there: mounted over, they would be out of reach."""
+
+    image: Image
+    filesystem: FilesystemLayout
+    inner: tuple[FilesystemLayout, ...]
+
+    @property
+    def description(self) -> str:
+        places = ", ".join(f"{fs.mount} to {fs.device}" for fs in self.inner)
+        return f"Move files of image {self.image.name!r}: {places}"
+
+    def run(self, progress: Progress) -> Outcome:
+        held = [self.filesystem]
+        Path(_ASIDE).mkdir(parents=True, exist_ok=True)
+        for fs in self.inner:
+            with mounted_tree(held) as tree, mount.mounted(fs.device, _ASIDE, kind=fs.wanted.type):
+                place = tree.folder(str(fs.mount))
+                copy.tree(place, _ASIDE)
+                mount.write_back(_ASIDE)  # before the originals go
+                copy.empty(place)
+            held.append(fs)
+        return {"volumes": len(self.inner)}
