@@ -15,6 +15,7 @@ from tests_functional.bench.hypervisor import SERVER, Hypervisor
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.node import Boot, Node
 from tests_functional.bench.products import Products
+from tests_functional.bench.proxy import CuttingProxy
 from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.strategy import Strategy
 from tests_functional.bench.template import Template
@@ -75,10 +76,21 @@ class Session:
         """Return the words in braces of one case; see ``tests_functional/cases/README.rst``."""
         return {
             "rsync": lambda _: self.rsync.url,
+            "rsync-cut": self._cut_rsync,
             "silent": lambda _: f"rsync://{SERVER}:{SILENT_PORT}",
             "version": lambda _: self.products.ramdisk.version,
             **self.images.words(),
         }
+
+    def _cut_rsync(self, argument: str) -> str:
+        """The address of a proxy of the rsync server, for ``BYTES-BYTES`` or ``BYTES-always``."""
+        *cuts, last = argument.split("-")
+        cuts += [last] if last != "always" else []
+        server = (SERVER, self.rsync.port)
+        proxy = CuttingProxy(SERVER, server, [int(cut) for cut in cuts], always=last == "always")
+        proxy.start()
+        self._stack.callback(proxy.stop)
+        return f"rsync://{proxy.address}:{proxy.port}"
 
 
 def artifacts_directory() -> Path:
