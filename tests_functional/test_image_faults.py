@@ -35,6 +35,15 @@ from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table
 #: No zeros, no signature of anything.
 PATTERN = b"\xa5\x5a bareon guard " * (MIB // 16)
 SETTINGS = {"attempts": 3, "back_off": 0.02, "longest_wait": 0.1, "idle_timeout": 1.0, "connect_timeout": 5.0}
+#: Form of each image, and whether its head or its end tells how large it is once decoded.
+FORMS = {
+    "small.img": ("raw", True),
+    "small.img.gz": ("gzip", False),
+    "small.img.zst": ("zstd", True),
+    "small.img.xz": ("xz", True),
+    "small.img.bz2": ("bzip2", False),
+    "small.qcow2": ("qcow2", True),
+}
 Record = Callable[[str, object], None]
 
 
@@ -173,6 +182,17 @@ def check_refused(fault: Fault, there: Target, reason: str) -> None:
 def hidden(text: str) -> str:
     """Return a text with digests shortened, which say nothing to people."""
     return re.sub(r"\b([0-9a-f]{6})[0-9a-f]{26,}\b", r"\1...", text)
+
+
+@pytest.mark.parametrize("name", [*FORMS])
+def test_what_is_told_beforehand(name: str, image_servers: ImageServers) -> None:
+    """The form is known by content, and the size wherever the first bytes or the server tell it."""
+    url = fill(f"{{http}}/plain/{name}", image_servers.words(LOOPBACK))
+    offer = image.inspect(url, TransferSettings())
+    assert offer.served == image_servers.images.path(name).stat().st_size
+    assert offer.form == FORMS[name][0]
+    known = image_servers.images.path("small.img").stat().st_size
+    assert offer.size == (known if FORMS[name][1] else None)
 
 
 @pytest.fixture
