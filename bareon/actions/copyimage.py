@@ -34,6 +34,8 @@ class CopyImage(Action):
     def _steps(self, job: Job) -> Iterator[Step]:
         for image in job.deployment.images:
             yield from job.transport.fetch(image, job)
+        # Only now: a system's volumes may be those of several images.
+        for image in job.deployment.images:
             if any(fs.mount == "/" for fs in job.layout.tree(image.name)):
                 yield WriteFstab(self.name, image.name, job.layout)
 
