@@ -21,7 +21,7 @@ from bareon.transfer.halt import Halt, Stopped
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
 from bareon.transfer.source import Source
 
-_BUFFERS = 4  # in each ring
+_BUFFERS = 6  # in each ring that has any
 _TOLD = 0.25  # seconds between two reports of progress
 # A look-up of a name or a connect cannot be interrupted: its thread then ends later, it holds nothing but a socket.
 _PATIENCE = 1.0  # seconds
@@ -96,8 +96,10 @@ class Pipeline:
         self._shown = shown
         self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
         self._error: BaseException | None = None
-        self._outward = Ring(_BUFFERS)
-        self._inward = self._outward
+        self._fetched = Ring(_BUFFERS)
+        # A digest takes as long as all the rest of a raw image's way, so it has a thread of its own.
+        self._known = self._fetched if self._digest is None else Ring(0, behind=self._fetched)
+        self._outward = self._known
         self.served = 0
         self.size = 0
 
@@ -111,10 +113,13 @@ class Pipeline:
         :param head: what was read of the source already.
         :param reshape: ``None`` for an image that is written as it is served.
         """
-        work = [("fetch", lambda: self._fetch(head)), ("write", self._write)]
+        work = [("fetch", lambda: self._fetch(head))]
+        if self._digest is not None:
+            work.append(("digest", self._digested))
         if reshape is not None:
-            self._inward = Ring(_BUFFERS)
-            work.insert(1, ("decode", lambda: self._reshape(reshape)))
+            self._outward = Ring(_BUFFERS)
+            work.append(("decode", lambda: self._reshape(reshape)))
+        work.append(("write", self._write))
         threads = [
             threading.Thread(target=self._guarded, args=(task,), name=name, daemon=True) for name, task in work
         ]
@@ -142,25 +147,30 @@ class Pipeline:
 
     def _stop(self) -> None:
         self._halt.stop()
-        self._outward.stop()
-        self._inward.stop()
+        for ring in (self._fetched, self._known, self._outward):
+            ring.stop()
         self._source.close()
 
     def _fetch(self, head: bytes) -> None:
         while True:
-            buffer = self._inward.take()
+            buffer = self._fetched.take()
             begun = len(head)
             buffer[:begun] = head
             count = begun + self._source.fill(buffer[begun:])
             head = b""
             if not count:
-                self._inward.end()
+                self._fetched.end()
                 return
-            data = buffer[:count]
-            if self._digest is not None:
-                self._digest.update(data)
             offset, self.served = self.served, self.served + count
-            self._inward.put(Piece(offset, count, buffer, data))
+            self._fetched.put(Piece(offset, count, buffer, buffer[:count]))
+
+    def _digested(self) -> None:
+        assert self._digest is not None
+        while (piece := self._fetched.get()) is not None:
+            assert piece.data is not None
+            self._digest.update(piece.data)
+            self._known.put(piece)
+        self._known.end()
 
     def _reshape(self, reshape: Reshape) -> None:
         packer = Packer(self._outward)
@@ -169,10 +179,10 @@ class Pipeline:
         self._outward.end()
 
     def _chunks(self) -> Iterator[memoryview]:
-        while (piece := self._inward.get()) is not None:
+        while (piece := self._known.get()) is not None:
             assert piece.data is not None
             yield piece.data
-            self._inward.give_back(piece.buffer)
+            self._known.give_back(piece.buffer)
 
     def _write(self) -> None:
         device = self._device

@@ -31,13 +31,16 @@ class Piece:
 
 
 class Ring:
-    """Buffers of one piece each. A thread that waits here gets Stopped when the transfer ends early."""
+    """Buffers of one piece each. A thread that waits here gets Stopped when the transfer ends early.
 
-    def __init__(self, count: int) -> None:
-        # An anonymous mapping begins at a page, as O_DIRECT needs it.
-        whole = memoryview(mmap.mmap(-1, PIECE * count))
-        self._free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+    A ring that stands ``behind`` another one has no buffers of its own: what is put there came through the other.
+    """
+
+    def __init__(self, count: int, behind: Ring | None = None) -> None:
         self._filled: queue.SimpleQueue[Piece | type[Stopped] | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[memoryview | None] = behind._free if behind else queue.SimpleQueue()
+        # An anonymous mapping begins at a page, as O_DIRECT needs it.
+        whole = memoryview(mmap.mmap(-1, PIECE * count)) if count else memoryview(b"")
         for start in range(0, PIECE * count, PIECE):
             self._free.put(whole[start : start + PIECE])
 
