@@ -204,6 +204,14 @@ def test_redirects_on_one_host_keep_the_credentials(site: Site, device: Path) ->
     assert all("Authorization" in request for request in site.requests)
 
 
+def test_a_proxy(site: Site, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", site.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    site.faults = [Fault(cut=MIB)]
+    assert bring(f"http://images.invalid/disk?{SECRET}", device).attempts == 2
+    assert site.requests[0]["path"] == f"http://images.invalid/disk?{SECRET}"
+
+
 def test_nothing_secret_is_logged(site: Site, device: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     site.faults = [Fault(302, {"Location": f"/x?{SECRET}"}), Fault(cut=5), Fault(500)]

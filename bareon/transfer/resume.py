@@ -156,7 +156,7 @@ class HttpSource:
         """Take what the first answer tells of the image, and hold the others to it."""
         start, total = _place(answer) if answer.status == 206 else (0, answer.length)
         if answer.status == 206 and start != self._offset:
-            raise ImageFailed(f"{self._shown}: the server sent bytes from {start}, asked for {self._offset}")
+            raise ImageFailed(f"{self._shown}: the server sent another part than asked for")
         if not self._begun:
             self.length, self._etag, self._modified = total, _strong(answer), answer.header("Last-Modified")
             self._begun = True

@@ -84,7 +84,6 @@ class FileSource:
             raise ImageFailed(f"{self._url}: cannot be read: {error.strerror}") from None
 
     def close(self) -> None:
-        # The number may belong to another file once it is closed, and a reader might still use it.
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

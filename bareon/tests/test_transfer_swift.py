@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""swift://container/object: the token, its end, and what it must never reach."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from bareon.errors import ImageFailed, UnsuitableNode
+from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.tests.imageserver import Fault, Site, serving
+from bareon.transfer.image import inspect, write
+
+MIB = 1 << 20
+IMAGE = random.Random(4).randbytes(2 * MIB)
+URL = "swift://images/a%20b/disk.img"
+
+
+@dataclass
+class Swift:
+    """Auth version 1.0 in front of the image: tokens are counted, only the last one opens it."""
+
+    site: Site
+    tokens: int = 0
+    valid: bool = True
+
+    @property
+    def settings(self) -> TransferSettings:
+        account = SwiftAccount(self.site.url.replace("/image", "/auth/v1.0"), "me:us", "s3cret")
+        return TransferSettings(attempts=2, back_off=0.01, idle_timeout=2, connect_timeout=2, swift=account)
+
+    def __call__(self, request: dict[str, str]) -> Fault | None:
+        if request["path"] == "/auth/v1.0":
+            headers = {name.lower(): value for name, value in request.items()}
+            if (headers["x-auth-user"], headers["x-auth-key"]) != ("me:us", "s3cret"):
+                return Fault(401)
+            self.tokens += 1
+            storage = self.site.url.replace("/image", "/v1/AUTH_us")
+            return Fault(200, {"X-Storage-Url": storage, "X-Auth-Token": f"t0ken{self.tokens}"})
+        assert request["path"] == "/v1/AUTH_us/images/a%20b/disk.img"
+        return None if self.valid and request.get("X-Auth-Token") == f"t0ken{self.tokens}" else Fault(401)
+
+
+@pytest.fixture
+def swift() -> Iterator[Swift]:
+    with serving(IMAGE) as site:
+        site.before = Swift(site)
+        yield site.before
+
+
+def bring(swift: Swift, tmp_path: Path, settings: TransferSettings | None = None) -> bytes:
+    device = tmp_path / "device"
+    device.write_bytes(bytes(2 * MIB))
+    settings = settings or swift.settings
+    write(URL, str(device), limit=2 * MIB, digest=None, settings=settings, progress=lambda served, of: None)
+    return device.read_bytes()
+
+
+def test_an_object(swift: Swift, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert inspect(URL, swift.settings).served == len(IMAGE)
+    assert bring(swift, tmp_path) == IMAGE
+    assert "s3cret" not in caplog.text and "t0ken" not in caplog.text
+
+
+def test_a_token_that_ends_meanwhile(swift: Swift, tmp_path: Path) -> None:
+    swift.site.faults = [Fault(cut=MIB)]
+    asked = Swift.__call__
+
+    def expiring(request: dict[str, str]) -> Fault | None:
+        fault = asked(swift, request)
+        if fault is None and swift.tokens == 1:
+            swift.tokens = 7  # what was given is no longer the last one
+        return fault
+
+    swift.site.before = expiring
+    assert bring(swift, tmp_path) == IMAGE
+    assert swift.tokens == 8
+
+
+def test_a_token_is_renewed_once(swift: Swift, tmp_path: Path) -> None:
+    swift.valid = False
+    with pytest.raises(ImageFailed, match="asks for credentials"):
+        bring(swift, tmp_path)
+    assert swift.tokens == 2
+
+
+def test_a_wrong_key(swift: Swift, tmp_path: Path) -> None:
+    account = replace(swift.settings.swift, key="wr0ng")  # type: ignore[type-var]
+    with pytest.raises(ImageFailed, match=r"refuses swift_user and swift_key \(401\)") as caught:
+        bring(swift, tmp_path, replace(swift.settings, swift=account))
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_no_account_and_no_server(swift: Swift, tmp_path: Path) -> None:
+    with pytest.raises(UnsuitableNode, match="swift_auth_url, swift_user and swift_key"):
+        inspect(URL, TransferSettings())
+    account = SwiftAccount("http://127.0.0.1:1/auth/v1.0", "me", "s3cret")
+    with pytest.raises(ImageFailed, match=r"swift_auth_url: 127\.0\.0\.1 refuses the connection"):
+        inspect(URL, replace(swift.settings, swift=account))
+    for url in ("swift://images", "swift:///x", "swift://images/"):
+        with pytest.raises(ImageFailed, match="swift://container/object"):
+            inspect(url, swift.settings)
+
+
+def test_a_token_stays_with_its_host(swift: Swift, tmp_path: Path) -> None:
+    with serving(IMAGE) as other:
+        swift.site.faults = [Fault(307, {"Location": other.url})]
+        assert bring(swift, tmp_path) == IMAGE
+    assert other.requests and not any("X-Auth-Token" in request for request in other.requests)
