@@ -181,13 +181,11 @@ def _digests() -> Iterator[Fault]:
     for algorithm, digits in (("sha512", 128), ("md5", 32)):
         wrong = f"{algorithm}:{'0' * digits}"
         yield Fault(f"wrong {algorithm}", "{http}/plain/small.img.zst", f"{algorithm} is .* wanted$", digest=wrong)
-    # Such a disk has a second table at its end.
-    name, url, wrong = (
-        "image of a whole disk",
-        "{http}/plain/partitioned.img",
-        "sha256:{sha256-wrong:partitioned.img}",
-    )
-    yield Fault(f"wrong sha256: {name}", url, "sha256 is|partition", digest=wrong, limit=50 * MIB, guard=0)
+    # They are told by their ends too, where these are the ends of their volumes: a second table, a RAID superblock.
+    for name, size in (("partitioned.img", 50 * MIB), ("member.img", 49 * MIB)):
+        wrong = f"sha256:{{sha256-wrong:{name}}}"
+        failure = "sha256 is .* was wanted$|partition"
+        yield Fault(f"wrong sha256: {name}", f"{{http}}/plain/{name}", failure, digest=wrong, limit=size, guard=0)
 
 
 def _too_small() -> Iterator[Fault]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 from tests_functional.bench.process import run
@@ -32,6 +33,7 @@ def add(place: Path, small: Path) -> None:
     (place / "empty.img").touch()
     (place / "empty.img.gz").touch()
     _partitioned(place / "partitioned.img", small)
+    _array_member(place / "member.img", small)
     _with_backing_file(place / "backing.qcow2")
 
 
@@ -47,6 +49,21 @@ def _partitioned(path: Path, small: Path) -> None:
             shutil.copyfileobj(source, file, MIB)
         file.truncate(MIB + small.stat().st_size + MIB)
     run(["sfdisk", "--quiet", path], timeout=60, stdin="label: gpt\nstart=2048, size=98304\n")
+    run(["fallocate", "--dig-holes", path], timeout=60)
+
+
+def _array_member(path: Path, small: Path) -> None:
+    """Make an image that is told by its end: the member of a mirror of version 1.0, see ``linux/raid/md_p.h``."""
+    size = small.stat().st_size + MIB
+    sector = (size // 512 - 16) & ~7
+    superblock = bytearray(256)
+    struct.pack_into("<II", superblock, 0, 0xA92B4EFC, 1)
+    struct.pack_into("<QQQ", superblock, 128, 0, sector, sector)
+    with path.open("xb") as file:
+        file.write(small.read_bytes())
+        file.seek(sector * 512)
+        file.write(superblock)
+        file.truncate(size)
     run(["fallocate", "--dig-holes", path], timeout=60)
 
 
