@@ -14,32 +14,36 @@ _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # of a deployed system
 _TIMEOUT = 600.0  # seconds; grub-mkconfig probes each kernel, slowly under emulation
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel and its initial ramdisk, as paths on the file system that GRUB reads them from."""
-
-    image: str
-    initrd: str | None
-
-
 def install_bios(disk: str, boot_directory: str, *, root: str | None = None, program: str = "grub-install") -> None:
     """Put GRUB for BIOS onto ``disk``, its modules below ``boot_directory``.
 
     :param root: run the program of the system that is mounted there; ``boot_directory`` is then a path inside it.
     """
+    _install(root, [program, "--target=i386-pc", "--no-floppy", f"--boot-directory={boot_directory}", disk])
+
+
+def install_uefi(
+    esp: str,
+    boot_directory: str,
+    *,
+    root: str | None = None,
+    program: str = "grub-install",
+    loader: str | None = None,
+) -> None:
+    """Put GRUB for UEFI onto the system partition mounted at ``esp``; NVRAM is left alone.
+
+    :param root: as for :func:`install_bios`, for both paths.
+    :param loader: the name of its folder there. ``None``: what the program takes by itself, as a signed GRUB needs it,
+        which knows but one place to look for its configuration.
+    """
+    argv = [program, "--target=x86_64-efi", "--no-nvram", f"--efi-directory={esp}"]
+    argv += [f"--bootloader-id={loader}"] if loader else []
+    _install(root, [*argv, f"--boot-directory={boot_directory}"])
+
+
+def _install(root: str | None, argv: Sequence[str]) -> None:
     inside = ["chroot", root] if root else []
-    run(
-        [
-            *inside,
-            program,
-            "--target=i386-pc",
-            "--no-floppy",
-            f"--boot-directory={boot_directory}",
-            disk,
-        ],
-        env={"PATH": _PATH} if root else None,
-        timeout=_TIMEOUT,
-    )
+    run([*inside, *argv], env={"PATH": _PATH} if root else None, timeout=_TIMEOUT)
 
 
 def mkconfig(root: str, config: str, program: str = "grub-mkconfig") -> None:
@@ -60,21 +64,34 @@ def with_kernel_params(text: str, params: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def configuration(title: str, boot_uuid: str, root_uuid: str, kernels: Sequence[Kernel], params: str) -> str:
-    """A whole ``grub.cfg`` for an image that has no GRUB of its own; the first kernel is the default."""
-    lines = [
-        "set default=0",
-        "set timeout=3",
-        "insmod part_gpt",
-        f"search --no-floppy --fs-uuid --set=root {boot_uuid}",
-    ]
-    for kernel in kernels:
-        name = kernel.image.rsplit("/", 1)[-1]
+@dataclass(frozen=True)
+class Entry:
+    """A menu entry. ``uuid`` is that of the file system with the kernel, ``modules`` are what GRUB needs to read it."""
+
+    title: str
+    kernel: str
+    initrd: str | None
+    uuid: str
+    arguments: str
+    modules: tuple[str, ...] = ()
+
+
+def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:
+    """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries."""
+    lines = [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
+    for entry in entries:
         lines += [
             "",
-            f"menuentry '{title}, {name}' {{",
-            f"  linux {kernel.image} root=UUID={root_uuid} ro {params}".rstrip(),
-            *([f"  initrd {kernel.initrd}"] if kernel.initrd else []),
+            f"menuentry {quoted(entry.title)} {{",
+            *(f"  insmod {module}" for module in entry.modules),
+            f"  search --no-floppy --fs-uuid --set=root {entry.uuid}",
+            f"  linux {entry.kernel} {entry.arguments}".rstrip(),
+            *([f"  initrd {entry.initrd}"] if entry.initrd else []),
             "}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """A text as a word of GRUB's language, in which nothing has a meaning between apostrophes."""
+    return "'" + "".join(char for char in text if char.isprintable() and char != "'") + "'"

@@ -64,6 +64,9 @@ class Rsync(DeployDriver):
                 wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
                 message = f"{shown(image.url)!r} is no rsync daemon: {wanted}"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
+            elif re.match(r"rsync://[^/@]*:[^/]*@", image.url):
+                message = "rsync takes no password in a URL, and would show it to every user of the machine"
+                defects.append(Defect(f"{image.path}.image_pull_url", message))
             if image.digest or image.disk_format:
                 key = "image_os_hash_value" if image.digest else "image_disk_format"
                 message = "a tree of files has none; leave it away, or use --deploy_driver swift"

@@ -142,7 +142,6 @@ class WriteImage(Step):
         from bareon.transfer.image import write
 
         fs = self.filesystem
-        device.refuse_if_busy(fs.device)
         wipefs.wipe([fs.device])
         written = write(
             self.image.url,

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said of images, and what their settings come to."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from bareon import conf
+from bareon.errors import UsageError
+from bareon.layout.identifier import as_kind
+from bareon.model.image import Image, shown
+from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.tools import rsync
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://server/a", "http://server/a"),
+        ("https://me:word@server:81/a?temp_url_sig=0a1b&x=2", "https://***@server:81/a?temp_url_sig=***&x=***"),
+        ("https://server/a?token", "https://server/a?***"),
+        ("https://server/a#part", "https://server/a"),
+        ("http://[broken/a?sig=secret", "http://[broken/a***"),
+        ("http://me:word@[broken/a", "http://***[broken/a"),
+        ("server::module/path", "server::module/path"),
+        ("swift://container/object", "swift://container/object"),
+    ],
+)
+def test_shown(url: str, expected: str) -> None:
+    assert shown(url) == expected
+
+
+def test_secrets_are_not_in_a_repr() -> None:
+    account = SwiftAccount("http://keystone", "me", "word")
+    assert "word" not in repr(TransferSettings(swift=account))
+    assert "word" not in repr(Image("a", "http://me:word@server/a"))
+
+
+def test_an_identifier_fits_any_kind() -> None:
+    decided = str(uuid.uuid4())
+    assert as_kind(decided, "xfs") == decided
+    assert as_kind(decided, "vfat") == f"{decided[-8:-4]}-{decided[-4:]}".upper()
+    assert str(uuid.UUID(as_kind("ABCD-0123", "ext4"))) == as_kind("ABCD-0123", "ext4")
+    assert as_kind("ABCD-0123", "vfat") == "ABCD-0123"
+
+
+def test_progress_of_rsync() -> None:
+    progress = rsync.Progress()
+    assert progress.read("receiving incremental file list") == (0, None)
+    # More folders are still to be looked into: the percentage is of what is known so far.
+    assert progress.read("      32768   4%   31.25MB/s    0:00:00 (xfr#2, ir-chk=1009/1013)") == (32768, None)
+    assert progress.read("  192000000  50%   31.25MB/s    0:00:06 (xfr#7, to-chk=12/1013)") == (192000000, 384000000)
+    assert progress.files == 7
+
+
+def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(*argv: str) -> TransferSettings:
+        known = [*conf.DRIVERS, *conf.TRANSFER]
+        return conf.transfer_settings(conf.parse(argv, known, "bareon-provision", "1", ""))
+
+    assert settings().swift is None
+    assert settings("--image-attempts=2", "--image_ca_file=/ca").attempts == 2
+    monkeypatch.setenv("OS_DEFAULT__SWIFT_KEY", "word")
+    with pytest.raises(UsageError, match="also need swift_auth_url, swift_user"):
+        settings()
+    monkeypatch.setenv("OS_DEFAULT__SWIFT_USER", "me")
+    monkeypatch.setenv("OS_DEFAULT__SWIFT_AUTH_URL", "http://keystone")
+    assert settings().swift == SwiftAccount("http://keystone", "me", "word", "3")
