@@ -232,7 +232,6 @@ class MakeFilesystem(Step):
     def run(self, progress: Progress) -> Outcome:
         fs = self.filesystem
         if fs.decision == "format":
-            device.refuse_if_busy(fs.device)
             wipefs.wipe([fs.device])
         mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label, fat32=fs.wanted.fat32)
         udev.settle()
