@@ -56,6 +56,7 @@ class WriteFstab(Step):
         with mounted_tree(filesystems) as tree:
             kept = filesystems[0].decision == "keep"
             existing = tree.read("/etc/fstab") if kept else None
-            ours = (*tree.filesystems, *self.layout.swaps(self.image))
+            esp = self.layout.mounted_esp(self.image)
+            ours = (*tree.filesystems, *([esp] if esp else []), *self.layout.swaps(self.image))
             tree.write("/etc/fstab", fstab.render(ours, existing or ""))
         return {}

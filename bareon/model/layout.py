@@ -8,7 +8,7 @@ has to be read back afterwards to be known.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bareon.model.deployment import Policy
@@ -26,6 +26,7 @@ LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 LINUX_RAID = "A19D880F-05FC-4D3B-A006-743F0F84911E"
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+ESP_MOUNT = "/boot/efi"
 
 
 @dataclass(frozen=True)
@@ -162,3 +163,14 @@ class Layout:
     def swaps(self, image: str) -> tuple[FilesystemLayout, ...]:
         """The swap areas of one image."""
         return tuple(fs for fs in self.filesystems() if image in fs.wanted.images and fs.mount == "swap")
+
+    def mounted_esp(self, image: str) -> FilesystemLayout | None:
+        """The first EFI system partition as the image mounts it; ``None`` where it mounts something else there.
+
+        ``nofail``: with the disk that it lies on, a mirrored system must not lose its way to boot.
+        """
+        found = [part.filesystem for disk in self.disks for part in disk.partitions if part.role == "esp"]
+        if not found or not found[0] or any(fs.mount == ESP_MOUNT for fs in self.tree(image)):
+            return None
+        wanted = replace(found[0].wanted, mount=ESP_MOUNT, fstab_options="umask=0077,nofail")
+        return replace(found[0], wanted=wanted)

@@ -3,8 +3,12 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from pathlib import Path
 
-from bareon.tools.grub import Kernel, configuration, with_kernel_params
+from bareon.target.default import command_line, parse, terminal
+from bareon.target.esp import add_removable
+from bareon.tools.efi import label
+from bareon.tools.grub import Entry, configuration, with_kernel_params
 
 
 def _sourced(text: str) -> str:
@@ -29,9 +33,61 @@ def test_params_run_nothing() -> None:
 
 
 def test_configuration_of_an_image_without_grub() -> None:
-    kernels = [Kernel("/boot/vmlinuz-6.1", "/boot/initrd.img-6.1"), Kernel("/boot/vmlinuz-5.10", None)]
-    text = configuration("debian", "boot-uuid", "root-uuid", kernels, "quiet")
-    assert "search --no-floppy --fs-uuid --set=root boot-uuid\n" in text
-    assert "  linux /boot/vmlinuz-6.1 root=UUID=root-uuid ro quiet\n  initrd /boot/initrd.img-6.1\n" in text
+    entries = [
+        Entry("debian, it's 6.1", "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", "boot-uuid", "root=UUID=root-uuid ro"),
+        Entry("debian, 5.10", "/boot/vmlinuz-5.10", None, "boot-uuid", "root=UUID=root-uuid ro quiet", ("lvm",)),
+    ]
+    text = configuration(entries, ["serial --unit=0"], default=1)
+    assert text.startswith("set default=1\n")
+    assert "\nserial --unit=0\n" in text
+    assert "menuentry 'debian, its 6.1' {\n  search --no-floppy --fs-uuid --set=root boot-uuid\n" in text
+    assert "  linux /boot/vmlinuz-6.1 root=UUID=root-uuid ro\n  initrd /boot/initrd.img-6.1\n}\n" in text
+    assert "{\n  insmod lvm\n" in text
     assert "  linux /boot/vmlinuz-5.10 root=UUID=root-uuid ro quiet\n}\n" in text
-    assert text.index("6.1") < text.index("5.10")
+
+
+def test_settings_of_an_image_are_read_without_a_shell() -> None:
+    text = """
+GRUB_TIMEOUT=1
+GRUB_DISTRIBUTOR=`lsb_release -i -s 2> /dev/null || echo Debian`
+GRUB_CMDLINE_LINUX_DEFAULT="quiet"  # a comment
+export GRUB_CMDLINE_LINUX='console=tty0'
+GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX console=ttyS0,115200"
+GRUB_TERMINAL="console serial"
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+GRUB_BROKEN="no end
+rm -rf /
+"""
+    found = parse(text)
+    assert set(found) == {
+        *("GRUB_TIMEOUT", "GRUB_CMDLINE_LINUX_DEFAULT", "GRUB_CMDLINE_LINUX"),
+        *("GRUB_TERMINAL", "GRUB_SERIAL_COMMAND"),
+    }
+    assert command_line(found) == "console=tty0 console=ttyS0,115200 quiet"
+    serial = "serial --unit=0 --speed=115200"
+    assert terminal(found) == [serial, "terminal_input console serial", "terminal_output console serial"]
+    assert terminal(parse("GRUB_TERMINAL=console")) == []
+    assert terminal(parse('GRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND="halt"')) == []
+
+
+def test_labels_in_nvram() -> None:
+    option = bytes.fromhex("07000000010000001000") + "bareon A\0".encode("utf-16-le") + b"\x04\x01"
+    assert label(option) == "bareon A"
+    assert label(b"\0\0\0\0") == ""
+
+
+def test_removable_path(tmp_path: Path) -> None:
+    folder = tmp_path / "EFI/debian"
+    folder.mkdir(parents=True)
+    for name in ("grubx64.efi", "grub.cfg", "fbx64.efi", "BOOTX64.CSV"):
+        (folder / name).write_text(name)
+    assert add_removable(str(tmp_path)) == "\\EFI\\debian\\grubx64.efi"
+    boot = tmp_path / "EFI/BOOT"
+    assert {path.name: path.read_text() for path in boot.iterdir()} == {
+        "BOOTX64.EFI": "grubx64.efi",
+        "grub.cfg": "grub.cfg",
+    }
+    (folder / "shimx64.efi").write_text("shim")
+    assert add_removable(str(tmp_path)) == "\\EFI\\debian\\shimx64.efi"
+    assert (boot / "BOOTX64.EFI").read_text() == "shim"
+    assert (boot / "grubx64.efi").read_text() == "grubx64.efi"

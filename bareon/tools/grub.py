@@ -33,8 +33,8 @@ def install_uefi(
     """Put GRUB for UEFI onto the system partition mounted at ``esp``; NVRAM is left alone.
 
     :param root: as for :func:`install_bios`, for both paths.
-    :param loader: the name of its folder there. ``None``: what the program takes by itself, as a signed GRUB needs it,
-        which knows but one place to look for its configuration.
+    :param loader: the name of its folder there. ``None``: what the program takes by itself, as a signed GRUB needs
+        it, which knows but one place to look for its configuration.
     """
     argv = [program, "--target=x86_64-efi", "--no-nvram", f"--efi-directory={esp}"]
     argv += [f"--bootloader-id={loader}"] if loader else []
@@ -66,7 +66,7 @@ def with_kernel_params(text: str, params: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A menu entry. ``uuid`` is that of the file system with the kernel, ``modules`` are what GRUB needs to read it."""
+    """A menu entry. ``uuid`` is that of the file system with the kernel, which takes ``modules`` of GRUB to read."""
 
     title: str
     kernel: str

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image on the node: its own GRUB boots it, or the ramdisk's where it has none."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bareon.actions.bootdisk import BootDisk, Source, install
+from bareon.errors import ActionFailed
+from bareon.model.layout import FilesystemLayout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.target.default import command_line, defaults, terminal
+from bareon.target.kernel import kernels
+from bareon.target.tree import Tree, mounted_tree
+from bareon.tools import grub, lvm, mount, udev
+
+
+@dataclass(frozen=True)
+class InstallGrub(Step):
+    """GRUB from the image where it has one, else the ramdisk's, on each disk."""
+
+    image: str
+    filesystems: tuple[FilesystemLayout, ...]
+    disks: tuple[BootDisk, ...]
+    kernel_params: str
+
+    @property
+    def description(self) -> str:
+        return f"Install GRUB for image {self.image!r} on {', '.join(disk.device for disk in self.disks)}"
+
+    def run(self, progress: Progress) -> Outcome:
+        udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
+        with mounted_tree(self.filesystems) as tree:
+            if not kernels(tree):
+                raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
+            own = _own_grub(tree, "x86_64-efi" if self.disks[0].esp else "i386-pc")
+            done = self._from_image(tree, *own) if own else self._from_ramdisk(tree)
+        return {"grub": "image" if own else "ramdisk", **done}
+
+    def _from_image(self, tree: Tree, program: str, mkconfig: str, folder: str) -> Outcome:
+        settings = tree.read("/etc/default/grub") or ""
+        changed = grub.with_kernel_params(settings, self.kernel_params)
+        if self.kernel_params or changed != settings:
+            tree.write("/etc/default/grub", changed)
+        tree.folder(folder)
+        with _system_mounts(tree):
+            done = install(self.disks, Source(tree, inside=True, program=program))
+            grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
+        text = tree.read(f"{folder}/grub.cfg") or ""
+        root = tree.filesystems[0]
+        # grub-mkconfig names a root on LVM by its device.
+        names = (root.uuid, root.device, lvm.mapper_device(root.device))
+        if "linux" not in text or not any(name in text for name in names):
+            raise ActionFailed(
+                f"{mkconfig} of image {self.image!r} wrote no entry for its root file system {root.uuid}"
+            )
+        return done
+
+    def _from_ramdisk(self, tree: Tree) -> Outcome:
+        tree.refuse_links("/boot/grub")
+        done = install(self.disks, Source(tree, inside=False, loader="bareon"))
+        settings = defaults(tree)
+        arguments = f"root=UUID={tree.filesystems[0].uuid} ro {command_line(settings)} {self.kernel_params}"
+        boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), tree.filesystems[0])
+        entries = [
+            grub.Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, " ".join(arguments.split()))
+            for x in kernels(tree)
+        ]
+        tree.write("/boot/grub/grub.cfg", grub.configuration(entries, terminal(settings)))
+        return done
+
+
+def _own_grub(tree: Tree, target: str) -> tuple[str, str, str] | None:
+    """(grub-install, grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
+    for prefix, folder in (("grub", "/boot/grub"), ("grub2", "/boot/grub2")):
+        programs = [f"{prefix}-install", f"{prefix}-mkconfig"]
+        there = all(any(tree.is_file(f"{d}/{p}") for d in ("/usr/sbin", "/usr/bin", "/sbin")) for p in programs)
+        if there and tree.is_file(f"/usr/lib/grub/{target}/normal.mod"):
+            return programs[0], programs[1], folder
+    return None
+
+
+@contextlib.contextmanager
+def _system_mounts(tree: Tree) -> Iterator[None]:
+    """What programs of the deployed system need of the running one."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mount.mounted("proc", tree.folder("/proc"), kind="proc"))
+        stack.enter_context(mount.mounted("sysfs", tree.folder("/sys"), kind="sysfs"))
+        stack.enter_context(mount.mounted("/dev", tree.folder("/dev"), kind="bind"))
+        stack.enter_context(mount.mounted("tmpfs", tree.folder("/run"), kind="tmpfs"))
+        if Path("/run/udev").is_dir():
+            stack.enter_context(mount.mounted("/run/udev", tree.folder("/run/udev"), kind="bind"))
+        yield
