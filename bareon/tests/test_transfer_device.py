@@ -48,15 +48,18 @@ def test_any_length_and_nothing_behind(tmp_path: Path, length: int) -> None:
         assert path.read_bytes() == image + OLD * (6 * MIB - length)
 
 
-def test_the_first_mib_comes_last(tmp_path: Path) -> None:
+def test_the_first_and_the_last_mib_come_last(tmp_path: Path) -> None:
     with target(tmp_path, 4 * MIB) as (name, path), Device(name, 4 * MIB) as device:
         device.begin()
-        assert path.read_bytes() == bytes(MIB) + OLD * (3 * MIB)
+        assert path.read_bytes() == bytes(MIB) + OLD * (2 * MIB) + bytes(MIB)
         device.write(MIB // 2, memoryview(b"n" * MIB))
+        device.write(4 * MIB - 8192, memoryview(b"n" * 4096))
         device.flush()
+        assert path.read_bytes()[3 * MIB :] == bytes(MIB)
         assert path.read_bytes()[: 2 * MIB] == bytes(MIB) + b"n" * (MIB // 2) + OLD * (MIB // 2)
         device.commit()
         assert path.read_bytes()[: 2 * MIB] == bytes(MIB // 2) + b"n" * MIB + OLD * (MIB // 2)
+        assert path.read_bytes()[3 * MIB :] == bytes(MIB - 8192) + b"n" * 4096 + bytes(4096)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * MIB // 512), st.integers(1, MIB // 512), st.booleans()), max_size=8))
@@ -64,7 +67,7 @@ def test_the_first_mib_comes_last(tmp_path: Path) -> None:
 def test_zeros_and_bytes_anywhere(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int, bool]]
 ) -> None:
-    wanted = bytearray(bytes(MIB) + OLD * (3 * MIB))
+    wanted = bytearray(bytes(MIB) + OLD * (2 * MIB) + bytes(MIB))
     with target(tmp_path_factory.mktemp("any"), 4 * MIB) as (name, path):
         with Device(name, 4 * MIB) as device:
             device.begin()
@@ -87,7 +90,7 @@ def test_runs_of_zeros_are_not_written(tmp_path: Path) -> None:
         done = write(f"file://{tmp_path}/image", device, limit=8 * MIB, digest=None, settings=TransferSettings(),
                      progress=lambda served, of: None)  # fmt: skip
         os.sync()
-        assert path.read_bytes() == b"a" * MIB + bytes(3 * MIB) + b"b" * MIB + bytes(MIB) + OLD * (2 * MIB)
+        assert path.read_bytes() == b"a" * MIB + bytes(3 * MIB) + b"b" * MIB + bytes(MIB) + OLD * MIB + bytes(MIB)
         assert done.written == 2 * MIB or not device.startswith("/dev/")
 
 

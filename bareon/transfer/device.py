@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The block device that an image is written onto, past the page cache, its first MiB last.
+"""The block device that an image is written onto, past the page cache, its first and last MiB at the very end.
 
-A failed image must never look like a file system, so its first MiB is zero from the first moment and gets its bytes
-only by :meth:`Device.commit`. Runs of zeros go to the kernel as such (BLKZEROOUT, see ``block/ioctl.c``): a device
-that can write zeros by itself does it at once, for the others the kernel writes one page of zeros over and over.
-Discarding would be no proof of zeros.
+A failed image must never look like a file system, nor like a member of an array, whose metadata may lie at the end.
+So the first and the last MiB that may be written are zero from the first moment and get their bytes only by
+:meth:`Device.commit`. Runs of zeros go to the kernel as such (BLKZEROOUT, see ``block/ioctl.c``): a device that can
+write zeros by itself does it at once, for the others the kernel writes one page of zeros over and over. Discarding
+would be no proof of zeros.
 """
 
 from __future__ import annotations
@@ -26,6 +27,26 @@ ZEROED_AT_ONCE = 256 * MIB  # a call for more could not be interrupted for long 
 _PAGE = 4096
 
 
+class _Kept:
+    """The bytes from ``start`` to ``end`` of the device, kept until all others are found right."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+        self._buffer = memoryview(mmap.mmap(-1, MIB))
+        self._fill = 0
+
+    def take(self, offset: int, data: memoryview) -> None:
+        """Keep those of the bytes at ``offset`` that belong here."""
+        first, last = max(offset, self.start), min(offset + len(data), self.end)
+        if first < last:
+            self._buffer[first - self.start : last - self.start] = data[first - offset : last - offset]
+            self._fill = max(self._fill, last - self.start)
+
+    def content(self) -> memoryview:
+        return self._buffer[: self._fill]
+
+
 class Device:
     """A block device, or a file for tests, of which the first ``limit`` bytes may be written.
 
@@ -36,13 +57,15 @@ class Device:
         self.path = path
         self.limit = limit
         self.written = 0
-        self._head = memoryview(mmap.mmap(-1, MIB))
-        self._head_end = 0
+        self._head = _Kept(0, min(MIB, limit))
+        self._tail = _Kept(limit, limit)
         self._run = (0, 0)
         self._zeros = memoryview(mmap.mmap(-1, MIB))
         self._fd = self._opened()
         try:
             self._block = stat.S_ISBLK(os.fstat(self._fd).st_mode)
+            if self._block:  # a file may end anywhere before
+                self._tail = _Kept(max(self._head.end, limit - MIB), limit)
             self._unit = max(512, struct.unpack("i", self._asked(_BLKSSZGET))[0]) if self._block else _PAGE
             if self._block and (size := os.lseek(self._fd, 0, os.SEEK_END)) < limit:
                 raise ActionFailed(f"{path}: has {mib(size)}, {mib(limit)} were expected")
@@ -67,26 +90,26 @@ class Device:
         return fcntl.ioctl(self._fd, request, bytes(4))
 
     def begin(self) -> None:
-        """Zero the first MiB, durably."""
-        self._write(0, self._zeros[: min(MIB, self.limit)])
+        """Zero the first and the last MiB, durably."""
+        for kept in (self._head, self._tail):
+            self._write(kept.start, self._zeros[: kept.end - kept.start])
         self.written = 0
         self.flush()
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write bytes that lie within the limit. Those of the first MiB are kept until ``commit``."""
+        """Write bytes that lie within the limit. Those of the first and the last MiB are kept until ``commit``."""
         assert offset + len(data) <= self.limit
-        if offset < MIB:
-            kept = min(len(data), MIB - offset)
-            self._head[offset : offset + kept] = data[:kept]
-            self._head_end = max(self._head_end, offset + kept)
-            offset, data = offset + kept, data[kept:]
-        if data:
-            self._write(offset, data)
+        for kept in (self._head, self._tail):
+            kept.take(offset, data)
+        start, end = max(offset, self._head.end), min(offset + len(data), self._tail.start)
+        if start < end:
+            self._write(start, data[start - offset : end - offset])
 
     def zero(self, offset: int, length: int) -> None:
         """Make bytes zero, at the latest by ``flush``."""
         assert offset + length <= self.limit
-        start, end = max(offset, MIB), offset + length
+        # What is kept is zero where nothing else was written.
+        start, end = max(offset, self._head.end), min(offset + length, self._tail.start)
         if start >= end:
             return
         if self._run[1] == start and end - self._run[0] <= ZEROED_AT_ONCE:
@@ -159,9 +182,10 @@ class Device:
             raise self._failed(error, None) from None
 
     def commit(self) -> None:
-        """Write the first MiB, durably, after all the rest is."""
-        self.flush()
-        self._write(0, self._head[: self._head_end])
+        """Write what was kept, durably, after all the rest is; the first MiB last."""
+        for kept in (self._tail, self._head):
+            self.flush()
+            self._write(kept.start, kept.content())
         self.flush()
 
     def _failed(self, error: OSError, offset: int | None) -> ActionFailed:
