@@ -53,7 +53,7 @@ class WriteFstab(Step):
 
     def run(self, progress: Progress) -> Outcome:
         filesystems = self.layout.tree(self.image)
-        with mounted_tree(filesystems) as tree:
+        with mounted_tree(filesystems, writing="/etc/fstab") as tree:
             kept = filesystems[0].decision == "keep"
             existing = tree.read("/etc/fstab") if kept else None
             esp = self.layout.mounted_esp(self.image)

@@ -18,19 +18,30 @@ ROOT = "/run/bareon/target"
 
 
 @contextlib.contextmanager
-def mounted_tree(filesystems: Sequence[FilesystemLayout], *, root: str = ROOT) -> Iterator[Tree]:
+def mounted_tree(
+    filesystems: Sequence[FilesystemLayout], *, root: str = ROOT, writing: str | None = None
+) -> Iterator[Tree]:
     """Mount the file systems of an image, parents first, for the length of a ``with`` block.
 
     :param filesystems: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
         folder of the ramdisk.
+    :param writing: the one file that will be written: what is kept and does not hold it is mounted read-only, for
+        not even a time stamp of it is to change.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
     tree = Tree(root, actual(filesystems))
     with contextlib.ExitStack() as stack:
         for fs in tree.filesystems:
             point = root if fs.mount == "/" else tree.folder(str(fs.mount))
-            stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type))
+            untouched = writing is not None and fs.decision == "keep" and not holds(str(fs.mount), writing)
+            options = "ro" if untouched else None
+            stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type, options=options))
         yield tree
+
+
+def holds(folder: str, path: str) -> bool:
+    """Whether a path of the deployed system lies in a folder of it, or is that folder."""
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 class Tree:

@@ -28,7 +28,7 @@ from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import MIB, mib
-from bareon.target.tree import mounted_tree
+from bareon.target.tree import holds, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
@@ -204,5 +204,5 @@ class FetchTree(Step):
 
 def _holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:
     """The file system that a path of the deployed system lies on."""
-    fitting = [fs for fs in filesystems if f"{path}/".startswith(f"{str(fs.mount).rstrip('/')}/")]
+    fitting = [fs for fs in filesystems if holds(str(fs.mount), path)]
     return max(fitting, key=lambda fs: len(str(fs.mount)))
