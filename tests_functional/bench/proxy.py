@@ -53,6 +53,8 @@ class CuttingProxy:
                 passed += len(data)
                 if self._is_cut_after(passed):
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    # The other thread waits for more from the client, and while it does, closing does nothing.
+                    client.shutdown(socket.SHUT_RD)
                     return
                 client.sendall(data)
 
