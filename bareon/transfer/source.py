@@ -49,10 +49,15 @@ class FileSource:
             self._fd = os.open(unquote(parts.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             raise ImageFailed(f"{self._url}: {getattr(error, 'strerror', error)}") from None
-        if not (stat.S_ISREG(mode := os.fstat(self._fd).st_mode) or stat.S_ISBLK(mode)):
+        self.length: int | None = None
+        try:
+            if stat.S_ISREG(mode := os.fstat(self._fd).st_mode) or stat.S_ISBLK(mode):
+                self.length = os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError:
+            pass  # a file of /proc, for instance
+        if self.length is None:
             self.close()
-            raise ImageFailed(f"{self._url}: is neither a file nor a block device")
-        self.length: int | None = os.lseek(self._fd, 0, os.SEEK_END)
+            raise ImageFailed(f"{self._url}: is neither a file nor a block device that could hold an image")
         self._offset = 0
 
     def fill(self, buffer: memoryview) -> int:

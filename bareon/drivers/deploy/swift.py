@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
@@ -51,7 +53,7 @@ class Swift(DeployDriver):
         held = next(fs for fs in job.layout.tree(image.name) if fs.mount == image.target)
         if held.decision == "keep":
             return [LeaveVolume("do_copyimage", image, held)]
-        write = WriteImage("do_copyimage", image, held, job.settings)
+        write = WriteImage("do_copyimage", image, held, job.settings, tuple(x.device for x in job.layout.disks))
         fit = FitFilesystem("do_copyimage", image, held)
         inner = _inner(held, job.layout.tree(image.name))
         return [write, fit, *([SpreadTree("do_copyimage", image, held, inner)] if inner else [])]
@@ -118,6 +120,7 @@ class WriteImage(Step):
     image: Image
     filesystem: FilesystemLayout
     settings: TransferSettings
+    disks: tuple[str, ...]
 
     @property
     def description(self) -> str:
@@ -131,12 +134,20 @@ class WriteImage(Step):
         from bareon.transfer.image import inspect
 
         fs = self.filesystem
+        self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
         if offer.size is not None and offer.size > fs.size:
             room = f"{fs.device} for {fs.mount} holds {mib(fs.size)}"
             raise UnsuitableNode(f"image {self.image.name!r} has {mib(offer.size)}, and {room}")
         if fs.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
+
+    def _refuse_itself(self) -> None:
+        """See that the image does not lie on what this run overwrites; files on mounted disks are in use anyway."""
+        if self.image.url.startswith("file:"):
+            source = os.path.realpath(unquote(urlsplit(self.image.url).path))
+            if disk := next((x for x in self.disks if source.startswith(x)), None):
+                raise UnsuitableNode(f"image {self.image.name!r}: {source} lies on {disk}, a disk of this deployment")
 
     def run(self, progress: Progress) -> Outcome:
         from bareon.transfer.image import write
