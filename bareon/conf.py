@@ -48,6 +48,11 @@ DEPLOY = [
     ),
     cfg.StrOpt("report", default="/tmp/bareon-report.json", help="Where the report of the run goes."),
     cfg.StrOpt(
+        "boot_info_path",
+        default="/tmp/boot-info.json",
+        help="Where the list of bootable images goes, on a node with more than one image.",
+    ),
+    cfg.StrOpt(
         "progress",
         default="auto",
         choices=["auto", "bar", "plain", "json", "none"],

@@ -19,6 +19,8 @@ from bareon.model.layout import Layout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Step
 
+BOOT_INFO = "/tmp/boot-info.json"
+
 
 class Transport(ABC):
     """How the bits of an image arrive: what a deploy driver lends to the copyimage action."""
@@ -49,7 +51,10 @@ class Transport(ABC):
 
 @dataclass(frozen=True)
 class Job:
-    """All that was decided before the actions plan. ``queued`` are the names of all actions of this run, in order."""
+    """All that was decided before the actions plan. ``queued`` are the names of all actions of this run, in order.
+
+    ``boot_info`` is the path of the file that tells about the images of a node with more than one.
+    """
 
     deployment: Deployment
     node: NodeFacts
@@ -57,6 +62,7 @@ class Job:
     queued: tuple[str, ...]
     transport: Transport
     settings: TransferSettings
+    boot_info: str = BOOT_INFO
 
 
 class Action(ABC):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from bareon.actions.base import Action, Job
 from bareon.actions.bootdisk import boot_disks
+from bareon.actions.multiboot import InstallMultiboot
 from bareon.actions.singleboot import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
 from bareon.plan.step import Step
-from bareon.tools import grub, mount, udev
+from bareon.tools import grub, mount, osprober, udev
 
 
 class Bootloader(Action):
@@ -20,28 +21,37 @@ class Bootloader(Action):
     name = "do_bootloader"
 
     def requires(self, job: Job) -> set[str]:
-        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS}
+        several = osprober.PROGRAMS if job.layout.multiboot else ()
+        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several}
 
     def validate(self, job: Job) -> None:
-        systems = [x.name for x in job.deployment.images if any(fs.mount == "/" for fs in job.layout.tree(x.name))]
-        if len(systems) > 1:
-            raise UnsuitableNode(f"only one image can be made bootable yet, and there are {', '.join(systems)}")
-        if not _system(job):
-            raise InvalidInput([Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")])
+        systems = _systems(job)
+        defects = [
+            Defect(f"{image.path}.boot", f"image {image.name!r} cannot be the one to boot: it has no volume for /")
+            for image in job.deployment.images
+            if image.boot and image not in systems
+        ]
+        if not systems:
+            defects = [Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")]
+        if defects:
+            raise InvalidInput(defects)
         if not boot_disks(job):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
 
     def plan(self, job: Job) -> Sequence[Step]:
-        image = _system(job)
-        assert image
-        words = [*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)]
-        return [InstallGrub(self.name, image.name, job.layout.tree(image.name), boot_disks(job), " ".join(words))]
+        systems = _systems(job)
+        default = next((image for image in systems if image.boot), systems[0]).name
+        disks = boot_disks(job)
+        params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
+        if job.layout.multiboot:
+            images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
+            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, job.boot_info)]
+        return [InstallGrub(self.name, default, job.layout.tree(default), disks, params)]
 
 
-def _system(job: Job) -> Image | None:
-    """The image that boots: the one that says so, else the first with a root file system."""
-    systems = [image for image in job.deployment.images if any(fs.mount == "/" for fs in job.layout.tree(image.name))]
-    return next((image for image in systems if image.boot), systems[0] if systems else None)
+def _systems(job: Job) -> list[Image]:
+    """The images with a root file system, which alone can boot."""
+    return [image for image in job.deployment.images if any(fs.mount == "/" for fs in job.layout.tree(image.name))]
 
 
 def _bootif(cmdline: str) -> list[str]:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from bareon.actions.base import Action, Job
+from bareon.actions.base import BOOT_INFO, Action, Job
 from bareon.actions.stack import starting
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import UnsuitableNode, UsageError
@@ -58,6 +58,7 @@ def decide(
     transport: DeployDriver,
     seed: uuid.UUID,
     settings: TransferSettings | None = None,
+    boot_info: str = BOOT_INFO,
 ) -> Decision:
     """Let the queued actions decide everything.
 
@@ -68,7 +69,7 @@ def decide(
         deployment = action.reserve(deployment)
     names = tuple(action.name for action in actions)
     layout = _layout(deployment, node, names, seed)
-    job = Job(deployment, node, layout, names, transport, settings or TransferSettings())
+    job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), boot_info)
     if in_use := busy(node, {disk.device for disk in job.layout.disks}):
         raise UnsuitableNode(*in_use)
     for action in actions:

@@ -116,7 +116,9 @@ class _Run:
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput(_no_images())
         settings = options.transfer_settings(conf)
-        decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
+        decision = decide.decide(
+            self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
+        )
         if conf.allow_destroy is not None:
             decision.check_allowed(conf.allow_destroy)
         return decision

@@ -81,9 +81,10 @@ def _lay_out(
     disks: list[DiskLayout] = []
     arrays: list[ArrayLayout] = []
     groups: list[VolumeGroupLayout] = []
-    for wanted, real in zip(deployment.disks, reals, strict=True):
+    for number, (wanted, real) in enumerate(zip(deployment.disks, reals, strict=True)):
+        multiboot = deployment.multiboot and number == 0
         try:
-            disks.append(disk_layout(wanted, real, firmware, identifiers))
+            disks.append(disk_layout(wanted, real, firmware, identifiers, multiboot=multiboot))
         except DoesNotFit as error:
             problems.append(_Problem(error.path or f"{wanted.path}.volumes", real.device, error.message))
     if not problems:

@@ -30,6 +30,7 @@ BIOS_GRUB_SIZE = 24 * MIB
 ESP_SIZE = 200 * MIB
 # FAT32 has at least 65525 clusters, and a cluster is at least a sector.
 ESP_SIZE_4K = 260 * MIB
+MULTIBOOT_SIZE = 100 * MIB
 MAX_PARTITIONS = 128
 
 
@@ -42,11 +43,16 @@ class Wish:
     volume: Volume | None = None
 
 
-def wishes(disk: Disk, firmware: Firmware, sector: int = 512) -> list[Wish]:
-    """The partitions of a disk in their order. ``sector`` is its logical sector size in bytes."""
-    role, size = _boot_partition(firmware, sector)
+def wishes(disk: Disk, firmware: Firmware, sector: int = 512, *, multiboot: bool = False) -> list[Wish]:
+    """The partitions of a disk in their order. ``sector`` is its logical sector size in bytes.
+
+    :param multiboot: whether the boot loader's own partition is on this disk.
+    """
+    implicit = [_boot_partition(firmware, sector)]
+    if multiboot:
+        implicit.append(("multiboot", MULTIBOOT_SIZE))
     return [
-        Wish(role, Request(Absolute(size), f"{disk.path} (implicit {role})")),
+        *(Wish(role, Request(Absolute(size), f"{disk.path} (implicit {role})")) for role, size in implicit),
         *(Wish(_role(volume), Request(volume.size, f"{volume.path}.size"), volume) for volume in disk.volumes),
     ]
 
@@ -63,9 +69,12 @@ def _role(volume: Volume) -> Role:
     return "pv" if isinstance(volume, PhysicalVolume) else "raid"
 
 
-def disk_layout(wanted: Disk, real: DiskFacts, firmware: Firmware, identifiers: Identifiers) -> DiskLayout:
+def disk_layout(
+    wanted: Disk, real: DiskFacts, firmware: Firmware, identifiers: Identifiers, *, multiboot: bool = False
+) -> DiskLayout:
     """The table of a disk.
 
+    :param multiboot: whether the boot loader's own partition is on it.
     :raises DoesNotFit: when the real disk cannot hold it.
     """
     if wanted.size is not None and wanted.size > real.size:
@@ -73,9 +82,9 @@ def disk_layout(wanted: Disk, real: DiskFacts, firmware: Firmware, identifiers: 
         raise DoesNotFit(f"{wanted.path}.size", f"{mib(wanted.size)} is {over} more than the disk's {mib(real.size)}")
     budget = wanted.size if wanted.size is not None else round_down(real.size)
     available = usable_end(real.size, real.logical_sector) - FIRST
-    if len(wanted.volumes) + 1 > MAX_PARTITIONS:
-        raise DoesNotFit("", f"a GPT holds {MAX_PARTITIONS} partitions, {len(wanted.volumes) + 1} are asked for")
-    all_wishes = wishes(wanted, firmware, real.logical_sector)
+    all_wishes = wishes(wanted, firmware, real.logical_sector, multiboot=multiboot)
+    if len(all_wishes) > MAX_PARTITIONS:
+        raise DoesNotFit("", f"a GPT holds {MAX_PARTITIONS} partitions, {len(all_wishes)} are asked for")
     sizes = allocate(budget, max(available, 0), [wish.request for wish in all_wishes])
     start, partitions = FIRST, []
     for number, (wish, size) in enumerate(zip(all_wishes, sizes, strict=True), 1):
@@ -98,6 +107,8 @@ def _partition(
     wanted = volume.filesystem if volume else None
     if wish.role == "esp":
         wanted = Filesystem("vfat", label="ESP", fat32=True, path=wish.request.path)
+    elif wish.role == "multiboot":
+        wanted = Filesystem("ext4", label="multiboot", path=wish.request.path)
     filesystem = filesystem_layout(wanted, device, size, wish.request.path, identifiers)
     return PartitionLayout(
         number=number,

@@ -38,6 +38,11 @@ class Deployment:
         held += [volume.filesystem for group in self.volume_groups for volume in group.volumes]
         yield from (filesystem for filesystem in held if filesystem)
 
+    @property
+    def multiboot(self) -> bool:
+        """Whether more than one image has volumes, so that a boot loader apart from all of them is needed."""
+        return len({image for filesystem in self.filesystems() for image in filesystem.images}) > 1
+
     def with_filesystems(self, change: Callable[[Filesystem], Filesystem]) -> Deployment:
         """The same with each file system replaced by what ``change`` makes of it."""
 

@@ -164,13 +164,20 @@ class Layout:
         """The swap areas of one image."""
         return tuple(fs for fs in self.filesystems() if image in fs.wanted.images and fs.mount == "swap")
 
+    @property
+    def multiboot(self) -> FilesystemLayout | None:
+        """The file system of the boot loader that starts more than one image."""
+        parts = (part for disk in self.disks for part in disk.partitions if part.role == "multiboot")
+        return next((part.filesystem for part in parts), None)
+
     def mounted_esp(self, image: str) -> FilesystemLayout | None:
         """The first EFI system partition as the image mounts it; ``None`` where it mounts something else there.
 
+        With more than one image it is the common boot loader's, and no image's.
         ``nofail``: with the disk that it lies on, a mirrored system must not lose its way to boot.
         """
         found = [part.filesystem for disk in self.disks for part in disk.partitions if part.role == "esp"]
-        if not found or not found[0] or any(fs.mount == ESP_MOUNT for fs in self.tree(image)):
+        if not found or not found[0] or self.multiboot or any(fs.mount == ESP_MOUNT for fs in self.tree(image)):
             return None
         wanted = replace(found[0].wanted, mount=ESP_MOUNT, fstab_options="umask=0077,nofail")
         return replace(found[0], wanted=wanted)

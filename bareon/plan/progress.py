@@ -43,10 +43,12 @@ def _amount(event: Event) -> str:
 
 
 def _figures(event: Event) -> str:
+    """Amount and rate of what was brought, and whatever the step says in words."""
+    said = [f"{name}: {value}" for name, value in event.outcome.items() if isinstance(value, str)]
     size = event.outcome.get("bytes")
-    if not isinstance(size, int) or not event.seconds:
-        return ""
-    return f": {human(size)}, {human(int(size / event.seconds))}/s"
+    if isinstance(size, int) and event.seconds:
+        said = [human(size), f"{human(int(size / event.seconds))}/s", *said]
+    return f": {', '.join(said)}" if said else ""
 
 
 class _Plain:

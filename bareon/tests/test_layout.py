@@ -84,6 +84,7 @@ def situations(draw: st.DrawFn) -> Situation:
         name = f"/dev/vd{'abc'[number]}"
         disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}"))
         reals.append(DiskFacts(name, real, logical_sector=sector))
+    bound = draw(st.booleans())
     vgs = []
     for group in sorted(members):
         wanted = _open_one(draw(st.lists(sizes, max_size=4)), draw(st.one_of(st.none(), st.integers(0, 3))))
@@ -94,6 +95,9 @@ def situations(draw: st.DrawFn) -> Situation:
         disks = [replace(disk, volumes=disk.volumes[:-1]) for disk in disks]
     firmware: Firmware = draw(st.sampled_from(["bios", "uefi"]))
     deployment = Deployment("clean", tuple(disks), arrays, tuple(vgs))
+    if bound:
+        owners = st.sampled_from([("a",), ("b",), ("a", "b")])
+        deployment = deployment.with_filesystems(lambda fs: replace(fs, images=draw(owners)))
     return Situation(deployment, NodeFacts(firmware, tuple(reals)))
 
 
@@ -109,8 +113,9 @@ def test_every_layout(situation: Situation) -> None:
         return
     tried["laid out"] += 1
     assert _fits(situation), "granted what does not fit"
-    for disk, wanted, real in zip(layout.disks, deployment.disks, node.disks, strict=True):
-        _check_disk(disk, wanted, real, node.firmware)
+    several = [_several(deployment), *(False for _ in node.disks[1:])]
+    for disk, wanted, real, menu in zip(layout.disks, deployment.disks, node.disks, several, strict=True):
+        _check_disk(disk, wanted, real, node.firmware, menu)
     for group, wanted_group in zip(layout.volume_groups, deployment.volume_groups, strict=True):
         got = [volume.size for volume in group.volumes]
         _check_sizes(got, [x.size for x in wanted_group.volumes], group.size, group.size, EXTENT)
@@ -119,7 +124,12 @@ def test_every_layout(situation: Situation) -> None:
     _check_second_run(layout, node)
 
 
-def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmware) -> None:
+def _several(deployment: Deployment) -> bool:
+    """Whether there are volumes of more than one image."""
+    return {"a", "b"} <= {name for fs in deployment.filesystems() for name in fs.images}
+
+
+def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmware, menu: bool) -> None:
     end = MIB
     for number, part in enumerate(disk.partitions, 1):
         assert (part.number, part.start) == (number, end), "gaps, overlaps or wrong numbers"
@@ -127,9 +137,12 @@ def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmw
         end = part.end
     assert end <= real.size - 33 * 512, "the backup table is overwritten"
     assert disk.partitions[0].role == {"bios": "bios_grub", "uefi": "esp"}[firmware]
+    assert [part.number for part in disk.partitions if part.role == "multiboot"] == ([2] if menu else [])
+    assert not menu or disk.partitions[1].size == 100 * MIB
     budget = wanted.size or real.size // MIB * MIB
     got = [part.size for part in disk.partitions]
-    asked = [Absolute(got[0]), *(volume.size for volume in wanted.volumes)]
+    implicit = got[: 2 if menu else 1]
+    asked = [*(Absolute(size) for size in implicit), *(volume.size for volume in wanted.volumes)]
     _check_sizes(got, asked, budget, _room(real), MIB)
 
 
@@ -165,11 +178,14 @@ def _fits(situation: Situation) -> bool:
     """The same question, answered by another route: by counting."""
     firmware = situation.node.firmware
     room: dict[str, int] = {}
+    menu = 100 if _several(situation.deployment) else 0
     for disk, real in zip(situation.deployment.disks, situation.node.disks, strict=True):
         boot = 24 if firmware == "bios" else 200 if real.logical_sector == 512 else 260
         if (disk.size or 0) > real.size:
             return False
         budget = disk.size or real.size // MIB * MIB
+        if disk is situation.deployment.disks[0]:
+            boot += menu
         asked = [Absolute(boot * MIB), *(volume.size for volume in disk.volumes)]
         if not _granted(asked, budget, min(budget, _room(real)), MIB):
             return False

@@ -64,9 +64,29 @@ def with_kernel_params(text: str, params: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+# Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
+# a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
+ONCE = (
+    "insmod ext2",
+    "if [ -s $prefix/grubenv ]; then",
+    "  load_env --file $prefix/grubenv next_entry",
+    "fi",
+    'if [ "${next_entry}" ]; then',
+    '  default="${next_entry}"',
+    "  next_entry=",
+    "  save_env --file $prefix/grubenv next_entry",
+    "fi",
+)
+
+
+def environment() -> str:
+    """An empty environment block, in which GRUB itself may write at boot; it has a fixed size."""
+    return "# GRUB Environment Block\n".ljust(1024, "#")
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A menu entry. ``uuid`` is that of the file system with the kernel, which takes ``modules`` of GRUB to read."""
+    """A menu entry. ``uuid`` is that of the file system with the kernel, which GRUB reads by ``modules``."""
 
     title: str
     kernel: str
@@ -78,7 +98,8 @@ class Entry:
 
 def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:
     """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries."""
-    lines = [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
+    lines = ["# Written by bareon. Entries are counted from 0; the number in the next line is the one that boots."]
+    lines += [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
     for entry in entries:
         lines += [
             "",

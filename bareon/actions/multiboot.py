@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More than one image on the node: one boot loader apart from all of them, on a partition of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bareon.actions.bootdisk import BootDisk, Source, install
+from bareon.errors import ActionFailed, CommandError
+from bareon.model.image import Image
+from bareon.model.layout import FilesystemLayout, Layout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.target import bootinfo, switch
+from bareon.target.bootinfo import Listed
+from bareon.target.default import command_line, defaults, terminal
+from bareon.target.kernel import kernels
+from bareon.target.release import release
+from bareon.target.tree import Tree, mounted_tree
+from bareon.tools import grub, mount, osprober, udev
+
+LOG = logging.getLogger(__name__)
+
+ROOT = "/run/bareon/multiboot"
+FOLDER = "/boot/grub2"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of a system: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``."""
+
+    device: str
+    uuid: str
+    os_id: str | None
+    name: str
+    entry: grub.Entry
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class InstallMultiboot(Step):
+    """One GRUB with a menu of all images that hold a system, each with one entry.
+
+    ``default`` is the image that boots; ``boot_info`` the path of the file that tells about all of them.
+    """
+
+    images: tuple[Image, ...]
+    default: str
+    layout: Layout
+    disks: tuple[BootDisk, ...]
+    kernel_params: str
+    boot_info: str
+
+    @property
+    def description(self) -> str:
+        names = ", ".join(repr(image.name) for image in self.images)
+        on = ", ".join(disk.device for disk in self.disks)
+        return f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
+
+    def run(self, progress: Progress) -> Outcome:
+        udev.settle()
+        systems = {image.name: self._found(image) for image in self.images}
+        if not systems[self.default]:
+            raise ActionFailed(f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default")
+        names, outcome = self._probed({name: found for name, found in systems.items() if found})
+        listed = self._listed(systems, names)
+        outcome |= self._install(systems, listed)
+        self._bring_script(listed)
+        content = bootinfo.document(listed, self.default, self._partition.uuid)
+        bootinfo.save(content, self.boot_info)
+        if utilities := [x.image.name for x in listed if x.number is None]:
+            LOG.warning("images without a system, not in the boot menu: %s", ", ".join(utilities))
+            outcome["not_bootable"] = ", ".join(utilities)
+        return {"menu": f"{len(content['elements'])} of {len(listed)} images", **outcome}
+
+    @property
+    def _partition(self) -> FilesystemLayout:
+        assert self.layout.multiboot
+        return self.layout.multiboot
+
+    def _found(self, image: Image) -> Found | None:
+        """The system of an image, with the newest of its kernels; ``None`` where there is none."""
+        filesystems = self.layout.tree(image.name)
+        if not filesystems or filesystems[0].mount != "/":
+            return None
+        with mounted_tree(filesystems) as tree:
+            there = kernels(tree)
+            if not there:
+                return None
+            root = tree.filesystems[0]
+            boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), root)
+            settings, about = defaults(tree), release(tree)
+        arguments = f"root=UUID={root.uuid} ro {command_line(settings)} {self.kernel_params}"
+        entry = grub.Entry(
+            image.name,
+            there[0].image,
+            there[0].initrd,
+            boot.uuid,
+            " ".join(arguments.split()),
+            _modules(boot, self.layout),
+        )
+        name = about.get("PRETTY_NAME") or image.name
+        return Found(root.device, root.uuid, about.get("ID"), name, entry, settings)
+
+    def _probed(self, systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
+        """The names that os-prober has for the images. One that it misses keeps the name it has for itself."""
+        try:
+            seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
+        except CommandError as error:
+            LOG.warning("os-prober failed, the menu is made of what was deployed: %s", error)
+            return {}, {"os_prober": "failed"}
+        devices = {os.path.realpath(found.device): image for image, found in systems.items()}
+        if missed := [image for device, image in devices.items() if device not in seen]:
+            LOG.warning("os-prober does not see %s; their entries are made of what was deployed", ", ".join(missed))
+        outcome: Outcome = {"os_prober": f"{len(devices) - len(missed)} of {len(devices)}"}
+        if others := [f"{name} on {device}" for device, name in seen.items() if device not in devices]:
+            LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
+            outcome["other_systems"] = ", ".join(others)
+        return {devices[device]: name for device, name in seen.items() if device in devices}, outcome
+
+    def _listed(self, systems: Mapping[str, Found | None], names: Mapping[str, str]) -> list[Listed]:
+        """The images in the order of the input; those that can boot are numbered as the menu will be."""
+        listed = []
+        number = 0
+        for image in self.images:
+            if found := systems[image.name]:
+                title = f"{names.get(image.name) or found.name} (on {found.device})"
+                listed.append(Listed(image, number, found.os_id, title, found.uuid))
+                number += 1
+            else:
+                listed.append(Listed(image))
+        return listed
+
+    def _install(self, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
+        fs = replace(self._partition, wanted=replace(self._partition.wanted, mount="/"))
+        with mounted_tree([fs], root=ROOT) as tree:
+            _prepare(tree)
+            done = _reporting_room(tree, self.disks)
+            bootable = [x for x in listed if x.number is not None]
+            entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
+            first = next(x.number or 0 for x in bootable if x.image.name == self.default)
+            settings = _sure(systems[self.default]).settings
+            tree.write("/bareon-boot", switch.script(self._partition.uuid), 0o755)
+            tree.write(f"{FOLDER}/grubenv", grub.environment())
+            tree.write(f"{FOLDER}/bareon-images", bootinfo.table(listed))
+            timeout = settings.get("GRUB_TIMEOUT", "")
+            tree.write(
+                f"{FOLDER}/grub.cfg",
+                grub.configuration(
+                    entries,
+                    [*grub.ONCE, *terminal(dict(settings))],
+                    default=first,
+                    timeout=int(timeout) if timeout.isdecimal() else 5,
+                ),
+            )
+            mount.write_back(tree.root)
+        return done
+
+    def _bring_script(self, listed: Sequence[Listed]) -> None:
+        for x in (x for x in listed if x.number is not None):
+            with mounted_tree(self.layout.tree(x.image.name)) as tree:
+                tree.write(switch.PLACE, switch.script(self._partition.uuid), 0o755)
+
+
+def _sure(found: Found | None) -> Found:
+    assert found
+    return found
+
+
+def _prepare(tree: Tree) -> None:
+    """Let ``grub-install``, which insists on ``boot/grub``, write to ``boot/grub2``.
+
+    Root of any image may have written here since: what is in the way is no place to write to.
+    """
+    link = Path(tree.folder("/boot")) / "grub"
+    if link.is_symlink():
+        link.unlink()
+    tree.refuse_links("/boot")
+    tree.folder(FOLDER)
+    if link.exists():
+        raise ActionFailed("/boot/grub of the multiboot partition is a folder; it must be a link to grub2")
+    link.symlink_to("grub2")
+
+
+def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
+    """Install GRUB; a failure on a full partition is called that."""
+    try:
+        return install(disks, Source(tree, inside=False, loader="bareon"))
+    except CommandError as error:
+        status = os.statvfs(tree.root)
+        if status.f_bavail * status.f_frsize < 1 << 20:
+            raise ActionFailed("the multiboot partition is full") from error
+        raise
+
+
+def _modules(fs: FilesystemLayout, layout: Layout) -> tuple[str, ...]:
+    """The modules that GRUB needs to read a file system; none is loaded by itself for what lies below it."""
+    kinds = {"ext2": "ext2", "ext3": "ext2", "ext4": "ext2", "xfs": "xfs", "btrfs": "btrfs", "vfat": "fat"}
+    found = [kinds[fs.wanted.type]]
+    below = {fs.device}
+    for group in layout.volume_groups:
+        if any(volume.device == fs.device for volume in group.volumes):
+            found.append("lvm")
+            below = {member.device for member in group.members}
+    levels = {array.level for array in layout.arrays if array.device in below}
+    if levels:
+        found.append("mdraid1x")
+    found += [module for level, module in (("raid5", "raid5rec"), ("raid6", "raid6rec")) if level in levels]
+    return tuple(found)

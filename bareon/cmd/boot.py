@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bareon-boot in the ramdisk: the script that the deployed images have, for the partition that is found by label."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bareon.cmd.exit import guarded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """List the images of the node, or switch between them."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    code = 0
+
+    def body() -> None:
+        nonlocal code
+        if set(words) & {"list", "switch"}:
+            code = _on_the_node(words)
+        else:
+            code = _script(words)
+
+    return guarded("bareon-boot", body, lambda: None) or code
+
+
+def _on_the_node(words: Sequence[str]) -> int:
+    from bareon.cmd.lock import node_lock
+
+    with node_lock():  # a run may be writing to the same partition
+        return _script(words)
+
+
+def _script(words: Sequence[str]) -> int:
+    from bareon.run import run
+    from bareon.target.switch import script
+
+    done = run(["sh", "-s", "--", *words], stdin=script(), ok=range(256))
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done.code

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""More than one image: what is told about them, and the script that switches between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bareon.actions.multiboot import _prepare
+from bareon.cmd import boot
+from bareon.errors import ActionFailed
+from bareon.model.image import Image
+from bareon.target import bootinfo, switch
+from bareon.target.bootinfo import Listed
+from bareon.target.tree import Tree
+from bareon.tools import grub, osprober
+
+IMAGES = [
+    Listed(
+        Image("centos", "rsync://a/a", image_name="centos-7.1", uuid="2a86b00d"),
+        0,
+        "centos",
+        "CentOS (on /dev/a)",
+        "ra",
+    ),
+    Listed(Image("tools", "rsync://a/b")),
+    Listed(Image("1", "rsync://a/c"), 1, "debian", "Debian\t12 (on /dev/b)", "rb"),
+    Listed(Image("third", "rsync://a/d", uuid="157636d8"), 2, "debian", "Debian 13 (on /dev/c)", "rc"),
+]
+
+
+@pytest.fixture
+def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a multiboot partition."""
+    folder = tmp_path / "boot/grub2"
+    folder.mkdir(parents=True)
+    entries = [grub.Entry(x.title, "/vmlinuz", None, "u", "ro set default=7") for x in IMAGES if x.number is not None]
+    (folder / "grub.cfg").write_text(grub.configuration(entries, grub.ONCE, default=2))
+    (folder / "grubenv").write_text(grub.environment())
+    (folder / "bareon-images").write_text(bootinfo.table(IMAGES))
+    monkeypatch.setenv("BAREON_MULTIBOOT", str(tmp_path))
+    return folder
+
+
+def _run(*words: str) -> tuple[int, str, str]:
+    done = subprocess.run(["sh", "-s", "--", *words], input=switch.script("u"), capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def _default(partition: Path) -> list[str]:
+    return [line for line in (partition / "grub.cfg").read_text().splitlines() if line.startswith("set default=")]
+
+
+def test_what_is_told_has_the_keys_of_the_specification() -> None:
+    found = bootinfo.document(IMAGES, "third", "m")
+    assert found["current_element"] == 2
+    assert found["multiboot_partition"] == "m"
+    assert set(found) == {"elements", "current_element", "multiboot_partition"}
+    assert found["elements"][0] == {
+        "grub_id": 0,
+        "image_name": "centos-7.1",
+        "os_id": "centos",
+        "image_uuid": "2a86b00d",
+        "boot_name": "CentOS (on /dev/a)",
+        "root_uuid": "ra",
+    }
+    # Whether a reader takes current_element for an index or for a grub_id, it is right.
+    assert [element["grub_id"] for element in found["elements"]] == [0, 1, 2]
+
+
+def test_boot_info_replaces_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "boot-info.json").symlink_to("victim")
+    bootinfo.save({"elements": []}, str(tmp_path / "boot-info.json"))
+    assert json.loads((tmp_path / "boot-info.json").read_text()) == {"elements": []}
+    assert (tmp_path / "victim").read_text() == "precious"
+    with pytest.raises(ActionFailed, match="--boot_info_path"):
+        bootinfo.save({}, str(tmp_path / "absent/boot-info.json"))
+
+
+def test_list(partition: Path) -> None:
+    code, out, _ = _run("list")
+    assert code == 0
+    assert out.splitlines() == [
+        "  0  2a86b00d  centos  CentOS (on /dev/a)",
+        "  -  -  tools  (cannot boot: holds no system)",
+        "  1  -  1  Debian12 (on /dev/b)",
+        "* 2  157636d8  third  Debian 13 (on /dev/c)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "number"),
+    [("centos", 0), ("2a86b00d", 0), ("centos-7.1", 0), ("ra", 0), ("0", 0), ("1", 1), ("third", 2), ("157636d8", 2)],
+)
+def test_switch(partition: Path, image: str, number: int) -> None:
+    before = (partition / "grub.cfg").read_text()
+    assert _run("switch", "third", "--once")[0] == 0
+    code, out, _ = _run("switch", image)
+    assert code == 0
+    assert f"* {number}  " in out
+    assert _default(partition) == [f"set default={number}"]
+    assert (partition / "grub.cfg").read_text() == before.replace("\nset default=2\n", f"\nset default={number}\n")
+    assert "next_entry" not in (partition / "grubenv").read_text()
+
+
+def test_once(partition: Path) -> None:
+    (partition / "grubenv").write_text("# GRUB Environment Block\nother=kept\nnext_entry=1\n".ljust(1024, "#"))
+    code, out, _ = _run("switch", "--once", "centos")
+    assert code == 0
+    assert "> 0  " in out
+    assert "* 2  " in out
+    assert _default(partition) == ["set default=2"]
+    block = (partition / "grubenv").read_bytes()
+    assert len(block) == 1024
+    assert block.rstrip(b"#") == b"# GRUB Environment Block\nother=kept\nnext_entry=0\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "usage"),
+        (["nonsense"], 2, "usage"),
+        (["switch"], 2, "which image"),
+        (["switch", "absent"], 2, "there is no image 'absent'"),
+        (["switch", "tools"], 2, "image 'tools' cannot boot"),
+        (["switch", "-"], 2, "no option -"),
+        (["switch", "3"], 2, "there is no image '3'"),
+        (["switch", "centos", "third"], 2, "one image"),
+        (["switch", "centos", "--ever"], 2, "no option --ever"),
+        (["list", "more"], 2, "no arguments"),
+    ],
+)
+def test_what_is_refused_changes_nothing(partition: Path, words: list[str], code: int, said: str) -> None:
+    before = {path: path.read_bytes() for path in partition.iterdir()}
+    found, _, err = _run(*words)
+    assert (found, said in err) == (code, True), err
+    assert {path: path.read_bytes() for path in partition.iterdir()} == before
+
+
+def test_a_grub_cfg_without_its_line_is_left_alone(partition: Path) -> None:
+    (partition / "grub.cfg").write_text("menuentry 'x' {\n}\n")
+    code, _, err = _run("switch", "centos")
+    assert code == 6
+    assert "no line 'set default='" in err
+    assert (partition / "grub.cfg").read_text() == "menuentry 'x' {\n}\n"
+
+
+def test_the_command_of_the_ramdisk_is_the_same_script(partition: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if os.geteuid():
+        pytest.skip("the lock is root's")
+    assert boot.main(["switch", "centos"]) == 0
+    assert _default(partition) == ["set default=0"]
+    assert boot.main(["switch", "absent"]) == 2
+    assert boot.main(["--help"]) == 0
+    assert "usage: bareon-boot list" in capfd.readouterr().out
+
+
+def test_names_of_os_prober() -> None:
+    output = "/dev/vda3:Debian GNU/Linux 12 (bookworm):Debian:linux\n/dev/vda1@/EFI/x:Windows:Windows:efi\n"
+    assert osprober.parse(output)["/dev/vda3"] == "Debian GNU/Linux 12 (bookworm)"
+    assert osprober.parse("") == {}
+
+
+def test_the_partition_is_prepared_again_and_again(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    _prepare(tree)
+    (tmp_path / "boot/grub/file").write_text("")
+    _prepare(tree)
+    assert (tmp_path / "boot/grub2/file").is_file()
+    (tmp_path / "boot/grub2/evil").symlink_to("/")
+    with pytest.raises(ActionFailed, match="is a link"):
+        _prepare(tree)
