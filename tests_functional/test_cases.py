@@ -79,6 +79,11 @@ def carry_out(wanted: Case, node: Node, session: Session) -> list[str]:
     if wanted.boot and not problems:
         session.strategy.deployed(node)
         problems += check.looks(wanted.booted, node.ssh)
+    for number, again in enumerate(wanted.rounds, 1):
+        if problems:
+            break
+        session.strategy.deployed(node, again.without)
+        problems += [f"round {number}: {line}" for line in check.looks(again.booted, node.ssh)]
     return problems
 
 

@@ -47,6 +47,14 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One more boot of the deployed node, ``without`` some of its disks, and what it must look like then."""
+
+    without: tuple[str, ...]
+    booted: tuple[Look, ...]
+
+
+@dataclass(frozen=True)
 class Case:
     """One case, its words in braces filled in."""
 
@@ -66,6 +74,7 @@ class Case:
     expect: Expectation
     boot: bool
     booted: tuple[Look, ...]
+    rounds: tuple[Round, ...]
 
 
 #: Keys of a case file besides those of :class:`Case` that go by the same name.
@@ -73,7 +82,7 @@ KEYS = frozenset(
     {
         *("description", "node", "before", "input", "input_text", "command", "timeout"),
         *("exit_code", "stdout", "stdout_json", "stderr", "disks_unchanged", "expect"),
-        *("boot", "booted"),
+        *("boot", "booted", "rounds"),
     }
 )
 
@@ -111,8 +120,9 @@ def _parse(name: str, data: dict[str, Any]) -> Case:
     targets = tuple(disk.target for disk in disks)
     unchanged = data.get("disks_unchanged", False)
     booted = _looks(data.get("booted", ()))
-    if booted and not data.get("boot"):
-        raise ValueError("booted needs boot: true")
+    rounds = _rounds(data.get("rounds", ()), targets)
+    if (booted or rounds) and not data.get("boot"):
+        raise ValueError("booted and rounds need boot: true")
     return Case(
         name=name,
         description=" ".join(data["description"].split()),
@@ -130,6 +140,7 @@ def _parse(name: str, data: dict[str, Any]) -> Case:
         expect=_expectation(data.get("expect", {})),
         boot=bool(data.get("boot", False)),
         booted=booted,
+        rounds=rounds,
     )
 
 
@@ -175,6 +186,17 @@ def _looks(entries: Sequence[Mapping[str, Any]]) -> tuple[Look, ...]:
         patterns = _patterns(entry.get("stdout", ()))
         looks.append(Look(entry["run"], patterns, int(entry.get("exit_code", 0))))
     return tuple(looks)
+
+
+def _rounds(entries: Sequence[Mapping[str, Any]], disks: Sequence[str]) -> tuple[Round, ...]:
+    rounds = []
+    for entry in entries:
+        _known(entry, frozenset(field.name for field in fields(Round)), "a round")
+        without = tuple(entry.get("without", ()))
+        if unknown := sorted(set(without) - set(disks)):
+            raise ValueError(f"a round without {', '.join(unknown)}, which the node does not have")
+        rounds.append(Round(without, _looks(entry["booted"])))
+    return tuple(rounds)
 
 
 def _expectation(data: Mapping[str, Any]) -> Expectation:

@@ -66,8 +66,12 @@ class Node:
                 return disk
         raise ValueError(f"{self.name} has no disk {target!r}")
 
-    def xml(self, boot: Boot | None, *, disks: bool = True) -> str:
-        """Return the domain's description: from ``boot``, or from the first disk that can."""
+    def xml(self, boot: Boot | None, *, disks: bool = True, without: Sequence[str] = ()) -> str:
+        """Return the domain's description: from ``boot``, or from the first disk that can.
+
+        ``without`` are the names of disks that are taken out of it.
+        """
+        there = [disk for disk in self.disks if disk.target not in without]
         root = self.template.machine()
         child(root, "name").text = self.name
         system = child(root, "os")
@@ -80,15 +84,15 @@ class Node:
                 ET.SubElement(system, tag).text = text
         devices = child(root, "devices")
         if disks:
-            devices.extend(disk_element(disk) for disk in self.disks if disk.bus != "nvme")
-            root.append(nvme_element([disk for disk in self.disks if disk.bus == "nvme"]))
+            devices.extend(disk_element(disk) for disk in there if disk.bus != "nvme")
+            root.append(nvme_element([disk for disk in there if disk.bus == "nvme"]))
         ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
         child(devices, "serial/source").set("path", str(self.console))
         return ET.tostring(root, encoding="unicode")
 
-    def power_on(self, boot: Boot | None = None) -> None:
-        """Start the machine with its disks."""
-        self._create(self.xml(boot))
+    def power_on(self, boot: Boot | None = None, *, without: Sequence[str] = ()) -> None:
+        """Start the machine with its disks, those ``without`` left out."""
+        self._create(self.xml(boot, without=without))
 
     def power_on_without_disks(self, boot: Boot) -> None:
         """Start the machine as it is before its disks are plugged in."""

@@ -19,9 +19,10 @@ VARIABLE = "BAREON_PRODUCTS"
 
 @dataclass(frozen=True)
 class Products:
-    """The ramdisk, the tenant and the block images that a session uses."""
+    """The ramdisk, the tenants and the block images that a session uses; ``second`` is another release."""
 
     ramdisk: ramdisk.Ramdisk
+    second: tenant.Tenant
     tenant: tenant.Tenant
     images: blockimage.Images
 
@@ -37,6 +38,7 @@ class Products:
             "manifest": self.tenant.manifest,
             "checksums": self.tenant.checksums,
             "images": self.images.place,
+            **{f"second_{name}": value for name, value in vars(self.second).items()},
         }
         os.environ[VARIABLE] = json.dumps({name: str(value) for name, value in places.items()})
 
@@ -50,7 +52,9 @@ class Products:
         path = {name: Path(value) for name, value in found.items()}
         disk = ramdisk.Ramdisk(path["kernel"], path["initramfs"], path["key"], found["version"])
         image = tenant.Tenant(found["suite"], path["tree"], path["manifest"], path["checksums"])
-        return cls(disk, image, blockimage.Images(path["images"]))
+        parts = ("tree", "manifest", "checksums")
+        second = tenant.Tenant(found["second_suite"], *(path[f"second_{name}"] for name in parts))
+        return cls(disk, second, image, blockimage.Images(path["images"]))
 
 
 def build(report: cache.Report) -> Products:
@@ -70,6 +74,6 @@ def build(report: cache.Report) -> Products:
             raise
 
 
-def _systems(report: cache.Report) -> tuple[tenant.Tenant, blockimage.Images]:
+def _systems(report: cache.Report) -> tuple[tenant.Tenant, tenant.Tenant, blockimage.Images]:
     system = tenant.build(report)
-    return system, blockimage.build(report, system)
+    return tenant.build(report, "trixie"), system, blockimage.build(report, system)

@@ -40,6 +40,7 @@ class Session:
             SCRATCH / "rsyncd",
             {
                 "debian12": Module(products.tenant.tree),
+                "debian13": Module(products.second.tree),
                 "small": Module(small),
                 # Not root: one file of it cannot be read, and rsync ends with 23.
                 "unreadable": Module(faulty.unreadable(SCRATCH / "unreadable"), uid="nobody"),

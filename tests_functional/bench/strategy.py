@@ -9,6 +9,7 @@ disks cannot be plugged in (SATA) boot afresh.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests_functional.bench.cache import Report
@@ -76,8 +77,8 @@ class Strategy:
         self._saved[node.xml(self.boot, disks=False)] = path
         return path
 
-    def deployed(self, node: Node) -> None:
-        """Restart a node from its own disks, and wait for the system on them.
+    def deployed(self, node: Node, without: Sequence[str] = ()) -> None:
+        """Restart a node from its own disks, some left out, and wait for the system on them.
 
         The power is cut, as a conductor does it: what bareon has not brought to the disks by the
         end of its run is lost.
@@ -85,7 +86,7 @@ class Strategy:
         :raises NodeTimeoutError: when the system does not answer in time
         """
         node.power_off()
-        node.power_on()
+        node.power_on(without=without)
         _wait_ssh(node, "the deployed system", DEPLOYED_LIMIT)
 
 

@@ -16,9 +16,14 @@ from tests_functional.bench.tenant import fidelity
 
 PACKAGES = (
     *("linux-image-amd64", "initramfs-tools", "systemd", "systemd-sysv", "udev", "dbus", "kmod"),
-    *("grub-pc", "grub-efi-amd64-bin", "openssh-server", "iproute2", "zstd", "acl", "attr"),
-    *("lvm2", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools"),
+    *("openssh-server", "iproute2", "zstd", "acl", "attr"),
+    *("lvm2", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "efibootmgr"),
 )
+#: One suite brings GRUB for BIOS, and modules for UEFI beside it; the other what an installer takes for Secure Boot.
+GRUB = {
+    "bookworm": ("grub-pc", "grub-efi-amd64-bin"),
+    "trixie": ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"),
+}
 #: Drivers of cards that no virtual node has; the images are copied many times.
 EXCLUDED = tuple(
     f"/lib/modules/*/kernel/drivers/{name}/*"
@@ -77,7 +82,7 @@ def build(report: cache.Report, suite: str = "bookworm") -> Tenant:
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        debian.make_tree(suite, PACKAGES, tree, excluded=EXCLUDED, initramfs=True)
+        debian.make_tree(suite, (*PACKAGES, *GRUB[suite]), tree, excluded=EXCLUDED, initramfs=True)
         _configure(tree, public)
         fidelity.add(tree)
         _describe(tree, target)
