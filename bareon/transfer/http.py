@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import logging
+import os
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -127,7 +128,7 @@ class Client:
                 stream=True,
                 allow_redirects=False,
                 timeout=(self._halt.left(settings.connect_timeout), self._halt.left(settings.idle_timeout)),
-                verify=settings.ca_file or True,
+                verify=settings.ca_file or _system_authorities(),
             )
         except (*FAILURES, ValueError) as error:
             if hopeless(error):
@@ -152,6 +153,13 @@ class Client:
             raise ImageFailed(f"{self._shown}: redirected from https to http, which is not followed")
         LOG.info("%s: redirected to %s", self._shown, shown(there.geturl()))
         return there
+
+
+def _system_authorities() -> str | bool:
+    """The trusted certificates of the machine; without any, those that requests brings along."""
+    known = (os.environ.get(x) for x in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+    usual = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+    return next((path for path in (*known, *usual) if path and Path(path).is_file()), True)
 
 
 def _split(url: str, name: str) -> SplitResult:
