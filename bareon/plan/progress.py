@@ -48,6 +48,8 @@ def _figures(event: Event) -> str:
     size = event.outcome.get("bytes")
     if isinstance(size, int) and event.seconds:
         said = [human(size), f"{human(int(size / event.seconds))}/s", *said]
+    if isinstance(attempts := event.outcome.get("attempts"), int) and attempts > 1:
+        said.append(f"{attempts} attempts")
     return f": {', '.join(said)}" if said else ""
 
 

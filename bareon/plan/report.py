@@ -65,7 +65,7 @@ class Report:
                 }
             )
         elif event.kind in ("finished", "failed"):
-            steps[-1].update(outcome=event.kind, seconds=round(event.seconds, 3), figures=event.outcome)
+            steps[-1].update(outcome=event.kind, seconds=round(event.seconds, 3), figures=_figures(event))
         if event.kind != "progressed":
             self.save()
 
@@ -110,6 +110,13 @@ class Report:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _figures(event: Event) -> dict[str, Any]:
+    """What a step counted; with bytes also their ``rate`` a second."""
+    size = event.outcome.get("bytes")
+    rated = isinstance(size, int) and event.seconds > 0
+    return {**event.outcome, **({"rate": int(size / event.seconds)} if rated else {})}  # type: ignore[operator]
 
 
 def _error(error: BaseException) -> dict[str, Any]:
