@@ -30,7 +30,7 @@ def patterns(wanted: Sequence[str], text: str, what: str) -> list[str]:
     ]
 
 
-def looks(wanted: Sequence[Look], ssh: Ssh, timeout: float = 120) -> list[str]:
+def looks(wanted: Sequence[Look], ssh: Ssh, timeout: float = 300) -> list[str]:
     """Run commands on a node and look at what they print; ``timeout`` in seconds, for each."""
     found = []
     for look in wanted:

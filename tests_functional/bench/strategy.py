@@ -22,7 +22,7 @@ from tests_functional.bench.template import HOT_PLUG
 RAMDISK_LIMIT = 120.0
 RESTORE_LIMIT = 30.0
 DISK_LIMIT = 30.0
-DEPLOYED_LIMIT = 180.0
+DEPLOYED_LIMIT = 300.0
 #: Before saving, so that no case has to wait for drivers that every one needs.
 PREPARE = "modprobe -a virtio_blk sd_mod virtio_scsi ext4 xfs btrfs vfat nls_ascii nls_cp437"
 #: Prints "name serial" for each disk, once udev is done with all of them.
