@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bareon.actions.bootdisk import BootDisk, Source, install
-from bareon.errors import ActionFailed, CommandError
+from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout, Layout
 from bareon.plan.step import Outcome, Progress, Step
@@ -24,7 +25,7 @@ from bareon.tools import grub, mount, osprober, udev
 
 LOG = logging.getLogger(__name__)
 
-ROOT = "/run/bareon/multiboot"
+ROOT = "/run/bareon"
 FOLDER = "/boot/grub2"
 
 
@@ -60,15 +61,30 @@ class InstallMultiboot(Step):
         on = ", ".join(disk.device for disk in self.disks)
         return f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
 
+    def preflight(self) -> None:
+        target = "x86_64-efi" if self.disks[0].esp else "i386-pc"
+        if not grub.has_modules(target):
+            raise UnsuitableNode(f"the ramdisk has no GRUB for {target}, which several images need")
+        if not Path(self.boot_info).parent.is_dir():
+            raise UnsuitableNode(f"--boot_info_path: the folder of {self.boot_info} does not exist")
+
     def run(self, progress: Progress) -> Outcome:
         udev.settle()
-        systems = {image.name: self._found(image) for image in self.images}
-        if not systems[self.default]:
-            raise ActionFailed(f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default")
-        names, outcome = self._probed({name: found for name, found in systems.items() if found})
-        listed = self._listed(systems, names)
-        outcome |= self._install(systems, listed)
-        self._bring_script(listed)
+        with contextlib.ExitStack() as stack:
+            trees = {image.name: stack.enter_context(self._mounted(i)) for i, image in enumerate(self.images)}
+            systems = {name: self._found(name, tree) for name, tree in trees.items()}
+            if not systems[self.default]:
+                raise ActionFailed(
+                    f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
+                )
+            fs = replace(self._partition, wanted=replace(self._partition.wanted, mount="/"))
+            place = stack.enter_context(mounted_tree([fs], root=f"{ROOT}/multiboot"))
+            names, outcome = _probed({name: found for name, found in systems.items() if found})
+            listed = self._listed(systems, names)
+            outcome |= self._install(place, systems, listed)
+            for x in listed:
+                if x.number is not None:
+                    trees[x.image.name].write(switch.PLACE, switch.script(self._partition.uuid), 0o755)
         content = bootinfo.document(listed, self.default, self._partition.uuid)
         bootinfo.save(content, self.boot_info)
         if utilities := [x.image.name for x in listed if x.number is None]:
@@ -81,45 +97,28 @@ class InstallMultiboot(Step):
         assert self.layout.multiboot
         return self.layout.multiboot
 
-    def _found(self, image: Image) -> Found | None:
+    def _mounted(self, number: int) -> contextlib.AbstractContextManager[Tree]:
+        """The volumes of an image, each at a place of its own: os-prober is quick where something is mounted."""
+        return mounted_tree(self.layout.tree(self.images[number].name), root=f"{ROOT}/images/{number}")
+
+    def _found(self, name: str, tree: Tree) -> Found | None:
         """The system of an image, with the newest of its kernels; ``None`` where there is none."""
-        filesystems = self.layout.tree(image.name)
-        if not filesystems or filesystems[0].mount != "/":
+        root = tree.filesystems[0]
+        there = kernels(tree)
+        if root.mount != "/" or not there:
             return None
-        with mounted_tree(filesystems) as tree:
-            there = kernels(tree)
-            if not there:
-                return None
-            root = tree.filesystems[0]
-            boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), root)
-            settings, about = defaults(tree), release(tree)
+        boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), root)
+        settings, about = defaults(tree), release(tree)
         arguments = f"root=UUID={root.uuid} ro {command_line(settings)} {self.kernel_params}"
         entry = grub.Entry(
-            image.name,
+            name,
             there[0].image,
             there[0].initrd,
             boot.uuid,
             " ".join(arguments.split()),
             _modules(boot, self.layout),
         )
-        name = about.get("PRETTY_NAME") or image.name
-        return Found(root.device, root.uuid, about.get("ID"), name, entry, settings)
-
-    def _probed(self, systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
-        """The names that os-prober has for the images. One that it misses keeps the name it has for itself."""
-        try:
-            seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
-        except CommandError as error:
-            LOG.warning("os-prober failed, the menu is made of what was deployed: %s", error)
-            return {}, {"os_prober": "failed"}
-        devices = {os.path.realpath(found.device): image for image, found in systems.items()}
-        if missed := [image for device, image in devices.items() if device not in seen]:
-            LOG.warning("os-prober does not see %s; their entries are made of what was deployed", ", ".join(missed))
-        outcome: Outcome = {"os_prober": f"{len(devices) - len(missed)} of {len(devices)}"}
-        if others := [f"{name} on {device}" for device, name in seen.items() if device not in devices]:
-            LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
-            outcome["other_systems"] = ", ".join(others)
-        return {devices[device]: name for device, name in seen.items() if device in devices}, outcome
+        return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)
 
     def _listed(self, systems: Mapping[str, Found | None], names: Mapping[str, str]) -> list[Listed]:
         """The images in the order of the input; those that can boot are numbered as the menu will be."""
@@ -134,35 +133,44 @@ class InstallMultiboot(Step):
                 listed.append(Listed(image))
         return listed
 
-    def _install(self, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
-        fs = replace(self._partition, wanted=replace(self._partition.wanted, mount="/"))
-        with mounted_tree([fs], root=ROOT) as tree:
-            _prepare(tree)
-            done = _reporting_room(tree, self.disks)
-            bootable = [x for x in listed if x.number is not None]
-            entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
-            first = next(x.number or 0 for x in bootable if x.image.name == self.default)
-            settings = _sure(systems[self.default]).settings
-            tree.write("/bareon-boot", switch.script(self._partition.uuid), 0o755)
-            tree.write(f"{FOLDER}/grubenv", grub.environment())
-            tree.write(f"{FOLDER}/bareon-images", bootinfo.table(listed))
-            timeout = settings.get("GRUB_TIMEOUT", "")
-            tree.write(
-                f"{FOLDER}/grub.cfg",
-                grub.configuration(
-                    entries,
-                    [*grub.ONCE, *terminal(dict(settings))],
-                    default=first,
-                    timeout=int(timeout) if timeout.isdecimal() else 5,
-                ),
-            )
-            mount.write_back(tree.root)
+    def _install(self, tree: Tree, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
+        """GRUB and its menu on the multiboot partition, the menu last."""
+        _prepare(tree)
+        done = _reporting_room(tree, self.disks)
+        bootable = [x for x in listed if x.number is not None]
+        entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
+        first = next(x.number or 0 for x in bootable if x.image.name == self.default)
+        settings = _sure(systems[self.default]).settings
+        timeout = settings.get("GRUB_TIMEOUT", "")
+        text = grub.configuration(
+            entries,
+            [*grub.ONCE, *terminal(settings)],
+            default=first,
+            timeout=int(timeout) if timeout.isdecimal() else 5,
+        )
+        tree.write("/bareon-boot", switch.script(self._partition.uuid), 0o755)
+        tree.write(f"{FOLDER}/grubenv", grub.environment())
+        tree.write(f"{FOLDER}/bareon-images", bootinfo.table(listed))
+        tree.write(f"{FOLDER}/grub.cfg", text)
+        mount.write_back(tree.root)
         return done
 
-    def _bring_script(self, listed: Sequence[Listed]) -> None:
-        for x in (x for x in listed if x.number is not None):
-            with mounted_tree(self.layout.tree(x.image.name)) as tree:
-                tree.write(switch.PLACE, switch.script(self._partition.uuid), 0o755)
+
+def _probed(systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
+    """The names that os-prober has for the images. One that it misses keeps the name it has for itself."""
+    try:
+        seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
+    except CommandError as error:
+        LOG.warning("os-prober failed, the menu is made of what was deployed: %s", error)
+        return {}, {"os_prober": "failed"}
+    devices = {os.path.realpath(found.device): image for image, found in systems.items()}
+    if missed := [image for device, image in devices.items() if device not in seen]:
+        LOG.warning("os-prober does not see %s; their entries are made of what was deployed", ", ".join(missed))
+    outcome: Outcome = {"os_prober": f"{len(devices) - len(missed)} of {len(devices)}"}
+    if others := [f"{name} on {device}" for device, name in seen.items() if device not in devices]:
+        LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
+        outcome["other_systems"] = ", ".join(others)
+    return {devices[device]: name for device, name in seen.items() if device in devices}, outcome
 
 
 def _sure(found: Found | None) -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 
 from bareon.target.tree import Tree
 
@@ -37,13 +38,13 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-def command_line(settings: dict[str, str]) -> str:
+def command_line(settings: Mapping[str, str]) -> str:
     """The kernel parameters of an ordinary entry."""
     values = (settings.get(name, "") for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"))
     return " ".join(word for value in values for word in value.split())
 
 
-def terminal(settings: dict[str, str]) -> list[str]:
+def terminal(settings: Mapping[str, str]) -> list[str]:
     """The lines of ``grub.cfg`` that put the menu onto the image's serial console; none where it has none."""
     both = settings.get("GRUB_TERMINAL", "")
     used = {x: settings.get(f"GRUB_TERMINAL_{x.upper()}", "") or both for x in ("input", "output")}

@@ -6,17 +6,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bareon.actions.multiboot import _prepare
+from bareon.actions.multiboot import InstallMultiboot, _modules, _prepare
 from bareon.cmd import boot
-from bareon.errors import ActionFailed
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Image
-from bareon.target import bootinfo, switch
+from bareon.plan.step import Plan
+from bareon.target import bootinfo, fstab, switch
 from bareon.target.bootinfo import Listed
 from bareon.target.tree import Tree
+from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import grub, osprober
 
 IMAGES = [
@@ -175,3 +178,40 @@ def test_the_partition_is_prepared_again_and_again(tmp_path: Path) -> None:
     (tmp_path / "boot/grub2/evil").symlink_to("/")
     with pytest.raises(ActionFailed, match="is a link"):
         _prepare(tree)
+
+
+def _plan(name: str) -> Plan:
+    return plan_of(load(HERE / "cases/plan" / f"{name}.yaml"))
+
+
+def test_one_image_mounts_the_first_esp_and_several_do_not() -> None:
+    layout = _plan("uefi-boot-loader").layout
+    fs = layout.mounted_esp("a")
+    assert fs
+    assert fs.device == "/dev/vda1"
+    line = f"UUID={fs.uuid} /boot/efi vfat umask=0077,nofail 0 2\n"
+    assert line in fstab.render([*layout.tree("a"), fs])
+    assert _plan("multiboot-uefi").layout.mounted_esp("a") is None
+    assert _plan("root-and-swap").layout.mounted_esp("a") is None
+
+
+def test_what_can_be_known_before_is_refused_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    step = _plan("multiboot").steps[-1]
+    assert isinstance(step, InstallMultiboot)
+    monkeypatch.setattr(grub, "has_modules", lambda target: target == "i386-pc")
+    replace(step, boot_info=str(tmp_path / "info.json")).preflight()
+    with pytest.raises(UnsuitableNode, match="boot_info_path"):
+        replace(step, boot_info=str(tmp_path / "absent/info.json")).preflight()
+    uefi = _plan("multiboot-uefi").steps[-1]
+    with pytest.raises(UnsuitableNode, match="no GRUB for x86_64-efi"):
+        uefi.preflight()
+
+
+def test_modules_for_a_kernel_on_a_logical_volume() -> None:
+    layout = _plan("multiboot").layout
+    assert _modules(layout.tree("b")[0], layout) == ("xfs", "lvm")
+    assert _modules(layout.tree("a")[0], layout) == ("ext2",)
+    stacked = _plan("lvm-on-raid").layout
+    volume = stacked.volume_groups[0].volumes[0].filesystem
+    assert volume
+    assert _modules(volume, stacked)[1:3] == ("lvm", "mdraid1x")

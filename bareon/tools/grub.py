@@ -6,12 +6,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bareon.run import run
 
 PROGRAMS = ("grub-install", "chroot")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # of a deployed system
 _TIMEOUT = 600.0  # seconds; grub-mkconfig probes each kernel, slowly under emulation
+
+
+def has_modules(target: str) -> bool:
+    """Whether GRUB for ``target`` (``i386-pc``, ``x86_64-efi``) is installed here."""
+    return Path("/usr/lib/grub", target, "normal.mod").is_file()
 
 
 def install_bios(disk: str, boot_directory: str, *, root: str | None = None, program: str = "grub-install") -> None:
