@@ -40,6 +40,7 @@ DEPLOY = [
         "allow_destroy",
         help="Names, serials or wwns of disks. When given, a run in which any other disk loses data is refused.",
     ),
+    cfg.StrOpt("config_drive_path", default="/tmp/config-drive.img", help="The configdrive to write, if it exists."),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),
     cfg.BoolOpt(
         "dump_node_facts",

@@ -85,6 +85,10 @@ class Action(ABC):
         :raises UnsuitableNode: when this node cannot do it.
         """
 
+    def warnings(self, job: Job) -> Iterable[str]:
+        """What does not stand in the way, but somebody should know of: a line each, no secrets."""
+        return ()
+
     @abstractmethod
     def plan(self, job: Job) -> Sequence[Step]:
         """The steps it takes, in order."""

@@ -11,7 +11,9 @@ from bareon.actions.base import Action, Job
 from bareon.actions.stack import DeactivateGroup, MakeArray, MakeGroup, StopArray
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.facts.node import Content, DiskFacts, NodeFacts
+from bareon.layout.configdrive import reserved
 from bareon.layout.teardown import stands_on, teardown
+from bareon.model.deployment import Deployment
 from bareon.model.layout import DiskLayout, FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import human
@@ -31,6 +33,10 @@ class Partitioning(Action):
             *(mdadm.PROGRAMS if job.layout.arrays else ()),
             *(lvm.PROGRAMS if job.layout.volume_groups else ()),
         }
+
+    def reserve(self, deployment: Deployment) -> Deployment:
+        # Also when do_configdrive is to run later, in a process of its own.
+        return reserved(deployment)
 
     def validate(self, job: Job) -> None:
         if job.deployment.policy != "clean":

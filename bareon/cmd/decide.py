@@ -5,22 +5,24 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bareon.actions.base import BOOT_INFO, Action, Job
 from bareon.actions.stack import starting
+from bareon.cmd.plugin import blamed, returned
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import UnsuitableNode, UsageError
 from bareon.facts.node import NodeFacts
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
+from bareon.layout.configdrive import as_found
 from bareon.layout.identifier import Identifiers
 from bareon.layout.teardown import busy, forbidden
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.settings import TransferSettings
-from bareon.plan.step import Plan
+from bareon.plan.step import Plan, Step
 from bareon.run import missing
 from bareon.tools import lvm, mdadm, udev
 
@@ -51,6 +53,7 @@ class Decision:
             raise UnsuitableNode(f"not installed: {', '.join(absent)}")
 
 
+@blamed(UnsuitableNode)
 def decide(
     deployment: Deployment,
     node: NodeFacts,
@@ -64,23 +67,40 @@ def decide(
 
     :raises InvalidInput: :class:`UnsuitableNode` or :class:`DisksDiffer`, whichever stands in the way.
     """
-    deployment = transport.reserve(deployment)
-    for action in actions:
-        deployment = action.reserve(deployment)
     names = tuple(action.name for action in actions)
+    deployment = returned(transport.reserve(deployment), Deployment, f"{type(transport).__name__}: reserve")
+    deployment = _for_configdrive(deployment, node, names)
+    for action in actions:
+        deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
     layout = _layout(deployment, node, names, seed)
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), boot_info)
     if in_use := busy(node, {disk.device for disk in job.layout.disks}):
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    mounting = any(name != "do_partitioning" for name in names)
+    warnings = tuple(
+        str(warning) for x in actions for warning in returned(x.warnings(job), Iterable, f"{x.name}: warnings")
+    )
+    mounting = any(name not in _WITHOUT_TREES for name in names)
     first = tuple(starting(job.layout, node, names[0], everything=mounting)) if names else ()
-    steps = (*first, *transport.do_provisioning(actions, job))
-    programs = frozenset(program for action in actions for program in action.requires(job))
+    steps = (*first, *_steps(actions, transport, job))
+    programs = frozenset(
+        str(program) for x in actions for program in returned(x.requires(job), Iterable, f"{x.name}: requires")
+    )
     if first:
         programs |= {*lvm.PROGRAMS, *mdadm.PROGRAMS, *udev.PROGRAMS}
-    return Decision(Plan(job.layout, steps), programs, node)
+    return Decision(Plan(job.layout, steps, warnings), programs, node)
+
+
+def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tuple[Step, ...]:
+    steps = returned(
+        transport.do_provisioning(actions, job), Iterable, f"{type(transport).__name__}: do_provisioning"
+    )
+    found = tuple(returned(step, Step, "of one of the actions: plan") for step in steps)
+    for step in found:  # what a plug-in fails to say is found out now, not when half of the steps have run
+        returned(step.description, str, f"{step.action}: {type(step).__name__}.description")
+        returned(step.destroys, tuple, f"{step.action}: {type(step).__name__}.destroys")
+    return found
 
 
 def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed: uuid.UUID) -> Layout:
@@ -89,7 +109,25 @@ def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed:
     making = "do_partitioning" in names
     if making and deployment.policy == "clean":
         return wanted
-    return adopt(wanted, node, make=making, copy="do_copyimage" in names)
+    writing = deployment.configdrive is not None and "do_configdrive" in names
+    return adopt(wanted, node, make=making, copy="do_copyimage" in names, configdrive=writing)
+
+
+_WITHOUT_TREES = ("do_partitioning", "do_configdrive", "do_reboot")
+
+
+def _for_configdrive(deployment: Deployment, node: NodeFacts, names: Sequence[str]) -> Deployment:
+    """The deployment with the configdrive that this run is about, and its partition where it is not the run's work.
+
+    Partitioning alone makes the partition, for do_configdrive may run later. A run that partitions and then goes on
+    to a stage behind do_configdrive, without it, is one without a configdrive.
+    """
+    if "do_configdrive" in names and deployment.configdrive:
+        return deployment
+    if "do_partitioning" not in names:
+        return as_found(replace(deployment, configdrive=None), node)
+    later = {"do_copyimage", "do_bootloader", "do_reboot"} & set(names)
+    return replace(deployment, configdrive=None) if later else deployment
 
 
 ORDER = ("do_partitioning", "do_configdrive", "do_copyimage", "do_bootloader", "do_reboot")
@@ -102,6 +140,8 @@ def check_order(names: Sequence[str]) -> None:
     """
     if len(set(names)) < len(names):
         raise UsageError("--actions: an action stands twice")
+    if "do_reboot" in names[:-1]:
+        raise UsageError("--actions: do_reboot must be the last")
     known = [name for name in names if name in ORDER]
     for first, second in itertools.pairwise(known):
         if ORDER.index(first) > ORDER.index(second):

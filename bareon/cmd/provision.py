@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.cmd.exit import Terminated, code_of, guarded
-from bareon.errors import CommandError, DisksDiffer, InvalidInput, UnsuitableNode, UsageError
+from bareon.errors import ActionFailed, CommandError, DisksDiffer, InvalidInput, UnsuitableNode, UsageError
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from bareon.facts.node import NodeFacts
     from bareon.plan.report import Report
     from bareon.plan.seal import Seal
+    from bareon.plan.step import Plan
 
+LOG = logging.getLogger(__name__)
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
 
@@ -37,6 +40,11 @@ def partition(argv: Sequence[str] | None = None) -> int:
     return _Run("bareon-partition", "Partitions the disks of this node.", "do_partitioning", argv).exit_code()
 
 
+def configdrive(argv: Sequence[str] | None = None) -> int:
+    """The configdrive alone, into the partition that is there for it."""
+    return _Run("bareon-configdrive", "Writes the configdrive.", "do_configdrive", argv).exit_code()
+
+
 def copyimage(argv: Sequence[str] | None = None) -> int:
     """Image copy alone, onto what is there."""
     return _Run("bareon-copyimage", "Brings the images onto this node.", "do_copyimage", argv).exit_code()
@@ -45,6 +53,11 @@ def copyimage(argv: Sequence[str] | None = None) -> int:
 def bootloader(argv: Sequence[str] | None = None) -> int:
     """The boot loader alone, for what is there."""
     return _Run("bareon-bootloader", "Makes this node boot.", "do_bootloader", argv).exit_code()
+
+
+def reboot(argv: Sequence[str] | None = None) -> int:
+    """The end of the ramdisk."""
+    return _Run("bareon-reboot", "Restarts this node.", "do_reboot", argv).exit_code()
 
 
 class _Run:
@@ -119,15 +132,18 @@ class _Run:
         decision = decide.decide(
             self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
         )
+        _tell(decision.plan.warnings)
         if conf.allow_destroy is not None:
             decision.check_allowed(conf.allow_destroy)
         return decision
 
     def _read(self) -> None:
-        from bareon.cmd.source import read_input
+        from bareon.cmd.source import read_input, with_configdrive
 
         conf = self._conf
-        self._deployment, self._given = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+        deployment, given = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+        self._deployment, file = with_configdrive(deployment, conf.config_drive_path)
+        self._given = given + file
 
     def _document(self, decision: Decision) -> dict[str, Any]:
         """The plan with its seal."""
@@ -181,15 +197,18 @@ class _Run:
                 report = Report(self._conf.report, self._version)
                 report.begin()
                 with observed(report.ran):
-                    self._carry_out(report)
+                    plan = self._carry_out(report)
         except BaseException as error:
             report.end(code_of(error), error)
             raise
         report.end(0)
         if self._conf.progress != "json":  # whose reader expects events alone
             sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
+            sys.stdout.flush()
+        _conclude(plan, report)
 
-    def _carry_out(self, report: Report) -> None:
+    def _carry_out(self, report: Report) -> Plan:
+        from bareon.cmd import plugin
         from bareon.plan import executor, progress
         from bareon.tools.mount import enter_private_namespace
 
@@ -200,9 +219,12 @@ class _Run:
         report.content["node"] = _facts_document(node)
         report.content["plan"] = self._document(decision)
         decision.check_programs()
-        executor.preflight(decision.plan)
+        with plugin.blamed(UnsuitableNode):
+            executor.preflight(decision.plan)
         enter_private_namespace()
-        executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
+        with plugin.blamed(ActionFailed):
+            executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
+        return decision.plan
 
     def _decide_as_saved(self, node: NodeFacts) -> Decision:
         """The decision of a saved plan, made again.
@@ -219,6 +241,19 @@ class _Run:
         decision = self._decide(node)
         seal.check(saved, plan, self._sealed(decision), self._document(decision))
         return decision
+
+
+def _conclude(plan: Plan, report: Report) -> None:
+    from bareon.cmd import plugin
+    from bareon.plan import executor
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a restart sends to everybody
+    try:
+        with plugin.blamed(ActionFailed):
+            executor.conclude(plan)
+    except BaseException as error:
+        report.end(code_of(error), error)
+        raise
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -250,6 +285,12 @@ def _facts_document(node: NodeFacts) -> dict[str, Any]:
     from bareon.facts.node import to_json
 
     return to_json(node)
+
+
+def _tell(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        LOG.warning("%s", warning)
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bareon.cmd import plugin
 from bareon.drivers.data.base import DataDriver
-from bareon.errors import Defect, InvalidInput, UsageError
-
-if TYPE_CHECKING:
-    from bareon.model.deployment import Deployment
+from bareon.errors import Defect, InvalidInput, UnsuitableNode, UsageError
+from bareon.model.deployment import Deployment
 
 LOG = logging.getLogger(__name__)
 
@@ -28,11 +26,34 @@ def read_input(driver_name: str, file: str, given: str | None = None) -> tuple[D
     """
     driver = plugin.load("bareon.drivers.data", driver_name, DataDriver)  # type: ignore[type-abstract]
     text = _text(file, given)
-    deployment = driver.parse(text)
-    for warning in driver.warnings:
+    with plugin.blamed(UnsuitableNode):
+        deployment = plugin.returned(driver.parse(text), Deployment, f"{driver_name}: parse")
+        warnings = list(driver.warnings)
+    for warning in warnings:
         LOG.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
     return deployment, text
+
+
+def with_configdrive(deployment: Deployment, file: str) -> tuple[Deployment, bytes]:
+    """The deployment with the configdrive of a file, if that exists, and what the file holds.
+
+    :raises InvalidInput: when the file is no configdrive, or the input has one too.
+    """
+    from bareon.drivers.data import configdrive
+
+    where = f"--config_drive_path {file}"
+    try:
+        with Path(file).open("rb") as opened:
+            content = opened.read(configdrive.LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return deployment, b""
+    except OSError as error:
+        raise InvalidInput([Defect(where, f"cannot be read: {error.strerror}")]) from None
+    if deployment.configdrive:
+        message = f"the input has a configdrive, and {file} is another one: remove either"
+        raise InvalidInput([Defect(deployment.configdrive.path, message)])
+    return replace(deployment, configdrive=configdrive.from_file(content, where)), content
 
 
 def _text(file: str, given: str | None) -> bytes:

@@ -24,14 +24,15 @@ from bareon.sizes import MIB, mib
 TOLERANCE = MIB  # bytes that a start or end may be off
 
 
-def adopt(layout: Layout, node: NodeFacts, *, make: bool, copy: bool = False) -> Layout:
+def adopt(layout: Layout, node: NodeFacts, *, make: bool, copy: bool = False, configdrive: bool = False) -> Layout:
     """The wanted layout with the identifiers that are there, everything kept.
 
     :param make: whether file systems with ``keep_data: false`` are to be made anew.
     :param copy: whether images are to be copied; those that hold a whole file system replace what is there.
+    :param configdrive: whether a configdrive is to be written, which is never data to be kept.
     :raises DisksDiffer: listing every difference.
     """
-    return _Comparison(layout, node, make, copy).adopted()
+    return _Comparison(layout, node, make, copy, configdrive).adopted()
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class _Comparison:
     node: NodeFacts
     make: bool
     copy: bool
+    configdrive: bool
 
     def adopted(self) -> Layout:
         if differences := list(self._differences()):
@@ -161,13 +163,14 @@ class _Comparison:
 
     def _adopted_partition(self, wanted: PartitionLayout, found: PartitionFacts) -> PartitionLayout:
         filesystem = self._adopted_filesystem(wanted.filesystem, found.content)
+        rewritten = wanted.role == "configdrive" and self.configdrive
         return replace(
             wanted,
             device=found.device,
             start=found.start,
             size=found.size,
             guid=found.guid or wanted.guid,
-            decision=filesystem.decision if filesystem else "keep",
+            decision="format" if rewritten else filesystem.decision if filesystem else "keep",
             filesystem=filesystem,
         )
 

@@ -9,6 +9,7 @@ from bareon.facts.node import DiskFacts
 from bareon.layout.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
 from bareon.layout.filesystem import filesystem_layout
 from bareon.layout.identifier import Identifiers
+from bareon.model.configdrive import LABEL
 from bareon.model.disk import Disk, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem
 from bareon.model.layout import (
@@ -32,6 +33,7 @@ ESP_SIZE = 200 * MIB
 ESP_SIZE_4K = 260 * MIB
 MULTIBOOT_SIZE = 100 * MIB
 MAX_PARTITIONS = 128
+_NAMES: dict[Role, str] = {"configdrive": LABEL}  # those of the others are their roles
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def wishes(disk: Disk, firmware: Firmware, sector: int = 512, *, multiboot: bool
     return [
         *(Wish(role, Request(Absolute(size), f"{disk.path} (implicit {role})")) for role, size in implicit),
         *(Wish(_role(volume), Request(volume.size, f"{volume.path}.size"), volume) for volume in disk.volumes),
+        *([_configdrive(disk)] if disk.configdrive else []),
     ]
+
+
+def _configdrive(disk: Disk) -> Wish:
+    return Wish("configdrive", Request(Absolute(disk.configdrive), f"{disk.path} (implicit configdrive)"))
 
 
 def _boot_partition(firmware: Firmware, sector: int) -> tuple[Role, int]:
@@ -88,6 +95,8 @@ def disk_layout(
     sizes = allocate(budget, max(available, 0), [wish.request for wish in all_wishes])
     start, partitions = FIRST, []
     for number, (wish, size) in enumerate(zip(all_wishes, sizes, strict=True), 1):
+        if wish.role == "configdrive":
+            start = FIRST + round_down(min(budget, available)) - size
         partitions.append(_partition(wish, real.device, number, start, size, identifiers))
         start += size
     guid = identifiers.guid(f"table {real.device}")
@@ -119,7 +128,7 @@ def _partition(
         type_guid=_type_guid(wish.role, filesystem),
         guid=(volume.guid if volume else None) or identifiers.guid(f"partition {device}"),
         decision="create",
-        name=volume.name if volume else None if wish.volume else wish.role,
+        name=volume.name if volume else None if wish.volume else _NAMES.get(wish.role, wish.role),
         boot=volume.boot if volume else False,
         filesystem=filesystem,
         member_of=_member_of(wish.volume),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from bareon.model.configdrive import Configdrive
 from bareon.model.disk import Disk, Partition
 from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
@@ -28,6 +29,7 @@ class Deployment:
     images: tuple[Image, ...] = ()
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
+    configdrive: Configdrive | None = None
 
     def filesystems(self) -> Iterator[Filesystem]:
         """Every wanted file system, in the order of the input."""

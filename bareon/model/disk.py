@@ -59,9 +59,13 @@ Volume = Partition | PhysicalVolume | RaidMember
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk of the schema. ``size`` is its budget in bytes, ``None`` for all of the real disk."""
+    """A disk of the schema. ``size`` is its budget in bytes, ``None`` for all of the real disk.
+
+    ``configdrive`` is the size in bytes of a partition for one at the end of the budget, 0 for none.
+    """
 
     id: DiskId
     size: int | None
     volumes: tuple[Volume, ...]
     path: str = field(default="$", compare=False)
+    configdrive: int = 0

@@ -36,12 +36,13 @@ def document(plan: Plan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "warnings": list(plan.warnings),
     }
 
 
 def differing(layout: Layout, differences: Sequence[str]) -> dict[str, Any]:
     """The document of a plan that cannot be, because the disks are not what was described."""
-    return {**layout_document(layout), "differences": list(differences), "steps": []}
+    return {**layout_document(layout), "differences": list(differences), "steps": [], "warnings": []}
 
 
 def layout_document(layout: Layout) -> dict[str, Any]:

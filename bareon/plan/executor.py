@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bareon.errors import ActionFailed, InvalidInput, UnsuitableNode
+from bareon.errors import ActionFailed, DisksDiffer, InvalidInput, Locked, UnsuitableNode, UsageError
 from bareon.plan.event import Event, Kind, Listener
 from bareon.plan.step import Plan, Step
 
@@ -39,6 +39,12 @@ def execute(plan: Plan, listeners: Sequence[Listener]) -> None:
         )
 
 
+def conclude(plan: Plan) -> None:
+    """Let the steps do what nothing may follow, after everything else of the run."""
+    for step in plan.steps:
+        step.conclude()
+
+
 def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
     started = time.monotonic()
 
@@ -50,7 +56,7 @@ def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
     tell("started")
     try:
         outcome = step.run(lambda done, total: tell("progressed", done=done, total=total))
-    except (UnsuitableNode, InvalidInput) as error:
+    except (UsageError, UnsuitableNode, InvalidInput, DisksDiffer, Locked) as error:
         # Those mean that nothing was written, which is no longer so once steps run.
         tell("failed", error=str(error))
         raise ActionFailed(str(error)) from error

@@ -49,10 +49,17 @@ class Step(ABC):
         :raises ImageFailed: when an image did not arrive whole.
         """
 
+    def conclude(self) -> None:  # noqa: B027  only what ends the machine has something to do here
+        """Do what nothing may follow, once all steps are done, the report is written and the lock released.
+
+        :raises ActionFailed: or one of its kind, when it did not work.
+        """
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that was decided. An empty ``steps`` means there is nothing to do."""
+    """Everything that was decided. An empty ``steps`` means there is nothing to do; ``warnings`` are for people."""
 
     layout: Layout
     steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
     The steps' descriptions, where they matter.
+``warnings``
+    What the plan warns of: each expected line must be found in the actual line of the same place.
 ``error`` and ``lines``
     The class of the error and its lines: each expected line must be found in the actual line of the same place.
 """
@@ -106,6 +108,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             for group in whole["volume_groups"]
         },
         "steps": [step["description"] for step in whole["steps"]],
+        "warnings": whole["warnings"],
     }
 
 

@@ -19,6 +19,8 @@ def test_plan(path: Path) -> None:
         assert found[key] == case.get(key, nothing)
     if "steps" in case:
         assert found["steps"] == case["steps"]
+    for expected, warning in zip(case.get("warnings", []), found["warnings"], strict=True):
+        assert expected in warning
 
 
 @pytest.mark.parametrize("path", cases("error"), ids=lambda path: path.stem)

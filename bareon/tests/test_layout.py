@@ -82,7 +82,8 @@ def situations(draw: st.DrawFn) -> Situation:
         declared = draw(st.one_of(st.none(), st.integers(200, 6000).map(lambda n: n * MIB)))
         sector = draw(st.sampled_from([512, 4096]))
         name = f"/dev/vd{'abc'[number]}"
-        disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}"))
+        configdrive = draw(st.sampled_from([0, 64 * MIB]))
+        disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}", configdrive))
         reals.append(DiskFacts(name, real, logical_sector=sector))
     bound = draw(st.booleans())
     vgs = []
@@ -131,7 +132,12 @@ def _several(deployment: Deployment) -> bool:
 
 def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmware, menu: bool) -> None:
     end = MIB
+    budget = wanted.size or real.size // MIB * MIB
     for number, part in enumerate(disk.partitions, 1):
+        if part.role == "configdrive":
+            assert end <= part.start
+            assert 0 <= MIB + min(budget, _room(real)) - part.end < MIB, "not at the end"
+            end = part.start
         assert (part.number, part.start) == (number, end), "gaps, overlaps or wrong numbers"
         assert part.start % MIB == part.size % MIB == 0 < part.size
         end = part.end
@@ -139,11 +145,15 @@ def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmw
     assert disk.partitions[0].role == {"bios": "bios_grub", "uefi": "esp"}[firmware]
     assert [part.number for part in disk.partitions if part.role == "multiboot"] == ([2] if menu else [])
     assert not menu or disk.partitions[1].size == 100 * MIB
-    budget = wanted.size or real.size // MIB * MIB
     got = [part.size for part in disk.partitions]
     implicit = got[: 2 if menu else 1]
     asked = [*(Absolute(size) for size in implicit), *(volume.size for volume in wanted.volumes)]
+    asked += _configdrive(wanted)
     _check_sizes(got, asked, budget, _room(real), MIB)
+
+
+def _configdrive(disk: Disk) -> list[Size]:
+    return [Absolute(disk.configdrive)] if disk.configdrive else []
 
 
 def _check_sizes(got: Sequence[int], asked: Sequence[Size], budget: int, room: int, unit: int) -> None:
@@ -186,7 +196,7 @@ def _fits(situation: Situation) -> bool:
         budget = disk.size or real.size // MIB * MIB
         if disk is situation.deployment.disks[0]:
             boot += menu
-        asked = [Absolute(boot * MIB), *(volume.size for volume in disk.volumes)]
+        asked = [Absolute(boot * MIB), *(volume.size for volume in disk.volumes), *_configdrive(disk)]
         if not _granted(asked, budget, min(budget, _room(real)), MIB):
             return False
         used, _ = _need(asked, budget, MIB)

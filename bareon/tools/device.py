@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a block device is free: the kernel's own answer."""
+"""Block devices: whether one is free, by the kernel's own answer, and writing one as a whole."""
 
 from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
-from bareon.errors import UnsuitableNode
+from bareon.errors import ActionFailed, UnsuitableNode
+
+_PIECE = 1 << 20  # bytes
 
 
 def refuse_if_busy(device: str) -> None:
@@ -19,3 +22,21 @@ def refuse_if_busy(device: str) -> None:
     except OSError as error:
         reason = "it is in use" if error.errno == errno.EBUSY else f"it cannot be opened: {error.strerror}"
         raise UnsuitableNode(f"{device}: {reason}") from error
+
+
+def overwrite(device: str, content: bytes, size: int) -> None:
+    """Write ``content`` to the start of a device, and zeros to the rest of its ``size`` bytes.
+
+    :raises ActionFailed: when the kernel cannot write it.
+    """
+    zeros = bytes(_PIECE)
+    try:
+        with Path(device).open("r+b", buffering=0) as file:
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view[:_PIECE]) :]
+            while (left := size - file.tell()) > 0:
+                file.write(zeros[:left])
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ActionFailed(f"{device} cannot be written: {error.strerror}") from error

@@ -127,7 +127,8 @@ def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str
         return f"one of {', '.join(words)}" if len(words) > 1 else words[0]
     if "const" in field:
         return _literal(json.dumps(field["const"]))
-    text = _KINDS.get(field.get("type", "any value"), field.get("type", "any value"))
+    kinds = field.get("type", "any value")
+    text = " or ".join(_KINDS.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
     if "items" in field:
         text += f" of {_type(field['items'], root, prefix)}"
     if field.get("minItems"):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bareon.drivers.data.fit import BY_TYPE, FORMATS, plainly_fits
+from bareon.drivers.data.fit import BY_TYPE, FORMATS, SECRET, plainly_fits
 from bareon.errors import Defect, InvalidInput
 from bareon.model.image import shown
 
@@ -172,7 +172,9 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
             for key in (key for key in rule if key not in value):
                 yield Defect(path, f"the key {key!r} is missing")
         case "type":
-            yield Defect(path, f"expected {_kind(rule)}, found {_shown(value)}{_size_hint(value, error)}")
+            secret = isinstance(error.schema, Mapping) and error.schema.get(SECRET)
+            seen = "something else" if secret else f"{_shown(value)}{_size_hint(value, error)}"
+            yield Defect(path, f"expected {_kind(rule)}, found {seen}")
         case "enum":
             listed = ", ".join(json.dumps(x) for x in rule)
             yield Defect(path, f"{_shown(value)} is none of {listed}{did_you_mean(value, rule)}")

@@ -10,6 +10,8 @@ from bareon.sizes import Absolute, parse_size
 
 #: The key of a table from ``type`` to the schema for it, in place of branches by ``if`` and ``then``.
 BY_TYPE = "x-by-type"
+#: The key of a part whose values no message may quote.
+SECRET = "x-secret"
 
 
 def _size(text: str) -> bool:
@@ -30,6 +32,7 @@ _KINDS = {"string": str, "boolean": bool, "object": dict, "array": list}
 _QUICK = {
     *("type", "enum", "maxLength", "minLength", "format", "pattern", "x-pattern"),
     *("items", "minItems", "required", "additionalProperties", "properties", "uniqueItems", BY_TYPE),
+    SECRET,
 }
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from bareon.drivers.data import configdrive
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.data.document import check, load
 from bareon.errors import Defect, InvalidInput
 from bareon.layout.build import declared_defects
+from bareon.layout.configdrive import reserved
+from bareon.model.configdrive import Configdrive
 from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
@@ -22,6 +26,7 @@ from bareon.sizes import Absolute, mib, parse_size, round_up
 
 # What mdadm takes as a name without a host's, and the schema allows for ``name``.
 _ARRAY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
+T = TypeVar("T")
 LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
 
@@ -41,7 +46,8 @@ class Ironic(DataDriver):
         translation = _Translation(value)
         deployment = translation.deployment()
         self._warnings = tuple(translation.warnings)
-        found = [*translation.defects, *defects(deployment), *declared_defects(deployment)]
+        claimed = translation.collecting(lambda: reserved(deployment)) or deployment
+        found = [*translation.defects, *defects(deployment), *declared_defects(claimed)]
         if found:
             raise InvalidInput(sorted(found, key=lambda defect: defect.path))
         return deployment
@@ -71,7 +77,20 @@ class _Translation:
             images=images,
             rsync_flags=self._rsync_flags(),
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
+            configdrive=self._configdrive(),
         )
+
+    def collecting(self, make: Callable[[], T]) -> T | None:
+        """What ``make`` returns; its defects are added to the others."""
+        try:
+            return make()
+        except InvalidInput as error:
+            self.defects += error.defects
+            return None
+
+    def _configdrive(self) -> Configdrive | None:
+        value = self._value.get("configdrive")
+        return None if value is None else self.collecting(lambda: configdrive.from_documents(value))
 
     def _rsync_flags(self) -> tuple[str, ...]:
         text = self._value.get("image_deploy_flags", {}).get("rsync_flags")

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from bareon.actions.base import Action, Job, Transport
+from bareon.errors import UnsuitableNode
 from bareon.plan.step import Step
 
 
@@ -18,7 +19,7 @@ class DeployDriver(Transport):
     and may build on the action's own steps. Like actions they plan; nothing is changed in them.
     """
 
-    flow: ClassVar[tuple[str, ...]] = ("do_partitioning", "do_copyimage", "do_bootloader")
+    flow: ClassVar[tuple[str, ...]] = ("do_partitioning", "do_configdrive", "do_copyimage", "do_bootloader")
 
     def do_partitioning(self, action: Action, job: Job) -> Sequence[Step]:
         """The steps that make the disks what the layout says."""
@@ -44,4 +45,8 @@ class DeployDriver(Transport):
             "do_copyimage": self.do_copyimage,
             "do_reboot": self.do_reboot,
         }
-        return [step for x in actions for step in (stages[x.name](x, job) if x.name in stages else x.plan(job))]
+        planned = [(x.name, stages[x.name](x, job) if x.name in stages else x.plan(job)) for x in actions]
+        for name, steps in planned:
+            if not isinstance(steps, Iterable):
+                raise UnsuitableNode(f"plug-in {name}: plan returned {type(steps).__name__}, not steps")
+        return [step for _, steps in planned for step in steps]

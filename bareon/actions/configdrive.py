@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""do_configdrive: what cloud-init of the deployed system reads, into the partition that was reserved for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bareon.actions.base import Action, Job
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.facts.node import Content, NodeFacts
+from bareon.layout.configdrive import reserved
+from bareon.layout.identifier import as_kind
+from bareon.layout.teardown import disks_below
+from bareon.model.configdrive import FOLDER, LABEL, Configdrive
+from bareon.model.deployment import Deployment
+from bareon.model.layout import DiskLayout, PartitionLayout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.tools import blkid, device, mkfs, mount, udev
+
+_POINT = "/run/bareon/configdrive"
+
+
+class ConfigdriveAction(Action):
+    """Writes the configdrive, if there is one."""
+
+    name = "do_configdrive"
+
+    def requires(self, job: Job) -> set[str]:
+        if job.deployment.configdrive is None:
+            return set()
+        made = () if job.deployment.configdrive.image else (mkfs.program("vfat"), *mount.PROGRAMS)
+        return {*blkid.PROGRAMS, *udev.PROGRAMS, *made}
+
+    def reserve(self, deployment: Deployment) -> Deployment:
+        return reserved(deployment)
+
+    def validate(self, job: Job) -> None:
+        configdrive = job.deployment.configdrive
+        for disk, _ in _places(job) if configdrive else ():
+            if configdrive and disk.sector > configdrive.sector:
+                raise UnsuitableNode(
+                    f"{disk.device} has sectors of {disk.sector} bytes, and {configdrive.kind} with smaller ones"
+                    " cannot be mounted from it; give the content in the input, under 'configdrive'"
+                )
+
+    def warnings(self, job: Job) -> Iterator[str]:
+        if job.deployment.configdrive is None and job.queued == (self.name,):
+            yield "there is no configdrive to write: none in the input, and no file at --config_drive_path"
+        for where in stale(job):
+            yield f"{where} is labelled {LABEL}: cloud-init may read it in place of the one for this system"
+
+    def plan(self, job: Job) -> Sequence[Step]:
+        configdrive = job.deployment.configdrive
+        if configdrive is None:
+            return ()
+        return [WriteConfigdrive(self.name, part, configdrive) for _, part in _places(job)]
+
+
+def _places(job: Job) -> Iterator[tuple[DiskLayout, PartitionLayout]]:
+    for disk in job.layout.disks:
+        for part in disk.partitions:
+            if part.role == "configdrive":
+                yield disk, part
+
+
+def stale(job: Job) -> list[str]:
+    """The devices that hold another configdrive and will still do so after this run."""
+    written = {part.device for _, part in _places(job)}
+    cleared = set()
+    if job.deployment.policy == "clean" and "do_partitioning" in job.queued:
+        cleared = {disk.device for disk in job.layout.disks}
+    below = disks_below(job.node)
+    labelled = (name for name, content in _contents(job.node) if content and _is_labelled(content))
+    return [name for name in labelled if name not in written and not below[name] & cleared]
+
+
+def _is_labelled(content: Content) -> bool:
+    return (content.label or "").lower() == LABEL
+
+
+def _contents(node: NodeFacts) -> Iterator[tuple[str, Content | None]]:
+    for disk in node.disks:
+        yield disk.device, disk.content
+        yield from ((part.device, part.content) for part in disk.partitions)
+    yield from ((array.alias, array.content) for array in node.arrays)
+    yield from ((volume.device, volume.content) for group in node.volume_groups for volume in group.volumes)
+
+
+@dataclass(frozen=True)
+class WriteConfigdrive(Step):
+    """Write a configdrive over a whole partition: of an earlier one nothing is left."""
+
+    partition: PartitionLayout
+    configdrive: Configdrive = field(repr=False)
+
+    @property
+    def description(self) -> str:
+        return f"Write the configdrive ({self.configdrive.kind}) to {self.partition.device}"
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.partition.device,) if self.partition.decision == "format" else ()
+
+    def preflight(self) -> None:
+        if self.partition.decision != "create":
+            device.refuse_if_busy(self.partition.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        place = self.partition.device
+        device.refuse_if_busy(place)
+        device.overwrite(place, self.configdrive.image or b"", self.partition.size)
+        if not self.configdrive.image:
+            self._make()
+        tags = blkid.probe([place]).get(place, {})
+        if tags.get("LABEL", "").lower() != LABEL:
+            raise ActionFailed(f"{place}: no file system labelled {LABEL} is found after it was written")
+        udev.settle()
+        return {"bytes": len(self.configdrive.image or b"") or sum(len(x) for _, x in self.configdrive.files)}
+
+    def _make(self) -> None:
+        place = self.partition.device
+        mkfs.make("vfat", place, as_kind(self.partition.guid, "vfat"), LABEL)
+        Path(_POINT).mkdir(parents=True, exist_ok=True)
+        with mount.mounted(place, _POINT, kind="vfat", options="umask=0077"):
+            folder = Path(_POINT) / FOLDER
+            folder.mkdir(parents=True)
+            for name, content in self.configdrive.files:
+                (folder / name).write_bytes(self.completed(name, content))
+            mount.write_back(_POINT)
+
+    def completed(self, name: str, content: bytes) -> bytes:
+        """cloud-init takes no metadata without a uuid, which tells it whether the system is a new one."""
+        if name != "meta_data.json":
+            return content
+        return json.dumps({"uuid": self.partition.guid.lower(), **json.loads(content)}).encode()
