@@ -20,13 +20,7 @@ import docutils.core
 import docutils.nodes
 import pytest
 
-from bareon.actions.base import Action
-from bareon.cmd import plugin
-from bareon.cmd.decide import decide
-from bareon.drivers.data.base import DataDriver
 from bareon.drivers.data.document import schema
-from bareon.drivers.deploy.base import DeployDriver
-from bareon.errors import InvalidInput
 from bareon.facts import node as facts
 from bareon.plan import report
 
@@ -135,24 +129,6 @@ def _report_keys() -> set[str]:
         node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
     ]
     return {key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-
-
-def test_the_example_of_a_plug_in_works() -> None:
-    example = _module(EXAMPLES / "plugin/hostname.py")
-    assert issubclass(example.Hostname, Action)
-    steps = _steps(example.Hostname(), (EXAMPLES / "two-disks.json").read_bytes())
-    assert [(step.action, step.description) for step in steps] == [("do_hostname", "Name the system 'debian'")]
-    with pytest.raises(InvalidInput, match="cannot be a host name"):
-        _steps(example.Hostname(), (EXAMPLES / "two-disks.json").read_bytes().replace(b'"debian"', b'"no name"'))
-
-
-def _steps(action: Action, text: bytes) -> tuple[Any, ...]:
-    deployment = plugin.load("bareon.drivers.data", "ironic", DataDriver).parse(text)
-    node = facts.from_json(json.loads((EXAMPLES / "nodes/two-disks.json").read_bytes()))
-    transport = plugin.load("bareon.drivers.deploy", "rsync", DeployDriver)
-    actions = [plugin.load("bareon.actions", "do_partitioning", Action), action]
-    steps = decide(deployment, node, actions, transport, regenerate.SEED).plan.steps
-    return tuple(step for step in steps if step.action == action.name)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:

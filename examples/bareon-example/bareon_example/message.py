@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""do_message: greets whoever logs in to a deployed system."""
+
+from dataclasses import dataclass
+
+from bareon.actions.base import Action, Job
+from bareon.model.layout import FilesystemLayout
+from bareon.plan.step import Outcome, Progress, Step
+from bareon.target.tree import mounted_tree
+
+
+class Message(Action):
+    name = "do_message"
+
+    def requires(self, job: Job) -> list[str]:
+        return ["mount", "umount"]
+
+    def plan(self, job: Job) -> list[Step]:
+        systems = [image.name for image in job.deployment.images if image.target == "/"]
+        return [WriteMessage(self.name, name, job.layout.tree(name)) for name in systems]
+
+
+@dataclass(frozen=True)
+class WriteMessage(Step):
+    image: str
+    filesystems: tuple[FilesystemLayout, ...]
+
+    @property
+    def description(self) -> str:
+        return f"Write /etc/motd of image {self.image!r}"
+
+    def run(self, progress: Progress) -> Outcome:
+        with mounted_tree(self.filesystems) as tree:
+            tree.write("/etc/motd", f"This is {self.image}, deployed by bareon.\n")
+        return {}
