@@ -96,11 +96,13 @@ def _remember(disks: Sequence[BootDisk], loaders: Sequence[str]) -> str:
 
     The path EFI/BOOT is there without any, so that a firmware that refuses ends no deployment.
     """
+    made = 0
     try:
         with efi.variables():
             for disk, loader in reversed(list(zip(disks, loaders, strict=True))):
                 efi.replace(disk.label, disk.device, disk.number, loader)
+                made += 1
     except (CommandError, OSError) as error:
-        LOG.warning("no boot entry in NVRAM, the node boots by EFI/BOOT/BOOTX64.EFI: %s", error)
-        return f"no entry, the node boots by EFI/BOOT/BOOTX64.EFI ({error})"
-    return f"{len(loaders)} {'entry' if len(loaders) == 1 else 'entries'}"
+        LOG.warning("boot entries in NVRAM: %d of %d, the rest is EFI/BOOT/BOOTX64.EFI: %s", made, len(disks), error)
+        return f"{made} of {len(disks)} entries, the rest is EFI/BOOT/BOOTX64.EFI ({error})"
+    return f"{made} {'entry' if made == 1 else 'entries'}"

@@ -184,13 +184,14 @@ def _prepare(tree: Tree) -> None:
     Root of any image may have written here since: what is in the way is no place to write to.
     """
     link = Path(tree.folder("/boot")) / "grub"
-    if link.is_symlink():
-        link.unlink()
-    tree.refuse_links("/boot")
-    tree.folder(FOLDER)
-    if link.exists():
-        raise ActionFailed("/boot/grub of the multiboot partition is a folder; it must be a link to grub2")
-    link.symlink_to("grub2")
+    try:
+        if link.is_symlink():
+            link.unlink()
+        tree.refuse_links("/boot")
+        tree.folder(FOLDER)
+        link.symlink_to("grub2")
+    except OSError as error:
+        raise ActionFailed(f"the multiboot partition cannot be written: {link.name}: {error.strerror}") from error
 
 
 def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:

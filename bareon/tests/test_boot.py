@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -11,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from bareon.actions.bootdisk import BootDisk, _remember
 from bareon.actions.multiboot import InstallMultiboot, _modules, _prepare
 from bareon.cmd import boot
-from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.plan.step import Plan
 from bareon.target import bootinfo, fstab, switch
 from bareon.target.bootinfo import Listed
 from bareon.target.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
-from bareon.tools import grub, osprober
+from bareon.tools import efi, grub, osprober
 
 IMAGES = [
     Listed(
@@ -178,6 +181,38 @@ def test_the_partition_is_prepared_again_and_again(tmp_path: Path) -> None:
     (tmp_path / "boot/grub2/evil").symlink_to("/")
     with pytest.raises(ActionFailed, match="is a link"):
         _prepare(tree)
+
+
+def test_a_partition_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "boot/grub").mkdir(parents=True)
+    with pytest.raises(ActionFailed, match="cannot be written: grub: File exists"):
+        _prepare(Tree(str(tmp_path)))
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "symlink_to", read_only)
+    with pytest.raises(ActionFailed, match="cannot be written: grub: Read-only file system"):
+        _prepare(Tree(str(tmp_path)))
+
+
+def test_firmware_that_takes_no_entry_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def replace_(label: str, disk: str, number: int, loader: str) -> None:
+        made.append((label, disk, number, loader))
+        if disk == "/dev/vda":
+            raise CommandError(["efibootmgr"], 5, "failed with exit code 5", stderr="No space left on device")
+
+    monkeypatch.setattr(efi, "variables", contextlib.nullcontext)
+    monkeypatch.setattr(efi, "replace", replace_)
+    disks = [BootDisk("/dev/vda", "bareon A", None, 1), BootDisk("/dev/vdb", "bareon B", None, 1)]
+    assert _remember(disks[1:], ["\\x"]) == "1 entry"
+    said = _remember(disks, ["\\x", "\\y"])
+    assert said.startswith("1 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI (")
+    assert "No space left on device" in said
+    # The first disk comes last, so that its entry is the first in the order.
+    assert made[1:] == [("bareon B", "/dev/vdb", 1, "\\y"), ("bareon A", "/dev/vda", 1, "\\x")]
 
 
 def _plan(name: str) -> Plan:
