@@ -106,6 +106,8 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
         (["--plan", "--node_facts", "FACTS", "--actions", "do_nothing"], 2, "has no plug-in 'do_nothing'"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_partitioning"], 2, "must come before"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "stands twice"),
+        (["--plan", "--node_facts", "FACTS", "--actions", "do_reboot,do_more"], 2, "do_reboot must be the last"),
+        (["--plan", "--node_facts", "FACTS", "--config_drive_path", "/dev/zero"], 3, "/dev/zero: larger than 64 MiB"),
         (["--plan_format", "xml"], 2, "plan_format"),
         (["--config-file", "/absent"], 2, "configuration"),
         (["--plan", "--node_facts", "FACTS", "--input_data", "{"], 3, "$: not JSON"),
