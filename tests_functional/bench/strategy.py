@@ -19,9 +19,9 @@ from tests_functional.bench.ssh import UnreachableError
 from tests_functional.bench.template import HOT_PLUG
 
 #: Seconds allowed for each step, several times what was measured under emulation.
-RAMDISK_LIMIT = 120.0
-RESTORE_LIMIT = 30.0
-DISK_LIMIT = 30.0
+RAMDISK_LIMIT = 240.0
+RESTORE_LIMIT = 60.0
+DISK_LIMIT = 60.0
 DEPLOYED_LIMIT = 300.0
 #: Before saving, so that no case has to wait for drivers that every one needs.
 PREPARE = "modprobe -a virtio_blk sd_mod virtio_scsi ext4 xfs btrfs vfat nls_ascii nls_cp437"
