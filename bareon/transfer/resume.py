@@ -13,14 +13,13 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import tenacity
-
 from bareon.errors import ImageFailed
 from bareon.model.image import shown
 from bareon.model.settings import TransferSettings
 from bareon.transfer.fault import Broken, refused
 from bareon.transfer.halt import Halt, Stopped
 from bareon.transfer.http import Answer, Client
+from bareon.transfer.retry import retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -93,22 +92,16 @@ class HttpSource:
 
     def _retried(self, once: Callable[[], T]) -> T:
         settings = self._settings
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(Broken),
-            stop=tenacity.stop_after_attempt(settings.attempts),
-            wait=tenacity.wait_exponential(multiplier=settings.back_off, max=settings.longest_wait),
-            before_sleep=lambda state: LOG.warning(
-                "%s: %s, trying again (%d of %d)",
-                self._shown,
-                state.outcome.exception() if state.outcome else "",
-                state.attempt_number + 1,
-                settings.attempts,
+        again = retrying(
+            settings,
+            lambda error: isinstance(error, Broken),
+            lambda error, number: LOG.warning(
+                "%s: %s, trying again (%d of %d)", self._shown, error, number + 1, settings.attempts
             ),
-            sleep=self._halt.pause,
-            reraise=True,
+            self._halt.pause,
         )
         try:
-            return retrying(once)
+            return again(once)
         except Broken as broken:
             self._halt.check()
             place = f" after {self._offset} of {self.length or 'an unknown number of'} bytes" if self._offset else ""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
@@ -132,17 +131,12 @@ class FetchTree(Step):
 
         What has arrived stays, so that each attempt goes on where the one before ended.
         """
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
+        from bareon.transfer.retry import retrying
 
-        settings = self.settings
-        again = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, CommandError) and error.code in rsync.TRANSIENT),
-            stop=stop_after_attempt(settings.attempts) | stop_after_delay(settings.total_timeout),
-            wait=wait_exponential(settings.back_off, settings.longest_wait, min=settings.back_off),
-            before_sleep=lambda state: LOG.warning(
-                "image %s: attempt %d failed, trying again", self.image.name, state.attempt_number
-            ),
-            reraise=True,
+        again = retrying(
+            self.settings,
+            lambda error: isinstance(error, CommandError) and error.code in rsync.TRANSIENT,
+            lambda _, number: LOG.warning("image %s: attempt %d failed, trying again", self.image.name, number),
         )
         return again(transfer)
 
@@ -161,18 +155,11 @@ class FetchTree(Step):
             raise UnsuitableNode(*reasons)
 
     def run(self, progress: Progress) -> Outcome:
-        attempts = itertools.count(1)
-        last = 0
-        counted = Counter[str]()
+        attempts: list[rsync.Progress] = []
 
         def transfer() -> None:
-            nonlocal last
-            last = next(attempts)
-            brought = rsync.Progress()
-            try:
-                rsync.copy(self.url, self.flags, target, lambda line: progress(*brought.read(line)))
-            finally:
-                counted.update(bytes=brought.bytes, files=brought.files)
+            attempts.append(brought := rsync.Progress())
+            rsync.copy(self.url, self.flags, target, lambda line: progress(*brought.read(line)))
 
         with mounted_tree(self.filesystems) as tree:
             target = tree.folder(self.image.target)
@@ -183,7 +170,11 @@ class FetchTree(Step):
             for fs in self.filesystems:
                 # Written back here, so that the time it takes and its errors belong to this step.
                 mount.write_back(tree.root + str(fs.mount))
-        return {"bytes": counted["bytes"], "files": counted["files"], "attempts": last}
+        return {
+            "bytes": sum(attempt.bytes for attempt in attempts),
+            "files": sum(attempt.files for attempt in attempts),
+            "attempts": len(attempts),
+        }
 
     def _explain(self, error: CommandError, root: str) -> None:
         """Say what an exit code of rsync means for this deployment.
