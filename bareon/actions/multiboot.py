@@ -17,10 +17,10 @@ from bareon.model.layout import FilesystemLayout, Layout
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.target import bootinfo, switch
 from bareon.target.bootinfo import Listed
-from bareon.target.default import command_line, defaults, terminal
+from bareon.target.default import arguments, defaults, terminal
 from bareon.target.kernel import kernels
 from bareon.target.release import release
-from bareon.target.tree import Tree, mounted_tree
+from bareon.target.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
 LOG = logging.getLogger(__name__)
@@ -107,15 +107,14 @@ class InstallMultiboot(Step):
         there = kernels(tree)
         if root.mount != "/" or not there:
             return None
-        boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), root)
+        boot = holder("/boot", tree.filesystems)
         settings, about = defaults(tree), release(tree)
-        arguments = f"root=UUID={root.uuid} ro {command_line(settings)} {self.kernel_params}"
         entry = grub.Entry(
             name,
             there[0].image,
             there[0].initrd,
             boot.uuid,
-            " ".join(arguments.split()),
+            arguments(settings, root.uuid, self.kernel_params),
             _modules(boot, self.layout),
         )
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)

@@ -12,9 +12,9 @@ from bareon.actions.bootdisk import BootDisk, Source, install
 from bareon.errors import ActionFailed
 from bareon.model.layout import FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target.default import command_line, defaults, terminal
+from bareon.target.default import arguments, defaults, terminal
 from bareon.target.kernel import kernels
-from bareon.target.tree import Tree, mounted_tree
+from bareon.target.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, mount, udev
 
 
@@ -63,12 +63,9 @@ class InstallGrub(Step):
         tree.refuse_links("/boot/grub")
         done = install(self.disks, Source(tree, inside=False, loader="bareon"))
         settings = defaults(tree)
-        arguments = f"root=UUID={tree.filesystems[0].uuid} ro {command_line(settings)} {self.kernel_params}"
-        boot = next((fs for fs in tree.filesystems if fs.mount == "/boot"), tree.filesystems[0])
-        entries = [
-            grub.Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, " ".join(arguments.split()))
-            for x in kernels(tree)
-        ]
+        words = arguments(settings, tree.filesystems[0].uuid, self.kernel_params)
+        boot = holder("/boot", tree.filesystems)
+        entries = [grub.Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in kernels(tree)]
         tree.write("/boot/grub/grub.cfg", grub.configuration(entries, terminal(settings)))
         return done
 

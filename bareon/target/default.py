@@ -44,6 +44,11 @@ def command_line(settings: Mapping[str, str]) -> str:
     return " ".join(word for value in values for word in value.split())
 
 
+def arguments(settings: Mapping[str, str], root: str, params: str) -> str:
+    """All arguments of a kernel: its root file system by UUID, the image's parameters, and those to be added."""
+    return " ".join(f"root=UUID={root} ro {command_line(settings)} {params}".split())
+
+
 def terminal(settings: Mapping[str, str]) -> list[str]:
     """The lines of ``grub.cfg`` that put the menu onto the image's serial console; none where it has none."""
     both = settings.get("GRUB_TERMINAL", "")

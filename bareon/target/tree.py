@@ -39,6 +39,12 @@ def mounted_tree(
         yield tree
 
 
+def holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:
+    """The one of the mounted file systems that a path of the deployed system lies on."""
+    fitting = [fs for fs in filesystems if holds(str(fs.mount), path)]
+    return max(fitting, key=lambda fs: len(str(fs.mount)))
+
+
 def holds(folder: str, path: str) -> bool:
     """Whether a path of the deployed system lies in a folder of it, or is that folder."""
     return f"{path}/".startswith(f"{folder.rstrip('/')}/")

@@ -27,7 +27,7 @@ from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import MIB, mib
-from bareon.target.tree import holds, mounted_tree
+from bareon.target.tree import holder, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class FetchTree(Step):
         need: Counter[FilesystemLayout] = Counter()
         for path, size in listing:
             inside = os.path.normpath(f"{self.image.target}/{path}")
-            need[_holder(inside, self.filesystems)] += size
+            need[holder(inside, self.filesystems)] += size
         reasons = [
             f"image {self.image.name!r} has {mib(size)} for {fs.mount}, and {fs.device} holds {mib(fs.size)}"
             for fs, size in need.items()
@@ -191,9 +191,3 @@ class FetchTree(Step):
         if error.code in (rsync.PARTIAL, rsync.VANISHED):
             raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {rsync.reason(error)}") from error
         raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
-
-
-def _holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:
-    """The file system that a path of the deployed system lies on."""
-    fitting = [fs for fs in filesystems if holds(str(fs.mount), path)]
-    return max(fitting, key=lambda fs: len(str(fs.mount)))
