@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,6 +14,7 @@ from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.layout.identifier import as_kind
+from bareon.layout.teardown import disks_below
 from bareon.model.deployment import Deployment
 from bareon.model.filesystem import FilesystemType
 from bareon.model.image import Image, shown
@@ -53,7 +54,7 @@ class Swift(DeployDriver):
         held = next(fs for fs in job.layout.tree(image.name) if fs.mount == image.target)
         if held.decision == "keep":
             return [LeaveVolume("do_copyimage", image, held)]
-        write = WriteImage("do_copyimage", image, held, job.settings, tuple(x.device for x in job.layout.disks))
+        write = WriteImage("do_copyimage", image, held, job.settings, _overwritten(job))
         fit = FitFilesystem("do_copyimage", image, held)
         inner = _inner(held, job.layout.tree(image.name))
         return [write, fit, *([SpreadTree("do_copyimage", image, held, inner)] if inner else [])]
@@ -61,6 +62,13 @@ class Swift(DeployDriver):
 
 def _is_written(fs: FilesystemLayout) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
+
+
+def _overwritten(job: Job) -> dict[str, str]:
+    """The devices that lie on disks of the deployment, each with the disks."""
+    disks = {disk.device for disk in job.layout.disks}
+    below = disks_below(job.node)
+    return {device: ", ".join(sorted(found & disks)) for device, found in below.items() if found & disks}
 
 
 def _inner(held: FilesystemLayout, tree: Iterable[FilesystemLayout]) -> tuple[FilesystemLayout, ...]:
@@ -120,7 +128,7 @@ class WriteImage(Step):
     image: Image
     filesystem: FilesystemLayout
     settings: TransferSettings
-    disks: tuple[str, ...]
+    overwritten: dict[str, str] = field(hash=False)
 
     @property
     def description(self) -> str:
@@ -146,8 +154,11 @@ class WriteImage(Step):
         """See that the image does not lie on what this run overwrites; files on mounted disks are in use anyway."""
         if self.image.url.startswith("file:"):
             source = os.path.realpath(unquote(urlsplit(self.image.url).path))
-            if disk := next((x for x in self.disks if source.startswith(x)), None):
-                raise UnsuitableNode(f"image {self.image.name!r}: {source} lies on {disk}, a disk of this deployment")
+            # A logical volume's name is a link, as the one in the URL may be.
+            there = {os.path.realpath(device): disks for device, disks in self.overwritten.items()}
+            if source in there:
+                reason = f"{source} lies on {there[source]}, a disk of this deployment"
+                raise UnsuitableNode(f"image {self.image.name!r}: {reason}")
 
     def run(self, progress: Progress) -> Outcome:
         from bareon.transfer.image import write
