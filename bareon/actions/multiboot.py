@@ -198,8 +198,7 @@ def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
     try:
         return install(disks, Source(tree, inside=False, loader="bareon"))
     except CommandError as error:
-        status = os.statvfs(tree.root)
-        if status.f_bavail * status.f_frsize < 1 << 20:
+        if mount.is_full(tree.root):
             raise ActionFailed("the multiboot partition is full") from error
         raise
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from bareon.errors import ActionFailed, CommandError
 from bareon.run import run
+from bareon.sizes import MIB
 
-PROGRAMS = ("mount", "umount")
+PROGRAMS = ("mount", "umount", "sync")
 _CLONE_NEWNS = 0x00020000
 
 
@@ -45,6 +46,12 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
             run([*umount, *([] if "-l" in umount else ["-l"]), target], timeout=600.0)
         raise
     run([*umount, target], timeout=600.0)
+
+
+def is_full(path: str) -> bool:
+    """Whether the file system at ``path`` has no room left, or no inodes for further files."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize < MIB or bool(status.f_files and not status.f_favail)
 
 
 def write_back(path: str) -> None:

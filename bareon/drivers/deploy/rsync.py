@@ -26,7 +26,7 @@ from bareon.model.image import Image, shown
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.sizes import MIB, mib
+from bareon.sizes import mib
 from bareon.target.tree import holder, mounted_tree
 from bareon.tools import mount, rsync
 
@@ -47,7 +47,7 @@ class Rsync(DeployDriver):
     """``--deploy_driver rsync``."""
 
     def requires(self, job: Job) -> Sequence[str]:
-        return (*rsync.PROGRAMS, "sync")
+        return rsync.PROGRAMS
 
     def validate(self, job: Job) -> None:
         defects = [
@@ -183,8 +183,7 @@ class FetchTree(Step):
         :raises ImageFailed: otherwise.
         """
         for fs in self.filesystems:
-            status = os.statvfs(root + str(fs.mount))
-            if status.f_bavail * status.f_frsize < MIB or (status.f_files and not status.f_favail):
+            if mount.is_full(root + str(fs.mount)):
                 raise ActionFailed(
                     f"{fs.device} ({mib(fs.size)}) for {fs.mount} is full, image {self.image.name!r} does not fit"
                 ) from error
