@@ -30,5 +30,11 @@ class Event:
     outcome: Outcome = field(default_factory=dict)
     error: str | None = None
 
+    @property
+    def rate(self) -> int | None:
+        """Bytes a second so far, or of the whole step once it is finished."""
+        amount = self.done if self.done is not None else self.outcome.get("bytes")
+        return int(amount / self.seconds) if isinstance(amount, int) and self.seconds > 0 else None
+
 
 Listener = Callable[[Event], None]

@@ -35,7 +35,7 @@ def listener(mode: str, out: TextIO | None = None) -> Listener:
 def _amount(event: Event) -> str:
     if event.done is None:
         return ""
-    rate = f", {human(int(event.done / event.seconds))}/s" if event.seconds > 0.5 else ""
+    rate = f", {human(event.rate or 0)}/s" if event.seconds > 0.5 else ""
     if not event.total:
         return f"{human(event.done)}{rate}"
     percent = min(100, event.done * 100 // event.total)
@@ -46,8 +46,8 @@ def _figures(event: Event) -> str:
     """Amount and rate of what was brought, and whatever the step says in words."""
     said = [f"{name}: {value}" for name, value in event.outcome.items() if isinstance(value, str)]
     size = event.outcome.get("bytes")
-    if isinstance(size, int) and event.seconds:
-        said = [human(size), f"{human(int(size / event.seconds))}/s", *said]
+    if isinstance(size, int) and event.rate is not None:
+        said = [human(size), f"{human(event.rate)}/s", *said]
     if isinstance(attempts := event.outcome.get("attempts"), int) and attempts > 1:
         said.append(f"{attempts} attempts")
     return f": {', '.join(said)}" if said else ""
@@ -92,8 +92,8 @@ def _fields(event: Event) -> dict[str, Any]:
     fields = dataclasses.asdict(event)
     del fields["kind"]
     fields["seconds"] = round(event.seconds, 3)
-    if event.done and event.seconds > 0:
-        fields["rate"] = int(event.done / event.seconds)
+    if event.done and event.rate is not None:
+        fields["rate"] = event.rate
         if event.total and event.done <= event.total:
             fields["remaining_seconds"] = round((event.total - event.done) * event.seconds / event.done, 1)
     return {key: value for key, value in fields.items() if value not in (None, {})}

@@ -114,9 +114,7 @@ class Report:
 
 def _figures(event: Event) -> dict[str, Any]:
     """What a step counted; with bytes also their ``rate`` a second."""
-    size = event.outcome.get("bytes")
-    rated = isinstance(size, int) and event.seconds > 0
-    return {**event.outcome, **({"rate": int(size / event.seconds)} if rated else {})}  # type: ignore[operator]
+    return event.outcome if event.rate is None else {**event.outcome, "rate": event.rate}
 
 
 def _error(error: BaseException) -> dict[str, Any]:
