@@ -63,11 +63,29 @@ DEPLOY = [
 
 TRANSFER = [
     cfg.IntOpt(
-        "image_attempts", default=5, min=1, help="How often in a row a transfer may fail without any progress."
+        "image_attempts",
+        default=TransferSettings.attempts,
+        min=1,
+        help="How often in a row a transfer may fail without any progress.",
     ),
-    cfg.FloatOpt("image_timeout", default=7200.0, min=1, help="Seconds for one image, all attempts together."),
-    cfg.FloatOpt("image_connect_timeout", default=20.0, min=0.1, help="Seconds for a connection to a server."),
-    cfg.FloatOpt("image_idle_timeout", default=60.0, min=0.1, help="Seconds that a server may stay silent."),
+    cfg.FloatOpt(
+        "image_timeout",
+        default=TransferSettings.total_timeout,
+        min=1,
+        help="Seconds for one image, all attempts together.",
+    ),
+    cfg.FloatOpt(
+        "image_connect_timeout",
+        default=TransferSettings.connect_timeout,
+        min=0.1,
+        help="Seconds for a connection to a server.",
+    ),
+    cfg.FloatOpt(
+        "image_idle_timeout",
+        default=TransferSettings.idle_timeout,
+        min=0.1,
+        help="Seconds that a server may stay silent.",
+    ),
     cfg.StrOpt("image_ca_file", help="Certificates (PEM) to trust for https, in place of the system's."),
 ]
 
