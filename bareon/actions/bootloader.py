@@ -51,7 +51,7 @@ class Bootloader(Action):
 
 def _systems(job: Job) -> list[Image]:
     """The images with a root file system, which alone can boot."""
-    return [image for image in job.deployment.images if any(fs.mount == "/" for fs in job.layout.tree(image.name))]
+    return [image for image in job.deployment.images if job.layout.has_root(image.name)]
 
 
 def _bootif(cmdline: str) -> list[str]:

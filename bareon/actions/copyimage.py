@@ -36,7 +36,7 @@ class CopyImage(Action):
             yield from job.transport.fetch(image, job)
         # Only now: a system's volumes may be those of several images.
         for image in job.deployment.images:
-            if any(fs.mount == "/" for fs in job.layout.tree(image.name)):
+            if job.layout.has_root(image.name):
                 yield WriteFstab(self.name, image.name, job.layout)
 
 

@@ -160,6 +160,10 @@ class Layout:
         found = [fs for fs in self.filesystems() if image in fs.wanted.images and fs.mount not in (None, "swap")]
         return tuple(sorted(found, key=lambda fs: str(fs.mount).rstrip("/").split("/")))
 
+    def has_root(self, image: str) -> bool:
+        """Whether the image has a root file system, without which it is no system of its own."""
+        return any(fs.mount == "/" for fs in self.tree(image))
+
     def swaps(self, image: str) -> tuple[FilesystemLayout, ...]:
         """The swap areas of one image."""
         return tuple(fs for fs in self.filesystems() if image in fs.wanted.images and fs.mount == "swap")
