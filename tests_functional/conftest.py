@@ -101,9 +101,10 @@ def image_servers() -> Iterator[ImageServers]:
 
 
 @pytest.fixture(scope="session")
-def session(image_servers: ImageServers) -> Iterator[Session]:
+def session(image_servers: ImageServers, request: pytest.FixtureRequest) -> Iterator[Session]:
     """Return the session that all cases share."""
-    with Session(products.Products.received(), image_servers, say) as running:
+    keep = request.config.getoption("--keep")
+    with Session(products.Products.received(), image_servers, say, keep=keep) as running:
         yield running
 
 

@@ -140,7 +140,7 @@ def prove(node: Node, session: Session) -> None:
     ask(node, "swapon --noheadings --show=NAME,SIZE", "^/dev/vda3 +512M")
     ask(node, "cat /etc/fstab", "^UUID=.* /home ")
     ask(node, "findmnt --verify")
-    tenant = session.products.tenant
+    tenant = session.products.systems["debian12"]
     # The list is read as it is: a name may hold any byte but NUL.
     subprocess.run(
         [*node.ssh.command_line(), "cat > /tmp/manifest"],

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests_functional.bench import case, check, evidence
+from tests_functional.bench import case, check
 from tests_functional.bench.case import Case
 from tests_functional.bench.node import Node
 from tests_functional.bench.process import Completed
-from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.session import Record, Session
 
 #: Where an Ironic conductor puts the input.
 INPUT = "/tmp/provision.json"
+REPORT = "/tmp/bareon-report.json"
 #: Seconds for each command that prepares the disks.
 PREPARE_LIMIT = 120.0
 
@@ -33,38 +34,28 @@ def parameters(kind: str) -> list[object]:
 
 
 @pytest.mark.parametrize("path", parameters("positive"))
-def test_positive(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
-    run(path, session, request)
+def test_positive(path: Path, session: Session, record_property: Record) -> None:
+    run(path, session, record_property)
 
 
 @pytest.mark.parametrize("path", parameters("negative"))
-def test_negative(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
-    run(path, session, request)
+def test_negative(path: Path, session: Session, record_property: Record) -> None:
+    run(path, session, record_property)
 
 
-def run(path: Path, session: Session, request: pytest.FixtureRequest) -> None:
+def run(path: Path, session: Session, record_property: Record) -> None:
     """Run one case; a failure leaves its evidence in a directory that is named."""
     wanted = case.load(path, session.words())
-    node = session.node(wanted.template)
-    node.make_disks(wanted.disks)
-    try:
-        problems = carry_out(wanted, node, session)
+    with session.node_in_ramdisk(wanted.template, wanted.disks, wanted.name) as node:
+        problems, times = carry_out(wanted, node, session)
+        for line in times:
+            record_property("seconds in the boot-loader action", line)
         if problems:
             pytest.fail("\n".join([f"{path}: {wanted.description}", *problems]), pytrace=False)
-    except BaseException:
-        place = evidence.collect(node, artifacts_directory() / path.stem)
-        print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
-        if request.config.getoption("--keep"):
-            keep(node)
-        raise
-    finally:
-        node.power_off()
-        node.drop_disks()
 
 
-def carry_out(wanted: Case, node: Node, session: Session) -> list[str]:
-    """Take a node through a case and return every mismatch."""
-    session.strategy.ramdisk(node)
+def carry_out(wanted: Case, node: Node, session: Session) -> tuple[list[str], list[str]]:
+    """Take a node through a case; return every mismatch, and lines about the time that the boot loader took."""
     node.ssh.put(wanted.input_text, INPUT)
     for command in wanted.before:
         node.ssh.run(command, timeout=PREPARE_LIMIT)
@@ -74,7 +65,8 @@ def carry_out(wanted: Case, node: Node, session: Session) -> list[str]:
     changed = [name for name, digest in digests(wanted, node).items() if digest != before[name]]
     problems += [f"disk {name} was changed" for name in changed]
     if problems:
-        return problems
+        return problems, []
+    times = boot_loader_times(wanted, node) if wanted.boot else []
     problems += check.expectation(wanted.expect, node.ssh)
     if wanted.boot and not problems:
         session.strategy.deployed(node)
@@ -84,7 +76,15 @@ def carry_out(wanted: Case, node: Node, session: Session) -> list[str]:
             break
         session.strategy.deployed(node, again.without)
         problems += [f"round {number}: {line}" for line in check.looks(again.booted, node.ssh)]
-    return problems
+    return problems, times
+
+
+def boot_loader_times(wanted: Case, node: Node) -> list[str]:
+    """Return how long the steps of the boot loader took, by the report on the node, if it has any."""
+    report = json.loads(node.ssh.run(f"cat {REPORT}").stdout)
+    seconds = [step["seconds"] for step in report["steps"] if step["action"] == "do_bootloader"]
+    images = len(json.loads(wanted.input_text).get("images", ()))
+    return [f"{wanted.name}: {sum(seconds):.1f} s, images: {images}"] if seconds else []
 
 
 def digests(wanted: Case, node: Node) -> dict[str, str]:
@@ -107,14 +107,3 @@ def outcome(wanted: Case, done: Completed) -> list[str]:
     if wanted.stdout_json is not None and not problems:
         problems += check.subset(wanted.stdout_json, json.loads(done.stdout), "stdout")
     return problems
-
-
-def keep(node: Node) -> None:
-    """Leave the node up until somebody presses Enter, and say how to get in."""
-    # The terminal itself: pytest has put files in the place of the standard streams.
-    with Path("/dev/tty").open("r+") as terminal:
-        line = node.ssh.enter_line()
-        terminal.write(f"\n{node.name} stays up; as root, from another terminal:\n  {line}\n")
-        terminal.write("Enter ends it. ")
-        terminal.flush()
-        terminal.readline()

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests_functional.bench import evidence
 from tests_functional.bench.disk import Disk
 from tests_functional.bench.node import Node
-from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import DiskSpec, Template
 
 MIB = 1 << 20
@@ -47,22 +46,12 @@ class Region:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_what_is_kept_stays_byte_for_byte(
-    seed: int, session: Session, record_property: Callable[[str, object], None]
-) -> None:
-    node = session.node(Template.load("two_disks"))
+def test_what_is_kept_stays_byte_for_byte(seed: int, session: Session, record_property: Record) -> None:
     names = ("vda", "vdb", "vdc")
-    node.make_disks([DiskSpec(name, "virtio", f"GUARD-{name}", SIZE) for name in names])
-    try:
-        session.strategy.ramdisk(node)
+    disks = [DiskSpec(name, "virtio", f"GUARD-{name}", SIZE) for name in names]
+    with session.node_in_ramdisk(Template.load("two_disks"), disks, f"guard-bytes-{seed}") as node:
         compared = _case(random.Random(seed), node)
         record_property("guarded regions compared, none of them lost", compared)
-    except BaseException:
-        print(f"evidence: {evidence.collect(node, artifacts_directory() / f'guard-bytes-{seed}')}")
-        raise
-    finally:
-        node.power_off()
-        node.drop_disks()
 
 
 def _case(dice: random.Random, node: Node) -> int:

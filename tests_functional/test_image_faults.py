@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK, ImageServers
 from tests_functional.bench.nginx import Nginx
 from tests_functional.bench.process import run
+from tests_functional.bench.session import Record
 from tests_functional.bench.word import Words, fill
 from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table
 
@@ -44,7 +45,6 @@ FORMS = {
     "small.img.bz2": ("bzip2", False),
     "small.qcow2": ("qcow2", True),
 }
-Record = Callable[[str, object], None]
 
 
 class Target:

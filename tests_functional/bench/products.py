@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,28 +20,20 @@ VARIABLE = "BAREON_PRODUCTS"
 
 @dataclass(frozen=True)
 class Products:
-    """The ramdisk, the tenants and the block images that a session uses; ``second`` is another release."""
+    """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images."""
 
     ramdisk: ramdisk.Ramdisk
-    second: tenant.Tenant
-    tenant: tenant.Tenant
+    systems: Mapping[str, tenant.Tenant]
     images: blockimage.Images
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
         places = {
-            "kernel": self.ramdisk.kernel,
-            "initramfs": self.ramdisk.initramfs,
-            "key": self.ramdisk.key,
-            "version": self.ramdisk.version,
-            "suite": self.tenant.suite,
-            "tree": self.tenant.tree,
-            "manifest": self.tenant.manifest,
-            "checksums": self.tenant.checksums,
-            "images": self.images.place,
-            **{f"second_{name}": value for name, value in vars(self.second).items()},
+            "ramdisk": _texts(self.ramdisk),
+            "systems": {name: _texts(system) for name, system in self.systems.items()},
+            "images": str(self.images.place),
         }
-        os.environ[VARIABLE] = json.dumps({name: str(value) for name, value in places.items()})
+        os.environ[VARIABLE] = json.dumps(places)
 
     @classmethod
     def received(cls) -> Products:
@@ -49,12 +42,20 @@ class Products:
         A look into the cache would not do: the checkout may have changed since.
         """
         found = json.loads(os.environ[VARIABLE])
-        path = {name: Path(value) for name, value in found.items()}
-        disk = ramdisk.Ramdisk(path["kernel"], path["initramfs"], path["key"], found["version"])
-        image = tenant.Tenant(found["suite"], path["tree"], path["manifest"], path["checksums"])
-        parts = ("tree", "manifest", "checksums")
-        second = tenant.Tenant(found["second_suite"], *(path[f"second_{name}"] for name in parts))
-        return cls(disk, second, image, blockimage.Images(path["images"]))
+        disk = found["ramdisk"]
+        return cls(
+            ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), Path(disk["key"]), disk["version"]),
+            {name: _tenant(places) for name, places in found["systems"].items()},
+            blockimage.Images(Path(found["images"])),
+        )
+
+
+def _texts(value: ramdisk.Ramdisk | tenant.Tenant) -> dict[str, str]:
+    return {name: str(part) for name, part in vars(value).items()}
+
+
+def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
+    return tenant.Tenant(Path(places["tree"]), Path(places["manifest"]), Path(places["checksums"]))
 
 
 def build(report: cache.Report) -> Products:
@@ -74,6 +75,6 @@ def build(report: cache.Report) -> Products:
             raise
 
 
-def _systems(report: cache.Report) -> tuple[tenant.Tenant, tenant.Tenant, blockimage.Images]:
-    system = tenant.build(report)
-    return tenant.build(report, "trixie"), system, blockimage.build(report, system)
+def _systems(report: cache.Report) -> tuple[dict[str, tenant.Tenant], blockimage.Images]:
+    systems = {name: tenant.build(report, name) for name in tenant.SYSTEMS}
+    return systems, blockimage.build(report, systems)

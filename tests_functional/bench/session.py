@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from tests_functional.bench import faulty
+from tests_functional.bench import evidence, faulty
 from tests_functional.bench.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER, Hypervisor
@@ -18,20 +19,24 @@ from tests_functional.bench.products import Products
 from tests_functional.bench.proxy import CuttingProxy
 from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.strategy import Strategy
-from tests_functional.bench.template import Template
+from tests_functional.bench.template import DiskSpec, Template
 from tests_functional.bench.word import Words
 
 #: A port on which nothing listens.
 SILENT_PORT = 9
+#: pytest's ``record_property``: adds a line to a table at the end of the run, or a number to a count.
+Record = Callable[[str, object], None]
 
 
 class Session:
     """Everything is started on entry and ended on exit; it must run in a cell.
 
-    ``images`` run already: there are tests that need them and nothing else.
+    ``images`` run already: there are tests that need them and nothing else. With ``keep`` the node of a failure stays
+    up until somebody presses Enter.
     """
 
-    def __init__(self, products: Products, images: ImageServers, report: Report) -> None:
+    def __init__(self, products: Products, images: ImageServers, report: Report, *, keep: bool = False) -> None:
+        self.keep = keep
         self.products = products
         self.images = images
         self.hypervisor = Hypervisor()
@@ -39,8 +44,7 @@ class Session:
         self.rsync = RsyncServer(
             SCRATCH / "rsyncd",
             {
-                "debian12": Module(products.tenant.tree),
-                "debian13": Module(products.second.tree),
+                **{name: Module(system.tree) for name, system in products.systems.items()},
                 "small": Module(small),
                 # Not root: one file of it cannot be read, and rsync ends with 23.
                 "unreadable": Module(faulty.unreadable(SCRATCH / "unreadable"), uid="nobody"),
@@ -73,6 +77,24 @@ class Session:
         place = SCRATCH / f"node{number}"
         return Node(self.hypervisor, template, place, self.products.ramdisk.key, number=number)
 
+    @contextmanager
+    def node_in_ramdisk(self, template: Template, disks: Sequence[DiskSpec], name: str) -> Iterator[Node]:
+        """Give a node with empty disks that runs the ramdisk; a failure leaves its evidence below ``name``."""
+        node = self.node(template)
+        node.make_disks(disks)
+        try:
+            self.strategy.ramdisk(node)
+            yield node
+        except BaseException:
+            place = evidence.collect(node, artifacts_directory() / name)
+            print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
+            if self.keep:
+                _wait_for_enter(node)
+            raise
+        finally:
+            node.power_off()
+            node.drop_disks()
+
     def words(self) -> Words:
         """Return the words in braces of one case; see ``tests_functional/cases/README.rst``."""
         return {
@@ -92,6 +114,16 @@ class Session:
         proxy.start()
         self._stack.callback(proxy.stop)
         return f"rsync://{proxy.address}:{proxy.port}"
+
+
+def _wait_for_enter(node: Node) -> None:
+    # The terminal itself: pytest has put files in the place of the standard streams.
+    with Path("/dev/tty").open("r+") as terminal:
+        line = node.ssh.enter_line()
+        terminal.write(f"\n{node.name} stays up; as root, from another terminal:\n  {line}\n")
+        terminal.write("Enter ends it. ")
+        terminal.flush()
+        terminal.readline()
 
 
 def artifacts_directory() -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes block images of two file systems: the Debian tenant, and a small one in every form.
+"""Makes block images: of tenants, and a small one in every form.
 
 A name tells what an image is: ``small.img.gz``; ``tests_functional/cases/README.rst`` lists them.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as remembered
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests_functional.bench.process import run
 from tests_functional.bench.tenant import Tenant
 
 MIB = 1 << 20
-#: Label of the Debian image's file system.
+#: Label of a tenant's file system.
 LABEL = "cloud-root"
 SMALL_SIZE = 48 * MIB
 #: Bytes of the small image that no program can compress, so that a stream of it has a middle.
@@ -69,13 +69,13 @@ def _digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def build(report: cache.Report, tenant: Tenant) -> Images:
+def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
     """Return the images, made if they are not in the cache.
 
     :raises ProgramError: when a program fails
     """
     code = [Path(module) for module in (__file__, damage.__file__)]
-    key = cache.digest(tenant.tree.parent.name, *code)
+    key = cache.digest(*(system.tree.parent.name for system in systems.values()), *code)
 
     def make(target: Path) -> None:
         place = target / "images"
@@ -86,7 +86,10 @@ def build(report: cache.Report, tenant: Tenant) -> Images:
         small = _small(place, files)
         damage.add(place, small)
         _others(place, scratch, files)
-        _debian(place, scratch, tenant.tree)
+        debian = _system(scratch / "debian12.img", systems["debian12"].tree)
+        compress(debian, place / "debian12.img.zst")
+        _qcow2(debian, place / "debian12.qcow2", "-c")
+        compress(_system(scratch / "cloud.img", systems["cloud"].tree), place / "cloud.img.gz")
         run(["rm", "-r", scratch], timeout=60)
 
     return Images(cache.product("images", key, make, report) / "images")
@@ -127,13 +130,11 @@ def _others(place: Path, scratch: Path, files: Path) -> None:
         compress(image, place / f"{image.name}.zst")
 
 
-def _debian(place: Path, scratch: Path, tree: Path) -> None:
-    """Make the image of the Debian tenant: tight, so that growing it shows."""
-    image = scratch / "debian12.img"
+def _system(image: Path, tree: Path) -> Path:
+    """Make the image of a tenant: tight, so that growing it shows."""
     used = int(run(["du", "--summarize", "--block-size=1M", tree], timeout=LIMIT).stdout.split()[0])
     make_ext4(image, tree, (used * 6 // 5 + 64) * MIB, label=LABEL)
-    compress(image, place / "debian12.img.zst")
-    _qcow2(image, place / "debian12.qcow2", "-c")
+    return image
 
 
 def make_ext4(image: Path, tree: Path, size: int, *, label: str) -> None:

@@ -19,10 +19,12 @@ PACKAGES = (
     *("openssh-server", "iproute2", "zstd", "acl", "attr"),
     *("lvm2", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "efibootmgr"),
 )
-#: One suite brings GRUB for BIOS, and modules for UEFI beside it; the other what an installer takes for Secure Boot.
-GRUB = {
-    "bookworm": ("grub-pc", "grub-efi-amd64-bin"),
-    "trixie": ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"),
+#: The systems by name: each one's suite, and its packages besides those above. One brings GRUB for BIOS, and modules
+#: for UEFI beside it; the next what an installer takes for Secure Boot; ``cloud`` is set up by cloud-init.
+SYSTEMS = {
+    "debian12": ("bookworm", ("grub-pc", "grub-efi-amd64-bin")),
+    "debian13": ("trixie", ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed")),
+    "cloud": ("bookworm", ("grub-pc", "cloud-init", "sudo")),
 }
 #: Drivers of cards that no virtual node has; the images are copied many times.
 EXCLUDED = tuple(
@@ -61,7 +63,6 @@ REWRITTEN = ("boot/grub/", "etc/default/grub", "etc/fstab", "etc/machine-id", "e
 class Tenant:
     """A tree to serve, with ``manifest`` (paths, each ended by NUL) and checksums of its files."""
 
-    suite: str
     tree: Path
     manifest: Path
     checksums: Path
@@ -71,24 +72,25 @@ class Tenant:
         return self.manifest.read_bytes().count(b"\0")
 
 
-def build(report: cache.Report, suite: str = "bookworm") -> Tenant:
-    """Return the tenant of a Debian suite, made if it is not in the cache.
+def build(report: cache.Report, name: str) -> Tenant:
+    """Return one of :data:`SYSTEMS`, made if it is not in the cache.
 
     :raises ProgramError: when it cannot be fetched or made
     """
+    suite, packages = SYSTEMS[name]
     public = key_pair().with_suffix(".pub").read_text()
     code = [Path(module) for module in (__file__, debian.__file__, fidelity.__file__)]
-    key = cache.digest(suite, public, debian.EXCLUDED, *code)
+    key = cache.digest(name, public, debian.EXCLUDED, *code)
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        debian.make_tree(suite, (*PACKAGES, *GRUB[suite]), tree, excluded=EXCLUDED, initramfs=True)
+        debian.make_tree(suite, (*PACKAGES, *packages), tree, excluded=EXCLUDED, initramfs=True)
         _configure(tree, public)
         fidelity.add(tree)
         _describe(tree, target)
 
-    place = cache.product(f"tenant-{suite}", key, make, report)
-    return Tenant(suite, place / "tree", place / "manifest", place / "SHA256SUMS")
+    place = cache.product(f"tenant-{name}", key, make, report)
+    return Tenant(place / "tree", place / "manifest", place / "SHA256SUMS")
 
 
 def _configure(tree: Path, public_key: str) -> None:
