@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
 from bareon.errors import Defect, InvalidInput
+from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target import fstab
+from bareon.target import fstab, interface
 from bareon.target.tree import mounted_tree
 from bareon.tools import mount
 
@@ -38,6 +39,8 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 yield WriteFstab(self.name, image.name, job.layout)
+                if names := job.deployment.interface_names:
+                    yield NameInterfaces(self.name, image.name, job.layout, names)
 
 
 @dataclass(frozen=True)
@@ -59,4 +62,23 @@ class WriteFstab(Step):
             esp = self.layout.mounted_esp(self.image)
             ours = (*tree.filesystems, *([esp] if esp else []), *self.layout.swaps(self.image))
             tree.write("/etc/fstab", fstab.render(ours, existing or ""))
+        return {}
+
+
+@dataclass(frozen=True)
+class NameInterfaces(Step):
+    """Write the rules by which udev of one image names network interfaces."""
+
+    image: str
+    layout: Layout
+    names: tuple[InterfaceName, ...]
+
+    @property
+    def description(self) -> str:
+        listed = ", ".join(f"{x.mac} {x.name}" for x in self.names)
+        return f"Name the network interfaces of image {self.image!r}: {listed}"
+
+    def run(self, progress: Progress) -> Outcome:
+        with mounted_tree(self.layout.tree(self.image), writing=interface.RULES) as tree:
+            tree.write(interface.RULES, interface.render(self.names))
         return {}

@@ -148,7 +148,7 @@ class MakeGroup(Step):
     def run(self, progress: Progress) -> Outcome:
         group = self.group
         for member in group.members:
-            lvm.create_physical_volume(member.device, member.metadata)
+            lvm.create_physical_volume(member.device, member.metadata, member.backup)
         lvm.create_group(group.name, group.extent, [member.device for member in group.members])
         for volume in group.volumes:
             lvm.create_volume(group.name, volume.name, volume.size // group.extent)

@@ -18,6 +18,7 @@ from bareon.layout.build import build
 from bareon.layout.compare import adopt
 from bareon.layout.configdrive import as_found
 from bareon.layout.identifier import Identifiers
+from bareon.layout.place import placed
 from bareon.layout.teardown import busy, forbidden
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
@@ -68,6 +69,7 @@ def decide(
     :raises InvalidInput: :class:`UnsuitableNode` or :class:`DisksDiffer`, whichever stands in the way.
     """
     names = tuple(action.name for action in actions)
+    deployment = placed(deployment, node)
     deployment = returned(transport.reserve(deployment), Deployment, f"{type(transport).__name__}: reserve")
     deployment = _for_configdrive(deployment, node, names)
     for action in actions:

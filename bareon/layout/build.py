@@ -128,18 +128,19 @@ def _physical_volumes(
     deployment: Deployment, group: VolumeGroup, disks: Sequence[DiskLayout], arrays: Sequence[ArrayLayout]
 ) -> list[PhysicalVolumeLayout]:
     on_arrays = {array.name: array.metadata for array in deployment.arrays}
-    found = [(part.device, part.size, part.metadata) for part in _members(disks, "pv", group.name)]
-    found += [(x.device, x.size, on_arrays[x.name]) for x in arrays if x.member_of == group.name]
+    found = [(part.device, part.size, part.metadata, part.backup) for part in _members(disks, "pv", group.name)]
+    found += [(x.device, x.size, on_arrays[x.name], 0) for x in arrays if x.member_of == group.name]
     return [
-        PhysicalVolumeLayout(device, size, METADATA if metadata is None else metadata)
-        for device, size, metadata in found
+        PhysicalVolumeLayout(device, size, METADATA if metadata is None else metadata, backup)
+        for device, size, metadata, backup in found
     ]
 
 
 def _group(
     wanted: VolumeGroup, members: Sequence[PhysicalVolumeLayout], identifiers: Identifiers
 ) -> VolumeGroupLayout:
-    size = sum(max(0, round_down(member.size - member.metadata, EXTENT)) for member in members)
+    rooms = (member.size - member.metadata - member.backup for member in members)
+    size = sum(max(0, round_down(room, EXTENT)) for room in rooms)
     requests = [Request(volume.size, f"{volume.path}.size") for volume in wanted.volumes]
     sizes = allocate(size, size, requests, EXTENT)
     return VolumeGroupLayout(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from bareon.errors import UnsuitableNode
 from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId
+from bareon.model.disk import Disk, DiskId, DiskIds
 from bareon.sizes import human
 
 
@@ -18,7 +18,7 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     found: list[DiskFacts] = []
     reasons: list[str] = []
     for disk in deployment.disks:
-        hits = [facts for facts in node.disks if rejection(disk.id, facts) is None]
+        hits = [facts for facts in node.disks if rejection(disk.id, facts, node) is None]
         if len(hits) != 1:
             reasons.append(_no_single(disk, hits, node))
         elif hits[0] in found:
@@ -31,15 +31,27 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     return tuple(found)
 
 
-def rejection(wanted: DiskId, disk: DiskFacts) -> str | None:
+def rejection(wanted: DiskId | DiskIds, disk: DiskFacts, node: NodeFacts) -> str | None:
     """Why ``disk`` is not the wanted one; ``None`` when it is."""
-    if not _named(wanted, disk):
-        return _difference(wanted, disk)
-    if disk.kind == "loop" and wanted.type != "path":
+    rank = _deciding(wanted, node)
+    named = [identity for identity in rank if _named(identity, disk)]
+    if not named:
+        return _difference(rank[0], disk)
+    if disk.kind == "loop" and all(identity.type != "path" for identity in named):
         return "a loop device: name it by its path"
     if disk.kind not in ("disk", "loop"):
         return f"not a disk but a {disk.kind}"
     return "read-only" if disk.read_only else None
+
+
+def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
+    """The first rank of which the node knows any, be it a disk that cannot be taken; the last one if it knows none.
+
+    A disk that is known by a better identity, but is read-only, must not be replaced by one of a lesser.
+    """
+    ranks = wanted.ranks()
+    known = (rank for rank in ranks if any(_named(identity, disk) for identity in rank for disk in node.disks))
+    return next(known, ranks[-1])
 
 
 def _named(wanted: DiskId, disk: DiskFacts) -> bool:
@@ -63,10 +75,11 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
 def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
         return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}"
-    listed = "; ".join(f"{_known_as(facts)}: {rejection(disk.id, facts)}" for facts in node.disks)
+    listed = "; ".join(f"{_known_as(facts)}: {rejection(disk.id, facts, node)}" for facts in node.disks)
+    meant = {f"/dev/{x.value.removeprefix('/dev/')}" for rank in disk.id.ranks() for x in rank}
     for facts in node.disks:
         for part in facts.partitions:
-            if f"/dev/{disk.id.value.removeprefix('/dev/')}" == part.device:
+            if part.device in meant:
                 listed = f"{part.device} is a partition of {facts.device}, and a whole disk is needed"
     return f"{disk.path}.id: no disk with {disk.id}; this node has: {listed or 'no disks'}"
 

@@ -32,6 +32,7 @@ ESP_SIZE = 200 * MIB
 # FAT32 has at least 65525 clusters, and a cluster is at least a sector.
 ESP_SIZE_4K = 260 * MIB
 MULTIBOOT_SIZE = 100 * MIB
+UEFI_ROOM = "uefi"  # the name of a partition that is kept for an ESP
 MAX_PARTITIONS = 128
 _NAMES: dict[Role, str] = {"configdrive": LABEL}  # those of the others are their roles
 
@@ -50,24 +51,28 @@ def wishes(disk: Disk, firmware: Firmware, sector: int = 512, *, multiboot: bool
 
     :param multiboot: whether the boot loader's own partition is on this disk.
     """
-    implicit = [_boot_partition(firmware, sector)]
-    if multiboot:
-        implicit.append(("multiboot", MULTIBOOT_SIZE))
     return [
-        *(Wish(role, Request(Absolute(size), f"{disk.path} (implicit {role})")) for role, size in implicit),
+        *_for_firmware(disk, firmware, sector),
+        *([_implicit(disk, "multiboot", MULTIBOOT_SIZE)] if multiboot else []),
         *(Wish(_role(volume), Request(volume.size, f"{volume.path}.size"), volume) for volume in disk.volumes),
-        *([_configdrive(disk)] if disk.configdrive else []),
+        *([_implicit(disk, "configdrive", disk.configdrive)] if disk.configdrive else []),
     ]
 
 
-def _configdrive(disk: Disk) -> Wish:
-    return Wish("configdrive", Request(Absolute(disk.configdrive), f"{disk.path} (implicit configdrive)"))
+def _implicit(disk: Disk, role: Role, size: int) -> Wish:
+    return Wish(role, Request(Absolute(size), f"{disk.path} (implicit {role})"))
 
 
-def _boot_partition(firmware: Firmware, sector: int) -> tuple[Role, int]:
-    if firmware == "bios":
-        return "bios_grub", BIOS_GRUB_SIZE
-    return "esp", ESP_SIZE if sector < 4096 else ESP_SIZE_4K
+def _for_firmware(disk: Disk, firmware: Firmware, sector: int) -> list[Wish]:
+    """What this node's firmware boots from, and the room for the other one's where it is wanted."""
+    bios = _implicit(disk, "bios_grub", BIOS_GRUB_SIZE)
+    esp = _implicit(disk, "esp", ESP_SIZE if sector < 4096 else ESP_SIZE_4K)
+    if not disk.any_firmware:
+        return [bios if firmware == "bios" else esp]
+    if firmware == "uefi":
+        return [bios, esp]
+    # Not an ESP without a file system, which firmware and installers would stumble over.
+    return [bios, Wish("volume", esp.request, Partition(esp.request.size, name=UEFI_ROOM, path=disk.path))]
 
 
 def _role(volume: Volume) -> Role:
@@ -134,6 +139,7 @@ def _partition(
         member_of=_member_of(wish.volume),
         guid_given=bool(volume and volume.guid),
         metadata=wish.volume.metadata if isinstance(wish.volume, PhysicalVolume) else None,
+        backup=wish.volume.backup if isinstance(wish.volume, PhysicalVolume) else 0,
     )
 
 

@@ -44,8 +44,8 @@ _NOT_IN_VFAT = set(_LISTED)
 
 
 def _disks(deployment: Deployment) -> Iterator[Defect]:
-    ids = (((disk.id.type, disk.id.value), disk.path) for disk in deployment.disks)
-    for _, first, again in _repeated(ids):
+    ids = ((x, disk.path) for disk in deployment.disks for x in dict.fromkeys(sum(disk.id.ranks(), ())))
+    for first, again in dict.fromkeys((first, again) for _, first, again in _repeated(ids)):
         yield Defect(f"{again}.id", f"the same disk as {first}: describe a disk once, with all its volumes")
 
 
@@ -157,7 +157,7 @@ def _mounts(deployment: Deployment) -> Iterator[Defect]:
 def _targets(deployment: Deployment) -> Iterator[Defect]:
     trees = _trees(deployment)
     for image in deployment.images:
-        mounts = [str(fs.mount) for fs in trees.get(image.name, ())]
+        mounts = [str(fs.mount) for fs in trees.get(image.system, ())]
         if image.target not in mounts:
             listed = ", ".join(mounts[:20]) or "none"
             message = f"no volume of image {image.name!r} is mounted at {image.target}; its mount points: {listed}"

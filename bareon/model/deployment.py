@@ -19,8 +19,19 @@ _Holder = TypeVar("_Holder", Partition, Array, LogicalVolume)
 
 
 @dataclass(frozen=True)
+class InterfaceName:
+    """The name that the network interface with a MAC address (in lower case, with colons) keeps for good."""
+
+    mac: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Deployment:
-    """What a node shall become. ``rsync_flags`` is an argument list, ``kernel_params`` goes to the kernel."""
+    """What a node shall become. ``rsync_flags`` is an argument list, ``kernel_params`` goes to the kernel.
+
+    ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
+    """
 
     policy: Policy
     disks: tuple[Disk, ...]
@@ -30,6 +41,7 @@ class Deployment:
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
     configdrive: Configdrive | None = None
+    interface_names: tuple[InterfaceName, ...] = ()
 
     def filesystems(self) -> Iterator[Filesystem]:
         """Every wanted file system, in the order of the input."""

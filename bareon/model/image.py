@@ -24,7 +24,9 @@ class Digest:
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
-    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`shown` only.
+    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`shown` only. So may
+    ``metadata_url``, where digest and size of the image are looked up if something is there. ``part_of`` is the name
+    of the image to whose system it belongs, ``None`` for one with volumes of its own.
     """
 
     name: str
@@ -35,7 +37,14 @@ class Image:
     uuid: str | None = None
     digest: Digest | None = None
     disk_format: Literal["raw", "qcow2"] | None = None
+    metadata_url: str | None = field(default=None, repr=False)
+    part_of: str | None = None
     path: str = field(default="$", compare=False)
+
+    @property
+    def system(self) -> str:
+        """The name of the image whose volumes it is brought to."""
+        return self.part_of or self.name
 
 
 def shown(url: str) -> str:

@@ -48,8 +48,9 @@ class FilesystemLayout:
 class PartitionLayout:
     """One entry of a partition table.
 
-    ``member_of`` is the volume group of a ``pv``, the array of a ``raid`` partition; ``metadata`` the bytes of LVM
-    metadata that a ``pv`` was asked to have. ``guid_given`` says that the GUID is the input's.
+    ``member_of`` is the volume group of a ``pv``, the array of a ``raid`` partition; ``metadata`` and ``backup`` the
+    bytes of LVM metadata that a ``pv`` was asked to have at its start and its end. ``guid_given`` says that the GUID
+    is the input's.
     """
 
     number: int
@@ -65,6 +66,7 @@ class PartitionLayout:
     filesystem: FilesystemLayout | None = None
     member_of: str | None = None
     metadata: int | None = None
+    backup: int = 0
     guid_given: bool = False
 
     @property
@@ -108,11 +110,15 @@ class ArrayLayout:
 
 @dataclass(frozen=True)
 class PhysicalVolumeLayout:
-    """A physical volume on a partition or an array; its first extent starts after ``metadata`` bytes."""
+    """A physical volume on a partition or an array.
+
+    Its first extent starts after ``metadata`` bytes; the last ``backup`` bytes hold a second copy of the metadata.
+    """
 
     device: str
     size: int
     metadata: int
+    backup: int = 0
 
 
 @dataclass(frozen=True)

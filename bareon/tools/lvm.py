@@ -87,11 +87,16 @@ def _lvm(*argv: str) -> Command:
     return run(["lvm", *argv, "--config", _CONFIG])
 
 
-def create_physical_volume(device: str, metadata: int) -> None:
-    """Make a physical volume whose first extent starts ``metadata`` bytes (whole MiB) after its beginning."""
+def create_physical_volume(device: str, metadata: int, backup: int = 0) -> None:
+    """Make a physical volume whose first extent starts ``metadata`` bytes (whole MiB) after its beginning.
+
+    :param backup: bytes (whole MiB, less than ``metadata``) at its end for a second copy of the metadata, 0 for none.
+    """
     # The metadata area starts at 4 KiB and the first extent at the next MiB after it.
-    size = metadata - MIB // 2
+    size = backup or metadata - MIB // 2
     argv = ["pvcreate", "--yes", "--force", "--zero", "y", "--dataalignment", "1m"]
+    if backup:
+        argv += ["--metadatacopies", "2"]
     _lvm(*argv, "--metadatasize", f"{size // KIB}k", device)
 
 

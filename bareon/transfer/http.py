@@ -18,6 +18,7 @@ from bareon.model.image import shown
 from bareon.model.settings import TransferSettings
 from bareon.transfer.fault import FAILURES, Broken, final, hopeless, reason, refused
 from bareon.transfer.halt import Halt
+from bareon.transfer.source import NotThere
 
 LOG = logging.getLogger(__name__)
 # They log whole URLs with "debug", TempURL signatures included.
@@ -141,6 +142,8 @@ class Client:
             return answer
         answer.close()
         text = refused(answer.status)
+        if answer.status in (404, 410):
+            raise NotThere(f"{self._shown}: {text}")
         if final(answer.status):
             raise ImageFailed(f"{self._shown}: {text}")
         raise Broken(text)

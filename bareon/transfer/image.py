@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from bareon.transfer import qcow2
 from bareon.transfer.device import Device
 from bareon.transfer.form import HEAD, Form, decoded_size, recognised
 from bareon.transfer.halt import Halt
+from bareon.transfer.published import Published
 from bareon.transfer.source import Source, open_source
 
 if TYPE_CHECKING:
-    from bareon.transfer.pipeline import Reshape
+    from bareon.transfer.pipeline import Pipeline, Reshape
 
 DiskFormat = Literal["raw", "qcow2"] | None
 
@@ -85,6 +87,7 @@ def write(
     digest: Digest | None,
     settings: TransferSettings,
     disk_format: DiskFormat = None,
+    published: Published | None = None,
     progress: Callable[[int, int | None], None],
 ) -> Written:
     """Stream an image onto a block device, at most ``limit`` bytes of it.
@@ -94,6 +97,7 @@ def write(
     found right; then it is written, last.
 
     :param digest: of the bytes as they are served.
+    :param published: what is known of it besides; a digest in it counts where ``digest`` is ``None``.
     :param progress: called in this thread with the bytes served so far and in all.
     :raises ImageFailed: when the image cannot be fetched or is not what it should be.
     :raises ActionFailed: when the device cannot be written.
@@ -106,15 +110,14 @@ def write(
             raise ImageFailed(_too_large(url, offer.size, limit, device))
         from bareon.transfer.pipeline import Pipeline
 
-        reshape = _reshape(url, offer.form, head, source)
+        checks = _Checks(url, offer.form, digest, published or Published())
+        reshape = _reshape(url, offer.form, head, source, checks.seen)
         with Device(device, limit) as target:
             target.begin()
-            pipeline = Pipeline(source, target, halt, shown(url), digest.algorithm if digest else None)
+            served = checks.served
+            pipeline = Pipeline(source, target, halt, shown(url), served.algorithm if served else None)
             pipeline.run(head, reshape, progress)
-            if digest is not None and pipeline.digest != digest.value:
-                raise ImageFailed(
-                    f"{shown(url)}: its {digest.algorithm} is {pipeline.digest}, {digest.value} was wanted"
-                )
+            checks.verify(pipeline)
             target.commit()
             return Written(
                 served=pipeline.served,
@@ -127,7 +130,30 @@ def write(
             )
 
 
-def _reshape(url: str, form: Form, head: bytes, source: Source) -> Reshape | None:
+class _Checks:
+    """What an image is held to: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
+
+    def __init__(self, url: str, form: Form, digest: Digest | None, published: Published) -> None:
+        self._url = url
+        self._published = published
+        plain = None if digest or published.digest else published.plain
+        self.served = digest or published.digest or (plain if form == "raw" else None)
+        self._plain = None if form == "raw" else plain
+        self._hash = hashlib.new(self._plain.algorithm, usedforsecurity=False) if self._plain else None
+        self.seen = self._hash.update if self._hash else None
+
+    def verify(self, pipeline: Pipeline) -> None:
+        """Raise ImageFailed when something is not as it should be."""
+        self._published.check_sizes(self._url, pipeline.served, pipeline.size)
+        found = self._hash.hexdigest() if self._hash else None
+        for wanted, seen in ((self.served, pipeline.digest), (self._plain, found)):
+            if wanted is not None and seen != wanted.value:
+                raise ImageFailed(f"{shown(self._url)}: its {wanted.algorithm} is {seen}, {wanted.value} was wanted")
+
+
+def _reshape(
+    url: str, form: Form, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
+) -> Reshape | None:
     """What makes the image of the bytes that are served, ``None`` where they are the image."""
     if form == "raw":
         return None
@@ -138,7 +164,7 @@ def _reshape(url: str, form: Form, head: bytes, source: Source) -> Reshape | Non
         return Placing(qcow2.Map(parsed, source.length, source.read_at, shown(url)), shown(url))
     from bareon.transfer.pipeline import decoding
 
-    return decoding(form, shown(url))
+    return decoding(form, shown(url), seen)
 
 
 def _too_large(url: str, size: int, limit: int, device: str) -> str:

@@ -202,8 +202,8 @@ class Pipeline:
         device.flush()
 
 
-def decoding(form: Form, shown: str) -> Reshape:
-    """What makes plain bytes of a compressed stream."""
+def decoding(form: Form, shown: str, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
+    """What makes plain bytes of a compressed stream. ``seen`` is called with each piece of them."""
 
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
         first = True
@@ -211,6 +211,8 @@ def decoding(form: Form, shown: str) -> Reshape:
             if first and plain.startswith(b"QFI\xfb"):
                 raise ImageFailed(f"{shown}: is a qcow2 image inside {form}: serve the qcow2 file itself")
             first = False
+            if seen is not None:
+                seen(plain)
             packer.add(plain)
 
     return reshape

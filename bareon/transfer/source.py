@@ -14,6 +14,10 @@ from bareon.model.settings import TransferSettings
 from bareon.transfer.halt import Halt, Stopped
 
 
+class NotThere(ImageFailed):
+    """There is nothing at the URL."""
+
+
 class Source(Protocol):
     """The bytes of an image as they are served.
 
@@ -47,6 +51,8 @@ class FileSource:
         try:
             # Non-blocking, since the open of a FIFO would wait for its writer.
             self._fd = os.open(unquote(parts.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise NotThere(f"{self._url}: {error.strerror}") from None
         except (OSError, ValueError) as error:
             raise ImageFailed(f"{self._url}: {getattr(error, 'strerror', error)}") from None
         self.length: int | None = None

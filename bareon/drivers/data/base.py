@@ -4,12 +4,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
+from bareon.errors import Defect, InvalidInput
+from bareon.layout.build import declared_defects
+from bareon.layout.configdrive import reserved
+from bareon.layout.place import placed
+from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
 
 
 class DataDriver(ABC):
-    """Translates one dialect of input. No value of the input's own form leaves it."""
+    """Translates one dialect of input. No value of the input's own form leaves it.
+
+    ``template_path`` is a folder of the operator's, set before :meth:`parse`: where a dialect makes documents from
+    templates, those in it come before the driver's own.
+    """
+
+    template_path: str | None = None
 
     @abstractmethod
     def parse(self, text: bytes) -> Deployment:
@@ -22,3 +34,20 @@ class DataDriver(ABC):
     def warnings(self) -> tuple[str, ...]:
         """What the last :meth:`parse` accepted, but the author should know of."""
         return ()
+
+
+def checked(deployment: Deployment, found: Iterable[Defect]) -> Deployment:
+    """The deployment, if neither its dialect has ``found`` defects in it, nor has the model that all dialects share.
+
+    :raises InvalidInput: listing every defect with its JSON path, in the order of the paths.
+    """
+    listed = list(found)
+    claimed = there = placed(deployment)
+    try:
+        claimed = reserved(there)
+    except InvalidInput as error:
+        listed += error.defects
+    listed += [*defects(there), *declared_defects(claimed)]
+    if listed:
+        raise InvalidInput(sorted(listed, key=lambda defect: defect.path))
+    return deployment

@@ -9,13 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bareon.drivers.data import configdrive
-from bareon.drivers.data.base import DataDriver
+from bareon.drivers.data.base import DataDriver, checked
 from bareon.drivers.data.document import check, load
 from bareon.errors import Defect, InvalidInput
-from bareon.layout.build import declared_defects
-from bareon.layout.configdrive import reserved
 from bareon.model.configdrive import Configdrive
-from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem, FilesystemType
@@ -46,11 +43,7 @@ class Ironic(DataDriver):
         translation = _Translation(value)
         deployment = translation.deployment()
         self._warnings = tuple(translation.warnings)
-        claimed = translation.collecting(lambda: reserved(deployment)) or deployment
-        found = [*translation.defects, *defects(deployment), *declared_defects(claimed)]
-        if found:
-            raise InvalidInput(sorted(found, key=lambda defect: defect.path))
-        return deployment
+        return checked(deployment, translation.defects)
 
 
 class _Translation:

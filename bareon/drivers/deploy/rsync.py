@@ -74,7 +74,7 @@ class Rsync(DeployDriver):
             raise InvalidInput(defects)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
-        filesystems = job.layout.tree(image.name)
+        filesystems = job.layout.tree(image.system)
         flags = flags_for(image, filesystems, job.deployment.rsync_flags)
         return [FetchTree("do_copyimage", image, filesystems, flags, job.settings)]
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from bareon.actions.base import Job
@@ -25,6 +26,9 @@ from bareon.sizes import mib
 from bareon.target.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
+if TYPE_CHECKING:
+    from bareon.transfer.published import Published
+
 LOG = logging.getLogger(__name__)
 
 _ASIDE = "/run/bareon/aside"
@@ -40,7 +44,7 @@ class Swift(DeployDriver):
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """A volume that an image is brought to gets its file system from there."""
-        targets = {(image.name, image.target) for image in deployment.images}
+        targets = {(image.system, image.target) for image in deployment.images}
         return deployment.with_filesystems(
             lambda fs: replace(fs, from_image=any((name, fs.mount) in targets for name in fs.images))
         )
@@ -51,12 +55,12 @@ class Swift(DeployDriver):
             raise InvalidInput(defects)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
-        held = next(fs for fs in job.layout.tree(image.name) if fs.mount == image.target)
+        held = next(fs for fs in job.layout.tree(image.system) if fs.mount == image.target)
         if held.decision == "keep":
             return [LeaveVolume("do_copyimage", image, held)]
         write = WriteImage("do_copyimage", image, held, job.settings, _overwritten(job))
         fit = FitFilesystem("do_copyimage", image, held)
-        inner = _inner(held, job.layout.tree(image.name))
+        inner = _inner(held, job.layout.tree(image.system))
         return [write, fit, *([SpreadTree("do_copyimage", image, held, inner)] if inner else [])]
 
 
@@ -97,7 +101,7 @@ def _sources(deployment: Deployment) -> Iterator[Defect]:
 def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
     """Volumes that more than one image would be written to: the second would replace the first."""
     for fs in deployment.filesystems():
-        images = [image for image in deployment.images if image.name in fs.images and image.target == fs.mount]
+        images = [image for image in deployment.images if image.system in fs.images and image.target == fs.mount]
         for image in images[1:]:
             message = f"the volume at {fs.mount} ({fs.path}) is already that of image {images[0].name!r}"
             yield Defect(f"{image.path}.target", message)
@@ -144,11 +148,19 @@ class WriteImage(Step):
         fs = self.filesystem
         self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
+        if published := self._published():
+            published.check_sizes(self.image.url, offer.served, offer.size)
         if offer.size is not None and offer.size > fs.size:
             room = f"{fs.device} for {fs.mount} holds {mib(fs.size)}"
             raise UnsuitableNode(f"image {self.image.name!r} has {mib(offer.size)}, and {room}")
         if fs.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
+
+    def _published(self) -> Published | None:
+        from bareon.transfer.published import look_up
+
+        where = self.image.metadata_url
+        return look_up(self.image.url, where, self.settings) if where else None
 
     def _refuse_itself(self) -> None:
         """See that the image does not lie on what this run overwrites; files on mounted disks are in use anyway."""
@@ -172,6 +184,7 @@ class WriteImage(Step):
             digest=self.image.digest,
             settings=self.settings,
             disk_format=self.image.disk_format,
+            published=self._published(),
             progress=progress,
         )
         udev.settle()

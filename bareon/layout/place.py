@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of several possible places a volume gets that is made only once, such as a ``/boot`` offered by each disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bareon.errors import UnsuitableNode
+from bareon.facts.node import DiskFacts, NodeFacts
+from bareon.layout.match import match_disks
+from bareon.model.deployment import Deployment
+from bareon.model.disk import Disk, Partition, Volume
+
+_Place = tuple[int, Partition]
+
+
+def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
+    """The deployment with each volume of several places in the first that the node can boot from.
+
+    Disks that hold other volumes come first. A disk on which nothing is left is none of the deployment's.
+
+    :param node: ``None`` where it is not known; then each place counts as one to boot from.
+    :raises UnsuitableNode: when the node can boot from none of them.
+    """
+    places: dict[object, list[_Place]] = {}
+    for number, disk in enumerate(deployment.disks):
+        for volume in disk.volumes:
+            if isinstance(volume, Partition) and volume.one_of:
+                places.setdefault(volume.filesystem and volume.filesystem.mount, []).append((number, volume))
+    if not places:
+        return deployment
+    reals = match_disks(deployment, node) if node else ()
+    chosen = [_chosen(found, deployment, reals, node) for found in places.values()]
+    disks = (_with(disk, [x for i, x in chosen if i == number]) for number, disk in enumerate(deployment.disks))
+    return replace(deployment, disks=tuple(disk for disk in disks if disk.volumes))
+
+
+def _with(disk: Disk, chosen: list[Partition]) -> Disk:
+    def stays(volume: Volume) -> bool:
+        return not (isinstance(volume, Partition) and volume.one_of) or any(volume is x for x in chosen)
+
+    volumes = (replace(x, one_of=False) if isinstance(x, Partition) else x for x in disk.volumes if stays(x))
+    return replace(disk, volumes=tuple(volumes))
+
+
+def _chosen(
+    places: list[_Place], deployment: Deployment, reals: tuple[DiskFacts, ...], node: NodeFacts | None
+) -> _Place:
+    def is_alone(place: _Place) -> bool:
+        return all(isinstance(x, Partition) and x.one_of for x in deployment.disks[place[0]].volumes)
+
+    found = [x for x in places if not node or _can_boot(reals[x[0]], node)]
+    if not found:
+        listed = ", ".join(f"{volume.path} on {reals[number].device}" for number, volume in places)
+        raise UnsuitableNode(f"{listed}: a BIOS does not boot from NVMe disks, and there is no other place for it")
+    return min(found, key=is_alone)
+
+
+def _can_boot(disk: DiskFacts, node: NodeFacts) -> bool:
+    """Whether firmware finds a boot loader's files there: a BIOS seldom knows NVMe."""
+    nvme = disk.transport == "nvme" or disk.device.startswith("/dev/nvme")
+    return node.firmware == "uefi" or not nvme
