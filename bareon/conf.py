@@ -25,6 +25,11 @@ DRIVERS = [
 INPUT = [
     cfg.StrOpt("input_data_file", default="/tmp/provision.json", help="The input; - is standard input."),
     cfg.StrOpt("input_data", help="The input itself; wins over the file."),
+    cfg.StrOpt(
+        "template_path",
+        help="A folder of templates for the configdrive, for data drivers that make it from templates. Those in it "
+        "come before the driver's own of the same name.",
+    ),
 ]
 
 DEPLOY = [

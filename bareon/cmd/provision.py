@@ -141,7 +141,7 @@ class _Run:
         from bareon.cmd.source import read_input, with_configdrive
 
         conf = self._conf
-        deployment, given = read_input(conf.data_driver, conf.input_data_file, conf.input_data)
+        deployment, given = read_input(conf.data_driver, conf.input_data_file, conf.input_data, conf.template_path)
         self._deployment, file = with_configdrive(deployment, conf.config_drive_path)
         self._given = given + file
 

@@ -16,15 +16,19 @@ from bareon.model.deployment import Deployment
 LOG = logging.getLogger(__name__)
 
 
-def read_input(driver_name: str, file: str, given: str | None = None) -> tuple[Deployment, bytes]:
+def read_input(
+    driver_name: str, file: str, given: str | None = None, template_path: str | None = None
+) -> tuple[Deployment, bytes]:
     """The deployment that the input describes, and the input's text; warnings go to standard error.
 
     :param file: a path, or ``-`` for standard input.
     :param given: the input itself, which wins over the file.
+    :param template_path: a folder of templates that come before the driver's own.
     :raises UsageError: when there is no such file or driver.
     :raises InvalidInput: with every defect.
     """
     driver = plugin.load("bareon.drivers.data", driver_name, DataDriver)  # type: ignore[type-abstract]
+    driver.template_path = template_path
     text = _text(file, given)
     with plugin.blamed(UnsuitableNode):
         deployment = plugin.returned(driver.parse(text), Deployment, f"{driver_name}: parse")

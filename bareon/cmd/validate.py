@@ -24,6 +24,7 @@ def _body(argv: list[str]) -> None:
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
     parser.add_argument("--data_driver", "--data-driver", default="ironic", help="a name in bareon.drivers.data")
+    parser.add_argument("--template_path", "--template-path", help="a folder of templates for the configdrive")
     parser.add_argument("--version", action="store_true", help="print the version, and stop")
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the file; - is standard input")
     found = parser.parse_args(argv)
@@ -32,5 +33,5 @@ def _body(argv: list[str]) -> None:
 
         sys.stdout.write(f"{PROGRAM} {version()}\n")
         return
-    read_input(found.data_driver, found.file)
+    read_input(found.data_driver, found.file, template_path=found.template_path)
     sys.stdout.write(f"{found.file}: no defects\n")

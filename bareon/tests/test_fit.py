@@ -8,6 +8,8 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from bareon.drivers.data import document
 from bareon.drivers.data.fit import plainly_fits
 from bareon.errors import InvalidInput
@@ -21,6 +23,7 @@ ODD = (
     1,
     1.0,
     -1,
+    1 << 60,
     "",
     "x",
     "1 GiB",
@@ -35,10 +38,13 @@ ODD = (
 )
 
 
-def inputs() -> list[Any]:
+SCHEMAS = ("ironic", "nailgun")
+
+
+def inputs(dialect: str) -> list[Any]:
     """The inputs of all case files of this dialect."""
     found = (load(path) for kind in ("plan", "error") for path in cases(kind))
-    return [case["input"] for case in found if "input" in case and case.get("driver", "ironic") == "ironic"]
+    return [case["input"] for case in found if "input" in case and case.get("driver", "ironic") == dialect]
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
@@ -66,19 +72,20 @@ def damaged(value: Any, chance: random.Random) -> Any:
     return value
 
 
-def library_says_yes(value: Any) -> bool:
-    return not any(document._validator("ironic.json").iter_errors(value))
+def library_says_yes(value: Any, dialect: str) -> bool:
+    return not any(document._validator(f"{dialect}.json").iter_errors(value))
 
 
-def test_quick_yes_is_the_librarys_yes() -> None:
+@pytest.mark.parametrize("dialect", SCHEMAS)
+def test_quick_yes_is_the_librarys_yes(dialect: str) -> None:
     chance = random.Random(1)
-    originals = inputs()
-    schema = document._inlined("ironic.json")
+    originals = inputs(dialect)
+    schema = document._inlined(f"{dialect}.json")
     answers: Counter[tuple[bool, bool]] = Counter()
     for number in range(DOCUMENTS):
         value = originals[number % len(originals)]
         value = damaged(value, chance) if number >= len(originals) else value
-        answer = (plainly_fits(value, schema), library_says_yes(value))
+        answer = (plainly_fits(value, schema), library_says_yes(value, dialect))
         assert answer != (True, False), value
         answers[answer] += 1
     print(f"documents: {answers}")
@@ -87,11 +94,12 @@ def test_quick_yes_is_the_librarys_yes() -> None:
     assert answers[False, True] < answers[True, True] / 5
 
 
-def test_check_without_the_quick_answer() -> None:
-    for value in inputs():
-        fits = library_says_yes(value)
+@pytest.mark.parametrize("dialect", SCHEMAS)
+def test_check_without_the_quick_answer(dialect: str) -> None:
+    for value in inputs(dialect):
+        fits = library_says_yes(value, dialect)
         try:
-            document.check(value, "ironic.json")
+            document.check(value, f"{dialect}.json")
         except InvalidInput:
             assert not fits
         else:

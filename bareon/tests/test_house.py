@@ -35,3 +35,12 @@ def test_license_header(path: Path) -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     empty = {"util", "utils", "helper", "helpers", "common", "manager", "misc"}
     assert not [path for path in (ROOT / "bareon").rglob("*.py") if path.stem in empty]
+
+
+def test_a_dialect_is_known_to_its_driver_alone() -> None:
+    package = ROOT / "bareon"
+    apart = (package / "drivers/data", package / "tests")
+    files = (path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    others = [path for path in files if not any(path.is_relative_to(folder) for folder in apart)]
+    assert len(others) > 50
+    assert not [path for path in others if b"nailgun" in path.read_bytes().lower()]

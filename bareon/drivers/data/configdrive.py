@@ -25,8 +25,8 @@ _GZIP = b"\x1f\x8b"
 _ISO = 0x8000  # where the first volume descriptor of an ISO 9660 lies; ECMA-119, 6.2.1
 
 
-def from_documents(value: Mapping[str, Any]) -> Configdrive:
-    """One made from the input.
+def from_documents(value: Mapping[str, Any], path: str = Configdrive.path) -> Configdrive:
+    """One made from the input, where it stands at ``path``.
 
     :raises InvalidInput: when it would be too large.
     """
@@ -35,7 +35,7 @@ def from_documents(value: Mapping[str, Any]) -> Configdrive:
         text = value["user_data"]
         files.append(("user_data", text.encode() if isinstance(text, str) else _json(text)))
     files += [(f"{key}.json", _json(value[key])) for key in ("network_data", "vendor_data") if key in value]
-    found = Configdrive(files=tuple(files))
+    found = Configdrive(files=tuple(files), path=path)
     need = sum(round_up(len(content), _CLUSTER) for _, content in files)
     if need > SIZE - MIB:  # the rest is for the file system itself
         raise _defect(found.path, f"its files need {mib(need)}, and {mib(SIZE - MIB)} is the most there is room for")

@@ -163,6 +163,7 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
     path = error.json_path
     value: Any = error.instance
     rule: Any = error.validator_value
+    secret = isinstance(error.schema, Mapping) and error.schema.get(SECRET)
     match error.validator:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
@@ -172,7 +173,6 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
             for key in (key for key in rule if key not in value):
                 yield Defect(path, f"the key {key!r} is missing")
         case "type":
-            secret = isinstance(error.schema, Mapping) and error.schema.get(SECRET)
             seen = "something else" if secret else f"{_shown(value)}{_size_hint(value, error)}"
             yield Defect(path, f"expected {_kind(rule)}, found {seen}")
         case "enum":
@@ -180,13 +180,17 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
             yield Defect(path, f"{_shown(value)} is none of {listed}{did_you_mean(value, rule)}")
         case "pattern":
             meaning = error.schema.get("x-pattern") if isinstance(error.schema, Mapping) else None
-            yield Defect(path, f"{_shown(value)} is not {meaning or 'of the form ' + str(rule)}")
+            seen = "this" if secret else _shown(value)
+            yield Defect(path, f"{seen} is not {meaning or 'of the form ' + str(rule)}")
         case "format":
             yield Defect(path, str(error.cause))
         case "minItems":
             yield Defect(path, "must not be empty")
         case "minLength":
             yield Defect(path, "must not be empty")
+        case "minimum" | "maximum":
+            bound = "less" if error.validator == "minimum" else "more"
+            yield Defect(path, f"{_shown(value)} is {bound} than {rule}")
         case "maxLength":
             yield Defect(path, f"longer than {rule} characters")
         case "uniqueItems":
@@ -215,6 +219,8 @@ def _kind(rule: object) -> str:
         "object": "an object",
         "array": "a list",
         "boolean": "true or false",
+        "integer": "a whole number",
+        "null": "null",
     }
     kinds = rule if isinstance(rule, list) else [rule]
     return " or ".join(names.get(str(kind), str(kind)) for kind in kinds)

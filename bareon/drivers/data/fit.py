@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any
 
@@ -24,14 +25,35 @@ def _absolute_size(text: str) -> bool:
     return True
 
 
+def _ip_address(text: str) -> bool:
+    return bool(ipaddress.ip_address(text))
+
+
+def _ipv4_address(text: str) -> bool:
+    return bool(ipaddress.IPv4Address(text))
+
+
+def _netmask(text: str) -> bool:
+    if "." not in text:
+        raise ValueError(f"{text!r} is not a netmask such as 255.255.255.0")
+    return bool(ipaddress.IPv4Network(f"0.0.0.0/{text}"))
+
+
 #: The formats of texts, as the schemas name them. They raise ``ValueError`` with the reason.
-FORMATS = {"size": _size, "absolute-size": _absolute_size}
+FORMATS = {
+    "size": _size,
+    "absolute-size": _absolute_size,
+    "ip-address": _ip_address,
+    "ipv4-address": _ipv4_address,
+    "netmask": _netmask,
+}
 
 
-_KINDS = {"string": str, "boolean": bool, "object": dict, "array": list}
+_KINDS = {"string": str, "boolean": bool, "integer": int, "null": type(None), "object": dict, "array": list}
 _QUICK = {
     *("type", "enum", "maxLength", "minLength", "format", "pattern", "x-pattern"),
     *("items", "minItems", "required", "additionalProperties", "properties", "uniqueItems", BY_TYPE),
+    *("minimum", "maximum", "propertyNames"),
     SECRET,
 }
 
@@ -45,7 +67,7 @@ def plainly_fits(value: Any, part: Any) -> bool:
         return True
     kinds = part.get("type", ())
     wanted = tuple(_KINDS.get(kind, _Never) for kind in ([kinds] if isinstance(kinds, str) else kinds))
-    if not part.keys() <= _QUICK or (wanted and not isinstance(value, wanted)):
+    if not part.keys() <= _QUICK or (wanted and type(value) not in wanted):
         return False
     if "enum" in part and not any(value == x and type(value) is type(x) for x in part["enum"]):
         return False
@@ -56,8 +78,13 @@ def plainly_fits(value: Any, part: Any) -> bool:
             return _object_fits(value, part)
         case list():
             return _list_fits(value, part)
-        case _:
+        case bool() | None:
             return True
+        case int():
+            least, most = part.get("minimum", value), part.get("maximum", value)
+            return bool(least <= value <= most)
+        case _:
+            return not part.keys() & {"minimum", "maximum"}
 
 
 class _Never:
@@ -88,12 +115,13 @@ def _list_fits(value: list[Any], part: dict[str, Any]) -> bool:
 
 def _object_fits(value: dict[str, Any], part: dict[str, Any]) -> bool:
     known = part.get("properties", {})
-    if part.get("additionalProperties", True) not in (True, False) or not value.keys() >= set(
-        part.get("required", ())
-    ):
-        return False
-    if part.get("additionalProperties") is False and not value.keys() <= known.keys():
+    others = part.get("additionalProperties", True)
+    if not value.keys() >= set(part.get("required", ())) or (others is False and not value.keys() <= known.keys()):
         return False
     kind = value.get("type")
     branch = part.get(BY_TYPE, {}).get(kind, True) if isinstance(kind, str) else True
-    return plainly_fits(value, branch) and all(plainly_fits(x, known.get(key, True)) for key, x in value.items())
+    return (
+        plainly_fits(value, branch)
+        and all(plainly_fits(key, part.get("propertyNames", True)) for key in value)
+        and all(plainly_fits(x, known.get(key, others)) for key, x in value.items())
+    )

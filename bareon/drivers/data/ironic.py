@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,18 +10,16 @@ from typing import Any, TypeVar
 from bareon.drivers.data import configdrive
 from bareon.drivers.data.base import DataDriver, checked
 from bareon.drivers.data.document import check, load
+from bareon.drivers.data.volume import Arrays, filesystem
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
-from bareon.model.filesystem import Filesystem, FilesystemType
+from bareon.model.filesystem import Filesystem
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image
 from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
 from bareon.sizes import Absolute, mib, parse_size, round_up
 
-# What mdadm takes as a name without a host's, and the schema allows for ``name``.
-_ARRAY_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 T = TypeVar("T")
 LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
@@ -53,7 +50,7 @@ class _Translation:
         self._value = value
         self.defects: list[Defect] = []
         self.warnings: list[str] = []
-        self._arrays: dict[object, Array] = {}
+        self._arrays = Arrays(self.defects)
         self._first_image = tuple(image["name"] for image in value.get("images", ())[:1])
 
     def deployment(self) -> Deployment:
@@ -65,7 +62,7 @@ class _Translation:
         return Deployment(
             policy=value.get("partitions_policy", "verify"),
             disks=disks,
-            arrays=tuple(self._arrays.values()),
+            arrays=self._arrays.all(),
             volume_groups=groups,
             images=images,
             rsync_flags=self._rsync_flags(),
@@ -135,32 +132,8 @@ class _Translation:
         return size
 
     def _raid_member(self, value: dict[str, Any], path: str) -> RaidMember:
-        """A member, and the array it belongs to: that of its mount point and images, else that of its name."""
-        filesystem = self._filesystem(value, path)
-        point = filesystem.mount if filesystem else None
-        key = (point, filesystem.images) if filesystem and point else (value.get("name"), None)
-        name = value.get("name") or (point.strip("/").replace("/", "-") or "root" if point else None)
-        if name is None:
-            self.defects.append(Defect(path, "a raid volume without a mount point needs a name, the array's"))
-            name = path
-        elif not re.fullmatch(_ARRAY_NAME, name):
-            self.defects.append(Defect(path, f"{name!r} cannot be the name of an array: give it a 'name'"))
-        level = value.get("level", "raid1")
-        array = Array(
-            name=name,
-            level=level if isinstance(level, str) else f"raid{int(level)}",  # type: ignore[arg-type]
-            filesystem=filesystem,
-            vg=value.get("vg"),
-            metadata=self._metadata(value, path),
-            path=path,
-        )
-        if array.vg and filesystem:
-            self.defects.append(Defect(f"{path}.vg", "an array is a physical volume or has a file system, not both"))
-        first = self._arrays.setdefault(key, array)
-        if first != array:
-            other = f"not as in {first.path}: the members of one array must agree in all but their size"
-            self.defects.append(Defect(path, other))
-        return RaidMember(parse_size(value["size"]), first.name, path)
+        wanted, metadata = self._filesystem(value, path), self._metadata(value, path)
+        return self._arrays.member(value, path, parse_size(value["size"]), wanted, metadata)
 
     def _partition(self, value: dict[str, Any], path: str) -> Partition:
         guid = value.get("partition_guid")
@@ -174,24 +147,8 @@ class _Translation:
         )
 
     def _filesystem(self, value: dict[str, Any], path: str) -> Filesystem | None:
-        mount = value.get("mount")
-        mount = None if mount == "none" else mount
-        default = "swap" if mount == "swap" else "xfs" if mount else None
-        kind: FilesystemType | None = value.get("file_system", default)
-        if kind is None:
-            if "disk_label" in value:
-                self.defects.append(Defect(f"{path}.disk_label", "there is no file system to label"))
-            return None
-        return Filesystem(
-            type=kind,
-            mount=mount,
-            label=value.get("disk_label"),
-            fstab_enabled=value.get("fstab_enabled", True),
-            fstab_options=value.get("fstab_options", "defaults"),
-            keep_data=value.get("keep_data", True),
-            images=tuple(value.get("images", self._first_image)),
-            path=path,
-        )
+        images = tuple(value.get("images", self._first_image))
+        return filesystem(value, path, self.defects, images=images, keep_data=value.get("keep_data", True))
 
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(

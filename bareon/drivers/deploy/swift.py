@@ -148,11 +148,13 @@ class WriteImage(Step):
         fs = self.filesystem
         self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
-        if published := self._published():
+        published = self._published()
+        if published:
             published.check_sizes(self.image.url, offer.served, offer.size)
-        if offer.size is not None and offer.size > fs.size:
+        size = offer.size if offer.size is not None or not published else published.size
+        if size is not None and size > fs.size:
             room = f"{fs.device} for {fs.mount} holds {mib(fs.size)}"
-            raise UnsuitableNode(f"image {self.image.name!r} has {mib(offer.size)}, and {room}")
+            raise UnsuitableNode(f"image {self.image.name!r} has {mib(size)}, and {room}")
         if fs.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
 
