@@ -85,9 +85,9 @@ class Spaces:
         made = list(_made(value, path))
         if made and not size:
             self.defects.append(Defect(f"{path}.size", "a disk of no size cannot hold volumes"))
-        volumes = (self._volume(x, where) for x, where in made if self._is_wanted(x, path))
-        identity = DiskIds(tuple(_ranks(value)))
-        return Disk(identity, size * MIB or None, tuple(volumes), path, any_firmware=True)
+        volumes = [(x, self._volume(x, where)) for x, where in made]
+        wanted = tuple(volume for x, volume in volumes if self._is_wanted(x, path))
+        return Disk(DiskIds(tuple(_ranks(value))), size * MIB or None, wanted, path, any_firmware=True)
 
     def _is_wanted(self, volume: dict[str, Any], disk: str) -> bool:
         return self._bootable is None or disk == self._bootable or not _is_boot(volume)
