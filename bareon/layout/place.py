@@ -11,7 +11,7 @@ from bareon.layout.match import match_disks
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, Partition, Volume
 
-_Place = tuple[int, Partition]
+_Place = tuple[int, int]  # of the disk in the deployment, and of the volume on it
 
 
 def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
@@ -24,36 +24,35 @@ def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
     """
     places: dict[object, list[_Place]] = {}
     for number, disk in enumerate(deployment.disks):
-        for volume in disk.volumes:
+        for position, volume in enumerate(disk.volumes):
             if isinstance(volume, Partition) and volume.one_of:
-                places.setdefault(volume.filesystem and volume.filesystem.mount, []).append((number, volume))
+                places.setdefault(volume.filesystem and volume.filesystem.mount, []).append((number, position))
     if not places:
         return deployment
     reals = match_disks(deployment, node) if node else ()
-    chosen = [_chosen(found, deployment, reals, node) for found in places.values()]
-    disks = (_with(disk, [x for i, x in chosen if i == number]) for number, disk in enumerate(deployment.disks))
+    chosen = {_chosen(found, deployment, reals, node) for found in places.values()}
+    disks = (_with(disk, {x for i, x in chosen if i == number}) for number, disk in enumerate(deployment.disks))
     return replace(deployment, disks=tuple(disk for disk in disks if disk.volumes))
 
 
-def _with(disk: Disk, chosen: list[Partition]) -> Disk:
-    def stays(volume: Volume) -> bool:
-        return not (isinstance(volume, Partition) and volume.one_of) or any(volume is x for x in chosen)
+def _with(disk: Disk, chosen: set[int]) -> Disk:
+    stays = (x for position, x in enumerate(disk.volumes) if position in chosen or not _is_one_of(x))
+    return replace(disk, volumes=tuple(replace(x, one_of=False) if isinstance(x, Partition) else x for x in stays))
 
-    volumes = (replace(x, one_of=False) if isinstance(x, Partition) else x for x in disk.volumes if stays(x))
-    return replace(disk, volumes=tuple(volumes))
+
+def _is_one_of(volume: Volume) -> bool:
+    return isinstance(volume, Partition) and volume.one_of
 
 
 def _chosen(
     places: list[_Place], deployment: Deployment, reals: tuple[DiskFacts, ...], node: NodeFacts | None
 ) -> _Place:
-    def is_alone(place: _Place) -> bool:
-        return all(isinstance(x, Partition) and x.one_of for x in deployment.disks[place[0]].volumes)
-
     found = [x for x in places if not node or _can_boot(reals[x[0]], node)]
     if not found:
-        listed = ", ".join(f"{volume.path} on {reals[number].device}" for number, volume in places)
-        raise UnsuitableNode(f"{listed}: a BIOS does not boot from NVMe disks, and there is no other place for it")
-    return min(found, key=is_alone)
+        listed = (f"{deployment.disks[disk].volumes[x].path} on {reals[disk].device}" for disk, x in places)
+        reason = "a BIOS does not boot from NVMe disks, and there is no other place for it"
+        raise UnsuitableNode(f"{', '.join(listed)}: {reason}")
+    return min(found, key=lambda place: all(map(_is_one_of, deployment.disks[place[0]].volumes)))
 
 
 def _can_boot(disk: DiskFacts, node: NodeFacts) -> bool:

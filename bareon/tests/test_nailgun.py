@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nailgun dialect beyond what its cases show: the configdrive of its templates, with values nobody should trust."""
+"""The nailgun dialect beyond its cases: the configdrive that templates make, of values that nobody should trust."""
 
 from __future__ import annotations
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the model says in general and only some inputs ask for: volumes of several places, room for any firmware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bareon.layout.place import placed
+from bareon.layout.table import wishes
+from bareon.model.deployment import Deployment, InterfaceName
+from bareon.model.disk import Disk, DiskId, DiskIds, Partition
+from bareon.model.filesystem import Filesystem
+from bareon.sizes import MIB, Absolute
+from bareon.target import interface
+from bareon.tools import lvm
+
+BOOT = Partition(Absolute(MIB), Filesystem("ext4", "/boot"), one_of=True)
+OTHER = Partition(Absolute(MIB), Filesystem("ext4", "/"))
+
+
+def deployment(*volumes: tuple[Partition, ...]) -> Deployment:
+    return Deployment("clean", tuple(Disk(DiskId("name", str(i)), None, x) for i, x in enumerate(volumes)))
+
+
+def test_nothing_to_place() -> None:
+    wanted = deployment((OTHER,))
+    assert placed(wanted) is wanted
+
+
+def test_a_disk_that_is_left_without_volumes_is_none() -> None:
+    found = placed(deployment((BOOT,), (OTHER, BOOT), (BOOT,)))
+    assert [(disk.id, len(disk.volumes)) for disk in found.disks] == [(DiskId("name", "1"), 2)]
+    assert not any(isinstance(x, Partition) and x.one_of for x in found.disks[0].volumes)
+
+
+def test_two_places_on_one_disk() -> None:
+    found = placed(deployment((BOOT, OTHER, BOOT)))
+    assert [x.filesystem.mount for x in found.disks[0].volumes if isinstance(x, Partition) and x.filesystem] == [
+        "/boot",
+        "/",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("firmware", "sector", "expected"),
+    [
+        ("bios", 512, [("bios_grub", 24), ("volume", 200)]),
+        ("uefi", 512, [("bios_grub", 24), ("esp", 200)]),
+        ("uefi", 4096, [("bios_grub", 24), ("esp", 260)]),
+        ("bios", 4096, [("bios_grub", 24), ("volume", 260)]),
+    ],
+)
+def test_room_for_any_firmware(firmware: Any, sector: int, expected: list[tuple[str, int]]) -> None:
+    disk = Disk(DiskId("name", "a"), None, (), any_firmware=True)
+    found = [(x.role, x.request.size) for x in wishes(disk, firmware, sector)]
+    assert found == [(role, Absolute(size * MIB)) for role, size in expected]
+
+
+def test_identities_in_words() -> None:
+    ids = DiskIds(((DiskId("path", "a"), DiskId("path", "b")), (DiskId("name", "sda"),)))
+    assert str(ids) == "path 'a' or path 'b', else name 'sda'"
+
+
+def test_names_of_interfaces() -> None:
+    text = interface.render([InterfaceName("08:00:27:79:da:80", "eth0")])
+    assert text.splitlines()[1:] == [
+        'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{type}=="1", ATTR{address}=="08:00:27:79:da:80",'
+        ' NAME="eth0"'
+    ]
+
+
+@pytest.mark.parametrize(("backup", "expected"), [(0, "29184k"), (28 * MIB, "28672k --metadatacopies 2")])
+def test_copies_of_metadata(backup: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(lvm, "_lvm", lambda *argv: seen.extend(argv))
+    lvm.create_physical_volume("/dev/x", 29 * MIB, backup)
+    words = seen[seen.index("--metadatasize") + 1], *seen[7 : seen.index("--metadatasize")]
+    assert " ".join(words) == expected
