@@ -50,6 +50,12 @@ def test_each_example_is_accepted_by_the_validator(path: Path) -> None:
     assert regenerate.run(["bareon-data-validator", path.name]) == (0, f"{path.name}: no defects\n")
 
 
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "nailgun").glob("*.json")), ids=_name)
+def test_each_example_of_the_other_dialect_is_accepted_too(path: Path) -> None:
+    argv = ["bareon-data-validator", "--data_driver", "nailgun", f"nailgun/{path.name}"]
+    assert regenerate.run(argv) == (0, f"nailgun/{path.name}: no defects\n")
+
+
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "nodes").glob("*.json")), ids=_name)
 def test_each_saved_node_can_be_read(path: Path) -> None:
     assert facts.from_json(json.loads(path.read_bytes())).disks

@@ -96,10 +96,10 @@ def _kinds(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> It
 
 def _properties(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str, above: str) -> Iterator[str]:
     """The fields of an object; those of an object inside it follow it, as ``deploy_data.kernel_params``."""
-    old = []
+    unused: dict[str, list[str]] = {}
     for name, field in value.get("properties", {}).items():
-        if field.get("deprecated"):
-            old.append(_literal(above + name))
+        if said := next((text for mark, text in _UNUSED.items() if field.get(mark)), None):
+            unused.setdefault(said, []).append(_literal(above + name))
             continue
         facts = [_type(field, root, prefix)]
         if name in value.get("required", ()):
@@ -107,8 +107,8 @@ def _properties(value: Mapping[str, Any], root: Mapping[str, Any], prefix: str, 
         description = field.get("description") or _resolved(field, root).get("description", "")
         yield from (_literal(above + name), f"    {_plain(description)}", "", f"    {', '.join(facts)}", "")
         yield from _properties(field, root, prefix, f"{above}{name}.")
-    if old:
-        yield from (", ".join(old), "    Accepted and ignored, with a warning.", "")
+    for said, names in unused.items():
+        yield from (", ".join(names), f"    {said}", "")
 
 
 def _resolved(field: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,6 +131,10 @@ def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str
     text = " or ".join(_KINDS.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds))
     if "items" in field:
         text += f" of {_type(field['items'], root, prefix)}"
+    if isinstance(others := field.get("additionalProperties"), dict):
+        text += f", each key with {_type(others, root, prefix)}"
+    if (most := field.get("maximum")) is not None:
+        text += f", {field.get('minimum', 0)} to {most}"
     if field.get("minItems"):
         text += ", not empty"
     if pattern := field.get("x-pattern"):
@@ -140,7 +144,8 @@ def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str
     return text
 
 
-_KINDS = {"array": "list", "boolean": "``true`` or ``false``"}
+_UNUSED = {"deprecated": "Accepted and ignored, with a warning.", "x-without-effect": "Accepted, and without effect."}
+_KINDS = {"array": "list", "boolean": "``true`` or ``false``", "integer": "whole number"}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -105,7 +105,7 @@ def _inlined(name: str) -> Any:
     return inline(whole)
 
 
-_NO_RULES = ("$defs", "$schema", "title", "description", "deprecated")
+_NO_RULES = ("$defs", "$schema", "title", "description", "deprecated", "x-without-effect")
 
 
 def _branches(branches: list[Any]) -> dict[str, Any]:
