@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bareon.errors import ImageFailed
-from bareon.model.image import Digest
+from bareon.drivers.deploy.swift import WriteImage
+from bareon.errors import ImageFailed, UnsuitableNode
+from bareon.model.filesystem import Filesystem
+from bareon.model.image import Digest, Image
+from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import write
@@ -136,3 +139,27 @@ def test_an_image_is_held_to_it(tmp_path: Path, content: bytes, claims: Publishe
         bring()
     # Nothing that looks like a file system is left.
     assert not any((tmp_path / "device").read_bytes()[: 1 << 20])
+
+
+def step(site: Site, claims: dict[str, object], room: int = 4 << 20) -> WriteImage:
+    """The step that writes an image beside which such claims are published."""
+    site.body = SERVED
+    text = yaml.safe_dump({"images": [{"container_name": "image", **claims}]}).encode()
+    site.before = lambda seen: Fault(body=text) if seen["path"].endswith(".yaml") else None
+    image = Image("/", site.url, metadata_url=f"{site.url}.yaml")
+    place = FilesystemLayout(Filesystem("ext4", "/"), "/dev/none", room, "", "create")
+    return WriteImage("do_copyimage", image, place, SETTINGS, {})
+
+
+def test_before_anything_is_written(site: Site) -> None:
+    step(site, {"container_size": len(SERVED), "raw_size": len(PLAIN)}).preflight()
+
+
+def test_another_size_is_refused_before_anything_is_written(site: Site) -> None:
+    with pytest.raises(ImageFailed, match="5 are published"):
+        step(site, {"container_size": 5}).preflight()
+
+
+def test_a_published_size_tells_that_it_does_not_fit(site: Site) -> None:
+    with pytest.raises(UnsuitableNode, match="image '/' has 3 MiB"):
+        step(site, {"raw_size": len(PLAIN)}, 2 << 20).preflight()

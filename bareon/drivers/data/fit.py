@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 
@@ -26,14 +25,20 @@ def _absolute_size(text: str) -> bool:
 
 
 def _ip_address(text: str) -> bool:
+    import ipaddress
+
     return bool(ipaddress.ip_address(text))
 
 
 def _ipv4_address(text: str) -> bool:
+    import ipaddress
+
     return bool(ipaddress.IPv4Address(text))
 
 
 def _netmask(text: str) -> bool:
+    import ipaddress
+
     if "." not in text:
         raise ValueError(f"{text!r} is not a netmask such as 255.255.255.0")
     return bool(ipaddress.IPv4Network(f"0.0.0.0/{text}"))
