@@ -6,8 +6,10 @@ from __future__ import annotations
 import copy
 import email
 import json
+import random
 import shlex
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bareon.drivers.data.nailgun import Nailgun
 from bareon.errors import InvalidInput
 from bareon.model.deployment import Deployment
 from bareon.tests.cases import HERE, load
+from bareon.tests.test_fit import damaged, inputs
 
 HOSTILE = "a: b # 'c' \"d\" $(touch /e) `f` {{ 7 * 7 }} {% raw %} \\ \u2028\u0085 \U0001f600 --==bareon=="
 
@@ -191,3 +194,18 @@ def test_metadata_is_beside_the_root_image(uri: str, beside: str) -> None:
     value = document()
     value["ks_meta"]["image_data"]["/"]["uri"] = uri
     assert parsed(value).images[0].metadata_url == beside
+
+
+def test_a_damaged_document_is_refused_or_understood() -> None:
+    chance = random.Random(3)
+    originals = inputs("nailgun")
+    answers: Counter[bool] = Counter()
+    for _ in range(600):
+        try:
+            parsed(damaged(chance.choice(originals), chance))
+        except InvalidInput as error:
+            assert all(defect.path.startswith("$") for defect in error.defects)
+            answers[False] += 1
+        else:
+            answers[True] += 1
+    assert min(answers[True], answers[False]) > 30
