@@ -44,7 +44,6 @@ def deployment(url: str) -> dict[str, Any]:
         "configdrive": {
             "meta_data": {"hostname": "staged", "public_keys": {"bob": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 bob"}},
             "user_data": "#!/bin/sh\nhostname > /root/proof\n",
-            "vendor_data": {"cloud-init": "#cloud-config\nssh_genkeytypes: [ed25519]\nlocale: false\n"},
         },
         "partitions": [
             {

@@ -26,11 +26,13 @@ def make_tree(
     target: Path,
     *,
     excluded: Sequence[str] = (),
+    included: Sequence[str] = (),
     initramfs: bool = False,
 ) -> None:
     """Install a minimal Debian ``suite`` with ``packages`` into the directory ``target``.
 
     :param excluded: dpkg path patterns of files to leave out besides :data:`EXCLUDED`
+    :param included: patterns of files to take all the same
     :param initramfs: let the kernel package make its initramfs
     :raises ProgramError: with mmdebstrap's own last words
     """
@@ -42,6 +44,7 @@ def make_tree(
             "--quiet",
             f"--include={','.join(packages)}",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in (*read_patterns(), *excluded)),
+            *(f"--dpkgopt=path-include={pattern}" for pattern in included),
             suite,
             target,
         ],

@@ -19,12 +19,13 @@ PACKAGES = (
     *("openssh-server", "iproute2", "zstd", "acl", "attr"),
     *("lvm2", "mdadm", "e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "efibootmgr"),
 )
-#: The systems by name: each one's suite, and its packages besides those above. One brings GRUB for BIOS, and modules
+#: The systems by name: each one's suite, its packages besides those above, and patterns of files that the others do
+#: without. One brings GRUB for BIOS, and modules
 #: for UEFI beside it; the next what an installer takes for Secure Boot; ``cloud`` is set up by cloud-init.
 SYSTEMS = {
-    "debian12": ("bookworm", ("grub-pc", "grub-efi-amd64-bin")),
-    "debian13": ("trixie", ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed")),
-    "cloud": ("bookworm", ("grub-pc", "cloud-init", "sudo")),
+    "debian12": ("bookworm", ("grub-pc", "grub-efi-amd64-bin"), ()),
+    "debian13": ("trixie", ("grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"), ()),
+    "cloud": ("bookworm", ("grub-pc", "cloud-init", "sudo"), ("/usr/share/zoneinfo/*",)),
 }
 #: Drivers of cards that no virtual node has; the images are copied many times.
 EXCLUDED = tuple(
@@ -38,6 +39,8 @@ EXCLUDED = tuple(
         *("scsi/csiostor", "scsi/aic7xxx", "mtd", "mmc", "target", "net/usb"),
     )
 )
+#: There are no locales to choose from, and keys of the host are what cloud-init takes most time for.
+CLOUD_DEFAULTS = "locale: false\nssh_genkeytypes: [ed25519]\n"
 #: Console on the serial port, which is what the bench keeps.
 GRUB_DEFAULTS = """\
 GRUB_DEFAULT=0
@@ -77,15 +80,17 @@ def build(report: cache.Report, name: str) -> Tenant:
 
     :raises ProgramError: when it cannot be fetched or made
     """
-    suite, packages = SYSTEMS[name]
+    suite, packages, included = SYSTEMS[name]
     public = key_pair().with_suffix(".pub").read_text()
     code = [Path(module) for module in (__file__, debian.__file__, fidelity.__file__)]
     key = cache.digest(name, public, debian.EXCLUDED, *code)
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        debian.make_tree(suite, (*PACKAGES, *packages), tree, excluded=EXCLUDED, initramfs=True)
+        debian.make_tree(suite, (*PACKAGES, *packages), tree, excluded=EXCLUDED, included=included, initramfs=True)
         _configure(tree, public)
+        if (tree / "etc/cloud").is_dir():
+            (tree / "etc/cloud/cloud.cfg.d/50_tenant.cfg").write_text(CLOUD_DEFAULTS)
         fidelity.add(tree)
         _describe(tree, target)
 
