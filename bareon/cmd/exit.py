@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +31,18 @@ class Terminated(BaseException):
 
     def __str__(self) -> str:
         return "ended by SIGTERM"
+
+
+def catch_signals() -> None:
+    """Let SIGTERM raise :class:`Terminated`, once, and SIGHUP do nothing."""
+
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break the tidying up
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    # A broken SSH session must not end a deployment half-way.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def code_of(error: BaseException) -> int:

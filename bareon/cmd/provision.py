@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -14,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bareon.cmd.exit import Terminated, code_of, guarded
-from bareon.errors import ActionFailed, CommandError, DisksDiffer, InvalidInput, UnsuitableNode, UsageError
+from bareon.cmd.exit import catch_signals, code_of, guarded
+from bareon.errors import ActionFailed, CommandError, Defect, DisksDiffer, InvalidInput, UnsuitableNode, UsageError
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from bareon.plan.seal import Seal
     from bareon.plan.step import Plan
 
-LOG = logging.getLogger(__name__)
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
 
@@ -70,6 +68,7 @@ class _Run:
         self._argv = list(sys.argv[1:] if argv is None else argv)
         self._log: str | None = None
         self._seed = uuid.uuid4()
+        self._report: Report | None = None  # a plan has none
         self._conf: ConfigOpts
 
     def exit_code(self) -> int:
@@ -89,7 +88,7 @@ class _Run:
             raise UsageError("--node_facts: a saved node can only be planned for; add --plan")
         planning = self._conf.plan or self._conf.dump_node_facts
         self._log = options.set_up_logging(self._conf, default_file=not planning)
-        _catch_signals()
+        catch_signals()
         if self._conf.dump_node_facts:
             with self._reading():
                 _print_json(_facts_document(self._node()))
@@ -127,23 +126,35 @@ class _Run:
         decide.check_order(names)
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         if self._action is None and not conf.actions and not self._deployment.images:
-            raise InvalidInput(_no_images())
+            message = "there is no image to deploy; bareon-partition makes the disks alone"
+            raise InvalidInput([Defect("$.images", message)])
         settings = options.transfer_settings(conf)
         decision = decide.decide(
             self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
         )
-        _tell(decision.plan.warnings)
+        self._warn(decision.plan.warnings)
         if conf.allow_destroy is not None:
             decision.check_allowed(conf.allow_destroy)
         return decision
 
     def _read(self) -> None:
-        from bareon.cmd.source import read_input, with_configdrive
+        from bareon.cmd import source
 
         conf = self._conf
-        deployment, given = read_input(conf.data_driver, conf.input_data_file, conf.input_data, conf.template_path)
-        self._deployment, file = with_configdrive(deployment, conf.config_drive_path)
+        given = source.read(conf.input_data_file, conf.input_data, "--input_data_file")
+        if self._report:
+            self._report.took(given)
+        deployment, warnings = source.understand(conf.data_driver, given, conf.template_path)
+        self._warn(warnings)
+        self._deployment, file = source.with_configdrive(deployment, conf.config_drive_path)
         self._given = given + file
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        from bareon.cmd import source
+
+        source.warn(warnings)
+        if self._report:
+            self._report.warn(warnings)
 
     def _document(self, decision: Decision) -> dict[str, Any]:
         """The plan with its seal."""
@@ -191,15 +202,15 @@ class _Run:
         from bareon.plan.report import Report
         from bareon.run import observed
 
-        report = Report(None, self._version)
         try:
             with node_lock():
-                report = Report(self._conf.report, self._version)
+                self._report = report = Report(self._conf.report, self._version)
                 report.begin()
                 with observed(report.ran):
                     plan = self._carry_out(report)
         except BaseException as error:
-            report.end(code_of(error), error)
+            if self._report:
+                self._report.end(code_of(error), error)
             raise
         report.end(0)
         if self._conf.progress != "json":  # whose reader expects events alone
@@ -260,37 +271,15 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-def _no_images() -> list[Any]:
-    from bareon.errors import Defect
-
-    return [Defect("$.images", "there is no image to deploy; bareon-partition makes the disks alone")]
-
-
 def _must_be_root() -> None:
     if os.geteuid() != 0:
         raise UnsuitableNode("changing disks takes root; --plan does not")
-
-
-def _catch_signals() -> None:
-    def stop(_number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break the tidying up
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)
-    # A broken SSH session must not end a deployment half-way.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _facts_document(node: NodeFacts) -> dict[str, Any]:
     from bareon.facts.node import to_json
 
     return to_json(node)
-
-
-def _tell(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        LOG.warning("%s", warning)
-        sys.stderr.write(f"warning: {warning}\n")
 
 
 def _print_json(value: dict[str, Any]) -> None:

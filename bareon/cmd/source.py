@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,27 +17,49 @@ from bareon.model.deployment import Deployment
 LOG = logging.getLogger(__name__)
 
 
-def read_input(
-    driver_name: str, file: str, given: str | None = None, template_path: str | None = None
-) -> tuple[Deployment, bytes]:
-    """The deployment that the input describes, and the input's text; warnings go to standard error.
+def read(file: str, given: str | None = None, option: str = "FILE") -> bytes:
+    """The input's text.
 
     :param file: a path, or ``-`` for standard input.
     :param given: the input itself, which wins over the file.
+    :param option: what names the file on the command line.
+    :raises UsageError: when there is no such file.
+    :raises InvalidInput: when it cannot be read.
+    """
+    if given is not None:
+        return given.encode("utf-8", "surrogateescape")
+    if file == "-":
+        return sys.stdin.buffer.read()
+    path = Path(file)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"no input: {path} is not there; name it by {option}") from None
+    except OSError as error:
+        raise InvalidInput([Defect("$", f"{path} cannot be read: {error.strerror}")]) from None
+
+
+def understand(
+    driver_name: str, text: bytes, template_path: str | None = None
+) -> tuple[Deployment, tuple[str, ...]]:
+    """The deployment that the input describes, and what its author should know of.
+
     :param template_path: a folder of templates that come before the driver's own.
-    :raises UsageError: when there is no such file or driver.
+    :raises UsageError: when there is no such driver.
     :raises InvalidInput: with every defect.
     """
     driver = plugin.load("bareon.drivers.data", driver_name, DataDriver)  # type: ignore[type-abstract]
     driver.template_path = template_path
-    text = _text(file, given)
     with plugin.blamed(UnsuitableNode):
         deployment = plugin.returned(driver.parse(text), Deployment, f"{driver_name}: parse")
-        warnings = list(driver.warnings)
+        return deployment, tuple(driver.warnings)
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Say warnings on standard error, and in the log."""
     for warning in warnings:
         LOG.warning("%s", warning)
         sys.stderr.write(f"warning: {warning}\n")
-    return deployment, text
 
 
 def with_configdrive(deployment: Deployment, file: str) -> tuple[Deployment, bytes]:
@@ -58,17 +81,3 @@ def with_configdrive(deployment: Deployment, file: str) -> tuple[Deployment, byt
         message = f"the input has a configdrive, and {file} is another one: remove either"
         raise InvalidInput([Defect(deployment.configdrive.path, message)])
     return replace(deployment, configdrive=configdrive.from_file(content, where)), content
-
-
-def _text(file: str, given: str | None) -> bytes:
-    if given is not None:
-        return given.encode("utf-8", "surrogateescape")
-    if file == "-":
-        return sys.stdin.buffer.read()
-    path = Path(file)
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"no input: {path} is not there; name it by --input_data_file") from None
-    except OSError as error:
-        raise InvalidInput([Defect("$", f"{path} cannot be read: {error.strerror}")]) from None

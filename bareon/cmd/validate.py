@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(argv: list[str]) -> None:
     import argparse
 
-    from bareon.cmd.source import read_input
+    from bareon.cmd import source
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
     parser.add_argument("--data_driver", "--data-driver", default="ironic", help="a name in bareon.drivers.data")
@@ -33,5 +33,6 @@ def _body(argv: list[str]) -> None:
 
         sys.stdout.write(f"{PROGRAM} {version()}\n")
         return
-    read_input(found.data_driver, found.file, template_path=found.template_path)
+    _, warnings = source.understand(found.data_driver, source.read(found.file), found.template_path)
+    source.warn(warnings)
     sys.stdout.write(f"{found.file}: no defects\n")

@@ -79,7 +79,7 @@ class _Plain:
 
 
 class _Json:
-    """One event a line."""
+    """One event a line, in the form of ``schemas/event.json``."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -92,10 +92,9 @@ def _fields(event: Event) -> dict[str, Any]:
     fields = dataclasses.asdict(event)
     del fields["kind"]
     fields["seconds"] = round(event.seconds, 3)
-    if event.done and event.rate is not None:
-        fields["rate"] = event.rate
-        if event.total and event.done <= event.total:
-            fields["remaining_seconds"] = round((event.total - event.done) * event.seconds / event.done, 1)
+    fields["rate"] = event.rate
+    if event.done and event.total and event.done <= event.total:
+        fields["remaining_seconds"] = round((event.total - event.done) * event.seconds / event.done, 1)
     return {key: value for key, value in fields.items() if value not in (None, {})}
 
 

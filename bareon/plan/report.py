@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Report:
-    """Collects what happened. :meth:`listen` and :meth:`ran` are listeners; :meth:`save` writes the file anew."""
+    """Collects what happened. :meth:`listen` and :meth:`ran` are listeners; :meth:`save` writes the file anew.
+
+    ``content`` has the form of ``schemas/report.json``.
+    """
 
     def __init__(self, path: str | None, version: str) -> None:
         self._path = path
@@ -27,12 +33,14 @@ class Report:
         self._commands: list[dict[str, Any]] = []
         self.content: dict[str, Any] = {
             "format": 1,
-            "version": version,
+            "versions": {"bareon": version, "python": sys.version.split()[0], "kernel": os.uname().release},
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "outcome": "running",
             "seconds": 0.0,
+            "input_sha256": None,
             "node": None,
             "plan": None,
+            "warnings": [],
             "commands": self._commands,
             "steps": [],
             "error": None,
@@ -49,6 +57,14 @@ class Report:
         except OSError as error:
             raise UsageError(f"--report: {self._path} cannot be written: {error.strerror}") from None
 
+    def took(self, text: bytes) -> None:
+        """Take note of the input, before anybody understands it."""
+        self.content["input_sha256"] = hashlib.sha256(text).hexdigest()
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Take note of warnings."""
+        self.content["warnings"] += warnings
+
     def listen(self, event: Event) -> None:
         """Take note of a step; writes the file when one starts or ends."""
         steps = self.content["steps"]
@@ -59,6 +75,7 @@ class Report:
                     "action": event.action,
                     "description": event.description,
                     "outcome": "running",
+                    "after": round(time.monotonic() - self._started - event.seconds, 3),
                     "seconds": 0.0,
                     "figures": {},
                     "commands": self._commands,
@@ -96,9 +113,9 @@ class Report:
 
     def _write(self) -> None:
         """To a temporary name first, so that a reader never sees half of it."""
+        self.content["seconds"] = round(time.monotonic() - self._started, 3)
         if self._path is None:
             return
-        self.content["seconds"] = round(time.monotonic() - self._started, 3)
         path = Path(self._path)
         # Not a name that others could guess and put a link at, in /tmp.
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -80,11 +80,11 @@ def plan_of(case: dict[str, Any]) -> Plan:
     :raises BareonError: what the case leads to instead.
     """
     text = case["input_text"] if "input_text" in case else json.dumps(case["input"])
-    driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)
+    driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)  # type: ignore[type-abstract]
     deployment = driver.parse(text.encode())
-    transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)
+    transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)  # type: ignore[type-abstract]
     names = case.get("actions", transport.flow)
-    actions = [plugin.load("bareon.actions", name, Action) for name in names]
+    actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
     return decide(deployment, node(case["node"]), actions, transport, SEED).plan
 
 

@@ -2,7 +2,7 @@
 """Directives that render what bareon knows of itself, so that the reference has no second source.
 
 ``.. bareon-options:: DRIVERS INPUT`` lists groups of options of :mod:`bareon.conf`.
-``.. bareon-schema:: ironic.json`` lists every field of an input schema with its description, type and values.
+``.. bareon-schema:: ironic.json`` lists every field of a schema with its description, type and values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -18,7 +19,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import bareon.conf
-from bareon.drivers.data import document
 
 
 def _plain(text: str) -> str:
@@ -56,15 +56,19 @@ def _option(option: cfg.Opt) -> Iterator[str]:
 
 
 class Schema(SphinxDirective):
-    """Every object of a schema of ``bareon/drivers/data/schemas``."""
+    """Every object of a schema: of an input, or of something that bareon writes."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        name = self.arguments[0]
-        self.env.note_dependency(f"{document.__file__.rpartition('/')[0]}/schemas/{name}")
-        text = "\n".join(_schema(document.schema(name), name.removesuffix(".json")))
+        places = (Path(bareon.__file__).parent / folder / self.arguments[0] for folder in _SCHEMAS)
+        path = next(place for place in places if place.exists())
+        self.env.note_dependency(str(path))
+        text = "\n".join(_schema(json.loads(path.read_text()), path.stem))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+_SCHEMAS = ("drivers/data/schemas", "plan/schemas")
 
 
 def _schema(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
@@ -79,6 +83,7 @@ def _is_object(value: Mapping[str, Any]) -> bool:
 
 
 def _object(title: str, value: Mapping[str, Any], root: Mapping[str, Any], label: str, prefix: str) -> Iterator[str]:
+    title = title.replace("_", " ")
     yield from (f".. _{label}:", "", title, "-" * len(title), "", _plain(value.get("description", "")), "")
     kinds = list(_kinds(value, root, prefix))
     yield from kinds or _properties(value, root, prefix, "")
@@ -122,6 +127,8 @@ def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str
         if _is_object(_resolved(field, root)):
             return f":ref:`{name} <{prefix}-{name}>`"
         return _type(_resolved(field, root), root, prefix)
+    if "anyOf" in field:
+        return " or ".join(_type(part, root, prefix) for part in field["anyOf"])
     if "enum" in field:
         words = [_literal(json.dumps(x)) for x in field["enum"]]
         return f"one of {', '.join(words)}" if len(words) > 1 else words[0]

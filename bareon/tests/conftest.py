@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every event and every report of every test has its published form."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jsonschema
+import pytest
+
+from bareon.plan import executor, progress, schema
+from bareon.plan.event import Listener
+from bareon.plan.report import Report
+from bareon.plan.step import Plan
+
+#: How many events and reports were compared.
+COUNTS = {"event": 0, "report": 0}
+
+
+def _closed(part: Any) -> Any:
+    """A published schema that takes no key but those it names: here a new key must be added to it."""
+    if isinstance(part, list):
+        return [_closed(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    found = {key: _closed(value) for key, value in part.items()}
+    if isinstance(part.get("properties"), dict) and part.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+@functools.cache
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    whole = schema.published(name)
+    jsonschema.Draft202012Validator.check_schema(whole)
+    whole = _closed(whole)
+    if name == "report":  # the facts have more keys than a report's reader needs
+        for definition in (x for key, x in whole["$defs"].items() if key == "node" or key.startswith("found_")):
+            del definition["additionalProperties"]
+    return jsonschema.Draft202012Validator(whole)
+
+
+def _compare(value: object, name: str) -> None:
+    errors = list(_validator(name).iter_errors(value))
+    assert not errors, errors
+    COUNTS[name] += 1
+
+
+class _Lines:
+    """A stream for the JSON listener, which compares each line."""
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            _compare(json.loads(line), "event")
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+@pytest.fixture(autouse=True)
+def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compare all events that the executor tells, and all reports that are saved."""
+    execute, save = executor.execute, Report.save
+
+    def watched(plan: Plan, listeners: Sequence[Listener]) -> None:
+        execute(plan, [*listeners, progress.listener("json", _Lines())])  # type: ignore[arg-type]
+
+    def compared(report: Report) -> None:
+        save(report)
+        _compare(json.loads(json.dumps(report.content)), "report")
+
+    monkeypatch.setattr(executor, "execute", watched)
+    monkeypatch.setattr(Report, "save", compared)
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many were compared."""
+    terminalreporter.write_line(f"compared with their schemas: {COUNTS['event']} events, {COUNTS['report']} reports")
