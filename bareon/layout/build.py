@@ -82,7 +82,7 @@ def _lay_out(
     arrays: list[ArrayLayout] = []
     groups: list[VolumeGroupLayout] = []
     for number, (wanted, real) in enumerate(zip(deployment.disks, reals, strict=True)):
-        multiboot = deployment.multiboot and number == 0
+        multiboot = number == 0 and deployment.multiboot
         try:
             disks.append(disk_layout(wanted, real, firmware, identifiers, multiboot=multiboot))
         except DoesNotFit as error:

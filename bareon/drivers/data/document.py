@@ -7,6 +7,7 @@ import difflib
 import functools
 import importlib.resources
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
 
 LARGEST = 64 << 20  # bytes
+MOST_ITEMS = 4096  # in all lists together, and
+MOST_KEYS = 65536  # in all objects together: nothing takes longer than people wait
+_DIGITS = 100  # of a number
 _SHOWN = 60  # characters of a value in a message
 
 
 def load(text: bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
-    :raises InvalidInput: for what is no JSON, keys that stand twice, and numbers JSON does not have.
+    :raises InvalidInput: for what is no JSON, keys that stand twice, and numbers that JSON or Python does not have.
     """
     defects: list[Defect] = []
 
@@ -40,10 +44,22 @@ def load(text: bytes) -> Any:
     def constant(name: str) -> None:
         raise ValueError(f"{name} is no JSON value")
 
+    def number(digits: str) -> int | float:
+        if len(digits) > _DIGITS or math.isinf(float(digits)):
+            defects.append(Defect("$", f"the number {_shown(digits)} is too large"))
+            return 0
+        return float(digits) if set(digits) & set(".eE") else int(digits)
+
     if len(text) > LARGEST:
         raise InvalidInput([Defect("$", f"larger than {LARGEST >> 20} MiB")])
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=pairs,
+            parse_constant=constant,
+            parse_int=number,
+            parse_float=number,
+        )
     except UnicodeDecodeError as error:
         raise InvalidInput([Defect("$", f"not UTF-8 at byte {error.start}")]) from None
     except json.JSONDecodeError as error:
@@ -142,12 +158,33 @@ def check(value: Any, schema_name: str) -> None:
 
     :raises InvalidInput: with every defect.
     """
+    if defects := list(_excess(value, schema(schema_name))):
+        raise InvalidInput(defects)
     if plainly_fits(value, _inlined(schema_name)):
         return
     errors = _validator(schema_name).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
         raise InvalidInput(sorted(defects, key=lambda defect: defect.path))
+
+
+def _excess(value: Any, form: dict[str, Any]) -> Iterator[Defect]:
+    """What is more than anybody needs. Contents that only pass through are not counted."""
+    secret = {key for key, part in form.get("properties", {}).items() if part.get(SECRET)}
+    left = [x for key, x in value.items() if key not in secret] if isinstance(value, dict) else [value]
+    items, keys = 0, len(value) if isinstance(value, dict) else 0
+    while left:
+        match left.pop():
+            case list() as found:
+                items += len(found)
+                left += found
+            case dict() as found:
+                keys += len(found)
+                left += found.values()
+    if items > MOST_ITEMS:
+        yield Defect("$", f"has {items} items in its lists, more than the {MOST_ITEMS} that are read")
+    if keys > MOST_KEYS:
+        yield Defect("$", f"has {keys} keys in its objects, more than the {MOST_KEYS} that are read")
 
 
 def _formats() -> FormatChecker:
