@@ -54,6 +54,11 @@ DEPLOY = [
     ),
     cfg.StrOpt("report", default="/tmp/bareon-report.json", help="Where the report of the run goes."),
     cfg.StrOpt(
+        "bundle",
+        default="/tmp/bareon-bundle.tar.gz",
+        help="Where everything that explains a failure goes; nothing is collected where this is empty.",
+    ),
+    cfg.StrOpt(
         "boot_info_path",
         default="/tmp/boot-info.json",
         help="Where the list of bootable images goes, on a node with more than one image.",

@@ -126,8 +126,7 @@ class _Run:
         decide.check_order(names)
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         if self._action is None and not conf.actions and not self._deployment.images:
-            message = "there is no image to deploy; bareon-partition makes the disks alone"
-            raise InvalidInput([Defect("$.images", message)])
+            raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
         decision = decide.decide(
             self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
@@ -211,12 +210,24 @@ class _Run:
         except BaseException as error:
             if self._report:
                 self._report.end(code_of(error), error)
+                self._bundle(error)
             raise
         report.end(0)
         if self._conf.progress != "json":  # whose reader expects events alone
             sys.stdout.write(f"Done in {report.content['seconds']:.1f} s; the report is {self._conf.report}\n")
             sys.stdout.flush()
         _conclude(plan, report)
+
+    def _bundle(self, error: BaseException) -> None:
+        """Collect what explains a failure of this node: not one of the input, nor that somebody ended the run."""
+        path = self._conf.bundle
+        if not path or not isinstance(error, Exception) or isinstance(error, UsageError | InvalidInput):
+            return
+        from bareon.cmd import bundle
+
+        files = {"report.json": self._conf.report} | ({"bareon.log": self._log} if self._log else {})
+        if bundle.write(path, files):
+            sys.stderr.write(f"{self._program}: the bundle is {path}\n")
 
     def _carry_out(self, report: Report) -> Plan:
         from bareon.cmd import plugin

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -10,9 +11,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput, UsageError
 from bareon.plan.event import Event
@@ -112,21 +113,24 @@ class Report:
             LOG.error("the report %s cannot be written: %s", self._path, error.strerror)
 
     def _write(self) -> None:
-        """To a temporary name first, so that a reader never sees half of it."""
         self.content["seconds"] = round(time.monotonic() - self._started, 3)
-        if self._path is None:
-            return
-        path = Path(self._path)
-        # Not a name that others could guess and put a link at, in /tmp.
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(fd, "w") as file:
-                json.dump(self.content, file, indent=1)
-                file.write("\n")
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        if self._path is not None:
+            with replacing(Path(self._path)) as file:
+                file.write(json.dumps(self.content, indent=1).encode() + b"\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when the ``with`` block ends well: no reader ever sees half of it."""
+    # Not a name that others could guess and put a link at, in /tmp.
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _figures(event: Event) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What explains a failure: the state of disks, LVM, md, kernel and mounts, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bareon.errors import CommandError
+from bareon.run import run
+
+LIMIT = 10.0  # seconds for each command: a node that failed may well hang
+
+_COMMANDS = {
+    "lsblk.json": ("lsblk", "--json", "--output-all"),
+    "lvm.json": ("lvm", "fullreport", "--reportformat", "json"),
+    "mdadm": ("mdadm", "--detail", "--scan", "--verbose"),
+    "dmesg": ("dmesg",),
+}
+_FILES = {"mdstat": "/proc/mdstat", "mounts": "/proc/self/mounts"}
+_NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md")
+
+
+def gathered(block: str = "/sys/block") -> Iterator[tuple[str, str]]:
+    """Name and text of each piece of evidence. What cannot be had says why instead."""
+    disks = sorted(path.name for path in Path(block).glob("*") if not path.name.startswith(_NO_DISKS))
+    tables = {f"table-{disk}": ("sfdisk", "--dump", f"/dev/{disk}") for disk in disks}
+    for name, argv in (_COMMANDS | tables).items():
+        try:
+            text = run(argv, timeout=LIMIT).stdout
+        except CommandError as error:
+            text = f"{error}\n"
+        yield name, text
+    for name, file in _FILES.items():
+        yield name, read(file)
+
+
+def read(file: str) -> str:
+    """The text of a file, or why it cannot be had."""
+    try:
+        return Path(file).read_text(errors="replace")
+    except OSError as error:
+        return f"{file}: {error.strerror}\n"
