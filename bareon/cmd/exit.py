@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
 
 from bareon import errors
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 LOG = logging.getLogger(__name__)
 
@@ -52,13 +58,37 @@ def code_of(error: BaseException) -> int:
     return next((code for kind, code in CODES if isinstance(error, kind)), 1)
 
 
+class _Lasting(io.FileIO):
+    """Output whose reader may go away (a broken SSH session, a lost console): what is written then is dropped."""
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return memoryview(data).nbytes
+
+
+def _lasting(stream: TextIO | None) -> TextIO:
+    if stream is None:  # it was closed before bareon started
+        return open(os.devnull, "w")  # noqa: PTH123
+    raw = _Lasting(stream.fileno(), "wb", closefd=False)
+    # A console of another encoding must not end a deployment either.
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream is sys.__stderr__ or stream.isatty(),
+    )
+
+
 def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str | None]) -> int:
     """Run ``body``; print its error, if any, and return the exit code."""
     # Without a log file the log goes nowhere, not to standard error.
     logging.getLogger().addHandler(logging.NullHandler())
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console of another encoding must not end a deployment
-            stream.reconfigure(errors="backslashreplace")
+    if sys.stdout is sys.__stdout__:  # not where somebody else catches the output
+        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
     try:
         body()
     except SystemExit as error:  # argparse: --help, --version, a wrong option

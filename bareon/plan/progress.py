@@ -99,7 +99,7 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 def _write(out: TextIO, text: str) -> None:
-    """A reader that went away (a broken SSH session) must not stop a deployment half-way."""
+    """A file that cannot take more must not stop a deployment half-way."""
     try:
         out.write(text + "\n")
         out.flush()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -185,3 +186,25 @@ def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
             "bareon-provision: /dev/vdb (serial second, wwn unknown) would lose data, "
             "and --allow_destroy does not name it\n"
         )
+
+
+@pytest.mark.parametrize(("text", "code"), [(json.dumps(INPUT), 0), ("{}", 3)])
+def test_a_reader_that_went_away(facts: str, text: str, code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [str(BIN / "bareon-provision"), "--plan", "--node_facts", facts, "--input_data", text]
+    try:
+        assert subprocess.run(argv, stdout=writer, stderr=writer, check=False).returncode == code
+    finally:
+        os.close(writer)
+
+
+def test_output_that_cannot_be_written_is_no_success(facts: str, document: str) -> None:
+    argv = [str(BIN / "bareon-provision"), "--plan", "--node_facts", facts, "--input_data_file", document]
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False).returncode != 0
+
+
+def test_output_that_was_closed_before() -> None:
+    command = f"{BIN}/bareon-data-validator - >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], input=json.dumps(INPUT), text=True, check=False).returncode == 0
