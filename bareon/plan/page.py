@@ -218,7 +218,7 @@ def _about(body: Element, report: dict[str, Any]) -> None:
     listed = SubElement(body, "dl")
     facts = [(name, version) for name, version in report["versions"].items()]
     facts.append(("SHA-256 of the input", report["input_sha256"] or "unknown"))
-    if report["node"]:
+    if report["node"] and report["node"]["cmdline"]:
         facts.append(("kernel command line", report["node"]["cmdline"]))
     for name, value in facts:
         _add(listed, "dt", name)
