@@ -46,17 +46,11 @@ def test_recorded_report(name: str) -> None:
 def test_report_of_a_deployment(session: Session) -> None:
     path = next(path for path in case.find("positive") if path.stem == CASE)
     wanted = case.load(path, session.words())
-    node = session.node(wanted.template)
-    node.make_disks(wanted.disks)
-    try:
-        session.strategy.ramdisk(node)
+    with session.node_in_ramdisk(wanted.template, wanted.disks, "report-page") as node:
         node.ssh.put(wanted.input_text, test_cases.INPUT)
         for command in wanted.before:
             node.ssh.run(command, timeout=test_cases.PREPARE_LIMIT)
         node.ssh.run(wanted.command, timeout=wanted.timeout)
         report = node.ssh.run("cat /tmp/bareon-report.json", timeout=LIMIT).stdout
-    finally:
-        node.power_off()
-        node.drop_disks()
     assert json.loads(report)["outcome"] == "done"
     drawn("deployment", report)

@@ -39,9 +39,7 @@ def read(file: str, given: str | None = None, option: str = "FILE") -> bytes:
         raise InvalidInput([Defect("$", f"{path} cannot be read: {error.strerror}")]) from None
 
 
-def understand(
-    driver_name: str, text: bytes, template_path: str | None = None
-) -> tuple[Deployment, tuple[str, ...]]:
+def understand(driver_name: str, text: bytes, template_path: str | None = None) -> tuple[Deployment, tuple[str, ...]]:
     """The deployment that the input describes, and what its author should know of.
 
     :param template_path: a folder of templates that come before the driver's own.
