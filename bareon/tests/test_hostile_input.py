@@ -154,7 +154,7 @@ _node = functools.cache(cases.node)
 def judged(given: bytes, node: str, stages: int) -> str:
     """What comes of a document, in a word: a plan or the class of an error that names something."""
     driver, (transport, actions) = Ironic(), _stage()
-    started = time.monotonic()
+    started = time.process_time()
     try:
         plan = decide(driver.parse(given), _node(node), actions[:stages], transport, SEED).plan
         json.dumps(document.document(plan))
@@ -163,7 +163,7 @@ def judged(given: bytes, node: str, stages: int) -> str:
     except (InvalidInput, UnsuitableNode, DisksDiffer) as error:
         assert error.lines() and all(error.lines())
         found = type(error).__name__
-    assert time.monotonic() - started < LIMIT
+    assert time.process_time() - started < LIMIT
     return found
 
 
@@ -176,7 +176,12 @@ def judged(given: bytes, node: str, stages: int) -> str:
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    value=st.one_of(damaged(inputs()), damaged(inputs()), damaged(inputs()), _values(forms._inlined("ironic.json"))),
+    value=st.one_of(
+        damaged(inputs("ironic")),
+        damaged(inputs("ironic")),
+        damaged(inputs("ironic")),
+        _values(forms._inlined("ironic.json")),
+    ),
     node=st.sampled_from(NODES),
     stages=st.integers(1, 4),
 )
