@@ -12,13 +12,11 @@ from tests_functional.bench import case, check
 from tests_functional.bench.case import Case
 from tests_functional.bench.node import Node
 from tests_functional.bench.process import Completed
-from tests_functional.bench.session import Record, Session
+from tests_functional.bench.session import PREPARE_LIMIT, Record, Session
 
 #: Where an Ironic conductor puts the input.
 INPUT = "/tmp/provision.json"
 REPORT = "/tmp/bareon-report.json"
-#: Seconds for each command that prepares the disks.
-PREPARE_LIMIT = 120.0
 
 
 def parameters(kind: str) -> list[object]:
@@ -27,7 +25,7 @@ def parameters(kind: str) -> list[object]:
         pytest.param(
             path,
             id=path.stem,
-            marks=[pytest.mark.boots] if case.boots(path) else [],
+            marks=[pytest.mark.long] if case.boots(path) else [],
         )
         for path in case.find(kind)
     ]
@@ -45,7 +43,10 @@ def test_negative(path: Path, session: Session, record_property: Record) -> None
 
 def run(path: Path, session: Session, record_property: Record) -> None:
     """Run one case; a failure leaves its evidence in a directory that is named."""
-    wanted = case.load(path, session.words())
+    try:
+        wanted = case.load(path, session.words())
+    except case.CaseError as error:
+        pytest.fail(str(error), pytrace=False)
     with session.node_in_ramdisk(wanted.template, wanted.disks, wanted.name) as node:
         problems, times = carry_out(wanted, node, session)
         for line in times:

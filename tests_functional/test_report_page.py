@@ -12,7 +12,7 @@ from bareon.cmd.report import main as bareon_report
 from bareon.tests import recording
 from tests_functional import test_cases
 from tests_functional.bench import browser, case
-from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.session import PREPARE_LIMIT, Session, artifacts_directory
 
 #: The case whose report is drawn: two disks, one of which had something on it.
 CASE = "two_disks"
@@ -49,7 +49,7 @@ def test_report_of_a_deployment(session: Session) -> None:
     with session.node_in_ramdisk(wanted.template, wanted.disks, "report-page") as node:
         node.ssh.put(wanted.input_text, test_cases.INPUT)
         for command in wanted.before:
-            node.ssh.run(command, timeout=test_cases.PREPARE_LIMIT)
+            node.ssh.run(command, timeout=PREPARE_LIMIT)
         node.ssh.run(wanted.command, timeout=wanted.timeout)
         report = node.ssh.run("cat /tmp/bareon-report.json", timeout=LIMIT).stdout
     assert json.loads(report)["outcome"] == "done"

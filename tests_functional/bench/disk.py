@@ -13,9 +13,11 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from tests_functional.bench.process import run
 
 Bus = Literal["virtio", "scsi", "sata", "nvme"]
 #: Bytes read at a time.
@@ -36,6 +38,14 @@ class Disk:
         """Create the file, ``size`` bytes of nothing."""
         with self.path.open("xb") as file:
             file.truncate(size)
+
+    def at(self, place: Path) -> Disk:
+        """Return the copy of this disk that lies in a directory."""
+        return replace(self, path=place / self.path.name)
+
+    def copy(self, place: Path) -> None:
+        """Copy what has been written into a directory, holes as holes."""
+        run(["cp", "--sparse=always", self.path, place], timeout=120)
 
     def digest(self) -> str:
         """Return a hash that changes with any byte of the disk.

@@ -30,10 +30,11 @@ port = {port}
 
 @dataclass(frozen=True)
 class Module:
-    """A tree to serve, and the user who reads it."""
+    """A tree to serve, the user who reads it, and patterns of what is left out of it."""
 
     path: Path
     uid: str = "root"
+    excluded: tuple[str, ...] = ()
 
 
 class RsyncServer:
@@ -61,6 +62,7 @@ class RsyncServer:
         text = _SETTINGS.format(log=self.log, address=SERVER, port=self.port)
         for name, module in self._modules.items():
             text += f"[{name}]\npath = {module.path}\nuid = {module.uid}\n"
+            text += f"exclude = {' '.join(module.excluded)}\n"
         settings.write_text(text)
         self._process = subprocess.Popen(
             ["rsync", "--daemon", "--no-detach", f"--config={settings}"],

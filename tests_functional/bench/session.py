@@ -24,6 +24,15 @@ from tests_functional.bench.word import Words
 
 #: A port on which nothing listens.
 SILENT_PORT = 9
+#: What ``debian12`` can do without where nobody boots it: it keeps kernel, initramfs and GRUB, and half its size.
+NOT_BOOTED = (
+    *("/usr/lib/modules/", "/usr/lib/systemd/", "/usr/lib/udev/", "/usr/lib/grub/x86_64-efi/", "/opt/"),
+    *("/usr/share/[!g]*", "/usr/share/g[!r]*", "/usr/lib/python3*", "/usr/bin/python3*", "/var/lib/dpkg/"),
+    *("/usr/lib/x86_64-linux-gnu/perl*", "/usr/lib/x86_64-linux-gnu/libicu*", "/usr/lib/x86_64-linux-gnu/systemd/"),
+    *("/usr/lib/x86_64-linux-gnu/gconv/", "/usr/lib/x86_64-linux-gnu/libperl*", "/usr/lib/firmware/"),
+)
+#: Seconds for each command that prepares the disks.
+PREPARE_LIMIT = 120.0
 #: pytest's ``record_property``: adds a line to a table at the end of the run, or a number to a count.
 Record = Callable[[str, object], None]
 
@@ -46,6 +55,7 @@ class Session:
             {
                 **{name: Module(system.tree) for name, system in products.systems.items()},
                 "small": Module(small),
+                "unbooted": Module(products.systems["debian12"].tree, excluded=NOT_BOOTED),
                 # Not root: one file of it cannot be read, and rsync ends with 23.
                 "unreadable": Module(faulty.unreadable(SCRATCH / "unreadable"), uid="nobody"),
                 "many": Module(faulty.many_files(SCRATCH / "many")),
@@ -78,18 +88,30 @@ class Session:
         return Node(self.hypervisor, template, place, self.products.ramdisk.key, number=number)
 
     @contextmanager
-    def node_in_ramdisk(self, template: Template, disks: Sequence[DiskSpec], name: str) -> Iterator[Node]:
-        """Give a node with empty disks that runs the ramdisk; a failure leaves its evidence below ``name``."""
+    def node_in_ramdisk(
+        self, template: Template, disks: Sequence[DiskSpec], name: str, contents: Path | None = None
+    ) -> Iterator[Node]:
+        """Give a node that runs the ramdisk; a failure leaves its evidence below ``name``.
+
+        Its disks are as the template has them, if they are the template's own, or empty, or have the ``contents`` of
+        those in a directory, see :meth:`Node.copy_disks`.
+        """
         node = self.node(template)
         node.make_disks(disks)
+        if contents:
+            for disk in node.disks:
+                disk.at(contents).copy(disk.path)
         try:
             self.strategy.ramdisk(node)
+            if contents is None and tuple(disks) == template.disks:
+                for command in template.before:
+                    node.ssh.run(command, timeout=PREPARE_LIMIT)
             yield node
         except BaseException:
             place = evidence.collect(node, artifacts_directory() / name)
             print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
             if self.keep:
-                _wait_for_enter(node)
+                wait_for_enter(node)
             raise
         finally:
             node.power_off()
@@ -116,7 +138,8 @@ class Session:
         return f"rsync://{proxy.address}:{proxy.port}"
 
 
-def _wait_for_enter(node: Node) -> None:
+def wait_for_enter(node: Node) -> None:
+    """Say how to get into a node, and wait until somebody has seen enough."""
     # The terminal itself: pytest has put files in the place of the standard streams.
     with Path("/dev/tty").open("r+") as terminal:
         line = node.ssh.enter_line()

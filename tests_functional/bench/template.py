@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node templates: libvirt domain XML, with the sizes of the disks in its metadata.
+"""Node templates: libvirt domain XML, with the disks in its metadata.
 
-The source of each disk and the path of the console are left empty in a template; they are filled in
-for each node. Templates that differ in nothing but their disks share one saved ramdisk.
+The path of the console is left empty in a template; it and the disks are filled in for each node. A
+template may be ``like`` another one: the same machine with disks of its own. Templates that differ in
+nothing but their disks share one saved ramdisk.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests_functional.bench.disk import Bus, Disk
 ET.register_namespace("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "node_templates"
-_DISK_SIZE = "metadata/{urn:bareon:bench}node/{urn:bareon:bench}disk"
+_BENCH = "{urn:bareon:bench}"
 _SIZE = re.compile(r"(\d+) ?(MiB|GiB)")
 _UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
 QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -57,12 +58,16 @@ class DiskSpec:
 
 
 class Template:
-    """A kind of machine."""
+    """A kind of machine, its disks, and the shell commands that fill these, run in the ramdisk."""
 
     def __init__(self, name: str, xml: str) -> None:
         self.name = name
-        self._root = ET.fromstring(xml)
-        self.disks = tuple(self._read_disks())
+        root = ET.fromstring(xml)
+        node = child(root, f"metadata/{_BENCH}node")
+        self.disks = tuple(_disk(element) for element in node.findall(f"{_BENCH}disk"))
+        self.before = tuple(element.text or "" for element in node.findall(f"{_BENCH}before"))
+        other = node.get("like")
+        self._root = Template.load(other).machine() if other else root
 
     @classmethod
     def load(cls, name: str) -> Template:
@@ -76,29 +81,19 @@ class Template:
             raise ValueError(f"no node template {name!r}; there are: {known}")
         return cls(name, path.read_text())
 
-    def _read_disks(self) -> list[DiskSpec]:
-        entries = self._root.findall(_DISK_SIZE)
-        sizes = {entry.attrib["target"]: entry.attrib["size"] for entry in entries}
-        specs = []
-        for element in self._root.findall("devices/disk"):
-            target = element.find("target")
-            if target is None:
-                raise ValueError(f"{self.name}: a disk without <target>")
-            name = target.attrib["dev"]
-            bus: Bus = target.attrib["bus"]  # type: ignore[assignment]
-            serial = element.findtext("serial", "")
-            specs.append(DiskSpec(name, bus, serial, size_in_bytes(sizes[name])))
-        return specs
-
     def machine(self) -> ET.Element:
         """Return the domain without disks; the caller may change it."""
         root = copy.deepcopy(self._root)
-        devices = child(root, "devices")
-        for element in devices.findall("disk"):
-            devices.remove(element)
         for element in root.findall("metadata"):
             root.remove(element)
         return root
+
+
+def _disk(element: ET.Element) -> DiskSpec:
+    text = element.attrib
+    bus: Bus = text["bus"]  # type: ignore[assignment]
+    sector = int(text.get("sector", 512))
+    return DiskSpec(text["target"], bus, text["serial"], size_in_bytes(text["size"]), sector)
 
 
 def child(element: ET.Element, path: str) -> ET.Element:
