@@ -11,6 +11,7 @@ from bareon.run import Command, run
 PROGRAMS = ("rsync",)
 CONNECT_TIMEOUT = 20  # seconds
 IDLE_TIMEOUT = 300  # seconds without any byte in either direction
+_SHOWN = 5  # lines of what rsync says
 
 # Exit codes from rsync(1).
 FILE_IO = 11
@@ -120,7 +121,15 @@ def reason(error: CommandError) -> str:
     """Why rsync failed, from its own words without the one that only repeats the exit code."""
     lines = [line.strip() for line in error.stderr.splitlines()]
     telling = [line for line in lines if line and not line.startswith("rsync error:")]
-    return "; ".join(telling[:20]) or str(error)
+    more = [f"and {len(telling) - _SHOWN} more like these"] if len(telling) > _SHOWN else []
+    return "; ".join(telling[:_SHOWN] + more) or str(error)
+
+
+def is_local(error: CommandError) -> bool:
+    """Whether files could not be written here, and all of them could be read over there."""
+    lines = error.stderr.splitlines()
+    here = any(line.startswith(("rsync: [receiver]", "rsync: [generator]")) for line in lines)
+    return error.code in (FILE_IO, PARTIAL) and here and not any(line.startswith("rsync: [sender]") for line in lines)
 
 
 def _limits() -> list[str]:

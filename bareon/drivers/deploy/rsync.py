@@ -179,7 +179,7 @@ class FetchTree(Step):
     def _explain(self, error: CommandError, root: str) -> None:
         """Say what an exit code of rsync means for this deployment.
 
-        :raises ActionFailed: when a file system is full.
+        :raises ActionFailed: when a file system is full, or its disk does not take what is written.
         :raises ImageFailed: otherwise.
         """
         for fs in self.filesystems:
@@ -187,6 +187,8 @@ class FetchTree(Step):
                 raise ActionFailed(
                     f"{fs.device} ({mib(fs.size)}) for {fs.mount} is full, image {self.image.name!r} does not fit"
                 ) from error
+        if rsync.is_local(error):
+            raise ActionFailed(f"image {self.image.name!r} cannot be written: {rsync.reason(error)}") from error
         if error.code in (rsync.PARTIAL, rsync.VANISHED):
             raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {rsync.reason(error)}") from error
         raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
