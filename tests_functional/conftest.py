@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests_functional.bench import cell, products
+from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session
@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 CELL_MEMORY = 6 << 30
 #: Beyond this the image server and the disks become the limit.
 MOST_CELLS = 8
+#: What the machine had before the session, and what became of it.
+BEFORE = pytest.StashKey[leftovers.Found]()
+LEFT = pytest.StashKey[str]()
+UNKNOWN = "left behind: not looked for, since another session runs on this machine"
+CLEAN = "left behind: nothing (processes, interfaces, namespaces, loop devices, mounts are as before)"
 _STARTED = time.monotonic()
 #: Outcome and seconds of each test so far.
 _REPORTS: dict[str, tuple[str, float]] = {}
@@ -38,7 +43,7 @@ def say(line: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
-    config.addinivalue_line("markers", "boots: a case that boots what it deploys")
+    config.addinivalue_line("markers", "long: takes minutes, and had better be started first")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +52,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep",
         action="store_true",
         help="after a failure, keep the node up until Enter is pressed, and say how to get in",
+    )
+    parser.addoption(
+        "--node",
+        metavar="TEMPLATE",
+        help="run no test: bring a node of tests_functional/node_templates/ into the ramdisk, and say how to get in",
+    )
+    parser.addoption(
+        "--every-point",
+        action="store_true",
+        help="cut the power at every boundary between two steps and at 20 moments, not at some (an hour)",
     )
     parser.addoption(
         "--cells",
@@ -69,16 +84,23 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
     Products are built outside, since nothing can be fetched from inside a cell.
     """
+    if cell.inside() and config.option.node:
+        return playground.run(config.option.node, say)
     if cell.inside() or config.option.collectonly or config.option.help:
         return None
+    config.stash[BEFORE] = leftovers.read()
     try:
-        products.build(say).hand_over()
+        if products.VARIABLE not in os.environ:  # else another session started this one
+            products.build(say).hand_over()
     except ProgramError as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.cells == 1 or config.option.keep or config.option.usepdb:
+    if config.option.cells == 1 or config.option.keep or config.option.usepdb or config.option.node:
         # This terminal belongs to the one cell.
         command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
-        return cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir)
+        code = cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir)
+        left = _left_behind(config)
+        print(left, file=sys.__stderr__)
+        return code or int(left not in (CLEAN, UNKNOWN))
     cell.prepare_environment(ROOT)
     python = f"{sys.executable} -m tests_functional.bench.celled_python"
     config.option.tx = [f"{config.option.cells}*popen//python={python}"]
@@ -88,9 +110,27 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return None
 
 
+def _left_behind(config: pytest.Config) -> str:
+    """Say what the session left behind."""
+    if leftovers.others():
+        return UNKNOWN
+    lines = leftovers.difference(config.stash[BEFORE])
+    return "left behind: " + "; ".join(lines) if lines else CLEAN
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session when something of it stays, once all the cells have ended."""
+    config = session.config
+    if BEFORE in config.stash:
+        config.stash[LEFT] = _left_behind(config)
+        if config.stash[LEFT] not in (CLEAN, UNKNOWN):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the cases that boot what they deploy come first, being the longest."""
-    items.sort(key=lambda item: item.get_closest_marker("boots") is None)
+    """Let what takes longest come first, so that no cell is left with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -122,13 +162,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
                 _TABLES.setdefault(str(name), []).append(str(value))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print a table of the cases and how long each took."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print a table of the cases and how long each took, the slowest, and what tests counted."""
+    if LEFT in config.stash:
+        terminalreporter.write_line(config.stash[LEFT])
     if not _REPORTS:
         return
     terminalreporter.section("functional cases")
     for name, (outcome, seconds) in sorted(_REPORTS.items()):
         terminalreporter.write_line(f"{seconds:7.1f} s  {outcome:7}  {name.partition('::')[2]}")
+    terminalreporter.section("the slowest ten")
+    for name, (_, seconds) in sorted(_REPORTS.items(), key=lambda entry: -entry[1][1])[:10]:
+        terminalreporter.write_line(f"{seconds:7.1f} s  {name.partition('::')[2]}")
     for name, amounts in sorted(_COUNTS.items()):
         terminalreporter.write_line(f"{name}: {sum(amounts)} in {len(amounts)} tests")
     for name, lines in sorted(_TABLES.items()):

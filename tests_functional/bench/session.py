@@ -141,12 +141,12 @@ class Session:
 def wait_for_enter(node: Node) -> None:
     """Say how to get into a node, and wait until somebody has seen enough."""
     # The terminal itself: pytest has put files in the place of the standard streams.
-    with Path("/dev/tty").open("r+") as terminal:
+    with Path("/dev/tty").open("w") as terminal, Path("/dev/tty").open() as keyboard:
         line = node.ssh.enter_line()
         terminal.write(f"\n{node.name} stays up; as root, from another terminal:\n  {line}\n")
         terminal.write("Enter ends it. ")
         terminal.flush()
-        terminal.readline()
+        keyboard.readline()
 
 
 def artifacts_directory() -> Path:
