@@ -6,13 +6,14 @@ PREPARE = python=$$(tests_functional/prepare)
 .SHELLFLAGS = -euc
 .ONESHELL:
 
-.PHONY: help demo test unit functional ramdisk docs lint clean
+.PHONY: help demo test unit functional crash-matrix ramdisk docs lint clean
 
 help:
 	@echo "make demo        deploy a virtual node, boot it and show proof"
 	echo "make test        unit tests, then functional tests"
 	echo "make unit        unit tests"
 	echo "make functional  functional tests; ARGS='-k two_disks --keep' goes to pytest"
+	echo "make crash-matrix  cut the power at every boundary between two steps; takes an hour"
 	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' copies it"
 	echo "make docs        build the documentation into doc/build"
 	echo "make lint        ruff and mypy"
@@ -24,16 +25,20 @@ demo:
 
 test:
 	@$(PREPARE)
-	"$$python" -m pytest bareon/tests
+	"$$python" -m pytest -n auto bareon/tests
 	"$$python" -m pytest tests_functional
 
 unit:
 	@$(PREPARE)
-	"$$python" -m pytest bareon/tests $(ARGS)
+	"$$python" -m pytest -n auto bareon/tests $(ARGS)
 
 functional:
 	@$(PREPARE)
 	"$$python" -m pytest tests_functional $(ARGS)
+
+crash-matrix:
+	@$(PREPARE)
+	"$$python" -m pytest tests_functional/test_crash_matrix.py --every-point $(ARGS)
 
 ramdisk:
 	@$(PREPARE)

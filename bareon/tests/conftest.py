@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jsonschema
@@ -16,8 +17,14 @@ from bareon.plan.event import Listener
 from bareon.plan.report import Report
 from bareon.plan.step import Plan
 
-#: How many events and reports were compared.
-COUNTS = {"event": 0, "report": 0}
+#: pytest's ``record_property``: a line for the end of the run, wherever the test runs.
+Record = Callable[[str, object], None]
+#: Those lines, by the tests that told them.
+_TOLD: list[str] = []
+#: How many events and reports were compared with their schemas.
+_COMPARED: Counter[str] = Counter()
+#: How many the present test compared.
+_COUNTS: Counter[str] = Counter()
 
 
 def _closed(part: Any) -> Any:
@@ -46,7 +53,7 @@ def _validator(name: str) -> jsonschema.Draft202012Validator:
 def _compare(value: object, name: str) -> None:
     errors = list(_validator(name).iter_errors(value))
     assert not errors, errors
-    COUNTS[name] += 1
+    _COUNTS[name] += 1
 
 
 class _Lines:
@@ -61,7 +68,7 @@ class _Lines:
 
 
 @pytest.fixture(autouse=True)
-def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def published(monkeypatch: pytest.MonkeyPatch, record_property: Record) -> Iterator[None]:
     """Compare all events that the executor tells, and all reports that are saved."""
     execute, save = executor.execute, Report.save
 
@@ -74,9 +81,25 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(executor, "execute", watched)
     monkeypatch.setattr(Report, "save", compared)
+    _COUNTS.clear()
     yield
+    for name, count in _COUNTS.items():
+        record_property(name, count)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many were compared."""
-    terminalreporter.write_line(f"compared with their schemas: {COUNTS['event']} events, {COUNTS['report']} reports")
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take in what a test recorded; it may have run in another process."""
+    if report.when == "teardown":
+        for name, value in report.user_properties:
+            if isinstance(value, int):
+                _COMPARED[name] += value
+            else:
+                _TOLD.append(f"{name}: {value}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests counted."""
+    for line in sorted(_TOLD):
+        terminalreporter.write_line(line)
+    events, reports = _COMPARED["event"], _COMPARED["report"]
+    terminalreporter.write_line(f"compared with their schemas: {events} events, {reports} reports")

@@ -12,6 +12,7 @@ import pytest
 from bareon.cmd import bundle
 from bareon.errors import CommandError
 from bareon.run import Command
+from bareon.tests.conftest import Record
 from bareon.tools import evidence
 
 SECRETS = {
@@ -44,7 +45,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_everything_is_there_and_no_secret(node: Path) -> None:
+def test_everything_is_there_and_no_secret(node: Path, record_property: Record) -> None:
     path = node / "bundle.tar.gz"
     assert bundle.write(str(path), {"bareon.log": str(node / "log"), "report.json": str(node / "absent")})
     found = _read(path)
@@ -56,7 +57,7 @@ def test_everything_is_there_and_no_secret(node: Path) -> None:
         assert "BOOT_IMAGE=/vmlinuz ipa-api-token=*** quiet" in found[name]
     looked = [(secret, text) for secret in SECRETS.values() for text in found.values()]
     assert not [secret for secret, text in looked if secret in text]
-    print(f"secrets looked for: {len(SECRETS)} in {len(found)} files")
+    record_property("secrets looked for in a bundle", f"{len(SECRETS)} in {len(found)} files")
     assert path.stat().st_mode & 0o777 == 0o600
 
 

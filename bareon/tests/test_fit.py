@@ -14,6 +14,7 @@ from bareon.drivers.data import document
 from bareon.drivers.data.fit import plainly_fits
 from bareon.errors import InvalidInput
 from bareon.tests.cases import cases, load
+from bareon.tests.conftest import Record
 
 DOCUMENTS = 6000
 ODD = (
@@ -77,7 +78,7 @@ def library_says_yes(value: Any, dialect: str) -> bool:
 
 
 @pytest.mark.parametrize("dialect", SCHEMAS)
-def test_quick_yes_is_the_librarys_yes(dialect: str) -> None:
+def test_quick_yes_is_the_librarys_yes(dialect: str, record_property: Record) -> None:
     chance = random.Random(1)
     originals = inputs(dialect)
     schema = document._inlined(f"{dialect}.json")
@@ -88,7 +89,7 @@ def test_quick_yes_is_the_librarys_yes(dialect: str) -> None:
         answer = (plainly_fits(value, schema), library_says_yes(value, dialect))
         assert answer != (True, False), value
         answers[answer] += 1
-    print(f"documents: {answers}")
+    record_property(f"answers compared with the library's, {dialect}", str(dict(answers)))
     assert answers[True, True] > DOCUMENTS / 20 and answers[False, False] > DOCUMENTS / 10
     # A quick answer that is seldom given would be of no use.
     assert answers[False, True] < answers[True, True] / 5

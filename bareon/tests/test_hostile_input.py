@@ -25,6 +25,7 @@ from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import DisksDiffer, InvalidInput, UnsuitableNode
 from bareon.plan import document, text
 from bareon.tests import cases
+from bareon.tests.conftest import Record
 from bareon.tests.test_fit import inputs, places
 
 DOCUMENTS = 20_000
@@ -189,10 +190,11 @@ def fuzzed(value: Any, node: str, stages: int) -> None:
     ROWS[judged(json.dumps(value).encode(), node, stages)] += 1
 
 
-def test_fuzz() -> None:
+def test_fuzz(record_property: Record) -> None:
     started = time.monotonic()
     fuzzed()
-    print(f"fuzzed documents: {sum(ROWS.values())} in {time.monotonic() - started:.0f} s, {dict(ROWS)}")
+    seconds = time.monotonic() - started
+    record_property("fuzzed documents", f"{sum(ROWS.values())} in {seconds:.0f} s, {dict(ROWS)}")
     assert sum(ROWS.values()) >= DOCUMENTS
     assert min(ROWS["plan"], ROWS["InvalidInput"], ROWS["UnsuitableNode"]) > DOCUMENTS / 200
 

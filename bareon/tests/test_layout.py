@@ -24,6 +24,7 @@ from bareon.model.layout import DiskLayout, Firmware, Layout
 from bareon.model.lvm import EXTENT, LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
 from bareon.sizes import MIB, Absolute, Relative, Remaining, Size
+from bareon.tests.conftest import Record
 from bareon.tests.simulation import after
 
 TRIES = 10_000
@@ -31,12 +32,14 @@ SEED = Identifiers(uuid.UUID(int=7))
 tried = {"laid out": 0, "refused": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _count(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _count(request: pytest.FixtureRequest, record_property: Record) -> Iterator[None]:
+    before = dict(tried)
     yield
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(f"\nlayouts tried: {tried['laid out']} laid out, {tried['refused']} refused")
+    if (counts := {name: number - before[name] for name, number in tried.items()}) and any(counts.values()):
+        record_property(
+            f"layouts of {request.node.name}", f"{counts['laid out']} laid out, {counts['refused']} refused"
+        )
 
 
 @dataclass(frozen=True)

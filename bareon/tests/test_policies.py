@@ -33,6 +33,7 @@ from bareon.model.lvm import LogicalVolume, VolumeGroup
 from bareon.model.raid import Array
 from bareon.plan.step import Step
 from bareon.sizes import MIB, Absolute
+from bareon.tests.conftest import Record
 from bareon.tests.simulation import after
 
 TRIES = 10_000
@@ -48,16 +49,15 @@ class Counts:
     kept: int = 0
 
 
-@pytest.fixture(scope="module")
-def counts(request: pytest.FixtureRequest) -> Iterator[Counts]:
+@pytest.fixture
+def counts(request: pytest.FixtureRequest, record_property: Record) -> Iterator[Counts]:
     found = Counts()
     yield found
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(
-            f"\n{found.planned} plans carried out on the model, {found.refused} refused, {found.differing} differing;"
-        )
-        print(f"{found.regions} guarded regions, {found.kept} of them to be kept, and none of those lost")
+    record_property(
+        request.node.name,
+        f"{found.planned} plans carried out on the model, {found.refused} refused, {found.differing} differing;"
+        f" {found.regions} guarded regions, {found.kept} of them to be kept, and none of those lost",
+    )
 
 
 def _guards(node: NodeFacts) -> set[str]:
