@@ -117,7 +117,7 @@ class WriteConfigdrive(Step):
         tags = blkid.probe([place]).get(place, {})
         if tags.get("LABEL", "").lower() != LABEL:
             raise ActionFailed(f"{place}: no file system labelled {LABEL} is found after it was written")
-        udev.settle()
+        udev.look_again(place)
         return {"bytes": len(self.configdrive.image or b"") or sum(len(x) for _, x in self.configdrive.files)}
 
     def _make(self) -> None:

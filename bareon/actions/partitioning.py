@@ -240,5 +240,5 @@ class MakeFilesystem(Step):
         if fs.decision == "format":
             wipefs.wipe([fs.device])
         mkfs.make(fs.wanted.type, fs.device, fs.uuid, fs.wanted.label, fat32=fs.wanted.fat32)
-        udev.settle()
+        udev.look_again(fs.device)
         return {"bytes": fs.size}

@@ -20,6 +20,15 @@ def settle(seconds: int = 30) -> None:
     run(["udevadm", "settle", f"--timeout={seconds}"], timeout=seconds + 10.0)
 
 
+def look_again(device: str) -> None:
+    """Have udev read a device that was written to, and wait until its links say what is there now.
+
+    It notices by itself, but not while it is busy with an earlier event of the same device: links such as those in
+    ``/dev/disk/by-uuid`` would then go on naming what is gone.
+    """
+    run(["udevadm", "trigger", "--settle", "--action=change", device], timeout=60.0)
+
+
 def wait_for(devices: Iterable[str], sizes: dict[str, int], seconds: float = 30.0) -> None:
     """Wait until each device node is there and as large as the kernel was told.
 

@@ -228,7 +228,7 @@ class FitFilesystem(Step):
         filesystem.identify(kind, self._device, as_kind(self.filesystem.uuid, kind), wanted.label)
         if not filesystem.grow(kind, self._device, ROOT):
             LOG.warning("%s: a %s file system cannot be grown to its volume", self._device, kind)
-        udev.settle()
+        udev.look_again(self._device)
         return {"file_system": kind}
 
     def _kind(self) -> FilesystemType:
