@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 IDENTIFIERS = ("UUID", "PARTUUID", "PTUUID")
+#: Contents of fewer bytes are given as they are: a difference then says what differs.
+SHORT = 2000
 SAME = "NAME,TYPE,SIZE,FSTYPE,LABEL,PARTLABEL,PARTTYPE,PARTFLAGS,START"
 
 
@@ -55,7 +57,8 @@ def described(path: Path, known: dict[str, str]) -> list[Any]:
         content = path.read_bytes()
         if b"\0" not in content[:4096]:
             content = replaced(content, known)
-        found += [hashlib.sha256(content).hexdigest(), status.st_nlink]
+        shown = content.decode(errors="replace") if len(content) < SHORT and b"\0" not in content else None
+        found += [shown or hashlib.sha256(content).hexdigest(), status.st_nlink]
     elif stat.S_ISLNK(status.st_mode):
         found.append(replaced(os.fsencode(path.readlink()), known).decode())
     elif not stat.S_ISDIR(status.st_mode):

@@ -68,7 +68,7 @@ def deployment(url: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.boots
+@pytest.mark.long
 def test_stages_are_one_run(session: Session) -> None:
     template = Template.load("two_disks")
     text = json.dumps(deployment(session.rsync.url))

@@ -10,7 +10,7 @@ project = "bareon"
 author = "The bareon developers"
 copyright = "The bareon developers, Apache License 2.0"
 
-extensions = ["sphinx.ext.autodoc", "bareon_reference"]
+extensions = ["sphinx.ext.autodoc", "bareon_reference", "node_templates"]
 exclude_patterns = ["examples"]
 nitpicky = True
 nitpick_ignore_regex = [
