@@ -6,7 +6,7 @@ PREPARE = python=$$(tests_functional/prepare)
 .SHELLFLAGS = -euc
 .ONESHELL:
 
-.PHONY: help demo test unit functional crash-matrix ramdisk docs lint clean
+.PHONY: help demo test unit functional crash-matrix ramdisk docs man lint clean
 
 help:
 	@echo "make demo        deploy a virtual node, boot it and show proof"
@@ -16,6 +16,7 @@ help:
 	echo "make crash-matrix  cut the power at every boundary between two steps; takes an hour"
 	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' copies it"
 	echo "make docs        build the documentation into doc/build"
+	echo "make man         build the manual pages into doc/build/man"
 	echo "make lint        ruff and mypy"
 	echo "make clean       remove what was built in this checkout; BAREON_CACHE stays"
 
@@ -43,6 +44,10 @@ crash-matrix:
 ramdisk:
 	@$(PREPARE)
 	"$$python" -m tests_functional.bench.ramdisk $(ARGS)
+
+man:
+	@$(PREPARE)
+	"$$python" -m sphinx -W -b man doc/source doc/build/man
 
 docs:
 	@$(PREPARE)

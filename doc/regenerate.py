@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import completion
 from oslo_config import cfg, generator
 
 from bareon.actions.base import Action
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "doc/source/examples"
 README = ROOT / "README.rst"
 SAMPLE = ROOT / "etc/bareon/bareon.conf.sample"
+COMPLETION = ROOT / "etc/bareon/bareon.bash-completion"
 GENERATOR = ROOT / "etc/bareon/config-generator.conf"
 # A plan has identifiers derived from a random seed; the printed one has this seed.
 SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
@@ -46,7 +48,7 @@ def texts() -> dict[Path, Callable[[], str]]:
         path: functools.partial(_transcript_of, path) for path in sorted((EXAMPLES / "transcripts").glob("*.txt"))
     }
     found |= {path: functools.partial(plan, path) for path in sorted((EXAMPLES / "plans").glob("*.json"))}
-    return found | {README: _readme, SAMPLE: sample}
+    return found | {README: _readme, SAMPLE: sample, COMPLETION: completion.script}
 
 
 def _transcript_of(path: Path) -> str:

@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,10 +23,12 @@ import docutils.nodes
 import pytest
 
 from bareon.facts import node as facts
+from bareon.tests.conftest import Record
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "doc/source"
 EXAMPLES = SOURCE / "examples"
+JSON_BLOCK = re.compile(r"^\.\. code-block:: json\n\n((?: {3,}.*\n|\n)+)", re.M)
 
 
 def _module(path: Path) -> ModuleType:
@@ -35,6 +40,7 @@ def _module(path: Path) -> ModuleType:
     return found
 
 
+sys.path.insert(0, str(ROOT / "doc"))  # where its own parts are
 regenerate = _module(ROOT / "doc/regenerate.py")
 
 
@@ -69,6 +75,20 @@ def test_every_example_is_shown_or_used() -> None:
     unused = [path for path in files if not any(str(path.relative_to(EXAMPLES)) in page for page in pages)]
     assert files
     assert not unused
+
+
+def test_every_json_is_an_example_that_is_run(record_property: Record) -> None:
+    """A block of JSON in a page is one of the files, and each file is planned or validated in a transcript."""
+    pages = [*SOURCE.rglob("*.rst"), ROOT / "README.rst", ROOT / "CONTRIBUTING.rst"]
+    known = {path.read_text() for path in EXAMPLES.rglob("*.json")}
+    blocks = [textwrap.dedent(block) for page in pages for block in JSON_BLOCK.findall(page.read_text())]
+    assert blocks and not [block for block in blocks if block.strip() + "\n" not in known]
+    lines = [line for path in (EXAMPLES / "transcripts").glob("*.txt") for line in path.read_text().splitlines()]
+    commands = [line for line in lines if line.startswith("$ bareon")]
+    inputs = [path for path in EXAMPLES.rglob("*.json") if path.parent.name not in ("nodes", "plans")]
+    missing = [path.name for path in inputs if not any(path.name in command for command in commands)]
+    assert not missing
+    record_property("examples of the documentation", f"{len(inputs)} inputs, run by {len(commands)} commands")
 
 
 def test_readme_quotes_the_example_and_its_plan() -> None:
@@ -125,9 +145,15 @@ def _fact_keys() -> set[str]:
     return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    options = ["-E", "-n", "-W", "--keep-going", "-q", "-d", str(tmp_path / "doctrees")]
-    command = [sys.executable, "-m", "sphinx", *options, str(SOURCE), str(tmp_path / "html")]
+@pytest.mark.parametrize("builder", ["html", "man"])
+def test_the_documentation_builds_without_a_warning(builder: str, tmp_path: Path) -> None:
+    options = ["-E", "-n", "-W", "--keep-going", "-q", "-b", builder, "-d", str(tmp_path / "doctrees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(SOURCE), str(tmp_path / builder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "html/reference/plan.html").stat().st_size > 10_000
+    if builder == "html":
+        assert (tmp_path / "html/reference/plan.html").stat().st_size > 10_000
+    else:
+        commands = importlib.metadata.entry_points(group="console_scripts")
+        ours = {entry.name for entry in commands if entry.name.startswith("bareon-")}
+        assert {path.stem for path in (tmp_path / "man").glob("*.[18]")} == ours

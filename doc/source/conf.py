@@ -24,6 +24,16 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 
+_FORMS = ("partition", "configdrive", "copyimage", "bootloader", "reboot")
+man_pages = [
+    ("man/bareon-provision", "bareon-provision", "deploy this node", author, 8),
+    *(("man/bareon-provision", f"bareon-{name}", "one stage of a deployment", author, 8) for name in _FORMS),
+    ("man/bareon-boot", "bareon-boot", "choose the image that boots", author, 8),
+    ("man/bareon-data-validator", "bareon-data-validator", "check an input of bareon", author, 1),
+    ("man/bareon-report", "bareon-report", "make a page of a report of bareon", author, 1),
+]
+man_show_urls = True
+
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Puts operating systems onto bare metal.",
