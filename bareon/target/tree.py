@@ -11,10 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from bareon.errors import ActionFailed
 from bareon.model.layout import FilesystemLayout
+from bareon.sizes import MIB, human
 from bareon.target.actual import actual
 from bareon.tools.mount import mounted
 
 ROOT = "/run/bareon/target"
+#: Bytes of a file that is read whole: no image shall fill the ramdisk's memory with a sparse one.
+LARGEST = 16 * MIB
 
 
 @contextlib.contextmanager
@@ -86,8 +89,13 @@ class Tree:
         )
 
     def read(self, path: str) -> str | None:
-        """The text of a regular file, ``None`` where there is none."""
+        """The text of a regular file, ``None`` where there is none.
+
+        :raises ActionFailed: when it is too large to be the configuration that is looked for.
+        """
         found = self.find(path)
+        if found and (size := Path(found).stat().st_size) > LARGEST:
+            raise ActionFailed(f"{path} of the deployed system has {human(size)}; at most {human(LARGEST)} are read")
         return Path(found).read_text(errors="surrogateescape") if found else None
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:

@@ -53,6 +53,13 @@ def test_a_file_that_is_a_link_is_replaced_not_followed(tree: Tree, tmp_path: Pa
     assert not os.path.islink(tree.outside("/etc/fstab"))
 
 
+def test_a_giant_is_not_read(tree: Tree) -> None:
+    tree.write("/etc/fstab", "")
+    os.truncate(tree.outside("/etc/fstab"), 1 << 40)
+    with pytest.raises(ActionFailed, match="/etc/fstab of the deployed system has 1 TiB; at most 16 MiB are read"):
+        tree.read("/etc/fstab")
+
+
 def test_a_fifo_blocks_nobody(tree: Tree) -> None:
     tree.folder("/etc")
     os.mkfifo(tree.outside("/etc/fstab"))
