@@ -15,6 +15,7 @@ from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session
+from tests_functional.bench.template import Template
 
 #: The directory to import this package from.
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,9 +91,11 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     config.stash[BEFORE] = leftovers.read()
     try:
+        if config.option.node:
+            Template.load(config.option.node)
         if products.VARIABLE not in os.environ:  # else another session started this one
             products.build(say).hand_over()
-    except ProgramError as error:
+    except (ProgramError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
     if config.option.cells == 1 or config.option.keep or config.option.usepdb or config.option.node:
         # This terminal belongs to the one cell.

@@ -219,7 +219,7 @@ def main() -> int:
     try:
         with phase("Ramdisk and image"):
             products.build(report).hand_over()
-    except ProgramError as error:
+    except (ProgramError, ValueError) as error:
         say(f"FAILED: {error}")
         return 1
     module = [sys.executable, "-m", "tests_functional.demo"]

@@ -69,9 +69,13 @@ def port(number: int) -> Port:
 
 
 class Hypervisor:
-    """A libvirtd of this cell; it ends with :meth:`stop` or with the cell."""
+    """A libvirtd of this cell; it ends with :meth:`stop` or with the cell.
 
-    def __init__(self) -> None:
+    ``accelerator`` is what its machines run with: ``kvm`` or ``tcg``.
+    """
+
+    def __init__(self, accelerator: str) -> None:
+        self.accelerator = accelerator
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests_functional.bench import accelerator
 from tests_functional.bench.disk import Disk
 from tests_functional.bench.hypervisor import Hypervisor, port
 from tests_functional.bench.process import ProgramError
@@ -102,6 +103,7 @@ class Node:
             root.append(nvme_element([disk for disk in there if disk.bus == "nvme"]))
         ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
         child(devices, "serial/source").set("path", str(self.console))
+        accelerator.apply(self.hypervisor.accelerator, root)
         return ET.tostring(root, encoding="unicode")
 
     def power_on(self, boot: Boot | None = None, *, without: Sequence[str] = ()) -> None:

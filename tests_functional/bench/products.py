@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import blockimage, cache, ramdisk, tenant
+from tests_functional.bench import accelerator, blockimage, cache, ramdisk, tenant
 from tests_functional.bench.keys import key_pair
 from tests_functional.bench.process import kill_running
 
@@ -20,11 +20,15 @@ VARIABLE = "BAREON_PRODUCTS"
 
 @dataclass(frozen=True)
 class Products:
-    """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images."""
+    """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
+
+    ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`.
+    """
 
     ramdisk: ramdisk.Ramdisk
     systems: Mapping[str, tenant.Tenant]
     images: blockimage.Images
+    accelerator: str
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -32,6 +36,7 @@ class Products:
             "ramdisk": _texts(self.ramdisk),
             "systems": {name: _texts(system) for name, system in self.systems.items()},
             "images": str(self.images.place),
+            "accelerator": self.accelerator,
         }
         os.environ[VARIABLE] = json.dumps(places)
 
@@ -47,6 +52,7 @@ class Products:
             ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), Path(disk["key"]), disk["version"]),
             {name: _tenant(places) for name, places in found["systems"].items()},
             blockimage.Images(Path(found["images"])),
+            found["accelerator"],
         )
 
 
@@ -62,13 +68,14 @@ def build(report: cache.Report) -> Products:
     """Build what is missing; the ramdisk at the same time as the tenant and the images made of it.
 
     :raises ProgramError: when one of them cannot be built
+    :raises ValueError: when the environment asks for an accelerator that does not exist
     """
     key_pair()
     with ThreadPoolExecutor(max_workers=2) as pool:
         systems = pool.submit(_systems, report)
         disk = pool.submit(ramdisk.build, report)
         try:
-            return Products(disk.result(), *systems.result())
+            return Products(disk.result(), *systems.result(), accelerator.choose(disk.result().kernel, report))
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             kill_running()

@@ -50,7 +50,7 @@ class Session:
         self.keep = keep
         self.products = products
         self.images = images
-        self.hypervisor = Hypervisor()
+        self.hypervisor = Hypervisor(products.accelerator)
         small = SCRATCH / "small"
         self.rsync = RsyncServer(
             SCRATCH / "rsyncd",

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out whether virtual machines can be accelerated, by starting one.
+
+That ``/dev/kvm`` is there, and can be opened, proves nothing: on machines that are virtual themselves, guests may
+hang on it, or not start at all. So a kernel is started with it. Without a root file system it panics; one that gets
+that far can be relied upon.
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from tests_functional.bench import cache
+from tests_functional.bench.process import ProgramError, run
+
+#: Set to one of :data:`KNOWN`, it decides, and nothing is tried.
+VARIABLE = "BAREON_ACCELERATOR"
+#: What libvirt calls a domain by its accelerator, in the order of preference.
+KNOWN = {"kvm": "kvm", "tcg": "qemu"}
+#: Seconds for the kernel; with KVM it takes two.
+LIMIT = 15.0
+#: How a kernel ends that has come as far as it can without a root file system.
+PROOF = "Kernel panic - not syncing: VFS"
+
+
+def choose(kernel: Path, report: cache.Report) -> str:
+    """Return ``kvm`` where it works, else ``tcg``, which emulates. What was found is kept until the next boot.
+
+    :raises ValueError: when the environment asks for something else
+    """
+    if wanted := os.environ.get(VARIABLE):
+        if wanted not in KNOWN:
+            raise ValueError(f"{VARIABLE} is {wanted!r}; it can be {' or '.join(KNOWN)}")
+        return wanted
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+
+    def find(place: Path) -> None:
+        (place / "found").write_text("kvm" if works("kvm", kernel, LIMIT) else "tcg")
+
+    place = cache.product("accelerator", cache.digest(boot, kernel, Path(__file__)), find, report)
+    found = (place / "found").read_text()
+    report(f"virtual machines run with {found}")
+    return found
+
+
+def works(accelerator: str, kernel: Path, seconds: float) -> bool:
+    """Tell whether a kernel runs with an accelerator of qemu's."""
+    # As the templates have it: another kind of processor might work where theirs does not.
+    machine = ("-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "512")
+    # A panic restarts at once, and a restart ends qemu.
+    system = ("-kernel", kernel, "-append", "console=ttyS0 panic=-1", "-no-reboot")
+    devices = ("-nodefaults", "-display", "none", "-serial", "stdio")
+    try:
+        done = run(["qemu-system-x86_64", "-accel", accelerator, *machine, *system, *devices], timeout=seconds)
+    except ProgramError:
+        return False
+    return PROOF in done.stdout
+
+
+def apply(accelerator: str, domain: ET.Element) -> None:
+    """Have a domain, which is described for emulation, use an accelerator."""
+    domain.set("type", KNOWN[accelerator])
+    if accelerator != "tcg":
+        for features in domain.findall("features"):
+            for element in features.findall("tcg"):
+                features.remove(element)
