@@ -36,5 +36,12 @@ class Event:
         amount = self.done if self.done is not None else self.outcome.get("bytes")
         return int(amount / self.seconds) if isinstance(amount, int) and self.seconds > 0 else None
 
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that the rest takes at the rate so far, where the whole amount is known."""
+        if not self.done or not self.total or self.done > self.total:
+            return None
+        return (self.total - self.done) * self.seconds / self.done
+
 
 Listener = Callable[[Event], None]

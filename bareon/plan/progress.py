@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 from typing import Any, TextIO
 
 from bareon.plan.event import Event, Listener
@@ -35,11 +36,19 @@ def listener(mode: str, out: TextIO | None = None) -> Listener:
 def _amount(event: Event) -> str:
     if event.done is None:
         return ""
-    rate = f", {human(event.rate or 0)}/s" if event.seconds > 0.5 else ""
-    if not event.total:
-        return f"{human(event.done)}{rate}"
-    percent = min(100, event.done * 100 // event.total)
-    return f"{percent}% of {human(event.total)}{rate}"
+    amount = human(event.done)
+    if event.total:
+        amount = f"{min(100, event.done * 100 // event.total)}% of {human(event.total)}"
+    return ", ".join([amount, *_speed(event)])
+
+
+def _speed(event: Event) -> list[str]:
+    """Rate and remaining time, once they mean something."""
+    if event.done is None or event.seconds <= 0.5:
+        return []
+    rest = event.remaining
+    left = [f"{timedelta(seconds=round(rest))} left"] if rest is not None else []
+    return [f"{human(event.rate or 0)}/s", *left]
 
 
 def _figures(event: Event) -> str:
@@ -93,8 +102,8 @@ def _fields(event: Event) -> dict[str, Any]:
     del fields["kind"]
     fields["seconds"] = round(event.seconds, 3)
     fields["rate"] = event.rate
-    if event.done and event.total and event.done <= event.total:
-        fields["remaining_seconds"] = round((event.total - event.done) * event.seconds / event.done, 1)
+    if event.remaining is not None:
+        fields["remaining_seconds"] = round(event.remaining, 1)
     return {key: value for key, value in fields.items() if value not in (None, {})}
 
 
@@ -113,15 +122,19 @@ class _Bar:
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
+        # Names of images are in it: not markup, and whatever their length, a line stays a line.
+        what = "[{task.fields[number]}/{task.fields[count]}] {task.description}"
         self._progress = Progress(
-            TextColumn("[{task.fields[number]}/{task.fields[count]}] {task.description}"),
-            BarColumn(bar_width=20),
-            DownloadColumn(binary_units=True),
-            TimeElapsedColumn(),
+            TextColumn(what, markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=10, table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)),
             console=Console(file=out),
             transient=True,
+            expand=True,
         )
         self._task: Any = None
 
@@ -129,10 +142,10 @@ class _Bar:
         if event.kind == "started":
             self._progress.start()
             self._task = self._progress.add_task(
-                event.description, total=None, number=event.number, count=event.count
+                event.description, total=None, number=event.number, count=event.count, amount=""
             )
         elif event.kind == "progressed":
-            self._progress.update(self._task, completed=event.done, total=event.total)
+            self._progress.update(self._task, completed=event.done, total=event.total, amount=_amount(event))
         else:
             self._progress.remove_task(self._task)
             self._progress.stop()
@@ -140,5 +153,6 @@ class _Bar:
             self._progress.console.print(
                 f"[{event.number}/{event.count}] {event.description}: {word} {event.seconds:.1f} s{_figures(event)}",
                 markup=False,
+                soft_wrap=True,
                 highlight=False,
             )

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
+
+import pytest
 
 from bareon.errors import ActionFailed
 from bareon.plan import progress, schema
@@ -55,6 +58,31 @@ def test_a_run_from_the_first_event_to_the_last() -> None:
     kinds = [event["event"] for event in events if event["event"] != "progressed"]
     assert kinds == ["started", "finished"] * (len(plan.steps) - 1) + ["started", "failed"]
     assert [event["done"] for event in events if event["event"] == "progressed"][-1] == recording.GIB
+
+
+def test_plain_lines_say_how_long_it_will_take() -> None:
+    out = io.StringIO()
+    plain = progress.listener("plain", out)
+    plain(Event(**COPY, kind="progressed", seconds=60.0, done=recording.GIB, total=3 * recording.GIB))
+    assert out.getvalue() == "[2/3] … 33% of 3 GiB, 17 MiB/s, 0:02:00 left\n"
+
+
+@pytest.mark.parametrize("columns", [80, 132])
+def test_a_bar_is_one_line_whatever_an_image_is_called(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    out = io.StringIO()
+    bar = progress.listener("bar", out)
+    step = {**COPY, "description": "Copy image '[/red][bold]' from rsync://192.0.2.1/images/debian-12/ to /"}
+    bar(Event(**step, kind="started"))
+    bar(Event(**step, kind="progressed", seconds=60.0, done=recording.GIB, total=3 * recording.GIB))
+    bar._progress.refresh()  # type: ignore[attr-defined]
+    shown = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n").split("\n")
+    line = next(line for line in reversed(shown) if line.strip())
+    assert line.startswith("[2/3] Copy image ") and len(line) <= columns
+    assert line.rstrip().endswith("33% of 3 GiB, 17 MiB/s, 0:02:00 left")
+    bar(Event(**step, kind="finished", seconds=180.0, outcome={"bytes": 3 * recording.GIB}))
+    assert "'[/red][bold]'" in out.getvalue()
 
 
 def test_plain_lines_are_few() -> None:
