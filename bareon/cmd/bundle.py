@@ -5,32 +5,16 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import tarfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bareon.model.image import shown
 from bareon.plan.report import replacing
+from bareon.redaction import redacted
 from bareon.tools import evidence
 
 LOG = logging.getLogger(__name__)
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+")
-#: A password as crypt(5) writes it.
-_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1)\$[^\s\"',:\\]+")
-#: As on a kernel's command line.
-_NAMED = re.compile(r"(?i)\b([\w.-]*(?:passw(?:or)?d|token|secret|temp_url_sig|api_?key)[\w.-]*=)[^\s\"'&]+")
-
-
-def redacted(text: str) -> str:
-    """``text`` without what looks like a secret.
-
-    Log and report have none in the first place; what the kernel and other programs say is not bareon's to choose.
-    """
-    text = _URL.sub(lambda url: shown(url[0]), text)
-    return _NAMED.sub(r"\1***", _HASH.sub("***", text))
 
 
 def write(path: str, files: Mapping[str, str]) -> bool:

@@ -126,7 +126,10 @@ class VolumeGroupFacts:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """The node as bareon's decisions need it. ``cmdline`` is the running kernel's command line."""
+    """The node as bareon's decisions need it.
+
+    ``cmdline`` is the running kernel's command line, less what looks like a secret.
+    """
 
     firmware: Literal["bios", "uefi"]
     disks: tuple[DiskFacts, ...]

@@ -12,6 +12,7 @@ from pathlib import Path
 from bareon.errors import CommandError
 from bareon.facts import stacked, usage
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
+from bareon.redaction import redacted
 from bareon.tools import blkid, lsblk, sfdisk
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def probe() -> NodeFacts:
         disks=disks,
         arrays=arrays,
         volume_groups=groups,
-        cmdline=Path("/proc/cmdline").read_text().strip(),
+        cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
     )
 
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
 
 HashAlgorithm = Literal["md5", "sha256", "sha512"]
 DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 128}  # hexadecimal digits
@@ -24,9 +22,9 @@ class Digest:
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
-    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`shown` only. So may
-    ``metadata_url``, where digest and size of the image are looked up if something is there. ``part_of`` is the name
-    of the image to whose system it belongs, ``None`` for one with volumes of its own.
+    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`bareon.redaction.shown` only.
+    So may ``metadata_url``, where digest and size of the image are looked up if something is there. ``part_of`` is
+    the name of the image to whose system it belongs, ``None`` for one with volumes of its own.
     """
 
     name: str
@@ -45,16 +43,3 @@ class Image:
     def system(self) -> str:
         """The name of the image whose volumes it is brought to."""
         return self.part_of or self.name
-
-
-def shown(url: str) -> str:
-    """A URL for people: user, password and the values of its query are masked."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return re.sub(r"\?.*|(?<=://)[^/@]*@", "***", url, flags=re.DOTALL)
-    if not parts.scheme:
-        return url
-    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
-    query = re.sub(r"=[^&;]*", "=***", parts.query) if "=" in parts.query else "***" if parts.query else ""
-    return parts._replace(netloc=netloc, query=query, fragment="").geturl()

@@ -21,6 +21,7 @@ SECRETS = {
     '"passwd": "{}"': "$6$saltsalt$c29tZWhhc2g/abc.def",
     "BOOT_IMAGE=/vmlinuz ipa-api-token={} quiet": "t0kent0ken",
     "rd.luks.password={}": "opensesame",
+    'rootpwd="{}" quiet': "two words",
 }
 
 

@@ -10,8 +10,9 @@ import pytest
 from bareon import conf
 from bareon.errors import UsageError
 from bareon.layout.identifier import as_kind
-from bareon.model.image import Image, shown
+from bareon.model.image import Image
 from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.redaction import shown
 from bareon.tools import rsync
 
 

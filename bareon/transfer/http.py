@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 import requests
 
 from bareon.errors import ImageFailed, UnsuitableNode
-from bareon.model.image import shown
 from bareon.model.settings import TransferSettings
+from bareon.redaction import shown
 from bareon.transfer.fault import FAILURES, Broken, final, hopeless, reason, refused
 from bareon.transfer.halt import Halt
 from bareon.transfer.source import NotThere

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from bareon.errors import ImageFailed
-from bareon.model.image import Digest, shown
+from bareon.model.image import Digest
 from bareon.model.settings import TransferSettings
+from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.transfer import qcow2
 from bareon.transfer.device import Device

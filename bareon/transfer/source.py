@@ -9,8 +9,8 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from bareon.errors import ImageFailed
-from bareon.model.image import shown
 from bareon.model.settings import TransferSettings
+from bareon.redaction import shown
 from bareon.transfer.halt import Halt, Stopped
 
 

@@ -22,10 +22,11 @@ from bareon.errors import (
     InvalidInput,
     UnsuitableNode,
 )
-from bareon.model.image import Image, shown
+from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
+from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.target.tree import holder, mounted_tree
 from bareon.tools import mount, rsync

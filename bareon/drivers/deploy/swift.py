@@ -18,10 +18,11 @@ from bareon.layout.identifier import as_kind
 from bareon.layout.teardown import disks_below
 from bareon.model.deployment import Deployment
 from bareon.model.filesystem import FilesystemType
-from bareon.model.image import Image, shown
+from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
+from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.target.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
