@@ -45,5 +45,6 @@ def test_a_domain_is_described_for_it(name: str) -> None:
     accelerator.apply("kvm", accelerated)
     assert (emulated.get("type"), accelerated.get("type")) == ("qemu", "kvm")
     assert emulated.find("features/tcg") is not None
+    assert [dict(cpu.attrib) for cpu in accelerated.findall("cpu")] == [{"mode": "maximum"}]
     # libvirt refuses settings of the emulator elsewhere.
     assert "tcg" not in ET.tostring(accelerated, encoding="unicode")

@@ -16,8 +16,9 @@ from tests_functional.bench.process import ProgramError
 from tests_functional.bench.ssh import Ssh
 from tests_functional.bench.template import DiskSpec, Template, child, disk_element, nvme_element
 
-#: Kernel parameters of a ramdisk: messages to the serial console, which is kept.
-KERNEL_PARAMETERS = "console=ttyS0,115200 loglevel=5 panic=10"
+#: Kernel parameters of a ramdisk: messages to the serial console, which is kept. Nobody attacks an emulated machine,
+#: and the ways around a processor's weaknesses take time.
+KERNEL_PARAMETERS = "console=ttyS0,115200 loglevel=5 panic=10 mitigations=off"
 #: Lines of the console that an error shows.
 CONSOLE_TAIL = 25
 
