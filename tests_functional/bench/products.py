@@ -65,23 +65,22 @@ def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
 
 
 def build(report: cache.Report) -> Products:
-    """Build what is missing; the ramdisk at the same time as the tenant and the images made of it.
+    """Build what is missing: ramdisk and tenants side by side, then the images, which are made of tenants.
 
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
     key_pair()
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        systems = pool.submit(_systems, report)
+    # Each build is busy on one processor for most of its time.
+    with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
+        builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         disk = pool.submit(ramdisk.build, report)
         try:
-            return Products(disk.result(), *systems.result(), accelerator.choose(disk.result().kernel, report))
+            systems = {name: build.result() for name, build in builds.items()}
+            images = blockimage.build(report, systems)
+            return Products(disk.result(), systems, images, accelerator.choose(disk.result().kernel, report))
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
+            pool.shutdown(wait=False, cancel_futures=True)
             kill_running()
             raise
-
-
-def _systems(report: cache.Report) -> tuple[dict[str, tenant.Tenant], blockimage.Images]:
-    systems = {name: tenant.build(report, name) for name in tenant.SYSTEMS}
-    return systems, blockimage.build(report, systems)
