@@ -62,6 +62,9 @@ class Session:
                 # Not root: one file of it cannot be read, and rsync ends with 23.
                 "unreadable": Module(faulty.unreadable(SCRATCH / "unreadable"), uid="nobody"),
                 "many": Module(faulty.many_files(SCRATCH / "many")),
+                "etc-link": Module(faulty.linked(SCRATCH / "etc-link", "etc")),
+                "srv-link": Module(faulty.linked(SCRATCH / "srv-link", "srv")),
+                "odd": Module(faulty.odd(SCRATCH / "odd")),
             },
         )
         faulty.small(small)
