@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>\\]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+")
+_VALUE = re.compile(r"([^=&;]*=)[^&;]*")
+#: A query in a place where it is none.
+_HIDDEN = re.compile(r"((?:;|%3[Ff])[^=;/]*(?:=|%3[Dd]))[^;]*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@]*@)?[^\s\"'<>\\]+")
 #: A password as crypt(5) writes it.
-_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1)\$[^\s\"',:\\]+")
+_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1|argon2\w*)\$[^\s\"',:\\]+")
 #: As on a kernel's command line.
 _NAMED = re.compile(
-    r"""(?i)\b([\w.-]*(?:passw(?:or)?d|pwd|token|secret|temp_url_sig|api_?key)[\w.-]*=)(?:"[^"]*"|[^\s"'&]+)"""
+    r"""(?ix)
+    \b([\w.-]*(?:pass(?:w(?:or)?d|phrase)?|pwd?|token|secret|credential|temp_url_sig|authorization|(?:api|private|luks|auth)[_.-]?key)
+    [\w.-]*["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)(?:"[^"]*"|'[^']*'|[^\s"'&,]+)"""
 )
 
 
@@ -25,13 +30,18 @@ def redacted(text: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL for people: user, password and the values of its query are masked."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return re.sub(r"\?.*|(?<=://)[^/@]*@", "***", url, flags=re.DOTALL)
-    if not parts.scheme:
-        return url
-    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
-    query = re.sub(r"=[^&;]*", "=***", parts.query) if "=" in parts.query else "***" if parts.query else ""
-    return parts._replace(netloc=netloc, query=query, fragment="").geturl()
+    """A URL for people: user, password and the values of its query are masked.
+
+    Whatever stands before the last ``@`` counts as a password: one with a slash in it is not where a URL has it.
+    """
+    scheme = _SCHEME.match(url)
+    start = scheme[0] if scheme else ""
+    rest = url[len(start) :]
+    if "@" in rest:
+        rest = f"***@{rest.rpartition('@')[2]}"
+    if not scheme:
+        return start + rest
+    rest, mark, query = rest.partition("#")[0].partition("?")
+    if query:
+        query = _VALUE.sub(r"\1***", query) if "=" in query else "***"
+    return start + _HIDDEN.sub(r"\1***", rest) + mark + query

@@ -22,6 +22,13 @@ SECRETS = {
     "BOOT_IMAGE=/vmlinuz ipa-api-token={} quiet": "t0kent0ken",
     "rd.luks.password={}": "opensesame",
     'rootpwd="{}" quiet': "two words",
+    "token='{}'": "single quotes",
+    '"password": "{}"': "of a JSON",
+    "Authorization: Bearer {}": "b34r3r",
+    "X-Auth-Token: {}": "t0k3n",
+    "luks.passphrase={}": "sesame",
+    "http://me:{}@server/x": "wo'rd/x",
+    "{}": "$argon2id$v=19$m=65536,t=3$c2FsdA$aGFzaA",
 }
 
 

@@ -8,9 +8,12 @@ import uuid
 import pytest
 
 from bareon import conf
+from bareon.drivers.deploy.rsync import DAEMON, flags_for
 from bareon.errors import UsageError
 from bareon.layout.identifier import as_kind
+from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
+from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.redaction import shown
 from bareon.tools import rsync
@@ -23,8 +26,16 @@ from bareon.tools import rsync
         ("https://me:word@server:81/a?temp_url_sig=0a1b&x=2", "https://***@server:81/a?temp_url_sig=***&x=***"),
         ("https://server/a?token", "https://server/a?***"),
         ("https://server/a#part", "https://server/a"),
-        ("http://[broken/a?sig=secret", "http://[broken/a***"),
-        ("http://me:word@[broken/a", "http://***[broken/a"),
+        ("http://[broken/a?sig=secret", "http://[broken/a?sig=***"),
+        ("http://me:wo/rd@server/a", "http://***@server/a"),
+        ("http://me:w@o/rd@[::1/a", "http://***@[::1/a"),
+        ("me:word@server::module", "***@server::module"),
+        ("http:/me:word@server/a", "http:/***@server/a"),
+        ("http:\\\\me:word@server/a", "http:\\\\***@server/a"),
+        ("http://server/a;sig=word", "http://server/a;sig=***"),
+        ("http://server/a%3Ftemp_url_sig=word", "http://server/a%3Ftemp_url_sig=***"),
+        ("https://server/a?x=1#me:word@server", "https://***@server"),
+        ("http://me:word@[broken/a", "http://***@[broken/a"),
         ("server::module/path", "server::module/path"),
         ("swift://container/object", "swift://container/object"),
     ],
@@ -69,3 +80,28 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OS_DEFAULT__SWIFT_USER", "me")
     monkeypatch.setenv("OS_DEFAULT__SWIFT_AUTH_URL", "http://keystone")
     assert settings().swift == SwiftAccount("http://keystone", "me", "word", "3")
+
+
+def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
+    wanted = Filesystem(type="ext4", mount="/")
+    root = FilesystemLayout(wanted, "/dev/vda2", 1 << 30, "uuid", "keep")
+    flags = flags_for(Image("a", "rsync://server/a"), [root], ["-a", "--include=*"])
+    assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("rsync://server/module", True),
+        ("rsync://me@server:873/module/a@b", True),
+        ("rsync://[2001:db8::1]:873/module", True),
+        ("server::module", True),
+        ("rsync://me:wo/rd@server/module", False),
+        ("rsync://server:port/module", False),
+        ("rsync://:/module", False),
+        ("rsync://server", False),
+        ("-e::module", False),
+    ],
+)
+def test_addresses_of_rsync(url: str, good: bool) -> None:
+    assert bool(DAEMON.fullmatch(url)) == good

@@ -34,13 +34,14 @@ from bareon.tools import mount, rsync
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_DAEMON = re.compile(r"rsync://[^/]+/.+|[^-:/][^:/]*::.+")
+DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
 
 # Owners are those of the image, whatever the ramdisk's user table says; hard links stay hard links.
 _ALWAYS = ("--numeric-ids", "--hard-links")
 # On file systems just made there is nothing to compare with.
 _FRESH = ("--whole-file", "--inplace")
 # On a root that is kept its fstab is kept too: bareon changes only its own lines in it.
+# The first rule that fits decides, so it comes before those of the input.
 _KEPT_ROOT = ("--exclude=/etc/fstab",)
 
 
@@ -60,7 +61,7 @@ class Rsync(DeployDriver):
             message = f"--delete would remove files from {kept[0].mount}, which is kept"
             defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
         for image in job.deployment.images:
-            if not _DAEMON.fullmatch(image.url):
+            if not DAEMON.fullmatch(image.url):
                 wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
                 message = f"{shown(image.url)!r} is no rsync daemon: {wanted}"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
@@ -82,10 +83,8 @@ class Rsync(DeployDriver):
 
 def flags_for(image: Image, filesystems: Sequence[FilesystemLayout], asked: Sequence[str]) -> tuple[str, ...]:
     """The options for rsync: those ``asked`` for, and what these file systems need."""
-    flags = (*asked, *_ALWAYS, *(_FRESH if _all_fresh(filesystems) else ()))
-    if filesystems[0].decision == "keep" and image.target == "/":
-        flags += _KEPT_ROOT
-    return flags
+    kept = _KEPT_ROOT if filesystems[0].decision == "keep" and image.target == "/" else ()
+    return (*kept, *asked, *_ALWAYS, *(_FRESH if _all_fresh(filesystems) else ()))
 
 
 def _all_fresh(filesystems: Sequence[FilesystemLayout]) -> bool:
