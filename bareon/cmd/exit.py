@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from bareon import errors
+from bareon.visible import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -100,7 +101,7 @@ def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str |
         if code == 1:
             traceback.print_exception(error)
         for line in _lines(error):
-            sys.stderr.write(f"{program}: {line}\n")
+            sys.stderr.write(f"{program}: {visible(line)}\n")
         if path := log_path():
             sys.stderr.write(f"{program}: the log is {path}\n")
         return code

@@ -8,13 +8,19 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from bareon.cmd import plugin
 from bareon.drivers.data.base import DataDriver
 from bareon.errors import Defect, InvalidInput, UnsuitableNode, UsageError
 from bareon.model.deployment import Deployment
+from bareon.sizes import MIB, human
+from bareon.visible import visible
 
 LOG = logging.getLogger(__name__)
+
+#: Bytes of an input: a configdrive in it may take some. A device that never ends is no input.
+LARGEST = 256 * MIB
 
 
 def read(file: str, given: str | None = None, option: str = "FILE") -> bytes:
@@ -28,15 +34,25 @@ def read(file: str, given: str | None = None, option: str = "FILE") -> bytes:
     """
     if given is not None:
         return given.encode("utf-8", "surrogateescape")
-    if file == "-":
-        return sys.stdin.buffer.read()
     path = Path(file)
     try:
-        return path.read_bytes()
+        if file == "-":
+            if sys.stdin is None:
+                raise UsageError("no input: standard input is closed")
+            return _whole(sys.stdin.buffer, "standard input")
+        with path.open("rb") as opened:
+            return _whole(opened, file)
     except FileNotFoundError:
         raise UsageError(f"no input: {path} is not there; name it by {option}") from None
     except OSError as error:
         raise InvalidInput([Defect("$", f"{path} cannot be read: {error.strerror}")]) from None
+
+
+def _whole(opened: IO[bytes], name: str) -> bytes:
+    text = opened.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise InvalidInput([Defect("$", f"{name} is larger than {human(LARGEST)}")])
+    return text
 
 
 def understand(driver_name: str, text: bytes, template_path: str | None = None) -> tuple[Deployment, tuple[str, ...]]:
@@ -57,7 +73,7 @@ def warn(warnings: Iterable[str]) -> None:
     """Say warnings on standard error, and in the log."""
     for warning in warnings:
         LOG.warning("%s", warning)
-        sys.stderr.write(f"warning: {warning}\n")
+        sys.stderr.write(f"warning: {visible(warning)}\n")
 
 
 def with_configdrive(deployment: Deployment, file: str) -> tuple[Deployment, bytes]:

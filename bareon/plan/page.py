@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from bareon.plan import picture
 from bareon.plan.picture import Bar, State
 from bareon.sizes import human
+from bareon.visible import visible
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _HEADLINES = {"done": "Deployment done", "failed": "Deployment failed", "running": "Deployment not finished"}
@@ -41,8 +42,7 @@ def page(report: dict[str, Any]) -> str:
 
 
 def _text(text: object) -> str:
-    """``text`` with what is not seen made visible: control characters, and what turns the reading direction."""
-    return "".join(x if x.isprintable() or x == "\n" else ascii(x)[1:-1] for x in str(text))
+    return visible(str(text), "\n")
 
 
 def _add(parent: Element, tag: str, text: object = "", kind: str = "") -> Element:

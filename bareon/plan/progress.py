@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from bareon.plan.event import Event, Listener
 from bareon.sizes import human
+from bareon.visible import visible
 
 PLAIN_INTERVAL = 5.0  # seconds between two lines of progress
 
@@ -84,7 +85,7 @@ class _Plain:
                 text = f"{number} done in {event.seconds:.1f} s{_figures(event)}"
             case "failed":
                 text = f"{number} failed after {event.seconds:.1f} s"
-        _write(self._out, text)
+        _write(self._out, visible(text))
 
 
 class _Json:
@@ -142,7 +143,7 @@ class _Bar:
         if event.kind == "started":
             self._progress.start()
             self._task = self._progress.add_task(
-                event.description, total=None, number=event.number, count=event.count, amount=""
+                visible(event.description), total=None, number=event.number, count=event.count, amount=""
             )
         elif event.kind == "progressed":
             self._progress.update(self._task, completed=event.done, total=event.total, amount=_amount(event))
@@ -150,8 +151,11 @@ class _Bar:
             self._progress.remove_task(self._task)
             self._progress.stop()
             word = "done in" if event.kind == "finished" else "failed after"
+            text = (
+                f"[{event.number}/{event.count}] {event.description}: {word} {event.seconds:.1f} s{_figures(event)}"
+            )
             self._progress.console.print(
-                f"[{event.number}/{event.count}] {event.description}: {word} {event.seconds:.1f} s{_figures(event)}",
+                visible(text),
                 markup=False,
                 soft_wrap=True,
                 highlight=False,

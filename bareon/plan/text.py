@@ -11,6 +11,7 @@ from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, Parti
 from bareon.plan.map import Piece, draw
 from bareon.plan.step import Plan
 from bareon.sizes import human
+from bareon.visible import visible
 
 WIDTH = 80
 
@@ -20,7 +21,7 @@ _COLOURS = {"create": "32", "keep": "36", "format": "33"}
 
 def render(plan: Plan, node: NodeFacts, *, colours: bool = False) -> str:
     """The plan as text. ``colours`` are for a terminal."""
-    text = "\n".join(_lines(plan, node)) + "\n"
+    text = "\n".join(map(visible, _lines(plan, node))) + "\n"
     return re.sub(r"\b(create|keep|format)$", _coloured, text, flags=re.MULTILINE) if colours else text
 
 
