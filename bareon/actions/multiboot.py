@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,7 +146,7 @@ class InstallMultiboot(Step):
             entries,
             [*grub.ONCE, *terminal(settings)],
             default=first,
-            timeout=int(timeout) if timeout.isdecimal() else 5,
+            timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
         )
         tree.write("/bareon-boot", switch.script(self._partition.uuid), 0o755)
         tree.write(f"{FOLDER}/grubenv", grub.environment())

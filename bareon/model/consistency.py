@@ -14,6 +14,11 @@ from bareon.model.filesystem import LABEL_LIMITS, Filesystem
 from bareon.model.lvm import LONGEST_DEVICE_NAME, NAMES_IN_DEV, RESERVED, RESERVED_PARTS
 from bareon.model.raid import FEWEST, Array
 
+#: Bytes of a name in a folder; Linux has no file system of which bareon makes that takes more.
+LONGEST_NAME = 255
+#: Folders at the root that the kernel and systemd fill while a system runs.
+OF_THE_KERNEL = ("dev", "proc", "run", "sys")
+
 
 def defects(deployment: Deployment) -> list[Defect]:
     """Every contradiction inside ``deployment``, in no particular order."""
@@ -125,6 +130,7 @@ def _filesystems(deployment: Deployment) -> Iterator[Defect]:
                 yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
         if (fs.type == "swap") != (fs.mount == "swap") and fs.mount is not None:
             yield Defect(f"{fs.path}.mount", f"a {fs.type} file system cannot be mounted at {fs.mount!r}")
+        yield from _mount_point(fs)
         if fs.label and len(fs.label.encode()) > LABEL_LIMITS[fs.type]:
             limit = LABEL_LIMITS[fs.type]
             yield Defect(f"{fs.path}.disk_label", f"longer than the {limit} bytes that {fs.type} can hold")
@@ -132,6 +138,14 @@ def _filesystems(deployment: Deployment) -> Iterator[Defect]:
             yield Defect(
                 f"{fs.path}.disk_label", "a vfat label is of ASCII characters, none of them one of " + _LISTED
             )
+
+
+def _mount_point(fs: Filesystem) -> Iterator[Defect]:
+    parts = (fs.mount or "").split("/")
+    if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in parts):
+        yield Defect(f"{fs.path}.mount", f"a folder's name has at most {LONGEST_NAME} bytes")
+    if len(parts) > 1 and parts[1] in OF_THE_KERNEL:
+        yield Defect(f"{fs.path}.mount", f"/{parts[1]} belongs to the kernel of the running system")
 
 
 def _trees(deployment: Deployment) -> dict[str, list[Filesystem]]:

@@ -12,6 +12,8 @@ from bareon.target.tree import Tree
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(GRUB_[A-Z_]+)=(.*)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _HARMLESS = re.compile(r"[\w .,:=/@%+-]*")
+#: Characters of a line and of a value: shlex takes its time for long ones, and values can double in each line.
+_LONGEST = 4096
 
 
 def defaults(tree: Tree) -> dict[str, str]:
@@ -24,8 +26,8 @@ def defaults(tree: Tree) -> dict[str, str]:
 def parse(text: str) -> dict[str, str]:
     """The plain assignments in a piece of shell. Nothing is run: what needs a shell to be known is left out."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        match = _ASSIGNMENT.fullmatch(line)
+    for line in text.split("\n"):
+        match = _ASSIGNMENT.fullmatch(line) if len(line) <= _LONGEST else None
         if not match:
             continue
         try:
@@ -33,7 +35,7 @@ def parse(text: str) -> dict[str, str]:
         except ValueError:
             continue
         value = _VARIABLE.sub(lambda x: found.get(x[1] or x[2], ""), words[0] if words else "")
-        if _HARMLESS.fullmatch(value):
+        if len(value) <= _LONGEST and _HARMLESS.fullmatch(value):
             found[match[1]] = value
     return found
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from bareon.target.tree import Tree
 
+_PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -26,6 +28,8 @@ def kernels(tree: Tree) -> list[Kernel]:
     prefix = "" if any(fs.mount == "/boot" for fs in tree.filesystems) else "/boot"
     names = tree.names("/boot")
     found = []
+    # Their names become part of menus, which have a syntax.
+    names = [name for name in names if _PLAIN.fullmatch(name) and tree.is_file(f"/boot/{name}")]
     images = [name for name in names if name.startswith("vmlinuz-") and "rescue" not in name]
     for name in sorted(images, key=_version, reverse=True):
         version = name.removeprefix("vmlinuz-")
@@ -37,4 +41,4 @@ def kernels(tree: Tree) -> list[Kernel]:
 
 def _version(name: str) -> list[tuple[int, str]]:
     """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
-    return [(int(x), "") if x.isdigit() else (-1, x) for x in re.findall(r"\d+|\D+", name)]
+    return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]

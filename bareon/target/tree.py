@@ -78,15 +78,18 @@ class Tree:
 
     def find(self, path: str) -> str | None:
         """The path of a regular file as the ramdisk sees it, links resolved as the deployed system would."""
-        resolved = self._resolve(PurePosixPath(path))
-        return resolved if resolved and Path(resolved).is_file() else None
+        with contextlib.suppress(OSError):  # a link may name what no file system can hold
+            resolved = self._resolve(PurePosixPath(path))
+            return resolved if resolved and Path(resolved).is_file() else None
+        return None
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none where it does not exist."""
-        resolved = self._resolve(PurePosixPath(folder))
-        return (
-            sorted(entry.name for entry in Path(resolved).iterdir()) if resolved and Path(resolved).is_dir() else []
-        )
+        with contextlib.suppress(OSError):
+            resolved = self._resolve(PurePosixPath(folder))
+            if resolved and Path(resolved).is_dir():
+                return sorted(entry.name for entry in Path(resolved).iterdir())
+        return []
 
     def read(self, path: str) -> str | None:
         """The text of a regular file, ``None`` where there is none.

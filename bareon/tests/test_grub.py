@@ -91,3 +91,14 @@ def test_removable_path(tmp_path: Path) -> None:
     assert add_removable(str(tmp_path)) == "\\EFI\\debian\\shimx64.efi"
     assert (boot / "BOOTX64.EFI").read_text() == "shim"
     assert (boot / "grubx64.efi").read_text() == "grubx64.efi"
+
+
+def test_an_image_cannot_take_memory_or_time() -> None:
+    doubling = "GRUB_A=xxxxxxxxxx\n" + "GRUB_A=$GRUB_A$GRUB_A\n" * 40
+    assert len(parse(doubling)["GRUB_A"]) <= 4096
+    assert parse(f"GRUB_B='{'x' * 6_000_000}'\nGRUB_C=1") == {"GRUB_C": "1"}
+
+
+def test_a_comment_stays_one_whatever_ends_a_line_elsewhere() -> None:
+    assert parse("# note\x0cGRUB_X=1\n# note\u2028GRUB_Y=1") == {}
+    assert with_kernel_params("# a\x0cb\n", "") == "# a\x0cb\n"

@@ -12,6 +12,8 @@ from bareon.errors import ActionFailed
 from bareon.model.filesystem import Filesystem
 from bareon.model.layout import FilesystemLayout, Layout
 from bareon.target import fstab
+from bareon.target.kernel import kernels
+from bareon.target.release import release
 from bareon.target.tree import Tree
 
 
@@ -146,3 +148,29 @@ def test_foreign_lines_stay_and_ours_are_renewed() -> None:
         "tmpfs /tmp tmpfs",
     ]
     assert _render(layout, "a", once) == once
+
+
+def test_kernels_are_files_with_plain_names(tree: Tree) -> None:
+    evil = ("vmlinuz-9\nset default=7\n#", "vmlinuz-9 ; reboot", "vmlinuz-9 } menuentry x {", "vmlinuz-6.1²")
+    for name in ("vmlinuz-6.1.0-9-amd64", "vmlinuz-6.1.0-10-amd64", "initrd.img-6.1.0-10-amd64", *evil):
+        tree.write(f"/boot/{name}", "x") if "\n" not in name else Path(tree.outside(f"/boot/{name}")).write_text("x")
+    tree.folder("/boot/vmlinuz-8")
+    Path(tree.outside("/boot/vmlinuz-7")).symlink_to("nowhere")
+    found = [(kernel.image, kernel.initrd) for kernel in kernels(tree)]
+    assert found == [
+        ("/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"),
+        ("/boot/vmlinuz-6.1.0-9-amd64", None),
+    ]
+
+
+def test_a_link_to_what_cannot_be_is_no_file(tree: Tree) -> None:
+    tree.folder("/etc")
+    Path(tree.outside("/etc/os-release")).symlink_to("a" * 300)
+    Path(tree.outside("/etc/default")).symlink_to("b" * 300)
+    assert release(tree) == {}
+    assert tree.names("/etc/default") == []
+
+
+def test_an_os_release_takes_no_time(tree: Tree) -> None:
+    tree.write("/etc/os-release", f"ID=x\nNAME='{'x' * 6_000_000}'\n")
+    assert release(tree) == {"ID": "x"}

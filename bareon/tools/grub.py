@@ -64,7 +64,7 @@ def mkconfig(root: str, config: str, program: str = "grub-mkconfig") -> None:
 def with_kernel_params(text: str, params: str) -> str:
     """``/etc/default/grub`` with the parameters added to those of the image; a former addition is replaced."""
     mark = "  # bareon"
-    kept = [line for line in text.splitlines() if not line.endswith(mark)]
+    kept = [line for line in text.rstrip("\n").split("\n") if not line.endswith(mark)]
     if params:
         kept.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(params)}{mark}')
     return "\n".join(kept) + "\n"

@@ -18,5 +18,5 @@ def systems() -> dict[str, str]:
 
 def parse(output: str) -> dict[str, str]:
     """The lines ``DEVICE:LONG NAME:SHORT NAME:KIND`` of its output."""
-    fields = (line.split(":") for line in output.splitlines())
+    fields = (line.split(":") for line in output.split("\n"))
     return {x[0]: x[1] for x in fields if len(x) >= 4}
