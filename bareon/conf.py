@@ -159,7 +159,7 @@ def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version
             version=f"{program} {version}",
             description=usage,
         )
-    except cfg.Error as error:
+    except (cfg.Error, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"configuration: {error}") from None
     except SystemExit as end:
         # oslo.config says 1 for a value that an option does not take.

@@ -122,7 +122,10 @@ class _Run:
 
         conf = self._conf
         transport = plugin.load("bareon.drivers.deploy", conf.deploy_driver, DeployDriver)  # type: ignore[type-abstract]
-        names = _names(self._action or conf.actions) or transport.flow
+        names = _names(self._action or conf.actions)
+        if not names and conf.actions:
+            raise UsageError(f"--actions: {conf.actions!r} names no action")
+        names = names or transport.flow
         decide.check_order(names)
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         if self._action is None and not conf.actions and not self._deployment.images:

@@ -9,6 +9,7 @@ import pytest
 
 from bareon import conf
 from bareon.drivers.deploy.rsync import DAEMON, flags_for
+from bareon.drivers.deploy.swift import has_host
 from bareon.errors import UsageError
 from bareon.layout.identifier import as_kind
 from bareon.model.filesystem import Filesystem
@@ -105,3 +106,22 @@ def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
 )
 def test_addresses_of_rsync(url: str, good: bool) -> None:
     assert bool(DAEMON.fullmatch(url)) == good
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("http://server/a", True),
+        ("https://me:word@[2001:db8::1]:8443/a", True),
+        ("swift://My_Container/object", True),
+        ("file:///srv/a.img", True),
+        ("http://", False),
+        ("http:///a", False),
+        ("http://server:port/a", False),
+        ("http://server:99999/a", False),
+        ("http://me:wo/rd@server/a", False),
+        ("http://[::1/a", False),
+    ],
+)
+def test_addresses_of_block_images(url: str, good: bool) -> None:
+    assert has_host(url) == good

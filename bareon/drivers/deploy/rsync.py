@@ -60,6 +60,13 @@ class Rsync(DeployDriver):
         if kept and any(flag.startswith("--delete") for flag in job.deployment.rsync_flags):
             message = f"--delete would remove files from {kept[0].mount}, which is kept"
             defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
+        defects += [
+            Defect(
+                f"{fs.path}.file_system", f"vfat keeps no owners, modes and links, which a system needs at {fs.mount}"
+            )
+            for fs in job.deployment.filesystems()
+            if fs.type == "vfat" and fs.mount in ("/", "/usr", "/var")
+        ]
         for image in job.deployment.images:
             if not DAEMON.fullmatch(image.url):
                 wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"

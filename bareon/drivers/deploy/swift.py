@@ -93,10 +93,19 @@ def _programs(kind: str) -> tuple[str, ...]:
 def _sources(deployment: Deployment) -> Iterator[Defect]:
     for image in deployment.images:
         scheme = image.url.partition("://")[0].lower()
-        if scheme not in SCHEMES or "://" not in image.url:
+        if scheme not in SCHEMES or "://" not in image.url or not has_host(image.url):
             wanted = ", ".join(f"{x}://" for x in SCHEMES)
             message = f"{shown(image.url)!r} is no place of a block image: write one of {wanted}"
             yield Defect(f"{image.path}.image_pull_url", message)
+
+
+def has_host(url: str) -> bool:
+    """Whether a URL names a host that can be asked, or a file, which needs none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "file" or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # its port is no number, or its brackets hold no address
+        return False
 
 
 def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
