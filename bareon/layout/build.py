@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,12 +66,16 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
     ]
     _, problems = _lay_out(deployment, disks, "bios", NoIdentifiers())
     open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
-    whole = "the volumes need more than the whole disk, however large it is (the implicit partition counts too)"
-    return [
-        # The figures would be those of the size that stands for an unknown one.
-        Defect(x.path, whole if x.path in open_ended and str(_UNKNOWN // MIB) in x.message else x.message)
-        for x in problems
-    ]
+    whole = (
+        "the volumes need more than the whole disk, however large it is: bareon adds a partition in front of them;"
+        " write 'remaining' for what is left"
+    )
+    return [Defect(x.path, whole if x.path in open_ended and _of_unknown(x.message) else x.message) for x in problems]
+
+
+def _of_unknown(message: str) -> bool:
+    """Whether figures in it, in MiB, are those of the size that stands for an unknown one."""
+    return any(int(figure) >= _UNKNOWN // MIB // 2 for figure in re.findall("[0-9]+", message))
 
 
 def _lay_out(

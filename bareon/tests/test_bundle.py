@@ -49,7 +49,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "log").write_text(SAID)
     gathered = evidence.gathered
     monkeypatch.setattr(evidence, "gathered", lambda: gathered(str(tmp_path / "block")))
-    monkeypatch.setattr(evidence, "run", lambda argv, timeout: Command(tuple(argv), 0, SAID, "", 0.1))
+    monkeypatch.setattr(evidence, "run", lambda argv, timeout, ok: Command(tuple(argv), 0, SAID, "", 0.1))
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_everything_is_there_and_no_secret(node: Path, record_property: Record) 
 
 
 def test_what_fails_is_said_in_its_place(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(argv: Sequence[str], timeout: float) -> Command:
+    def fail(argv: Sequence[str], timeout: float, ok: range) -> Command:
         raise CommandError(argv, None, f"was stopped after {timeout:g} s")
 
     monkeypatch.setattr(evidence, "run", fail)

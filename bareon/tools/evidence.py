@@ -27,7 +27,9 @@ def gathered(block: str = "/sys/block") -> Iterator[tuple[str, str]]:
     tables = {f"table-{disk}": ("sfdisk", "--dump", f"/dev/{disk}") for disk in disks}
     for name, argv in (_COMMANDS | tables).items():
         try:
-            text = run(argv, timeout=LIMIT).stdout
+            # An exit code such as that for a disk without a table is no error of this run.
+            done = run(argv, timeout=LIMIT, ok=range(256))
+            text = done.stdout + done.stderr
         except CommandError as error:
             text = f"{error}\n"
         yield name, text
