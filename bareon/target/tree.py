@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from bareon.errors import ActionFailed
+from bareon.model.consistency import LONGEST_NAME
 from bareon.model.layout import FilesystemLayout
 from bareon.sizes import MIB, human
 from bareon.target.actual import actual
@@ -78,18 +79,15 @@ class Tree:
 
     def find(self, path: str) -> str | None:
         """The path of a regular file as the ramdisk sees it, links resolved as the deployed system would."""
-        with contextlib.suppress(OSError):  # a link may name what no file system can hold
-            resolved = self._resolve(PurePosixPath(path))
-            return resolved if resolved and Path(resolved).is_file() else None
-        return None
+        resolved = self._resolve(PurePosixPath(path))
+        return resolved if resolved and Path(resolved).is_file() else None
 
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none where it does not exist."""
-        with contextlib.suppress(OSError):
-            resolved = self._resolve(PurePosixPath(folder))
-            if resolved and Path(resolved).is_dir():
-                return sorted(entry.name for entry in Path(resolved).iterdir())
-        return []
+        resolved = self._resolve(PurePosixPath(folder))
+        return (
+            sorted(entry.name for entry in Path(resolved).iterdir()) if resolved and Path(resolved).is_dir() else []
+        )
 
     def read(self, path: str) -> str | None:
         """The text of a regular file, ``None`` where there is none.
@@ -164,6 +162,8 @@ class Tree:
         parts = list(path.parts[1:])
         while parts:
             part = parts.pop(0)
+            if len(os.fsencode(part)) > LONGEST_NAME:  # a link may name what no file system can hold
+                return None
             if part == "..":
                 done = done.parent
                 continue
