@@ -97,10 +97,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             products.build(say).hand_over()
     except (ProgramError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
-    if config.option.cells == 1 or config.option.keep or config.option.usepdb or config.option.node:
-        # This terminal belongs to the one cell.
+    asks = bool(config.option.keep or config.option.usepdb or config.option.node)
+    if config.option.cells == 1 or asks:
         command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
-        code = cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir)
+        code = cell.run_inside(command, root=ROOT, cwd=config.invocation_params.dir, terminal=asks)
         left = _left_behind(config)
         print(left, file=sys.__stderr__)
         return code or int(left not in (CLEAN, UNKNOWN))

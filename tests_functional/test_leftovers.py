@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -48,6 +50,36 @@ def test_an_interrupted_session(number: signal.Signals) -> None:
     finally:
         session.kill()
         session.communicate()
+
+
+READS = """
+import sys
+from pathlib import Path
+from tests_functional.bench import cell
+child = [sys.executable, "-c", "print('inside:', open('/dev/tty').readline())"]
+code = cell.run_inside(child, root=Path.cwd(), terminal=True)
+print("exit:", code, "outside:", open("/dev/tty").readline())
+"""
+
+
+def test_the_keyboard_is_the_cell_s_while_it_lasts() -> None:
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("BAREON_CELL")}
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(wheel.CHECKOUT)
+        os.execve(sys.executable, [sys.executable, "-c", READS], outside)
+    said = b""
+    try:
+        os.write(terminal, b"one\ntwo\n")
+        while b"outside: two" not in said:
+            assert select.select([terminal], [], [], LIMIT)[0], said
+            said += os.read(terminal, 1000)
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(terminal)
+    assert b"inside: one" in said
+    assert b"exit: 0" in said
 
 
 def test_what_is_left_behind_is_found() -> None:

@@ -12,9 +12,11 @@ There is no way out of a cell to the network, so what has to be fetched is fetch
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests_functional.bench.process import run
@@ -56,19 +58,47 @@ def command(argv: Sequence[str]) -> list[str]:
     return [*_ENTER, sys.executable, "-m", "tests_functional.bench.cell", *argv]
 
 
-def run_inside(argv: Sequence[str], *, root: Path, cwd: Path | None = None) -> int:
+def run_inside(argv: Sequence[str], *, root: Path, cwd: Path | None = None, terminal: bool = False) -> int:
     """Run a command in a new cell and return its exit status.
 
     :param root: directory to import this package from
     :param cwd: where the command runs
+    :param terminal: whether the keyboard is the command's, until it ends; with that an interrupt is, too
     """
     prepare_environment(root)
-    with subprocess.Popen(command(argv), cwd=cwd) as child:
+    with (
+        _keyboard() if terminal else nullcontext() as keyboard,
+        subprocess.Popen(command(argv), cwd=cwd, stdin=keyboard) as child,
+    ):
         try:
             return child.wait()
         except KeyboardInterrupt:
             child.kill()
             return INTERRUPTED
+
+
+@contextmanager
+def _keyboard() -> Iterator[int | None]:
+    """Give the terminal as somebody's standard input, if there is one, and it is this process's.
+
+    A terminal stops whoever reads from it without being in its foreground. The cell's first process puts
+    there what it starts, if its own standard input is a terminal; afterwards nobody is there.
+    """
+    try:
+        keyboard = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        yield None
+        return
+    try:
+        if os.tcgetpgrp(keyboard) != os.getpgrp():
+            yield None
+            return
+        yield keyboard
+        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.tcsetpgrp(keyboard, os.getpgrp())
+        signal.signal(signal.SIGTTOU, before)
+    finally:
+        os.close(keyboard)
 
 
 def _furnish() -> None:

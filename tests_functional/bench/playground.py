@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from tests_functional.bench.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import ImageServers
@@ -24,5 +26,6 @@ def run(name: str, report: Report) -> int:
         session.node_in_ramdisk(template, template.disks, "playground") as node,
     ):
         report(f"images: {session.rsync.url}/debian12/ and others, see tests_functional/cases/README.rst")
-        wait_for_enter(node)
+        with suppress(KeyboardInterrupt):
+            wait_for_enter(node)
     return 0
