@@ -36,10 +36,8 @@ REMOVED = (
     *("usr/lib/udev/rules.d/69-lvm.rules", "usr/lib/udev/rules.d/64-md-raid-assembly.rules"),
     # The kernel is handed to the boot loader beside the ramdisk.
     *("boot/*", "vmlinuz*", "initrd.img*"),
-    # Without its data, which is left out, ICU is of no use.
-    *("usr/sbin/xfs_scrub", "usr/lib/x86_64-linux-gnu/libicu*"),
-    # Perl beyond perl-base: nothing here is written in it.
-    *("usr/share/perl", "usr/lib/x86_64-linux-gnu/libperl.so*", "usr/bin/perl5*"),
+    # It needs ICU, which is left out.
+    "usr/sbin/xfs_scrub",
     # GRUB as single files for removable media and network boot.
     *("usr/lib/grub/x86_64-efi/monolithic", "usr/bin/grub-mkrescue", "usr/bin/grub-fstest"),
     # A ramdisk installs no packages.
