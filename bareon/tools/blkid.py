@@ -11,6 +11,12 @@ from bareon.run import run
 
 PROGRAMS = ("blkid",)
 _NOTHING_FOUND = 2
+_TAGS = {
+    "ID_FS_TYPE": "TYPE",
+    "ID_FS_UUID_ENC": "UUID",
+    "ID_FS_LABEL_ENC": "LABEL",
+    "ID_PART_TABLE_TYPE": "PTTYPE",
+}
 
 
 def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -21,11 +27,11 @@ def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for device in devices:
         # One call a device: a device with contradicting signatures (exit 8) would hide those after it.
-        result = run(["blkid", "--probe", "--output", "export", device], ok=(0, _NOTHING_FOUND, 8))
+        result = run(["blkid", "--probe", "--output", "udev", device], ok=(0, _NOTHING_FOUND, 8))
         if result.code == 8:
             found[device] = {"AMBIVALENT": "yes"}
         elif result.code == 0:
-            found.update(parse(result.stdout))
+            found[device] = parse(result.stdout)
     return found
 
 
@@ -38,17 +44,16 @@ def content(tags: dict[str, str]) -> Content | None:
     return Content(tags["TYPE"], tags.get("UUID"), tags.get("LABEL"))
 
 
-def parse(output: str) -> dict[str, dict[str, str]]:
-    """The tags in the output of ``blkid --output export``, by device."""
-    found: dict[str, dict[str, str]] = {}
-    current: dict[str, str] = {}
-    for line in output.splitlines():
-        key, equals, value = line.partition("=")
-        if not equals:
-            continue
-        value = re.sub(r"\\(.)", r"\1", value)
-        if key == "DEVNAME":
-            current = found.setdefault(value, {})
-        else:
-            current[key] = value
-    return found
+def parse(output: str) -> dict[str, str]:
+    """The tags in the output of ``blkid --output udev``.
+
+    It is the only form in which every character of a label comes back: others have ``M-C`` for half a character.
+    """
+    lines = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    return {tag: _decoded(lines[name]) for name, tag in _TAGS.items() if name in lines}
+
+
+def _decoded(value: str) -> str:
+    """``value`` with its escapes, a byte each, resolved."""
+    text = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), value.encode())
+    return text.decode(errors="replace")
