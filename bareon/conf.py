@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,7 +121,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
     """What the options say about transfers.
 
-    :raises UsageError: when the account for ``swift://`` is given in part.
+    :raises UsageError: when the account for ``swift://`` is given in part, or a time is no number.
     """
     account = {name: conf[f"swift_{name}"] for name in ("auth_url", "user", "key")}
     if absent := [f"swift_{name}" for name, value in account.items() if not value]:
@@ -130,6 +131,9 @@ def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
     else:
         others = ("auth_version", "project", "user_domain", "project_domain", "region")
         swift = SwiftAccount(**account, **{name: conf[f"swift_{name}"] for name in others})
+    for name in ("image_timeout", "image_connect_timeout", "image_idle_timeout"):
+        if not math.isfinite(conf[name]):
+            raise UsageError(f"configuration: {name} is a number of seconds, not {conf[name]}")
     return TransferSettings(
         attempts=conf.image_attempts,
         total_timeout=conf.image_timeout,
@@ -188,10 +192,11 @@ def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
 
     :param default_file: log to :data:`DEFAULT_LOG` where nothing else is configured.
     :returns: the path of the log file, ``None`` where there is none.
+    :raises UsageError: when a file that configures it is wrong.
     """
     from oslo_log import log
 
-    if not (conf.log_file or conf.log_dir or conf.use_syslog or conf.use_journal):
+    if not (conf.log_file or conf.log_dir or conf.use_syslog or conf.use_journal or conf.log_config_append):
         if not default_file:
             return None
         conf.set_override("log_file", DEFAULT_LOG)
@@ -204,5 +209,8 @@ def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
         except OSError as error:
             sys.stderr.write(f"bareon: no log: {path}: {error.strerror}\n")
             return None
-    log.setup(conf, "bareon")
+    try:
+        log.setup(conf, "bareon")
+    except log.LogConfigError as error:
+        raise UsageError(f"configuration: {error}") from None
     return path

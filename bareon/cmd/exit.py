@@ -60,38 +60,47 @@ def code_of(error: BaseException) -> int:
 
 
 class _Lasting(io.FileIO):
-    """Output whose reader may go away (a broken SSH session, a lost console): what is written then is dropped."""
+    """Output that must not end a deployment: what cannot be written is dropped.
+
+    That its reader goes away (a broken SSH session, a lost console) is all right; of any other error ``failure`` is
+    the first.
+    """
+
+    failure: OSError | None = None
 
     def write(self, data: Buffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
+                self.failure = self.failure or error
             return memoryview(data).nbytes
 
 
-def _lasting(stream: TextIO | None) -> TextIO:
+def _lasting(stream: TextIO | None) -> tuple[TextIO, _Lasting | None]:
     if stream is None:  # it was closed before bareon started
-        return open(os.devnull, "w")  # noqa: PTH123
+        return open(os.devnull, "w"), None  # noqa: PTH123
     raw = _Lasting(stream.fileno(), "wb", closefd=False)
     # A console of another encoding must not end a deployment either.
-    return io.TextIOWrapper(
+    text = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream is sys.__stderr__ or stream.isatty(),
     )
+    return text, raw
 
 
 def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str | None]) -> int:
     """Run ``body``; print its error, if any, and return the exit code."""
     # Without a log file the log goes nowhere, not to standard error.
     logging.getLogger().addHandler(logging.NullHandler())
+    raw = None
     if sys.stdout is sys.__stdout__:  # not where somebody else catches the output
-        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
+        (sys.stdout, raw), (sys.stderr, _) = _lasting(sys.stdout), _lasting(sys.stderr)
     try:
         body()
+        sys.stdout.flush()
     except SystemExit as error:  # argparse: --help, --version, a wrong option
         return error.code if isinstance(error.code, int) else 2
     except BaseException as error:
@@ -105,6 +114,9 @@ def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str |
         if path := log_path():
             sys.stderr.write(f"{program}: the log is {path}\n")
         return code
+    if raw and raw.failure:
+        sys.stderr.write(f"{program}: standard output cannot be written: {raw.failure.strerror}\n")
+        return 1
     return 0
 
 

@@ -108,7 +108,8 @@ class _Run:
             except CommandError as error:
                 raise UnsuitableNode(f"this machine cannot be read: {error}") from error
         try:
-            return node.from_json(json.loads(Path(self._conf.node_facts).read_bytes()))
+            with Path(self._conf.node_facts).open("rb") as opened:  # may be a device that never ends
+                return node.from_json(json.loads(opened.read(node.LARGEST)))
         except OSError as error:
             raise UsageError(f"--node_facts: {self._conf.node_facts}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:

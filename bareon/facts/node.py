@@ -11,10 +11,16 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 FORMAT = 1
+LARGEST = 64 << 20  # bytes of a document; what is longer is cut off, and so no JSON
+
+
+#: Bytes of a logical sector that the kernel's block layer knows.
+SECTORS = tuple(512 << power for power in range(8))
 
 
 @dataclass(frozen=True)
@@ -153,10 +159,28 @@ def from_json(value: object) -> NodeFacts:
         raise ValueError(f"$.format: this bareon reads format {FORMAT}, not {value.get('format')!r}")
     facts = _decode(NodeFacts, value, "$")
     assert isinstance(facts, NodeFacts)
-    for number, disk in enumerate(facts.disks):
-        if disk.size < 0 or disk.logical_sector < 512 or disk.logical_sector % 512:
-            raise ValueError(f"$.disks[{number}]: no such size or sector size")
+    for path, device, right in _plausible(facts):
+        if not device.startswith("/dev/"):
+            raise ValueError(f"{path}.device: {device!r} is no path in /dev")
+        if not right:
+            raise ValueError(f"{path}: no device has such a size, sector size, start or number")
     return facts
+
+
+def _plausible(facts: NodeFacts) -> Iterator[tuple[str, str, bool]]:
+    """Each device with its JSON path, and whether its figures can be those of one."""
+    for number, disk in enumerate(facts.disks):
+        path = f"$.disks[{number}]"
+        yield path, disk.device, disk.size >= 0 and disk.logical_sector in SECTORS and disk.physical_sector > 0
+        for place, part in enumerate(disk.partitions):
+            yield f"{path}.partitions[{place}]", part.device, part.number > 0 and part.start >= 0 and part.size >= 0
+    for number, array in enumerate(facts.arrays):
+        yield f"$.arrays[{number}]", array.device or "/dev/", array.count >= 0 and (array.size or 0) >= 0
+    for number, group in enumerate(facts.volume_groups):
+        path = f"$.volume_groups[{number}]"
+        yield path, "/dev/", group.size >= 0 and group.extent > 0 and group.missing >= 0
+        for place, volume in enumerate(group.volumes):
+            yield f"{path}.volumes[{place}]", volume.device, volume.size >= 0
 
 
 def _decode(form: Any, value: object, path: str) -> object:

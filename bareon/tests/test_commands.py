@@ -109,6 +109,9 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "stands twice"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_reboot,do_more"], 2, "do_reboot must be the last"),
         (["--plan", "--node_facts", "FACTS", "--config_drive_path", "/dev/zero"], 3, "/dev/zero: larger than 64 MiB"),
+        (["--plan", "--node_facts", "/dev/zero"], 2, "--node_facts: /dev/zero: "),
+        (["--plan", "--node_facts", "FACTS", "--image_timeout", "nan"], 2, "image_timeout is a number of seconds"),
+        (["--plan", "--node_facts", "FACTS", "--log-config-append", "/absent"], 2, "/absent"),
         (["--plan_format", "xml"], 2, "plan_format"),
         (["--config-file", "/absent"], 2, "configuration"),
         (["--plan", "--node_facts", "FACTS", "--input_data", "{"], 3, "$: not JSON"),
@@ -135,6 +138,25 @@ def test_facts_that_are_no_facts(tmp_path: Path, document: str) -> None:
         ({"format": 1, "firmware": "bios", "disks": [{"device": 1, "size": 1}]}, "$.disks[0].device: expected str"),
         ({"format": 1, "firmware": "bios", "disks": [], "more": 1}, "$.more: unknown key"),
         ([], "expected an object"),
+        ({"format": 1, "firmware": "bios", "disks": [{"device": "", "size": 1}]}, "$.disks[0].device: '' is no path"),
+        (
+            {"format": 1, "firmware": "bios", "disks": [{"device": "/dev/a", "size": 1, "logical_sector": 1536}]},
+            "$.disks[0]: no device has such a size",
+        ),
+        (
+            {
+                "format": 1,
+                "firmware": "bios",
+                "disks": [
+                    {
+                        "device": "/dev/a",
+                        "size": 1,
+                        "partitions": [{"number": 1, "device": "/dev/a1", "start": -1, "size": 1, "type": ""}],
+                    }
+                ],
+            },
+            "$.disks[0].partitions[0]: no device has such",
+        ),
     ):
         path = tmp_path / "facts.json"
         path.write_text(json.dumps(broken))
@@ -202,7 +224,9 @@ def test_a_reader_that_went_away(facts: str, text: str, code: int) -> None:
 def test_output_that_cannot_be_written_is_no_success(facts: str, document: str) -> None:
     argv = [str(BIN / "bareon-provision"), "--plan", "--node_facts", facts, "--input_data_file", document]
     with open("/dev/full", "w") as full:
-        assert subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, check=False).returncode != 0
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = "bareon-provision: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_output_that_was_closed_before() -> None:
