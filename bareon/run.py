@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bareon import reaper
 from bareon.errors import CommandError
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def run(
             stderr=subprocess.PIPE,
             env={**os.environ, "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_before_it_starts,
         )
     except OSError as error:
         reason = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot start: {error.strerror}"
@@ -144,8 +145,9 @@ def _concluded(done: Command, ok: Iterable[int]) -> Command:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
-    # SIGKILL of bareon must not leave an rsync or mkfs that goes on writing.
+def _before_it_starts() -> None:
+    # SIGKILL of bareon must not leave an rsync or mkfs that goes on writing, nor what those have started.
+    reaper.enrol()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

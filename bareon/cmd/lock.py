@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bareon import reaper
 from bareon.errors import Locked, UnsuitableNode
 
 PATH = "/run/lock/bareon.lock"
@@ -17,7 +18,8 @@ PATH = "/run/lock/bareon.lock"
 
 @contextlib.contextmanager
 def node_lock(path: str = PATH) -> Iterator[None]:
-    """Hold the lock for the length of a ``with`` block. The kernel releases it when the process dies.
+    """Hold the lock for the length of a ``with`` block. The kernel releases it when the process dies, and with it all
+    that it has started.
 
     :raises Locked: naming the process that holds it.
     """
@@ -38,6 +40,7 @@ def node_lock(path: str = PATH) -> Iterator[None]:
             f"process {os.getpid()} since {time.strftime('%FT%TZ', time.gmtime())}\n".encode(),
             0,
         )
-        yield
+        with reaper.watching(fd):
+            yield
     finally:
         os.close(fd)

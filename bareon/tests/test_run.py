@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bareon.errors import CommandError
+from bareon.cmd.lock import node_lock
+from bareon.errors import CommandError, Locked
 from bareon.run import Command, Secret, missing, observed, run
 
 
@@ -91,20 +94,49 @@ def test_secrets_are_masked_everywhere(caplog: pytest.LogCaptureFixture) -> None
     assert seen[0].argv[-1] == "***"
 
 
-def test_a_killed_parent_takes_its_command_along(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    script = f"from bareon.run import run; run(['sh', '-c', 'echo $$ > {pid_file}; exec sleep 60'])"
-    parent = subprocess.Popen([sys.executable, "-c", script])
+@pytest.mark.parametrize(
+    "command",
+    ["echo $$ > PID; exec sleep 60", "sh -c 'echo $$ > PID; trap : TERM; sleep 60; sleep 60' & wait"],
+    ids=["command", "its-child"],
+)
+def test_a_killed_run_takes_everything_along_before_the_next(tmp_path: Path, command: str) -> None:
+    pid_file, lock = tmp_path / "pid", str(tmp_path / "lock")
+    command = command.replace("PID", str(pid_file))
+    script = f"""
+from bareon.cmd.lock import node_lock
+from bareon.run import run
+with node_lock({lock!r}):
+    run(["true"])
+    run(["sh", "-c", {command!r}])
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     try:
         child = _wait_for_pid(pid_file)
         parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        deadline = time.monotonic() + 10
-        while _alive(child) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        parent.communicate(timeout=10)  # nobody has its output open any more
+        _wait_for_lock(lock)
         assert not _alive(child)
     finally:
         parent.kill()
+
+
+def _wait_for_lock(path: str) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Locked), node_lock(path):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the lock is held: {Path(path).read_text()}")
+
+
+def test_what_a_run_leaves_on_purpose_stays(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with node_lock(str(tmp_path / "lock")):
+        run(["sh", "-c", f"sleep 60 > /dev/null 2>&1 & echo $! > {pid_file}"])
+    child = _wait_for_pid(pid_file)
+    time.sleep(0.2)
+    assert _alive(child)
+    os.kill(child, signal.SIGKILL)
 
 
 def _wait_for_pid(path: Path) -> int:

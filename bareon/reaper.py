@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ends what a run has started when the run itself was killed.
+
+A command dies with the process that started it, see ``run.py``, but what the command started does not: of the two
+processes of an rsync the other one waits for its like for minutes, with the disks in use. So a process, which nothing
+that is meant for the run reaches, keeps the process groups of its commands, and kills them once the run is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP)
+_PAUSE = 0.05  # seconds
+_END = b"end\n"  # of a run that was not killed
+
+#: Where a command writes the number of its group; ``None`` while nobody reads it.
+_pipe: int | None = None
+
+
+@contextlib.contextmanager
+def watching(lock: int) -> Iterator[None]:
+    """End the commands of a ``with`` block, and what they have started, should this process be killed in it.
+
+    :param lock: a file descriptor that stays open until they have ended, and with it the lock on its file. The file
+        then says what the lock is still held for.
+    """
+    global _pipe
+    reading, writing = os.pipe()
+    run = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _watch(reading, lock, run)
+        finally:
+            os._exit(0)
+    os.close(reading)
+    _pipe = writing
+    try:
+        yield
+    finally:
+        _pipe = None
+        os.write(writing, _END)
+        os.close(writing)
+        os.waitpid(pid, 0)
+
+
+def enrol() -> None:
+    """Note the calling process, the first of its group; to be called between fork and exec."""
+    if _pipe is not None:
+        with contextlib.suppress(OSError):  # nobody watches any more; the command runs all the same
+            os.write(_pipe, f"{os.getpid()}\n".encode())
+
+
+def _watch(reading: int, lock: int, run: int) -> None:
+    """Read numbers of groups until nobody is there to write one, and kill those that still exist."""
+    os.setsid()
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    # With a standard stream open, an SSH session would not end.
+    low, high = sorted((reading, lock))
+    for first, last in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(first, last)
+    os.chdir("/")
+    groups: set[int] = set()
+    rest = b""
+    while data := os.read(reading, 4096):
+        if data.endswith(_END):
+            return
+        *numbers, rest = (rest + data).split(b"\n")
+        # Those that have ended are forgotten: their numbers will be others'.
+        groups = {group for group in groups | set(map(int, numbers)) if _signal(group, 0)}
+    while groups := {group for group in groups if _signal(group, signal.SIGKILL)}:
+        said = f"what process {run} left behind when it was killed, groups {sorted(groups)}\n".encode()
+        os.ftruncate(lock, os.pwrite(lock, said, 0))
+        time.sleep(_PAUSE)
+
+
+def _signal(group: int, number: int) -> bool:
+    """Send a signal, or none if it is 0; tell whether the group exists."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
