@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             code = _script(words)
 
-    return guarded("bareon-boot", body, lambda: None) or code
+    return guarded("bareon-boot", body) or code
 
 
 def _on_the_node(words: Sequence[str]) -> int:

@@ -91,8 +91,11 @@ def _lasting(stream: TextIO | None) -> tuple[TextIO, _Lasting | None]:
     return text, raw
 
 
-def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str | None]) -> int:
-    """Run ``body``; print its error, if any, and return the exit code."""
+def guarded(program: str, body: Callable[[], None], hints: Callable[[], list[str]] = list) -> int:
+    """Run ``body``; print its error, if any, and return the exit code.
+
+    :param hints: asked after an error for lines on where to read more.
+    """
     # Without a log file the log goes nowhere, not to standard error.
     logging.getLogger().addHandler(logging.NullHandler())
     raw = None
@@ -103,21 +106,26 @@ def guarded(program: str, body: Callable[[], None], log_path: Callable[[], str |
         sys.stdout.flush()
     except SystemExit as error:  # argparse: --help, --version, a wrong option
         return error.code if isinstance(error.code, int) else 2
-    except BaseException as error:
-        code = code_of(error)
-        if log_path():
-            LOG.error("exit %d: %s", code, error, exc_info=error if code == 1 else None)
-        if code == 1:
-            traceback.print_exception(error)
-        for line in _lines(error):
-            sys.stderr.write(f"{program}: {visible(line)}\n")
-        if path := log_path():
-            sys.stderr.write(f"{program}: the log is {path}\n")
-        return code
+    except BaseException as error:  # noqa: BLE001  # it is told below
+        failure: BaseException | None = error
+    else:
+        failure = None
+    if failure:  # no longer being handled, or the log would say it twice
+        return _told(program, failure, hints)
     if raw and raw.failure:
         sys.stderr.write(f"{program}: standard output cannot be written: {raw.failure.strerror}\n")
         return 1
     return 0
+
+
+def _told(program: str, error: BaseException, hints: Callable[[], list[str]]) -> int:
+    code = code_of(error)
+    LOG.error("exit %d: %s", code, error, exc_info=error if code == 1 else None)
+    if code == 1:
+        traceback.print_exception(error)
+    for line in [*_lines(error), *hints()]:
+        sys.stderr.write(f"{program}: {visible(line)}\n")
+    return code
 
 
 def _lines(error: BaseException) -> list[str]:

@@ -67,13 +67,19 @@ class _Run:
         self._action = action
         self._argv = list(sys.argv[1:] if argv is None else argv)
         self._log: str | None = None
+        self._bundled: str | None = None
         self._seed = uuid.uuid4()
         self._report: Report | None = None  # a plan has none
         self._conf: ConfigOpts
 
     def exit_code(self) -> int:
         """Run, and say how it went."""
-        return guarded(self._program, self._body, lambda: self._log)
+        return guarded(self._program, self._body, self._hints)
+
+    def _hints(self) -> list[str]:
+        """Where to read more about a failure."""
+        places = (("bundle", self._bundled), ("log", self._log))
+        return [f"the {name} is {path}" for name, path in places if path]
 
     def _body(self) -> None:
         from bareon import conf as options
@@ -231,7 +237,7 @@ class _Run:
 
         files = {"report.json": self._conf.report} | ({"bareon.log": self._log} if self._log else {})
         if bundle.write(path, files):
-            sys.stderr.write(f"{self._program}: the bundle is {path}\n")
+            self._bundled = path
 
     def _carry_out(self, report: Report) -> Plan:
         from bareon.cmd import plugin

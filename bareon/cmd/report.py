@@ -18,7 +18,7 @@ USAGE = "Makes one HTML page of a report: the disks before and after, the steps,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the page of one report."""
-    return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)), lambda: None)
+    return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _body(argv: list[str]) -> None:

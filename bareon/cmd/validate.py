@@ -14,7 +14,7 @@ USAGE = "Checks a provision file: its form, and everything that can be known wit
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check one file."""
-    return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)), lambda: None)
+    return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _body(argv: list[str]) -> None:

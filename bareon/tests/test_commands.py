@@ -210,6 +210,15 @@ def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
         )
 
 
+def test_the_log_says_an_error_once(facts: str, document: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = _run("bareon-provision", "--plan", "--node_facts", facts, "--input_data_file", document,
+                "--allow_destroy", "nothing", "--log-file", str(log))  # fmt: skip
+    says = "/dev/vda (serial first, wwn unknown) would lose data"
+    assert (done.returncode, done.stderr.count(says), log.read_text().count(says)) == (4, 1, 1)
+    assert done.stderr.endswith(f"bareon-provision: the log is {log}\n")
+
+
 @pytest.mark.parametrize(("text", "code"), [(json.dumps(INPUT), 0), ("{}", 3)])
 def test_a_reader_that_went_away(facts: str, text: str, code: int) -> None:
     reader, writer = os.pipe()

@@ -34,6 +34,6 @@ def test_an_error_shows_an_evil_name(capsys: pytest.CaptureFixture[str]) -> None
     def body() -> None:
         raise UnsuitableNode(f"no disk {EVIL}")
 
-    assert guarded("bareon-provision", body, lambda: None) == 4
+    assert guarded("bareon-provision", body) == 4
     said = capsys.readouterr().err
     assert "\\x1b[2J" in said and said.count("\n") == 1 and said.rstrip("\n").isprintable()
