@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP)
 _PAUSE = 0.05  # seconds
@@ -44,27 +45,32 @@ def watching(lock: int) -> Iterator[None]:
         yield
     finally:
         _pipe = None
-        os.write(writing, _END)
+        with contextlib.suppress(OSError):  # it was killed itself
+            os.write(writing, _END)
         os.close(writing)
         os.waitpid(pid, 0)
 
 
 def enrol() -> None:
     """Note the calling process, the first of its group; to be called between fork and exec."""
-    if _pipe is not None:
-        with contextlib.suppress(OSError):  # nobody watches any more; the command runs all the same
-            os.write(_pipe, f"{os.getpid()}\n".encode())
+    if _pipe is None:
+        return
+    # Should nobody watch any more, the command runs all the same.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(_pipe, f"{os.getpid()}\n".encode())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _watch(reading: int, lock: int, run: int) -> None:
     """Read numbers of groups until nobody is there to write one, and kill those that still exist."""
     os.setsid()
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in _IGNORED:
+        signal.signal(ignored, signal.SIG_IGN)
     # With a standard stream open, an SSH session would not end.
-    low, high = sorted((reading, lock))
-    for first, last in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
-        os.closerange(first, last)
+    for number in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - {reading, lock}:
+        with contextlib.suppress(OSError):  # the one that read the list
+            os.close(number)
     os.chdir("/")
     groups: set[int] = set()
     rest = b""

@@ -129,6 +129,21 @@ def _wait_for_lock(path: str) -> None:
     raise AssertionError(f"the lock is held: {Path(path).read_text()}")
 
 
+def test_a_run_goes_on_without_its_second_process(tmp_path: Path) -> None:
+    before = _children()
+    with node_lock(str(tmp_path / "lock")):
+        (second,) = _children() - before
+        os.kill(second, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while _alive(second) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert run(["echo", "on"]).stdout == "on\n"
+
+
+def _children() -> set[int]:
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
 def test_what_a_run_leaves_on_purpose_stays(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with node_lock(str(tmp_path / "lock")):
