@@ -247,32 +247,45 @@ class Matrix:
 
     def signal(self, recording: Recording) -> None:
         """Interrupt one run after the other on one node, then let one finish."""
-        points: list[tuple[str, int | None]] = [(name, number) for number in recording.boundaries for name in STATUS]
-        points += [(name, None) for name in itertools.islice(itertools.cycle(STATUS), self.points)]
         first = min(recording.boundaries)
+        moments = list(itertools.islice(itertools.cycle(STATUS), self.points))
         with self.node("signals", self.base) as node:
-            for name, boundary in points:
+            for name, boundary in itertools.product(STATUS, recording.boundaries):
                 self.tried += 1
-                halted = first if boundary is None else boundary
-                self._start(node, str(halted))
-                wait = f"until [ -e {HALTS}/at-{halted} -o -e {HALTS}/exit ]; do sleep 0.1; done; ls {HALTS}"
-                names = node.ssh.run(wait, timeout=LIMIT).stdout.split()
-                delay = 0.0
-                if boundary is None:
-                    node.ssh.run(f"touch {HALTS}/go-{halted}")
-                    delay = random.uniform(0, recording.seconds)
-                    time.sleep(delay)
-                node.ssh.run(f"kill -{name} $(cat {HALTS}/pid)", check=False)
-                # The run may have ended already: at a moment near its end, or since it has fewer steps than the one
-                # that was recorded, which had to start the volume group first.
-                codes = {STATUS[name]} | ({0} if boundary is None or "exit" in names else set())
-                try:
-                    finished(node, codes)
-                    assert not (left := node.ssh.run(LEFT).stdout), f"left behind: {left}"
-                except AssertionError as error:
-                    self.problems.append(f"{name} at boundary {halted} + {delay:.1f} s: {error}")
+                # A run may have fewer steps than the one that was recorded, which had to clear a running group first.
+                self._interrupt(node, name, boundary)
+            seconds = recording.seconds
+            while moments:
+                delay = random.uniform(0, seconds)
+                took = self._interrupt(node, moments[-1], first, delay)
+                if took is None:
+                    self.tried += 1
+                    moments.pop()
+                else:  # too late; runs take less time now than when one was recorded
+                    seconds = min(seconds, took)
             node.ssh.run(f"bareon-provision {self.scenario.arguments}", timeout=LIMIT)
             compare(listing(node), recording.listing)
+
+    def _interrupt(self, node: Node, name: str, boundary: int, delay: float | None = None) -> float | None:
+        """Send a signal to a new run when it stands at a boundary, or some seconds after that.
+
+        Return how many seconds the run took from there, if it came to its end before.
+        """
+        self._start(node, str(boundary))
+        wait = f"until [ -e {HALTS}/at-{boundary} -o -e {HALTS}/exit ]; do sleep 0.1; done; ls {HALTS}"
+        node.ssh.run(wait, timeout=LIMIT)
+        if delay is not None:
+            node.ssh.run(f"touch {HALTS}/go-{boundary}")
+            time.sleep(delay)
+        told = f"stat --format %.Y go-{boundary} exit"
+        kill = f"cd {HALTS}; if [ -e exit ]; then {told}; else kill -{name} $(cat pid); fi"
+        times = [float(line) for line in node.ssh.run(kill, check=False).stdout.split()]
+        try:
+            finished(node, {STATUS[name]} | ({0} if times or delay is not None else set()))
+            assert not (left := node.ssh.run(LEFT).stdout), f"left behind: {left}"
+        except AssertionError as error:
+            self.problems.append(f"{name} at boundary {boundary} + {delay or 0:.1f} s: {error}")
+        return times[-1] - times[0] if times else None
 
 
 def finished(node: Node, codes: set[int]) -> None:
