@@ -175,13 +175,20 @@ class FetchTree(Step):
             except CommandError as error:
                 self._explain(error, tree.root)
             for fs in self.filesystems:
-                # Written back here, so that the time it takes and its errors belong to this step.
-                mount.write_back(tree.root + str(fs.mount))
+                self._write_back(fs, tree.root)
         return {
             "bytes": sum(attempt.bytes for attempt in attempts),
             "files": sum(attempt.files for attempt in attempts),
             "attempts": len(attempts),
         }
+
+    def _write_back(self, fs: FilesystemLayout, root: str) -> None:
+        """Bring a file system to its disk here, so that the time it takes and its errors belong to this step."""
+        try:
+            mount.write_back(root + str(fs.mount))
+        except CommandError as error:
+            reason = f"{fs.device} for {fs.mount}: {rsync.reason(error)}"
+            raise ActionFailed(f"image {self.image.name!r} cannot be written: {reason}") from error
 
     def _explain(self, error: CommandError, root: str) -> None:
         """Say what an exit code of rsync means for this deployment.
