@@ -75,9 +75,10 @@ def _watch(reading: int, lock: int, run: int) -> None:
     groups: set[int] = set()
     rest = b""
     while data := os.read(reading, 4096):
-        if data.endswith(_END):
+        text = rest + data
+        if text.endswith(_END):
             return
-        *numbers, rest = (rest + data).split(b"\n")
+        *numbers, rest = text.split(b"\n")
         # Those that have ended are forgotten: their numbers will be others'.
         groups = {group for group in groups | set(map(int, numbers)) if _signal(group, 0)}
     while groups := {group for group in groups if _signal(group, signal.SIGKILL)}:

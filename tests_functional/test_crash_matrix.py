@@ -252,7 +252,7 @@ class Matrix:
         with self.node("signals", self.base) as node:
             for name, boundary in itertools.product(STATUS, recording.boundaries):
                 self.tried += 1
-                # A run may have fewer steps than the one that was recorded, which had to clear a running group first.
+                # A run may have fewer steps than the one recorded, which had to start the volume group first.
                 self._interrupt(node, name, boundary)
             seconds = recording.seconds
             while moments:

@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 FORMAT = 1
 LARGEST = 64 << 20  # bytes of a document; what is longer is cut off, and so no JSON
-
-
 #: Bytes of a logical sector that the kernel's block layer knows.
 SECTORS = tuple(512 << power for power in range(8))
 

@@ -94,6 +94,22 @@ def test_secrets_are_masked_everywhere(caplog: pytest.LogCaptureFixture) -> None
     assert seen[0].argv[-1] == "***"
 
 
+def test_a_killed_parent_takes_its_command_along(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"from bareon.run import run; run(['sh', '-c', 'echo $$ > {pid_file}; exec sleep 60'])"
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        child = _wait_for_pid(pid_file)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while _alive(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _alive(child)
+    finally:
+        parent.kill()
+
+
 @pytest.mark.parametrize(
     "command",
     ["echo $$ > PID; exec sleep 60", "sh -c 'echo $$ > PID; trap : TERM; sleep 60; sleep 60' & wait"],
