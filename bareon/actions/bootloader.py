@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bareon.actions.base import Action, Job
-from bareon.actions.bootdisk import boot_disks
-from bareon.actions.multiboot import InstallMultiboot
-from bareon.actions.singleboot import InstallGrub
+from bareon.boot.disks import boot_disks
+from bareon.boot.several import InstallMultiboot
+from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
 from bareon.plan.step import Step
@@ -35,13 +35,13 @@ class Bootloader(Action):
             defects = [Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")]
         if defects:
             raise InvalidInput(defects)
-        if not boot_disks(job):
+        if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
 
     def plan(self, job: Job) -> Sequence[Step]:
         systems = _systems(job)
         default = next((image for image in systems if image.boot), systems[0]).name
-        disks = boot_disks(job)
+        disks = boot_disks(job.layout, job.node)
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         if job.layout.multiboot:
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))

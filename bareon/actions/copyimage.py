@@ -11,8 +11,8 @@ from bareon.errors import Defect, InvalidInput
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target import fstab, interface
-from bareon.target.tree import mounted_tree
+from bareon.system import fstab, interface
+from bareon.system.tree import mounted_tree
 from bareon.tools import mount
 
 

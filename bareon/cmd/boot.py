@@ -32,8 +32,8 @@ def _on_the_node(words: Sequence[str]) -> int:
 
 
 def _script(words: Sequence[str]) -> int:
+    from bareon.boot.bareon_boot import script
     from bareon.run import run
-    from bareon.target.switch import script
 
     done = run(["sh", "-s", "--", *words], stdin=script(), ok=range(256))
     sys.stdout.write(done.stdout)

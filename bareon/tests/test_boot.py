@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from bareon.actions.bootdisk import BootDisk, _remember
-from bareon.actions.multiboot import InstallMultiboot, _modules, _prepare
+from bareon.boot import bareon_boot, info
+from bareon.boot.disks import BootDisk, _remember
+from bareon.boot.info import Listed
+from bareon.boot.several import InstallMultiboot, _modules, _prepare
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.plan.step import Plan
-from bareon.target import bootinfo, fstab, switch
-from bareon.target.bootinfo import Listed
-from bareon.target.tree import Tree
+from bareon.system import fstab
+from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import efi, grub, osprober
 
@@ -47,13 +48,13 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = [grub.Entry(x.title, "/vmlinuz", None, "u", "ro set default=7") for x in IMAGES if x.number is not None]
     (folder / "grub.cfg").write_text(grub.configuration(entries, grub.ONCE, default=2))
     (folder / "grubenv").write_text(grub.environment())
-    (folder / "bareon-images").write_text(bootinfo.table(IMAGES))
+    (folder / "bareon-images").write_text(info.table(IMAGES))
     monkeypatch.setenv("BAREON_MULTIBOOT", str(tmp_path))
     return folder
 
 
 def _run(*words: str) -> tuple[int, str, str]:
-    done = subprocess.run(["sh", "-s", "--", *words], input=switch.script("u"), capture_output=True, text=True)
+    done = subprocess.run(["sh", "-s", "--", *words], input=bareon_boot.script("u"), capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -62,7 +63,7 @@ def _default(partition: Path) -> list[str]:
 
 
 def test_what_is_told_has_the_keys_of_the_specification() -> None:
-    found = bootinfo.document(IMAGES, "third", "m")
+    found = info.document(IMAGES, "third", "m")
     assert found["current_element"] == 2
     assert found["multiboot_partition"] == "m"
     assert set(found) == {"elements", "current_element", "multiboot_partition"}
@@ -81,11 +82,11 @@ def test_what_is_told_has_the_keys_of_the_specification() -> None:
 def test_boot_info_replaces_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "boot-info.json").symlink_to("victim")
-    bootinfo.save({"elements": []}, str(tmp_path / "boot-info.json"))
+    info.save({"elements": []}, str(tmp_path / "boot-info.json"))
     assert json.loads((tmp_path / "boot-info.json").read_text()) == {"elements": []}
     assert (tmp_path / "victim").read_text() == "precious"
     with pytest.raises(ActionFailed, match="--boot_info_path"):
-        bootinfo.save({}, str(tmp_path / "absent/boot-info.json"))
+        info.save({}, str(tmp_path / "absent/boot-info.json"))
 
 
 def test_list(partition: Path) -> None:

@@ -5,8 +5,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from bareon.target.default import command_line, parse, terminal
-from bareon.target.esp import add_removable
+from bareon.boot.esp import add_removable
+from bareon.boot.grub_defaults import command_line, parse, terminal
 from bareon.tools.efi import label
 from bareon.tools.grub import Entry, configuration, with_kernel_params
 

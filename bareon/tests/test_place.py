@@ -13,7 +13,7 @@ from bareon.model.deployment import Deployment, InterfaceName
 from bareon.model.disk import Disk, DiskId, DiskIds, Partition
 from bareon.model.filesystem import Filesystem
 from bareon.sizes import MIB, Absolute
-from bareon.target import interface
+from bareon.system import interface
 from bareon.tools import lvm
 
 BOOT = Partition(Absolute(MIB), Filesystem("ext4", "/boot"), one_of=True)

@@ -28,7 +28,7 @@ from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.redaction import shown
 from bareon.sizes import mib
-from bareon.target.tree import holder, mounted_tree
+from bareon.system.tree import holder, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.redaction import shown
 from bareon.sizes import mib
-from bareon.target.tree import ROOT, mounted_tree
+from bareon.system.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
 if TYPE_CHECKING:

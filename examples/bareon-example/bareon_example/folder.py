@@ -11,7 +11,7 @@ from bareon.errors import Defect, ImageFailed, InvalidInput
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target.tree import mounted_tree
+from bareon.system.tree import mounted_tree
 from bareon.tools import copy
 
 

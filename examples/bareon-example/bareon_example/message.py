@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bareon.actions.base import Action, Job
 from bareon.model.layout import FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target.tree import mounted_tree
+from bareon.system.tree import mounted_tree
 
 
 class Message(Action):

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bareon.actions.bootdisk import BootDisk, Source, install
+from bareon.boot.disks import BootDisk, Source, install
+from bareon.boot.grub_defaults import arguments, defaults, terminal
+from bareon.boot.installed import kernels
 from bareon.errors import ActionFailed
 from bareon.model.layout import FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target.default import arguments, defaults, terminal
-from bareon.target.kernel import kernels
-from bareon.target.tree import Tree, holder, mounted_tree
+from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, mount, udev
 
 

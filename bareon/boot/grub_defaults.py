@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
-from bareon.target.tree import Tree
+from bareon.system.tree import Tree
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(GRUB_[A-Z_]+)=(.*)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")

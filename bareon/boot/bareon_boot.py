@@ -10,5 +10,5 @@ PLACE = "/usr/local/sbin/bareon-boot"
 
 def script(uuid: str | None = None) -> str:
     """The script, for the multiboot partition of that UUID; without one it looks for the partition's label."""
-    text = resources.files("bareon.target").joinpath("bareon-boot.sh").read_text()
+    text = resources.files("bareon.boot").joinpath("bareon-boot.sh").read_text()
     return text.replace("'@UUID@'", f"'{uuid}'") if uuid else text

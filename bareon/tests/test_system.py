@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bareon.boot.installed import kernels, release
 from bareon.errors import ActionFailed
 from bareon.model.filesystem import Filesystem
 from bareon.model.layout import FilesystemLayout, Layout
-from bareon.target import fstab
-from bareon.target.kernel import kernels
-from bareon.target.release import release
-from bareon.target.tree import Tree
+from bareon.system import fstab
+from bareon.system.tree import Tree
 
 
 @pytest.fixture

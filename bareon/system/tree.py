@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bareon.errors import ActionFailed
 from bareon.model.consistency import LONGEST_NAME
+from bareon.model.filesystem import FILESYSTEM_TYPES
 from bareon.model.layout import FilesystemLayout
 from bareon.sizes import MIB, human
-from bareon.target.actual import actual
+from bareon.tools import blkid
 from bareon.tools.mount import mounted
 
 ROOT = "/run/bareon/target"
@@ -41,6 +43,22 @@ def mounted_tree(
             options = "ro" if untouched else None
             stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type, options=options))
         yield tree
+
+
+def actual(filesystems: Iterable[FilesystemLayout]) -> tuple[FilesystemLayout, ...]:
+    """The file systems with type and UUID as they are on the devices; only an image's own can be other than decided.
+
+    :raises ActionFailed: naming a device without a file system: its image was not brought yet.
+    """
+    return tuple(_found(fs) if fs.wanted.from_image else fs for fs in filesystems)
+
+
+def _found(fs: FilesystemLayout) -> FilesystemLayout:
+    tags = blkid.probe([fs.device]).get(fs.device, {})
+    kind = tags.get("TYPE")
+    if kind not in FILESYSTEM_TYPES:
+        raise ActionFailed(f"{fs.device} for {fs.mount} holds {kind or 'no file system'}: no image was written to it")
+    return replace(fs, wanted=replace(fs.wanted, type=kind), uuid=tags.get("UUID", fs.uuid))
 
 
 def holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernels of a deployed system."""
+"""What a deployed system has to boot, and what it calls itself: its kernels and os-release(5)."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 
-from bareon.target.tree import Tree
+from bareon.system.tree import Tree
 
 _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
+#: Characters of a line; shlex takes its time for long ones.
+_LONGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,20 @@ def kernels(tree: Tree) -> list[Kernel]:
 def _version(name: str) -> list[tuple[int, str]]:
     """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
     return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]
+
+
+def release(tree: Tree) -> dict[str, str]:
+    """The fields of ``/etc/os-release``; none where there is no such file."""
+    text = tree.read("/etc/os-release") or tree.read("/usr/lib/os-release") or ""
+    found = {}
+    for line in text.split("\n"):
+        if len(line) > _LONGEST:
+            continue
+        name, equals, value = line.partition("=")
+        try:
+            words = shlex.split(value) if equals else []
+        except ValueError:
+            continue
+        if words:
+            found[name.strip()] = "".join(char for char in words[0] if char.isprintable())
+    return found

@@ -11,17 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.actions.bootdisk import BootDisk, Source, install
+from bareon.boot import bareon_boot, info
+from bareon.boot.disks import BootDisk, Source, install
+from bareon.boot.grub_defaults import arguments, defaults, terminal
+from bareon.boot.info import Listed
+from bareon.boot.installed import kernels, release
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout, Layout
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.target import bootinfo, switch
-from bareon.target.bootinfo import Listed
-from bareon.target.default import arguments, defaults, terminal
-from bareon.target.kernel import kernels
-from bareon.target.release import release
-from bareon.target.tree import Tree, holder, mounted_tree
+from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
 LOG = logging.getLogger(__name__)
@@ -85,9 +84,9 @@ class InstallMultiboot(Step):
             outcome |= self._install(place, systems, listed)
             for x in listed:
                 if x.number is not None:
-                    trees[x.image.name].write(switch.PLACE, switch.script(self._partition.uuid), 0o755)
-        content = bootinfo.document(listed, self.default, self._partition.uuid)
-        bootinfo.save(content, self.boot_info)
+                    trees[x.image.name].write(bareon_boot.PLACE, bareon_boot.script(self._partition.uuid), 0o755)
+        content = info.document(listed, self.default, self._partition.uuid)
+        info.save(content, self.boot_info)
         if utilities := [x.image.name for x in listed if x.number is None]:
             LOG.warning("images without a system, not in the boot menu: %s", ", ".join(utilities))
             outcome["not_bootable"] = ", ".join(utilities)
@@ -148,9 +147,9 @@ class InstallMultiboot(Step):
             default=first,
             timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
         )
-        tree.write("/bareon-boot", switch.script(self._partition.uuid), 0o755)
+        tree.write("/bareon-boot", bareon_boot.script(self._partition.uuid), 0o755)
         tree.write(f"{FOLDER}/grubenv", grub.environment())
-        tree.write(f"{FOLDER}/bareon-images", bootinfo.table(listed))
+        tree.write(f"{FOLDER}/bareon-images", info.table(listed))
         tree.write(f"{FOLDER}/grub.cfg", text)
         mount.write_back(tree.root)
         return done

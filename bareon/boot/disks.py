@@ -7,13 +7,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bareon.actions.base import Job
+from bareon.boot import esp
 from bareon.errors import CommandError
-from bareon.facts.node import DiskFacts
-from bareon.model.layout import ESP_MOUNT, FilesystemLayout
+from bareon.facts.node import DiskFacts, NodeFacts
+from bareon.model.layout import ESP_MOUNT, FilesystemLayout, Layout
 from bareon.plan.step import Outcome
-from bareon.target import esp
-from bareon.target.tree import Tree
+from bareon.system.tree import Tree
 from bareon.tools import efi, grub, mount
 
 LOG = logging.getLogger(__name__)
@@ -55,14 +54,14 @@ class Source:
         return path if self.inside else place
 
 
-def boot_disks(job: Job) -> tuple[BootDisk, ...]:
+def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
     """The disks of the layout that can boot, in its order."""
-    facts = {disk.device: disk for disk in job.node.disks}
+    facts = {disk.device: disk for disk in node.disks}
     found = []
-    for disk in job.layout.disks:
+    for disk in layout.disks:
         label = f"bareon {_name(facts[disk.device])}"
         for part in disk.partitions:
-            if part.role == "bios_grub" and job.layout.firmware == "bios":
+            if part.role == "bios_grub" and layout.firmware == "bios":
                 found.append(BootDisk(disk.device, label))
             elif part.role == "esp":
                 found.append(BootDisk(disk.device, label, part.filesystem, part.number))
