@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image says about GRUB in ``/etc/default/grub``, for menus that its own ``grub-mkconfig`` does not write."""
+"""``/etc/default/grub`` of a deployed system: the settings in it, and kernel parameters added to it."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 
 from bareon.system.tree import Tree
 
@@ -40,24 +39,10 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-def command_line(settings: Mapping[str, str]) -> str:
-    """The kernel parameters of an ordinary entry."""
-    values = (settings.get(name, "") for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"))
-    return " ".join(word for value in values for word in value.split())
-
-
-def arguments(settings: Mapping[str, str], root: str, params: str) -> str:
-    """All arguments of a kernel: its root file system by UUID, the image's parameters, and those to be added."""
-    return " ".join(f"root=UUID={root} ro {command_line(settings)} {params}".split())
-
-
-def terminal(settings: Mapping[str, str]) -> list[str]:
-    """The lines of ``grub.cfg`` that put the menu onto the image's serial console; none where it has none."""
-    both = settings.get("GRUB_TERMINAL", "")
-    used = {x: settings.get(f"GRUB_TERMINAL_{x.upper()}", "") or both for x in ("input", "output")}
-    if not any("serial" in value.split() for value in used.values()):
-        return []
-    command = settings.get("GRUB_SERIAL_COMMAND", "serial")
-    if command.split()[:1] != ["serial"]:
-        return []
-    return [command, *(f"terminal_{x} {value}" for x, value in used.items() if value)]
+def with_kernel_params(text: str, params: str) -> str:
+    """``/etc/default/grub`` with the parameters added to those of the image; a former addition is replaced."""
+    mark = "  # bareon"
+    kept = [line for line in text.rstrip("\n").split("\n") if not line.endswith(mark)]
+    if params:
+        kept.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(params)}{mark}')
+    return "\n".join(kept) + "\n"

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bareon.boot import bareon_boot, info
 from bareon.boot.disks import BootDisk, Source, install
-from bareon.boot.grub_defaults import arguments, defaults, terminal
+from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.installed import kernels, release
+from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout, Layout
@@ -37,7 +38,7 @@ class Found:
     uuid: str
     os_id: str | None
     name: str
-    entry: grub.Entry
+    entry: Entry
     settings: Mapping[str, str]
 
 
@@ -109,7 +110,7 @@ class InstallMultiboot(Step):
             return None
         boot = holder("/boot", tree.filesystems)
         settings, about = defaults(tree), release(tree)
-        entry = grub.Entry(
+        entry = Entry(
             name,
             there[0].image,
             there[0].initrd,
@@ -141,14 +142,14 @@ class InstallMultiboot(Step):
         first = next(x.number or 0 for x in bootable if x.image.name == self.default)
         settings = _sure(systems[self.default]).settings
         timeout = settings.get("GRUB_TIMEOUT", "")
-        text = grub.configuration(
+        text = configuration(
             entries,
-            [*grub.ONCE, *terminal(settings)],
+            [*ONCE, *terminal(settings)],
             default=first,
             timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
         )
         tree.write("/bareon-boot", bareon_boot.script(self._partition.uuid), 0o755)
-        tree.write(f"{FOLDER}/grubenv", grub.environment())
+        tree.write(f"{FOLDER}/grubenv", environment())
         tree.write(f"{FOLDER}/bareon-images", info.table(listed))
         tree.write(f"{FOLDER}/grub.cfg", text)
         mount.write_back(tree.root)

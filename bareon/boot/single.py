@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bareon.boot.disks import BootDisk, Source, install
-from bareon.boot.grub_defaults import arguments, defaults, terminal
+from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.installed import kernels
+from bareon.boot.menu import Entry, arguments, configuration, terminal
 from bareon.errors import ActionFailed
 from bareon.model.layout import FilesystemLayout
 from bareon.plan.step import Outcome, Progress, Step
@@ -42,7 +43,7 @@ class InstallGrub(Step):
 
     def _from_image(self, tree: Tree, program: str, mkconfig: str, folder: str) -> Outcome:
         settings = tree.read("/etc/default/grub") or ""
-        changed = grub.with_kernel_params(settings, self.kernel_params)
+        changed = with_kernel_params(settings, self.kernel_params)
         if self.kernel_params or changed != settings:
             tree.write("/etc/default/grub", changed)
         tree.folder(folder)
@@ -65,8 +66,8 @@ class InstallGrub(Step):
         settings = defaults(tree)
         words = arguments(settings, tree.filesystems[0].uuid, self.kernel_params)
         boot = holder("/boot", tree.filesystems)
-        entries = [grub.Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in kernels(tree)]
-        tree.write("/boot/grub/grub.cfg", grub.configuration(entries, terminal(settings)))
+        entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in kernels(tree)]
+        tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
         return done
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot import bareon_boot, info
+from bareon.boot import bareon_boot, info, menu
 from bareon.boot.disks import BootDisk, _remember
 from bareon.boot.info import Listed
 from bareon.boot.several import InstallMultiboot, _modules, _prepare
@@ -45,9 +45,9 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of a multiboot partition."""
     folder = tmp_path / "boot/grub2"
     folder.mkdir(parents=True)
-    entries = [grub.Entry(x.title, "/vmlinuz", None, "u", "ro set default=7") for x in IMAGES if x.number is not None]
-    (folder / "grub.cfg").write_text(grub.configuration(entries, grub.ONCE, default=2))
-    (folder / "grubenv").write_text(grub.environment())
+    entries = [menu.Entry(x.title, "/vmlinuz", None, "u", "ro set default=7") for x in IMAGES if x.number is not None]
+    (folder / "grub.cfg").write_text(menu.configuration(entries, menu.ONCE, default=2))
+    (folder / "grubenv").write_text(menu.environment())
     (folder / "bareon-images").write_text(info.table(IMAGES))
     monkeypatch.setenv("BAREON_MULTIBOOT", str(tmp_path))
     return folder

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from bareon.boot.esp import add_removable
-from bareon.boot.grub_defaults import command_line, parse, terminal
+from bareon.boot.grub_defaults import parse, with_kernel_params
+from bareon.boot.menu import Entry, command_line, configuration, terminal
 from bareon.tools.efi import label
-from bareon.tools.grub import Entry, configuration, with_kernel_params
 
 
 def _sourced(text: str) -> str:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GRUB 2: installing it from the ramdisk or from inside a deployed system, and its configuration."""
+"""GRUB 2: installing it from the ramdisk or from inside a deployed system, and having it write its configuration."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bareon.run import run
@@ -59,66 +57,3 @@ def mkconfig(root: str, config: str, program: str = "grub-mkconfig") -> None:
         env={"GRUB_DISABLE_OS_PROBER": "true", "PATH": _PATH},
         timeout=_TIMEOUT,
     )
-
-
-def with_kernel_params(text: str, params: str) -> str:
-    """``/etc/default/grub`` with the parameters added to those of the image; a former addition is replaced."""
-    mark = "  # bareon"
-    kept = [line for line in text.rstrip("\n").split("\n") if not line.endswith(mark)]
-    if params:
-        kept.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(params)}{mark}')
-    return "\n".join(kept) + "\n"
-
-
-# Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
-# a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
-ONCE = (
-    "insmod ext2",
-    "if [ -s $prefix/grubenv ]; then",
-    "  load_env --file $prefix/grubenv next_entry",
-    "fi",
-    'if [ "${next_entry}" ]; then',
-    '  default="${next_entry}"',
-    "  next_entry=",
-    "  save_env --file $prefix/grubenv next_entry",
-    "fi",
-)
-
-
-def environment() -> str:
-    """An empty environment block, in which GRUB itself may write at boot; it has a fixed size."""
-    return "# GRUB Environment Block\n".ljust(1024, "#")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A menu entry. ``uuid`` is that of the file system with the kernel, which GRUB reads by ``modules``."""
-
-    title: str
-    kernel: str
-    initrd: str | None
-    uuid: str
-    arguments: str
-    modules: tuple[str, ...] = ()
-
-
-def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:
-    """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries."""
-    lines = ["# Written by bareon. Entries are counted from 0; the number in the next line is the one that boots."]
-    lines += [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
-    for entry in entries:
-        lines += [
-            "",
-            f"menuentry {quoted(entry.title)} {{",
-            *(f"  insmod {module}" for module in entry.modules),
-            f"  search --no-floppy --fs-uuid --set=root {entry.uuid}",
-            f"  linux {entry.kernel} {entry.arguments}".rstrip(),
-            *([f"  initrd {entry.initrd}"] if entry.initrd else []),
-            "}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def quoted(text: str) -> str:
-    """A text as a word of GRUB's language, in which nothing has a meaning between apostrophes."""
-    return "'" + "".join(char for char in text if char.isprintable() and char != "'") + "'"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GRUB's menu: grub.cfg and the environment block, for systems whose own ``grub-mkconfig`` does not write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
+# a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
+ONCE = (
+    "insmod ext2",
+    "if [ -s $prefix/grubenv ]; then",
+    "  load_env --file $prefix/grubenv next_entry",
+    "fi",
+    'if [ "${next_entry}" ]; then',
+    '  default="${next_entry}"',
+    "  next_entry=",
+    "  save_env --file $prefix/grubenv next_entry",
+    "fi",
+)
+
+
+def environment() -> str:
+    """An empty environment block, in which GRUB itself may write at boot; it has a fixed size."""
+    return "# GRUB Environment Block\n".ljust(1024, "#")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A menu entry. ``uuid`` is that of the file system with the kernel, which GRUB reads by ``modules``."""
+
+    title: str
+    kernel: str
+    initrd: str | None
+    uuid: str
+    arguments: str
+    modules: tuple[str, ...] = ()
+
+
+def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:
+    """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries."""
+    lines = ["# Written by bareon. Entries are counted from 0; the number in the next line is the one that boots."]
+    lines += [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
+    for entry in entries:
+        lines += [
+            "",
+            f"menuentry {quoted(entry.title)} {{",
+            *(f"  insmod {module}" for module in entry.modules),
+            f"  search --no-floppy --fs-uuid --set=root {entry.uuid}",
+            f"  linux {entry.kernel} {entry.arguments}".rstrip(),
+            *([f"  initrd {entry.initrd}"] if entry.initrd else []),
+            "}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """A text as a word of GRUB's language, in which nothing has a meaning between apostrophes."""
+    return "'" + "".join(char for char in text if char.isprintable() and char != "'") + "'"
+
+
+def command_line(settings: Mapping[str, str]) -> str:
+    """The kernel parameters of an ordinary entry."""
+    values = (settings.get(name, "") for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"))
+    return " ".join(word for value in values for word in value.split())
+
+
+def arguments(settings: Mapping[str, str], root: str, params: str) -> str:
+    """All arguments of a kernel: its root file system by UUID, the image's parameters, and those to be added."""
+    return " ".join(f"root=UUID={root} ro {command_line(settings)} {params}".split())
+
+
+def terminal(settings: Mapping[str, str]) -> list[str]:
+    """The lines of ``grub.cfg`` that put the menu onto the image's serial console; none where it has none."""
+    both = settings.get("GRUB_TERMINAL", "")
+    used = {x: settings.get(f"GRUB_TERMINAL_{x.upper()}", "") or both for x in ("input", "output")}
+    if not any("serial" in value.split() for value in used.values()):
+        return []
+    command = settings.get("GRUB_SERIAL_COMMAND", "serial")
+    if command.split()[:1] != ["serial"]:
+        return []
+    return [command, *(f"terminal_{x} {value}" for x, value in used.items() if value)]
