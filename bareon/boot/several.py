@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bareon.boot import bareon_boot, info
-from bareon.boot.disks import BootDisk, Source, install
+from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
+from bareon.boot.install import Source, install
 from bareon.boot.installed import kernels, release
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -63,7 +64,7 @@ class InstallMultiboot(Step):
         return f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
 
     def preflight(self) -> None:
-        target = "x86_64-efi" if self.disks[0].esp else "i386-pc"
+        target = self.disks[0].platform.grub_target
         if not grub.has_modules(target):
             raise UnsuitableNode(f"the ramdisk has no GRUB for {target}, which several images need")
         if not Path(self.boot_info).parent.is_dir():

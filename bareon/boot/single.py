@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bareon.boot.disks import BootDisk, Source, install
+from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
+from bareon.boot.install import Source, install
 from bareon.boot.installed import kernels
 from bareon.boot.menu import Entry, arguments, configuration, terminal
 from bareon.errors import ActionFailed
@@ -37,7 +38,7 @@ class InstallGrub(Step):
         with mounted_tree(self.filesystems) as tree:
             if not kernels(tree):
                 raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
-            own = _own_grub(tree, "x86_64-efi" if self.disks[0].esp else "i386-pc")
+            own = _own_grub(tree, self.disks[0].platform.grub_target)
             done = self._from_image(tree, *own) if own else self._from_ramdisk(tree)
         return {"grub": "image" if own else "ramdisk", **done}
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from bareon.boot import bareon_boot, info, menu
-from bareon.boot.disks import BootDisk, _remember
+from bareon.boot.disks import BootDisk
 from bareon.boot.info import Listed
+from bareon.boot.nvram import remember
+from bareon.boot.platform import PC_UEFI
 from bareon.boot.several import InstallMultiboot, _modules, _prepare
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -207,9 +209,9 @@ def test_firmware_that_takes_no_entry_is_told_and_ends_nothing(monkeypatch: pyte
 
     monkeypatch.setattr(efi, "variables", contextlib.nullcontext)
     monkeypatch.setattr(efi, "replace", replace_)
-    disks = [BootDisk("/dev/vda", "bareon A", None, 1), BootDisk("/dev/vdb", "bareon B", None, 1)]
-    assert _remember(disks[1:], ["\\x"]) == "1 entry"
-    said = _remember(disks, ["\\x", "\\y"])
+    disks = [BootDisk(f"/dev/vd{x.lower()}", f"bareon {x}", PC_UEFI, None, 1) for x in "AB"]
+    assert remember(disks[1:], ["\\x"]) == "1 entry"
+    said = remember(disks, ["\\x", "\\y"])
     assert said.startswith("1 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI (")
     assert "No space left on device" in said
     # The first disk comes last, so that its entry is the first in the order.

@@ -8,6 +8,7 @@ from pathlib import Path
 from bareon.boot.esp import add_removable
 from bareon.boot.grub_defaults import parse, with_kernel_params
 from bareon.boot.menu import Entry, command_line, configuration, terminal
+from bareon.boot.platform import PC_UEFI
 from bareon.tools.efi import label
 
 
@@ -81,14 +82,14 @@ def test_removable_path(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("grubx64.efi", "grub.cfg", "fbx64.efi", "BOOTX64.CSV"):
         (folder / name).write_text(name)
-    assert add_removable(str(tmp_path)) == "\\EFI\\debian\\grubx64.efi"
+    assert add_removable(str(tmp_path), PC_UEFI) == "\\EFI\\debian\\grubx64.efi"
     boot = tmp_path / "EFI/BOOT"
     assert {path.name: path.read_text() for path in boot.iterdir()} == {
         "BOOTX64.EFI": "grubx64.efi",
         "grub.cfg": "grub.cfg",
     }
     (folder / "shimx64.efi").write_text("shim")
-    assert add_removable(str(tmp_path)) == "\\EFI\\debian\\shimx64.efi"
+    assert add_removable(str(tmp_path), PC_UEFI) == "\\EFI\\debian\\shimx64.efi"
     assert (boot / "BOOTX64.EFI").read_text() == "shim"
     assert (boot / "grubx64.efi").read_text() == "grubx64.efi"
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GRUB on each disk that the node boots from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bareon.boot import esp, nvram
+from bareon.boot.disks import BootDisk
+from bareon.model.layout import ESP_MOUNT
+from bareon.plan.step import Outcome
+from bareon.system.tree import Tree
+from bareon.tools import grub, mount
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where GRUB comes from and where its modules go.
+
+    ``tree`` holds the file systems; with ``inside``, programs of the system in it are run, and paths are its own.
+    """
+
+    tree: Tree
+    inside: bool
+    boot: str = "/boot"
+    program: str = "grub-install"
+    loader: str | None = None
+
+    @property
+    def root(self) -> str | None:
+        return self.tree.root if self.inside else None
+
+    def path(self, path: str) -> str:
+        """The path as the program sees it; the folder is made where it is missing."""
+        place = self.tree.folder(path)
+        return path if self.inside else place
+
+
+def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
+    """Put GRUB onto every disk, and have the firmware know of it where it has a memory for that."""
+    boot = source.path(source.boot)
+    loaders = []
+    for disk in disks:
+        if disk.esp:
+            place = source.path(ESP_MOUNT)
+            with mount.mounted(disk.esp.device, source.tree.outside(ESP_MOUNT), kind="vfat"):
+                grub.install_uefi(
+                    place,
+                    boot,
+                    target=disk.platform.grub_target,
+                    root=source.root,
+                    program=source.program,
+                    loader=source.loader,
+                )
+                loaders.append(esp.add_removable(source.tree.outside(ESP_MOUNT), disk.platform))
+                mount.write_back(source.tree.outside(ESP_MOUNT))
+        else:
+            grub.install_bios(
+                disk.device, boot, target=disk.platform.grub_target, root=source.root, program=source.program
+            )
+    return {"nvram": nvram.remember(disks, loaders)} if loaders else {}

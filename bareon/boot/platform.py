@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Platforms that bareon installs GRUB for: a row for each pair of architecture and firmware."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bareon.model.layout import Firmware
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A firmware, the GRUB built for it, and the names of EFI programs, which are empty for a BIOS.
+
+    ``grub_target`` is GRUB's name of the platform, as ``grub-install --target`` takes it. ``removable`` is the file
+    in ``EFI/BOOT`` that firmware starts without being told (UEFI specification, section 3.5.1.1). ``grub`` and, with
+    Secure Boot, ``shim`` are what ``grub-install`` leaves on the EFI system partition. ``left_out`` are files beside
+    them, in lower case, that are not copied to ``EFI/BOOT``.
+    """
+
+    firmware: Firmware
+    grub_target: str
+    removable: str = ""
+    shim: str = ""
+    grub: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+PC_BIOS = Platform("bios", "i386-pc")
+PC_UEFI = Platform(
+    "uefi",
+    "x86_64-efi",
+    removable="BOOTX64.EFI",
+    shim="shimx64.efi",
+    grub="grubx64.efi",
+    # shim's fallback would write NVRAM entries of its own and start the machine anew.
+    left_out=("fbx64.efi", "bootx64.csv"),
+)
+PLATFORMS = (PC_BIOS, PC_UEFI)
+
+
+def platform(firmware: Firmware) -> Platform:
+    """The platform of a node with that firmware."""
+    return next(row for row in PLATFORMS if row.firmware == firmware)
