@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bareon.atomic import replacing
 from bareon.errors import ActionFailed
 from bareon.model.image import Image
 
@@ -56,11 +55,8 @@ def save(content: dict[str, Any], path: str) -> None:
     :raises ActionFailed: when it cannot be written.
     """
     try:
-        fd, temporary = tempfile.mkstemp(dir=Path(path).parent, prefix=f".{Path(path).name}.")
-        with os.fdopen(fd, "w") as file:
-            os.fchmod(fd, 0o644)
-            file.write(json.dumps(content, indent=1) + "\n")
-        Path(temporary).replace(path)
+        with replacing(Path(path), 0o644) as file:
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
     except OSError as error:
         raise ActionFailed(f"--boot_info_path: {path} cannot be written: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bareon.plan.report import replacing
+from bareon.atomic import replacing
 from bareon.redaction import redacted
 from bareon.tools import evidence
 

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from bareon.atomic import replacing
 from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput, UsageError
 from bareon.plan.event import Event
 from bareon.run import Command
@@ -117,20 +116,6 @@ class Report:
         if self._path is not None:
             with replacing(Path(self._path)) as file:
                 file.write(json.dumps(self.content, indent=1).encode() + b"\n")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` when the ``with`` block ends well: no reader ever sees half of it."""
-    # Not a name that others could guess and put a link at, in /tmp.
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _figures(event: Event) -> dict[str, Any]:

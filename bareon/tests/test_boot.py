@@ -86,6 +86,7 @@ def test_boot_info_replaces_a_link(tmp_path: Path) -> None:
     (tmp_path / "boot-info.json").symlink_to("victim")
     info.save({"elements": []}, str(tmp_path / "boot-info.json"))
     assert json.loads((tmp_path / "boot-info.json").read_text()) == {"elements": []}
+    assert (tmp_path / "boot-info.json").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "victim").read_text() == "precious"
     with pytest.raises(ActionFailed, match="--boot_info_path"):
         info.save({}, str(tmp_path / "absent/boot-info.json"))
