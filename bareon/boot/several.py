@@ -206,8 +206,13 @@ def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
 
 
 def _modules(fs: FilesystemLayout, layout: Layout) -> tuple[str, ...]:
-    """The modules that GRUB needs to read a file system; none is loaded by itself for what lies below it."""
+    """The modules that GRUB needs to read a file system; none is loaded by itself for what lies below it.
+
+    :raises ActionFailed: when there is none for its type.
+    """
     kinds = {"ext2": "ext2", "ext3": "ext2", "ext4": "ext2", "xfs": "xfs", "btrfs": "btrfs", "vfat": "fat"}
+    if fs.wanted.type not in kinds:
+        raise ActionFailed(f"GRUB cannot read {fs.wanted.type}, which {fs.device} for {fs.mount} holds")
     found = [kinds[fs.wanted.type]]
     below = {fs.device}
     for group in layout.volume_groups:

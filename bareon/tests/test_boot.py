@@ -249,7 +249,10 @@ def test_what_can_be_known_before_is_refused_before(monkeypatch: pytest.MonkeyPa
 def test_modules_for_a_kernel_on_a_logical_volume() -> None:
     layout = _plan("multiboot").layout
     assert _modules(layout.tree("b")[0], layout) == ("xfs", "lvm")
-    assert _modules(layout.tree("a")[0], layout) == ("ext2",)
+    root = layout.tree("a")[0]
+    assert _modules(root, layout) == ("ext2",)
+    with pytest.raises(ActionFailed, match=f"GRUB cannot read swap, which {root.device} for / holds"):
+        _modules(replace(root, wanted=replace(root.wanted, type="swap")), layout)
     stacked = _plan("lvm-on-raid").layout
     volume = stacked.volume_groups[0].volumes[0].filesystem
     assert volume
