@@ -10,7 +10,7 @@ from pathlib import Path
 from bareon.actions.base import Action, Job
 from bareon.actions.stack import DeactivateGroup, MakeArray, MakeGroup, StopArray
 from bareon.errors import ActionFailed, UnsuitableNode
-from bareon.facts.node import Content, DiskFacts, NodeFacts
+from bareon.facts.node import ArrayFacts, Content, DiskFacts, NodeFacts
 from bareon.layout.configdrive import reserved
 from bareon.layout.teardown import stands_on, teardown
 from bareon.model.deployment import Deployment
@@ -54,12 +54,12 @@ class Partitioning(Action):
         if job.deployment.policy != "clean":
             return
         going = teardown(job.node, {disk.device for disk in job.layout.disks})
-        for group in going.volume_groups:
-            yield DeactivateGroup(self.name, group.name, group.uuid)
-        for array in going.arrays:
-            yield StopArray(self.name, array.name, str(array.device))
-        members = [member for array in going.arrays for member in array.members]
-        members += [member for group in going.volume_groups for member in group.members]
+        for found in going:
+            if isinstance(found, ArrayFacts):
+                yield StopArray(self.name, found.name, str(found.device))
+            else:
+                yield DeactivateGroup(self.name, found.name, found.uuid)
+        members = [member for found in going for member in found.members]
         for disk in _found(job):
             partitions = tuple(part.device for part in disk.partitions)
             stacked = stands_on(members, {disk.device}, job.node)

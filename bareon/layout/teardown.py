@@ -3,19 +3,12 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 from bareon.errors import UnsuitableNode
 from bareon.facts.node import ArrayFacts, DiskFacts, NodeFacts, VolumeGroupFacts
-
-
-@dataclass(frozen=True)
-class Teardown:
-    """Volume groups to deactivate, then arrays to stop; only what is running, the rest needs no stopping."""
-
-    volume_groups: tuple[VolumeGroupFacts, ...]
-    arrays: tuple[ArrayFacts, ...]
 
 
 def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
@@ -23,29 +16,68 @@ def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
     return [f"in use: {use}" for disk in node.disks if disk.device in disks for use in disk.in_use()]
 
 
-def teardown(node: NodeFacts, disks: Collection[str]) -> Teardown:
-    """What runs on ``disks``.
+def teardown(node: NodeFacts, disks: Collection[str]) -> list[VolumeGroupFacts | ArrayFacts]:
+    """What runs on ``disks``, in the order in which it can be deactivated or stopped: the top first.
 
-    :raises UnsuitableNode: when an array or group lies partly on other disks, naming both sides.
+    :raises UnsuitableNode: when an array or group lies partly on other disks, naming both sides; or when facts say
+        that something stands on itself.
     """
     below = disks_below(node)
-    stacked = [(f"array {array.name}", array.members) for array in node.arrays]
-    stacked += [(f"volume group {group.name}", group.members) for group in node.volume_groups]
     reasons = []
-    for name, members in stacked:
-        inside = sorted(member for member in members if below[member] & set(disks))
-        outside = sorted(member for member in members if below[member] - set(disks))
-        if inside and outside:
-            reasons.append(
-                f"{name} lies on {', '.join(inside)} and also on {', '.join(outside)}, which is not in the schema"
-            )
+    for array in node.arrays:
+        reasons += _partly(f"array {array.name}", array.members, disks, below)
+    for group in node.volume_groups:
+        reasons += _partly(f"volume group {group.name}", group.members, disks, below)
     if reasons:
         raise UnsuitableNode(*reasons)
-    on_disks = [x for x in node.volume_groups if any(below[member] & set(disks) for member in x.members)]
-    return Teardown(
-        tuple(group for group in on_disks if any(volume.active for volume in group.volumes)),
-        tuple(x for x in node.arrays if x.device and any(below[member] & set(disks) for member in x.members)),
-    )
+    going: list[VolumeGroupFacts | ArrayFacts] = []
+    going += [group for group in node.volume_groups if any(volume.active for volume in group.volumes)]
+    going += [array for array in node.arrays if array.device]
+    return _top_first([x for x in going if any(below[member] & set(disks) for member in x.members)])
+
+
+def _partly(name: str, members: Collection[str], disks: Collection[str], below: dict[str, set[str]]) -> list[str]:
+    inside = sorted(member for member in members if below[member] & set(disks))
+    outside = sorted(member for member in members if below[member] - set(disks))
+    if not inside or not outside:
+        return []
+    if set(inside) & set(outside):  # one member lies on both, so that only the disks tell them apart
+        found = {disk for member in members for disk in below[member]}
+        inside, outside = sorted(found & set(disks)), sorted(found - set(disks))
+    return [f"{name} lies on {', '.join(inside)} and also on {', '.join(outside)}, which is not in the schema"]
+
+
+def _top_first(running: list[VolumeGroupFacts | ArrayFacts]) -> list[VolumeGroupFacts | ArrayFacts]:
+    """The order in which nothing is stopped below something that runs; else that of ``running``."""
+    graph: TopologicalSorter[int] = TopologicalSorter(dict.fromkeys(range(len(running)), ()))
+    for place, lower in enumerate(running):
+        offered = _offered(lower)
+        graph.add(place, *(i for i, upper in enumerate(running) if offered & set(upper.members)))
+    try:
+        graph.prepare()
+    except CycleError as error:
+        names = " on ".join(_name(running[place]) for place in error.args[1])
+        raise UnsuitableNode(f"it cannot be told what stands on what: {names}") from None
+    ordered, ready = [], list(graph.get_ready())
+    heapq.heapify(ready)
+    while ready:
+        place = heapq.heappop(ready)
+        ordered.append(running[place])
+        graph.done(place)
+        for other in graph.get_ready():
+            heapq.heappush(ready, other)
+    return ordered
+
+
+def _offered(found: VolumeGroupFacts | ArrayFacts) -> set[str]:
+    """The devices that something else may stand on."""
+    if isinstance(found, ArrayFacts):
+        return {found.alias}
+    return {volume.device for volume in found.volumes if volume.active}
+
+
+def _name(found: VolumeGroupFacts | ArrayFacts) -> str:
+    return f"{'array' if isinstance(found, ArrayFacts) else 'volume group'} {found.name}"
 
 
 def stands_on(members: Collection[str], disks: Collection[str], node: NodeFacts) -> bool:
@@ -61,12 +93,20 @@ def disks_below(node: NodeFacts) -> dict[str, set[str]]:
         found[disk.device] = {disk.device}
         for part in disk.partitions:
             found[part.device] = {disk.device}
-    for array in node.arrays:
-        found[array.alias] = {disk for member in array.members for disk in found[member]}
-    for group in node.volume_groups:
-        disks = {disk for member in group.members for disk in found[member]}
-        for volume in group.volumes:  # two groups may have one name: then either may be meant
-            found[volume.device] = disks | found.get(volume.device, set())
+    stacked = [([array.alias], array.members) for array in node.arrays]
+    stacked += [([volume.device for volume in group.volumes], group.members) for group in node.volume_groups]
+    for offered, _ in stacked:  # two groups may have one name: then a volume lies where either does
+        for device in offered:
+            found.setdefault(device, set())
+    # Whatever stands on what, in whatever order it is told, and even in a circle: until nothing is added.
+    grown = True
+    while grown:
+        grown = False
+        for offered, members in stacked:
+            disks = {disk for member in members for disk in found[member]}
+            for device in offered:
+                grown = grown or not disks <= found[device]
+                found[device] |= disks
     return found
 
 
