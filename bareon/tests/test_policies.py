@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a plan may destroy, tried against a model of disks on which every region holds guard bytes.
 
-The nodes are drawn at random: empty disks, file systems on whole disks, GPT and MBR tables, arrays and volume groups
-over partitions of several disks, disks in use. The plan's steps are carried out on the model, and afterwards every
-guard that was not named for destruction must still be there.
+The nodes are drawn at random as trees (:mod:`bareon.tests.forest`): file systems, LUKS and foreign kinds on disks,
+partitions, arrays and logical volumes that stand on each other, running or not. The plan's steps are carried out on
+the tree, and afterwards every guard that was not named for destruction must still be there.
 """
 
 from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,10 @@ from bareon.actions.stack import ActivateGroup, DeactivateGroup, MakeArray, Make
 from bareon.cmd.decide import decide
 from bareon.drivers.deploy.rsync import Rsync
 from bareon.errors import DisksDiffer, UnsuitableNode
-from bareon.facts.node import ArrayFacts, Content, DiskFacts, LogicalVolumeFacts, NodeFacts, PartitionFacts
-from bareon.facts.node import VolumeGroupFacts as Group
+from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.layout.build import build
 from bareon.layout.identifier import Identifiers
-from bareon.layout.teardown import disks_below
+from bareon.layout.teardown import disks_below, lost_disks
 from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem
@@ -34,6 +33,7 @@ from bareon.model.raid import Array
 from bareon.plan.step import Step
 from bareon.sizes import MIB, Absolute
 from bareon.tests.conftest import Record
+from bareon.tests.forest import Forest, Thing, grow, kernel_name, render
 from bareon.tests.simulation import after
 
 TRIES = 10_000
@@ -47,6 +47,7 @@ class Counts:
     differing: int = 0
     regions: int = 0
     kept: int = 0
+    nested: int = 0
 
 
 @pytest.fixture
@@ -56,37 +57,34 @@ def counts(request: pytest.FixtureRequest, record_property: Record) -> Iterator[
     record_property(
         request.node.name,
         f"{found.planned} plans carried out on the model, {found.refused} refused, {found.differing} differing;"
+        f" {found.nested} of nodes that nest;"
         f" {found.regions} guarded regions, {found.kept} of them to be kept, and none of those lost",
     )
 
 
-def _guards(node: NodeFacts) -> set[str]:
-    """The devices that hold guard bytes: whatever can hold data, at every level."""
-    found = {disk.device for disk in node.disks} | {part.device for disk in node.disks for part in disk.partitions}
-    found |= {f"/dev/md/{array.name}" for array in node.arrays}
-    return found | {volume.device for group in node.volume_groups for volume in group.volumes}
-
-
 class Model:
-    """Carries steps out. ``lost`` are the devices whose guards are gone."""
+    """Carries steps out on what the forest says, by construction, to be there. ``lost`` are the names of the devices
+    that no longer have their guards.
+    """
 
-    def __init__(self, node: NodeFacts) -> None:
-        self.node = node
-        self.below = disks_below(node)
+    def __init__(self, forest: Forest) -> None:
+        self.forest = forest
         self.lost: set[str] = set()
-        self.running = {f"/dev/md/{array.name}" for array in node.arrays if array.device}
-        self.running |= {group.uuid for group in node.volume_groups if any(x.active for x in group.volumes)}
+        self.gone: set[Thing] = set()
+        self.cleared: set[str] = set()
+        self.running = {joined.uuid: joined for joined in forest.joined if joined.runs}
 
     def run(self, step: Step) -> None:
         match step:
             case DeactivateGroup():
-                self.running.remove(step.uuid)
+                self._stop(step.uuid)
             case StopArray():
-                self.running.remove(f"/dev/md/{step.name}")
+                stopped = [x for i, x in enumerate(self.forest.joined) if kernel_name(i) == step.device]
+                self._stop(stopped[0].uuid)
             case ClearDisk():
                 self._clear(step.device)
             case WriteTable():
-                assert step.disk.device in self.lost, "a table was written over something that was not cleared"
+                assert step.disk.device in self.cleared, "a table was written over something that was not cleared"
             case MakeFilesystem() if step.filesystem.decision == "format":
                 self.lost.add(step.filesystem.device)
             case MakeArray() | MakeGroup() | MakeFilesystem() | StartArray() | ActivateGroup():
@@ -94,72 +92,16 @@ class Model:
             case _:
                 raise AssertionError(f"unknown step {step}")
 
+    def _stop(self, uuid: str) -> None:
+        stopped = self.running.pop(uuid)
+        above = [x.name for x in self.forest.above(stopped) if x.uuid in self.running]
+        assert not above, f"{stopped.name} was stopped under {above}"
+
     def _clear(self, disk: str) -> None:
-        for group in self.node.volume_groups:
-            if any(disk in self.below[member] for member in group.members):
-                assert group.uuid not in self.running, "a disk below an active volume group was cleared"
-        for array in self.node.arrays:
-            if disk in self.below[array.alias]:
-                assert f"/dev/md/{array.name}" not in self.running, "a disk below a running array was cleared"
-        self.lost |= {device for device in _guards(self.node) if disk in self.below[device]}
-
-
-def _random_node(dice: random.Random) -> NodeFacts:
-    disks: list[DiskFacts] = []
-    members: dict[str, list[str]] = {"LVM2_member": [], "linux_raid_member": []}
-    for letter in "abcd"[: dice.randint(1, 4)]:
-        device = f"/dev/vd{letter}"
-        size = dice.choice([2048, 4096, 8192]) * MIB
-        users = ("mounted at /x",) if dice.random() < 0.05 else ()
-        kind = dice.choice(["empty", "whole", "gpt", "gpt", "gpt", "dos"])
-        content = Content(dice.choice(["ext4", "xfs", "LVM2_member"])) if kind == "whole" else None
-        if content and content.type in members:
-            members[content.type].append(device)
-        parts: list[PartitionFacts] = []
-        if kind in ("gpt", "dos"):
-            start = MIB
-            for number in range(1, dice.randint(1, 4)):
-                signature = dice.choice(["ext4", "swap", "LVM2_member", "linux_raid_member", None])
-                part = PartitionFacts(number, f"{device}{number}", start, 300 * MIB, "X",
-                                      content=Content(signature) if signature else None,
-                                      users=("used as swap",) if dice.random() < 0.03 else ())  # fmt: skip
-                parts.append(part)
-                start += 300 * MIB
-                if signature in members:
-                    members[signature].append(part.device)
-        table = kind if kind in ("gpt", "dos") else None
-        disks.append(DiskFacts(device, size, table=table, content=content, partitions=tuple(parts), users=users))
-    arrays = tuple(_random_arrays(dice, members["linux_raid_member"]))
-    for array in arrays:
-        if array.content:
-            members["LVM2_member"].append(f"/dev/md/{array.name}")
-    return NodeFacts("bios", tuple(disks), arrays, tuple(_random_groups(dice, members["LVM2_member"])))
-
-
-def _shared(dice: random.Random, devices: list[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The devices dealt out to a few owners."""
-    owners = {device: dice.randint(0, 2) for device in devices}
-    for owner in sorted(set(owners.values())):
-        yield owner, tuple(sorted(device for device in devices if owners[device] == owner))
-
-
-def _random_arrays(dice: random.Random, devices: list[str]) -> Iterator[ArrayFacts]:
-    for owner, members in _shared(dice, devices):
-        running = f"/dev/md{127 - owner}" if dice.random() < 0.5 else None
-        content = Content("LVM2_member") if dice.random() < 0.3 else None
-        alias = f"/dev/md/a{owner}"
-        yield ArrayFacts(f"a{owner}", f"u{owner}", "raid1", len(members), members, alias, running, 299 * MIB, content)
-
-
-def _random_groups(dice: random.Random, devices: list[str]) -> Iterator[Group]:
-    for owner, members in _shared(dice, devices):
-        name = dice.choice(["os", "same", f"g{owner}"])  # names need not be unique on a node
-        active = dice.random() < 0.5
-        volumes = tuple(
-            LogicalVolumeFacts(f"v{i}", f"/dev/{name}-{owner}/v{i}", 100 * MIB, active)
-            for i in range(dice.randint(0, 2))
-        )
-        yield Group(name, f"uuid{owner}", 299 * MIB, 4 * MIB, members, volumes=volumes)
+        busy = [joined.name for joined in self.running.values() if disk in joined.disks]
+        assert not busy, f"{disk} was cleared below {busy}"
+        self.cleared.add(disk)
+        self.gone |= {thing for thing in self.forest.things() if disk in thing.disks}
 
 
 def _random_deployment(dice: random.Random, node: NodeFacts, policy: Any) -> Deployment:
@@ -191,45 +133,60 @@ def _steps(deployment: Deployment, node: NodeFacts) -> tuple[Step, ...]:
     return decide(deployment, node, [Partitioning()], Rsync(), SEED).plan.steps
 
 
+def test_each_device_lies_on_the_disks_it_was_built_on() -> None:
+    for seed in range(TRIES // 2):
+        forest = grow(random.Random(seed))
+        below = disks_below(render(forest))
+        for thing in forest.things():
+            assert below[thing.path] == forest.disks_of(thing.path), (seed, thing.path)
+
+
 def test_clean_destroys_only_what_was_named(counts: Counts) -> None:
     for seed in range(TRIES // 2):
         dice = random.Random(seed)
-        node = _random_node(dice)
+        forest = grow(dice)
+        node = render(forest)
         deployment = _random_deployment(dice, node, "clean")
         named = {disk.id.value for disk in deployment.disks}
-        below = disks_below(node)
         try:
             steps = _steps(deployment, node)
         except UnsuitableNode as error:
             counts.refused += 1
-            assert _reason_to_refuse(node, named, deployment), error
+            assert _reason_to_refuse(forest, named, deployment), (seed, error)
             continue
-        assert not _reason_to_refuse(node, named, deployment), seed
-        model = Model(node)
+        assert not _reason_to_refuse(forest, named, deployment), seed
+        model = Model(forest)
         for step in steps:
             model.run(step)
         counts.planned += 1
-        guards = _guards(node)
-        kept = {device for device in guards if not below[device] & named}
-        counts.regions += len(guards)
+        counts.nested += any(forest.above(joined) for joined in forest.joined)
+        guarded = set(forest.things())
+        kept = {thing for thing in guarded if not thing.disks & named}
+        counts.regions += len(guarded)
         counts.kept += len(kept)
-        assert not kept & model.lost, seed
-        announced = {device for step in steps for device in step.destroys}
-        assert announced == named, seed
+        assert guarded - kept == model.gone, seed
+        _check_announced(forest, node, steps, named)
 
 
-def _reason_to_refuse(node: NodeFacts, named: set[str], deployment: Deployment) -> bool:
-    """The same question, answered by another route: whether a clean of these disks would harm or is impossible."""
-    below = disks_below(node)
-    stacks = [below[array.alias] for array in node.arrays]
-    stacks += [set().union(*(below[member] for member in group.members)) for group in node.volume_groups]
-    spanning = any(stack & named and stack - named for stack in stacks)
-    used = any(disk.device in named and disk.in_use() for disk in node.disks)
+def _check_announced(forest: Forest, node: NodeFacts, steps: Sequence[Step], named: set[str]) -> None:
+    """See that the steps say what they destroy, and what was on each disk."""
+    assert {device for step in steps for device in step.destroys} == named
+    for step in steps:
+        if isinstance(step, ClearDisk):
+            for joined in forest.joined:
+                words = f"{'array' if joined.kind == 'array' else 'volume group'} {joined.name} "
+                lost = [x for x in forest.joined if (x.kind, x.name) == (joined.kind, joined.name)]
+                assert (words in step.description) == any(step.device in x.disks for x in lost), words
+    for thing in forest.things():
+        assert {disk.device for disk in lost_disks(node, [thing.path])} == forest.disks_of(thing.path)
+
+
+def _reason_to_refuse(forest: Forest, named: set[str], deployment: Deployment) -> bool:
+    """The same question, answered by the forest: whether a clean of these disks would harm or is impossible."""
+    spanning = any(joined.disks & named and joined.disks - named for joined in forest.joined)
+    used = any(thing.users and thing.disks & named for thing in forest.things())
     wanted = {group.name for group in deployment.volume_groups}
-    clash = any(
-        group.name in wanted and not any(below[member] & named for member in group.members)
-        for group in node.volume_groups
-    )
+    clash = any(x.kind == "group" and x.name in wanted and not x.disks & named for x in forest.joined)
     return spanning or used or clash
 
 
@@ -249,16 +206,22 @@ def test_verify_writes_only_where_data_is_not_to_be_kept(counts: Counts) -> None
             assert changed, seed
             continue
         assert not changed, seed
-        model = Model(found)
+        model = Model(Forest())
         for step in steps:
             model.run(step)
         counts.planned += 1
         layout = build(deployment, node, Identifiers(SEED))
         given_up = {fs.device for fs in layout.filesystems() if not fs.wanted.keep_data}
-        counts.regions += len(_guards(found))
-        counts.kept += len(_guards(found) - given_up)
+        counts.regions += len(_devices(found))
+        counts.kept += len(_devices(found) - given_up)
         assert model.lost == given_up, seed
         assert {device for step in steps for device in step.destroys} == given_up, seed
+
+
+def _devices(node: NodeFacts) -> set[str]:
+    found = {disk.device for disk in node.disks} | {part.device for disk in node.disks for part in disk.partitions}
+    found |= {array.alias for array in node.arrays}
+    return found | {volume.device for group in node.volume_groups for volume in group.volumes}
 
 
 def _changed(dice: random.Random, node: NodeFacts, named: set[str]) -> NodeFacts:

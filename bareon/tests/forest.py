@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands on what, as trees of things built at random, for tests of what a plan may destroy.
+
+A thing knows by construction what it stands on and on which disks it lies in the end; nothing of the code under test
+is asked. :func:`render` alone knows how a node's facts say it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bareon.facts.node import ArrayFacts, Content, DiskFacts, LogicalVolumeFacts, NodeFacts, PartitionFacts
+from bareon.facts.node import VolumeGroupFacts as GroupFacts
+from bareon.sizes import MIB
+
+_CONTENTS = ("ext4", "xfs", "swap", "vfat", "LVM2_member", "linux_raid_member", None, None)
+_FOREIGN = ("bcache", "zfs_member", "ddf_raid_member", "isw_raid_member", "crypto_LUKS")  # LUKS: closed
+
+
+@dataclass(eq=False)
+class Thing:
+    """A device with guard bytes of its own. ``path`` is its name among members, ``disks`` are those it lies on.
+
+    ``present`` says that there is a device now: an array that runs, a logical volume that is active.
+    """
+
+    path: str
+    disks: frozenset[str]
+    below: tuple[Thing, ...] = ()
+    present: bool = True
+    content: str | None = None
+    users: list[str] = field(default_factory=list)
+
+    def use(self, words: str) -> None:
+        """Have somebody use it: that is a use of all below it too."""
+        for thing in self.below:
+            thing.use(f"{words} as {self.path}")
+        self.users.append(words)
+
+
+@dataclass(eq=False)
+class Joined:
+    """An array, which offers one device, or a volume group, which offers any number."""
+
+    kind: str
+    name: str
+    uuid: str
+    members: tuple[Thing, ...]
+    offers: tuple[Thing, ...]
+
+    @property
+    def disks(self) -> frozenset[str]:
+        """The disks that it lies on."""
+        return frozenset().union(*(member.disks for member in self.members))
+
+    @property
+    def runs(self) -> bool:
+        """Whether it holds its members now."""
+        return any(thing.present for thing in self.offers)
+
+
+@dataclass
+class Forest:
+    """Disks and their partitions, and what is joined of them."""
+
+    disks: list[Thing] = field(default_factory=list)
+    tables: dict[str, tuple[str, list[Thing]]] = field(default_factory=dict)
+    joined: list[Joined] = field(default_factory=list)
+
+    def things(self) -> Iterator[Thing]:
+        """Whatever can hold data, at every level."""
+        yield from self.disks
+        for _, parts in self.tables.values():
+            yield from parts
+        for joined in self.joined:
+            yield from joined.offers
+
+    def disks_of(self, path: str) -> set[str]:
+        """The disks below all things of that name."""
+        return {disk for thing in self.things() if thing.path == path for disk in thing.disks}
+
+    def above(self, joined: Joined) -> list[Joined]:
+        """What stands directly on a thing that is joined."""
+        return [other for other in self.joined if set(other.members) & set(joined.offers)]
+
+
+def grow(dice: random.Random) -> Forest:
+    """A random forest: up to four disks, and up to four things joined of what is free, on any level."""
+    forest = Forest()
+    free: list[Thing] = []
+    for letter in "abcd"[: dice.randint(1, 4)]:
+        free += _disk(dice, forest, f"/dev/vd{letter}")
+    for number in range(dice.randint(0, 4)):
+        kind = dice.choice(["array", "group"])
+        # LVM takes no logical volumes as members.
+        fit = [thing for thing in free if kind == "array" or not _is_volume(forest, thing)]
+        # Most things lie on few disks, or hardly a plan would not be refused.
+        near = set(dice.sample([disk.path for disk in forest.disks], dice.choice([1, min(2, len(forest.disks))])))
+        fit = [thing for thing in fit if thing.disks <= near]
+        if fit:
+            # What is high is taken gladly, or it would seldom be nested.
+            top = sorted(fit, key=lambda thing: (-_height(thing), dice.random()))
+            members = tuple(top[: dice.randint(1, 3)])
+            free = [thing for thing in free if thing not in members]
+            free += (
+                _array(forest, dice, number, members) if kind == "array" else _group(forest, dice, number, members)
+            )
+    for thing in free:
+        _fill(dice, thing)
+    dice.shuffle(forest.joined)  # mdadm and LVM tell of them in an order of their own
+    return forest
+
+
+def _height(thing: Thing) -> int:
+    return 1 + max(map(_height, thing.below), default=0)
+
+
+def _is_volume(forest: Forest, thing: Thing) -> bool:
+    return any(thing in joined.offers for joined in forest.joined if joined.kind == "group")
+
+
+def _disk(dice: random.Random, forest: Forest, path: str) -> list[Thing]:
+    """A disk more; what is returned is free to be built upon."""
+    disk = Thing(path, frozenset({path}))
+    forest.disks.append(disk)
+    kind = dice.choice(["empty", "whole", "gpt", "gpt", "gpt", "dos"])
+    if dice.random() < 0.03:
+        disk.use("mounted at /x")
+    if kind in ("gpt", "dos"):
+        parts = [Thing(f"{path}{number}", disk.disks) for number in range(1, dice.randint(1, 5))]
+        forest.tables[path] = (kind, parts)
+        return parts
+    return [disk] if kind == "whole" else []
+
+
+def _array(forest: Forest, dice: random.Random, number: int, members: tuple[Thing, ...]) -> list[Thing]:
+    # Two arrays may have one name: then the UUID of the second stands for it.
+    taken = {joined.name for joined in forest.joined if joined.kind == "array"}
+    name = dice.choice(["a", f"a{number}"])
+    device = _offered(dice, f"/dev/md/u{number}" if name in taken else f"/dev/md/{name}", members)
+    forest.joined.append(Joined("array", name, f"u{number}", members, (device,)))
+    return [device]
+
+
+def _group(forest: Forest, dice: random.Random, number: int, members: tuple[Thing, ...]) -> list[Thing]:
+    """A volume group more. Two may have one name, and so may their volumes: nothing can be built upon those."""
+    taken = {joined.name for joined in forest.joined if joined.kind == "group"}
+    name = dice.choice(["same", f"g{number}", f"g{number}"] + ([] if "os" in taken else ["os"]))
+    volumes = tuple(_offered(dice, f"/dev/{name}/v{i}", members) for i in range(dice.randint(0, 3)))
+    forest.joined.append(Joined("group", name, f"uuid{number}", members, volumes))
+    for volume in volumes if name == "same" else ():
+        volume.content = "ext4"
+    return [] if name == "same" else list(volumes)
+
+
+def _offered(dice: random.Random, path: str, members: Sequence[Thing]) -> Thing:
+    disks = frozenset().union(*(member.disks for member in members))
+    present = all(member.present for member in members) and dice.random() < 0.7
+    return Thing(path, disks, tuple(members), present)
+
+
+def _fill(dice: random.Random, thing: Thing) -> None:
+    """Give something that nothing was built upon a content."""
+    chance = dice.random()
+    if chance < 0.04 and thing.present:
+        thing.content = "crypto_LUKS"
+        thing.use("held by /dev/mapper/x (crypt)")
+    elif chance < 0.07 and thing.present:
+        thing.content = "swap"
+        thing.use("used as swap")
+    elif chance < 0.25:
+        thing.content = dice.choice(_FOREIGN)
+    else:
+        thing.content = dice.choice(_CONTENTS)
+
+
+def render(forest: Forest) -> NodeFacts:
+    """The facts of a node on which the forest stands."""
+    signatures = {"array": "linux_raid_member", "group": "LVM2_member"}
+    for joined in forest.joined:
+        for member in joined.members:
+            member.content = signatures[joined.kind]
+    return NodeFacts(
+        "bios",
+        tuple(_disk_facts(forest, disk) for disk in forest.disks),
+        tuple(_array_facts(i, x) for i, x in enumerate(forest.joined) if x.kind == "array"),
+        tuple(_group_facts(x) for x in forest.joined if x.kind == "group"),
+    )
+
+
+def kernel_name(number: int) -> str:
+    """The device of the running array at that place among what is joined."""
+    return f"/dev/md{127 - number}"
+
+
+def _content(thing: Thing) -> Content | None:
+    return Content(thing.content) if thing.content else None
+
+
+def _disk_facts(forest: Forest, disk: Thing) -> DiskFacts:
+    table, parts = forest.tables.get(disk.path, (None, []))
+    return DiskFacts(
+        disk.path,
+        4096 * MIB,
+        table=table,
+        content=_content(disk),
+        partitions=tuple(
+            PartitionFacts(
+                i + 1, x.path, (1 + 300 * i) * MIB, 300 * MIB, "X", None, None, _content(x), tuple(x.users)
+            )
+            for i, x in enumerate(parts)
+        ),
+        users=tuple(disk.users),
+    )
+
+
+def _array_facts(number: int, array: Joined) -> ArrayFacts:
+    (thing,) = array.offers
+    members = tuple(sorted(member.path for member in array.members))
+    device = kernel_name(number) if thing.present else None
+    return ArrayFacts(
+        array.name, array.uuid, "raid1", len(members), members, thing.path, device, 299 * MIB, _content(thing)
+    )
+
+
+def _group_facts(group: Joined) -> GroupFacts:
+    return GroupFacts(
+        group.name,
+        group.uuid,
+        299 * MIB,
+        4 * MIB,
+        tuple(sorted(member.path for member in group.members)),
+        volumes=tuple(
+            LogicalVolumeFacts(x.path.rpartition("/")[2], x.path, 100 * MIB, x.present, _content(x))
+            for x in group.offers
+        ),
+    )
