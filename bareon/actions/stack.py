@@ -16,7 +16,9 @@ from bareon.sizes import human
 from bareon.tools import lvm, mdadm, udev, wipefs
 
 
-def starting(layout: Layout, node: NodeFacts, action: str, *, everything: bool) -> Iterator[Step]:
+def starting(
+    layout: Layout, node: NodeFacts, action: str, *, everything: bool
+) -> Iterator[StartArray | ActivateGroup]:
     """The steps that start what is kept and does not run yet.
 
     :param everything: also what only has to be mounted; else only what a file system is to be made on, since an array
@@ -79,6 +81,11 @@ class StartArray(Step):
     def description(self) -> str:
         return f"Start array {self.array.device}"
 
+    @property
+    def programs(self) -> frozenset[str]:
+        """What must be installed for it."""
+        return frozenset((*mdadm.PROGRAMS, *udev.PROGRAMS))
+
     def run(self, progress: Progress) -> Outcome:
         mdadm.assemble(self.array.device, self.array.uuid, self.array.members)
         udev.wait_for([self.array.device], {})
@@ -94,6 +101,11 @@ class ActivateGroup(Step):
     @property
     def description(self) -> str:
         return f"Activate volume group {self.name}"
+
+    @property
+    def programs(self) -> frozenset[str]:
+        """What must be installed for it."""
+        return frozenset((*lvm.PROGRAMS, *udev.PROGRAMS))
 
     def run(self, progress: Progress) -> Outcome:
         lvm.activate(self.name)

@@ -25,7 +25,6 @@ from bareon.model.layout import Layout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Plan, Step
 from bareon.run import missing
-from bareon.tools import lvm, mdadm, udev
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def decide(
     programs = frozenset(
         str(program) for x in actions for program in returned(x.requires(job), Iterable, f"{x.name}: requires")
     )
-    if first:
-        programs |= {*lvm.PROGRAMS, *mdadm.PROGRAMS, *udev.PROGRAMS}
+    programs = programs.union(*(step.programs for step in first))
     return Decision(Plan(job.layout, steps, warnings), programs, node)
 
 
