@@ -24,7 +24,8 @@ def probe() -> NodeFacts:
     """Everything bareon's decisions need to know of this machine.
 
     :raises CommandError: when a program that reads it is missing or fails.
-    :raises UnsuitableNode: when there are arrays or volume groups, but not the programs to read them.
+    :raises UnsuitableNode: when there are arrays or volume groups, but not the programs to read them; or naming a
+        device that cannot be read.
     """
     devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
     users = usage.users(devices)
@@ -54,7 +55,7 @@ def _disk(
     links: tuple[str, ...],
     users: dict[str, list[str]],
 ) -> DiskFacts:
-    tags = blkid.probe([device.path]).get(device.path, {}) if device.type != "rom" else {}
+    tags = stacked.tags(device.path) if device.type != "rom" else {}
     table = tags.get("PTTYPE")
     partitions = _partitions(device.path, table, kernel, users)
     known = {part.device for part in partitions}
@@ -91,7 +92,7 @@ def _partitions(
             entries = sfdisk.read(device).entries
         except CommandError as error:
             LOG.warning("%s: its %s table cannot be read, taking the kernel's view: %s", device, table, error)
-    tags = blkid.probe([entry.device for entry in entries if Path(entry.device).is_block_device()])
+    tags = {x.device: stacked.tags(x.device) for x in entries if Path(x.device).is_block_device()}
     return tuple(
         PartitionFacts(
             number=entry.number,
