@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from oslo_config import cfg
 
 from bareon.errors import UsageError
-from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.model.settings import BOOT_INFO, SwiftAccount, TransferSettings
 
 DEFAULT_LOG = "/var/log/bareon.log"
 
@@ -61,7 +61,7 @@ DEPLOY = [
     ),
     cfg.StrOpt(
         "boot_info_path",
-        default="/tmp/boot-info.json",
+        default=BOOT_INFO,
         help="Where the list of bootable images goes, on a node with more than one image.",
     ),
     cfg.StrOpt(
@@ -116,6 +116,16 @@ SWIFT = [
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """All options, for the generator of the sample file."""
     return [("DEFAULT", [*DRIVERS, *INPUT, *DEPLOY, *TRANSFER, *SWIFT])]
+
+
+def values(conf: cfg.ConfigOpts, options: Mapping[str, object]) -> dict[str, object]:
+    """The values of the options of an action; those that are none of bareon's are read from the configuration files.
+
+    :param options: their names with their defaults.
+    """
+    unknown = [name for name in options if name not in conf]
+    conf.register_opts([cfg.StrOpt(name, default=options[name]) for name in unknown])
+    return {name: conf[name] for name in options}
 
 
 def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:

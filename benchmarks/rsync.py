@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from bareon.drivers.deploy.rsync import FetchTree, flags_for
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
+from bareon.storage.filesystem import Filesystem
 from bareon.tools.mount import enter_private_namespace
 from benchmarks.timing import show
 

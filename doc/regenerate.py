@@ -24,12 +24,12 @@ from pathlib import Path
 import completion
 from oslo_config import cfg, generator
 
+from bareon import plugin
 from bareon.actions.base import Action
-from bareon.cmd import plugin
-from bareon.cmd.decide import decide
+from bareon.decide import decide
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.facts.node import from_json
+from bareon.facts import from_json
 from bareon.plan.document import document
 
 ROOT = Path(__file__).parents[1]

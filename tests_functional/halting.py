@@ -16,7 +16,7 @@ from pathlib import Path
 from bareon.cmd import provision
 from bareon.plan import executor
 from bareon.plan.event import Event, Listener
-from bareon.plan.step import Plan
+from bareon.step import Plan
 
 DIRECTORY = Path(sys.argv[1])
 BOUNDARIES = sys.argv[2].split(",")

@@ -8,18 +8,16 @@ start. None of these methods changes anything or reads the machine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from bareon.facts.node import NodeFacts
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
-from bareon.plan.step import Step
-
-BOOT_INFO = "/tmp/boot-info.json"
+from bareon.step import Step
 
 
 class Transport(ABC):
@@ -51,9 +49,9 @@ class Transport(ABC):
 
 @dataclass(frozen=True)
 class Job:
-    """All that was decided before the actions plan. ``queued`` are the names of all actions of this run, in order.
+    """All that was decided before the actions plan.
 
-    ``boot_info`` is the path of the file that tells about the images of a node with more than one.
+    ``queued`` are the names of all actions of this run, in order; ``makes`` is what they make together.
     """
 
     deployment: Deployment
@@ -62,13 +60,31 @@ class Job:
     queued: tuple[str, ...]
     transport: Transport
     settings: TransferSettings
-    boot_info: str = BOOT_INFO
+    makes: frozenset[str] = frozenset()
 
 
 class Action(ABC):
-    """A stage of a deployment. ``name`` is that of its entry point."""
+    """A stage of a deployment. ``name`` is that of its entry point.
+
+    What an action says of itself is all that is known of it; see :mod:`bareon.decide`. ``makes`` are the things that
+    it makes: ``layout`` (tables, arrays, groups, file systems), ``configdrive``, ``images``, ``boot loader``, or
+    others of its own. ``after`` are the things, or the names of actions, that it must not come before in a run;
+    nothing can follow one that is ``last``. ``mounts`` says whether its steps mount file systems of the layout, so
+    that what these lie on must have been started. ``options`` are the configuration options it takes, each with its
+    default; their values are in ``settings``.
+    """
 
     name: ClassVar[str]
+    makes: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    last: ClassVar[bool] = False
+    mounts: ClassVar[bool] = True
+    options: ClassVar[Mapping[str, Any]] = {}
+    settings: Mapping[str, Any] = {}
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Take the values of the options; those that are left out have their defaults."""
+        self.settings = {**self.options, **values}
 
     def requires(self, job: Job) -> Iterable[str]:
         """The programs its steps start, checked before anything is written."""

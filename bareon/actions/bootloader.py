@@ -11,7 +11,8 @@ from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
-from bareon.plan.step import Step
+from bareon.model.settings import BOOT_INFO
+from bareon.step import Step
 from bareon.tools import grub, mount, osprober, udev
 
 
@@ -19,6 +20,9 @@ class Bootloader(Action):
     """Installs GRUB on every disk of the layout that can boot."""
 
     name = "do_bootloader"
+    makes = ("boot loader",)
+    after = ("layout", "configdrive", "images")
+    options = {"boot_info_path": BOOT_INFO}
 
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
@@ -45,7 +49,8 @@ class Bootloader(Action):
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         if job.layout.multiboot:
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
-            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, job.boot_info)]
+            boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
+            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info)]
         return [InstallGrub(self.name, default, job.layout.tree(default), disks, params)]
 
 

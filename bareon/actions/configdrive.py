@@ -10,14 +10,13 @@ from pathlib import Path
 
 from bareon.actions.base import Action, Job
 from bareon.errors import ActionFailed, UnsuitableNode
-from bareon.facts.node import Content, NodeFacts
-from bareon.layout.configdrive import reserved
-from bareon.layout.identifier import as_kind
-from bareon.layout.teardown import disks_below
+from bareon.layout.claim import configdrive_claim
+from bareon.layout.stack import disks_below
 from bareon.model.configdrive import FOLDER, LABEL, Configdrive
 from bareon.model.deployment import Deployment
-from bareon.model.layout import DiskLayout, PartitionLayout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.identifier import as_kind
 from bareon.tools import blkid, device, mkfs, mount, udev
 
 _POINT = "/run/bareon/configdrive"
@@ -27,6 +26,9 @@ class ConfigdriveAction(Action):
     """Writes the configdrive, if there is one."""
 
     name = "do_configdrive"
+    makes = ("configdrive",)
+    after = ("layout",)
+    mounts = False
 
     def requires(self, job: Job) -> set[str]:
         if job.deployment.configdrive is None:
@@ -35,7 +37,7 @@ class ConfigdriveAction(Action):
         return {*blkid.PROGRAMS, *udev.PROGRAMS, *made}
 
     def reserve(self, deployment: Deployment) -> Deployment:
-        return reserved(deployment)
+        return configdrive_claim(deployment, written=True)
 
     def validate(self, job: Job) -> None:
         configdrive = job.deployment.configdrive
@@ -70,23 +72,11 @@ def stale(job: Job) -> list[str]:
     """The devices that hold another configdrive and will still do so after this run."""
     written = {part.device for _, part in _places(job)}
     cleared = set()
-    if job.deployment.policy == "clean" and "do_partitioning" in job.queued:
+    if job.deployment.policy == "clean" and "layout" in job.makes:
         cleared = {disk.device for disk in job.layout.disks}
     below = disks_below(job.node)
-    labelled = (name for name, content in _contents(job.node) if content and _is_labelled(content))
+    labelled = (name for name, content in job.node.contents() if content and (content.label or "").lower() == LABEL)
     return [name for name in labelled if name not in written and not below[name] & cleared]
-
-
-def _is_labelled(content: Content) -> bool:
-    return (content.label or "").lower() == LABEL
-
-
-def _contents(node: NodeFacts) -> Iterator[tuple[str, Content | None]]:
-    for disk in node.disks:
-        yield disk.device, disk.content
-        yield from ((part.device, part.content) for part in disk.partitions)
-    yield from ((array.alias, array.content) for array in node.arrays)
-    yield from ((volume.device, volume.content) for group in node.volume_groups for volume in group.volumes)
 
 
 @dataclass(frozen=True)

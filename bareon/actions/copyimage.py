@@ -10,7 +10,7 @@ from bareon.actions.base import Action, Job
 from bareon.errors import Defect, InvalidInput
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
 from bareon.system import fstab, interface
 from bareon.system.tree import mounted_tree
 from bareon.tools import mount
@@ -20,6 +20,8 @@ class CopyImage(Action):
     """Fetches the images and writes ``/etc/fstab`` into each deployed system."""
 
     name = "do_copyimage"
+    makes = ("images",)
+    after = ("layout", "configdrive")
 
     def requires(self, job: Job) -> set[str]:
         return {*mount.PROGRAMS, *job.transport.requires(job)}
@@ -55,12 +57,11 @@ class WriteFstab(Step):
         return f"Write /etc/fstab of image {self.image!r}"
 
     def run(self, progress: Progress) -> Outcome:
-        filesystems = self.layout.tree(self.image)
-        with mounted_tree(filesystems, writing="/etc/fstab") as tree:
-            kept = filesystems[0].decision == "keep"
-            existing = tree.read("/etc/fstab") if kept else None
+        mounts = self.layout.tree(self.image)
+        with mounted_tree(mounts, writing="/etc/fstab") as tree:
+            existing = tree.read("/etc/fstab") if mounts[0].kept else None
             esp = self.layout.mounted_esp(self.image)
-            ours = (*tree.filesystems, *([esp] if esp else []), *self.layout.swaps(self.image))
+            ours = (*tree.mounts, *([esp] if esp else []), *self.layout.swaps(self.image))
             tree.write("/etc/fstab", fstab.render(ours, existing or ""))
         return {}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
 from bareon.tools import power
 
 
@@ -15,6 +15,9 @@ class Reboot(Action):
     """Restarts the machine. Only as the last action."""
 
     name = "do_reboot"
+    after = ("layout", "configdrive", "images", "boot loader")
+    last = True
+    mounts = False
 
     def requires(self, job: Job) -> Sequence[str]:
         return power.PROGRAMS

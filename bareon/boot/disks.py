@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bareon.boot.platform import Platform, platform
-from bareon.facts.node import DiskFacts, NodeFacts
-from bareon.model.layout import FilesystemLayout, Layout
+from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
+from bareon.storage.disk import DiskFacts
+from bareon.storage.filesystem import PlannedFilesystem
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class BootDisk:
     device: str
     label: str
     platform: Platform
-    esp: FilesystemLayout | None = None
+    esp: PlannedFilesystem | None = None
     number: int = 0
 
 
@@ -34,8 +36,8 @@ def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
         for part in disk.partitions:
             if part.role == "bios_grub" and there.firmware == "bios":
                 found.append(BootDisk(disk.device, label, there))
-            elif part.role == "esp":
-                found.append(BootDisk(disk.device, label, there, part.filesystem, part.number))
+            elif part.role == "esp" and isinstance(part.content, PlannedFilesystem):
+                found.append(BootDisk(disk.device, label, there, part.content, part.number))
     return tuple(found)
 
 

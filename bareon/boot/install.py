@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bareon.boot import esp, nvram
 from bareon.boot.disks import BootDisk
 from bareon.model.layout import ESP_MOUNT
-from bareon.plan.step import Outcome
+from bareon.step import Outcome
 from bareon.system.tree import Tree
 from bareon.tools import grub, mount
 

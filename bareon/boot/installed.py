@@ -28,7 +28,7 @@ class Kernel:
 
 def kernels(tree: Tree) -> list[Kernel]:
     """Those in ``/boot``, newest version first; links such as ``/vmlinuz`` are not followed to find them."""
-    prefix = "" if any(fs.mount == "/boot" for fs in tree.filesystems) else "/boot"
+    prefix = "" if any(mount.point == "/boot" for mount in tree.mounts) else "/boot"
     names = tree.names("/boot")
     found = []
     # Their names become part of menus, which have a syntax.

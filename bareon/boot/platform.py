@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bareon.model.layout import Firmware
+from bareon.storage.kind import Firmware
 
 
 @dataclass(frozen=True)

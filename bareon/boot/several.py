@@ -20,8 +20,9 @@ from bareon.boot.installed import kernels, release
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout, Layout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.model.layout import Layout
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
@@ -79,8 +80,8 @@ class InstallMultiboot(Step):
                 raise ActionFailed(
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
-            fs = replace(self._partition, wanted=replace(self._partition.wanted, mount="/"))
-            place = stack.enter_context(mounted_tree([fs], root=f"{ROOT}/multiboot"))
+            own = Mounted(self._partition, Mount("/"))
+            place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot"))
             names, outcome = _probed({name: found for name, found in systems.items() if found})
             listed = self._listed(systems, names)
             outcome |= self._install(place, systems, listed)
@@ -95,7 +96,7 @@ class InstallMultiboot(Step):
         return {"menu": f"{len(content['elements'])} of {len(listed)} images", **outcome}
 
     @property
-    def _partition(self) -> FilesystemLayout:
+    def _partition(self) -> PlannedFilesystem:
         assert self.layout.multiboot
         return self.layout.multiboot
 
@@ -105,11 +106,11 @@ class InstallMultiboot(Step):
 
     def _found(self, name: str, tree: Tree) -> Found | None:
         """The system of an image, with the newest of its kernels; ``None`` where there is none."""
-        root = tree.filesystems[0]
+        root = tree.mounts[0]
         there = kernels(tree)
-        if root.mount != "/" or not there:
+        if root.point != "/" or not there:
             return None
-        boot = holder("/boot", tree.filesystems)
+        boot = holder("/boot", tree.mounts)
         settings, about = defaults(tree), release(tree)
         entry = Entry(
             name,
@@ -117,7 +118,7 @@ class InstallMultiboot(Step):
             there[0].initrd,
             boot.uuid,
             arguments(settings, root.uuid, self.kernel_params),
-            _modules(boot, self.layout),
+            self.layout.system(boot.filesystem).grub_modules,
         )
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)
 
@@ -203,24 +204,3 @@ def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
         if mount.is_full(tree.root):
             raise ActionFailed("the multiboot partition is full") from error
         raise
-
-
-def _modules(fs: FilesystemLayout, layout: Layout) -> tuple[str, ...]:
-    """The modules that GRUB needs to read a file system; none is loaded by itself for what lies below it.
-
-    :raises ActionFailed: when there is none for its type.
-    """
-    kinds = {"ext2": "ext2", "ext3": "ext2", "ext4": "ext2", "xfs": "xfs", "btrfs": "btrfs", "vfat": "fat"}
-    if fs.wanted.type not in kinds:
-        raise ActionFailed(f"GRUB cannot read {fs.wanted.type}, which {fs.device} for {fs.mount} holds")
-    found = [kinds[fs.wanted.type]]
-    below = {fs.device}
-    for group in layout.volume_groups:
-        if any(volume.device == fs.device for volume in group.volumes):
-            found.append("lvm")
-            below = {member.device for member in group.members}
-    levels = {array.level for array in layout.arrays if array.device in below}
-    if levels:
-        found.append("mdraid1x")
-    found += [module for level, module in (("raid5", "raid5rec"), ("raid6", "raid6rec")) if level in levels]
-    return tuple(found)

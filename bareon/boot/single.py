@@ -14,8 +14,8 @@ from bareon.boot.install import Source, install
 from bareon.boot.installed import kernels
 from bareon.boot.menu import Entry, arguments, configuration, terminal
 from bareon.errors import ActionFailed
-from bareon.model.layout import FilesystemLayout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, mount, udev
 
@@ -25,7 +25,7 @@ class InstallGrub(Step):
     """GRUB from the image where it has one, else the ramdisk's, on each disk."""
 
     image: str
-    filesystems: tuple[FilesystemLayout, ...]
+    mounts: tuple[Mounted, ...]
     disks: tuple[BootDisk, ...]
     kernel_params: str
 
@@ -35,7 +35,7 @@ class InstallGrub(Step):
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
-        with mounted_tree(self.filesystems) as tree:
+        with mounted_tree(self.mounts) as tree:
             if not kernels(tree):
                 raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
             own = _own_grub(tree, self.disks[0].platform.grub_target)
@@ -52,7 +52,7 @@ class InstallGrub(Step):
             done = install(self.disks, Source(tree, inside=True, program=program))
             grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
-        root = tree.filesystems[0]
+        root = tree.mounts[0]
         # grub-mkconfig names a root on LVM by its device.
         names = (root.uuid, root.device, lvm.mapper_device(root.device))
         if "linux" not in text or not any(name in text for name in names):
@@ -65,8 +65,8 @@ class InstallGrub(Step):
         tree.refuse_links("/boot/grub")
         done = install(self.disks, Source(tree, inside=False, loader="bareon"))
         settings = defaults(tree)
-        words = arguments(settings, tree.filesystems[0].uuid, self.kernel_params)
-        boot = holder("/boot", tree.filesystems)
+        words = arguments(settings, tree.mounts[0].uuid, self.kernel_params)
+        boot = holder("/boot", tree.mounts)
         entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in kernels(tree)]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
         return done

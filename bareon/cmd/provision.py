@@ -19,11 +19,11 @@ from bareon.errors import ActionFailed, CommandError, Defect, DisksDiffer, Inval
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
-    from bareon.cmd.decide import Decision
-    from bareon.facts.node import NodeFacts
+    from bareon.decide import Decision
+    from bareon.model.node import NodeFacts
+    from bareon.plan.plan import Plan
     from bareon.plan.report import Report
     from bareon.plan.seal import Seal
-    from bareon.plan.step import Plan
 
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
@@ -104,10 +104,10 @@ class _Run:
             self._deploy()
 
     def _node(self) -> NodeFacts:
-        from bareon.facts import node
+        from bareon import facts
 
         if not self._conf.node_facts:
-            from bareon.facts.probe import probe
+            from bareon.probe import probe
 
             try:
                 return probe()
@@ -115,7 +115,7 @@ class _Run:
                 raise UnsuitableNode(f"this machine cannot be read: {error}") from error
         try:
             with Path(self._conf.node_facts).open("rb") as opened:  # may be a device that never ends
-                return node.from_json(json.loads(opened.read(node.LARGEST)))
+                return facts.from_json(json.loads(opened.read(facts.LARGEST)))
         except OSError as error:
             raise UsageError(f"--node_facts: {self._conf.node_facts}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
@@ -123,8 +123,8 @@ class _Run:
 
     def _decide(self, node: NodeFacts) -> Decision:
         from bareon import conf as options
+        from bareon import decide, plugin
         from bareon.actions.base import Action
-        from bareon.cmd import decide, plugin
         from bareon.drivers.deploy.base import DeployDriver
 
         conf = self._conf
@@ -133,14 +133,14 @@ class _Run:
         if not names and conf.actions:
             raise UsageError(f"--actions: {conf.actions!r} names no action")
         names = names or transport.flow
-        decide.check_order(names)
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
+        decide.check_order(actions)
+        for action in actions:
+            action.configure(options.values(conf, action.options))
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
-        decision = decide.decide(
-            self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
-        )
+        decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
         self._warn(decision.plan.warnings)
         if conf.allow_destroy is not None:
             decision.check_allowed(conf.allow_destroy)
@@ -240,7 +240,7 @@ class _Run:
             self._bundled = path
 
     def _carry_out(self, report: Report) -> Plan:
-        from bareon.cmd import plugin
+        from bareon import plugin
         from bareon.plan import executor, progress
         from bareon.tools.mount import enter_private_namespace
 
@@ -276,7 +276,7 @@ class _Run:
 
 
 def _conclude(plan: Plan, report: Report) -> None:
-    from bareon.cmd import plugin
+    from bareon import plugin
     from bareon.plan import executor
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a restart sends to everybody
@@ -298,7 +298,7 @@ def _must_be_root() -> None:
 
 
 def _facts_document(node: NodeFacts) -> dict[str, Any]:
-    from bareon.facts.node import to_json
+    from bareon.facts import to_json
 
     return to_json(node)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from bareon.cmd import plugin
+from bareon import plugin
 from bareon.drivers.data.base import DataDriver
 from bareon.errors import Defect, InvalidInput, UnsuitableNode, UsageError
 from bareon.model.deployment import Deployment

@@ -3,33 +3,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from graphlib import CycleError
 
 from bareon.errors import Defect, UnsuitableNode
-from bareon.facts.node import DiskFacts, NodeFacts
-from bareon.layout.allocate import DoesNotFit, Request, allocate
-from bareon.layout.filesystem import filesystem_layout
-from bareon.layout.identifier import Identifiers, NoIdentifiers
+from bareon.layout.claim import boot_claims
 from bareon.layout.match import match_disks
-from bareon.layout.raid import DATA_OFFSET, array_size, component
-from bareon.layout.table import disk_layout
+from bareon.layout.stack import in_order
 from bareon.model.deployment import Deployment
-from bareon.model.layout import (
-    ArrayLayout,
-    DiskLayout,
-    Firmware,
-    Layout,
-    LogicalVolumeLayout,
-    PartitionLayout,
-    PhysicalVolumeLayout,
-    Role,
-    VolumeGroupLayout,
-)
-from bareon.model.lvm import EXTENT, METADATA, LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
-from bareon.sizes import MIB, mib, round_down
+from bareon.model.layout import Layout, opened
+from bareon.model.node import NodeFacts
+from bareon.sizes import MIB
+from bareon.storage import gpt
+from bareon.storage.allocate import DoesNotFit
+from bareon.storage.disk import DiskFacts, DiskLayout
+from bareon.storage.identifier import Identifiers, NoIdentifiers
+from bareon.storage.kind import Aggregate, Device, Firmware, Key, PlannedAggregate
 
 _UNKNOWN = 1 << 70  # bytes; stands for a disk whose size only the node knows
 
@@ -41,6 +32,7 @@ class _Problem:
     path: str
     device: str | None
     message: str
+    have: int | None = None  # bytes there are, where that is what is too little
 
 
 def build(deployment: Deployment, node: NodeFacts, identifiers: Identifiers) -> Layout:
@@ -64,101 +56,69 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
         DiskFacts(f"/dev/disk{i}", (_UNKNOWN if disk.size is None else disk.size) + 2 * MIB)
         for i, disk in enumerate(deployment.disks)
     ]
-    _, problems = _lay_out(deployment, disks, "bios", NoIdentifiers())
+    try:
+        _, problems = _lay_out(deployment, disks, "bios", NoIdentifiers())
+    except CycleError as error:
+        first, *others = (deployment.aggregates[number] for number in error.args[1][:-1])
+        through = ", ".join(other.path for other in others) or "its own"
+        return [Defect(first.path, f"{first.name!r} lies on itself, by way of {through}")]
     open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
     whole = (
         "the volumes need more than the whole disk, however large it is: bareon adds a partition in front of them;"
         " write 'remaining' for what is left"
     )
-    return [Defect(x.path, whole if x.path in open_ended and _of_unknown(x.message) else x.message) for x in problems]
+    return [Defect(x.path, whole if x.path in open_ended and _is_unknown(x.have) else x.message) for x in problems]
 
 
-def _of_unknown(message: str) -> bool:
-    """Whether figures in it, in MiB, are those of the size that stands for an unknown one."""
-    return any(int(figure) >= _UNKNOWN // MIB // 2 for figure in re.findall("[0-9]+", message))
+def _is_unknown(have: int | None) -> bool:
+    """Whether so many bytes are what is left of the size that stands for an unknown one."""
+    return have is not None and have >= _UNKNOWN // 2
 
 
 def _lay_out(
     deployment: Deployment, reals: Sequence[DiskFacts], firmware: Firmware, identifiers: Identifiers
 ) -> tuple[Layout, list[_Problem]]:
-    """The layout, and what does not fit in it. Arrays and groups are left out when a disk has a problem already."""
+    """The layout, and what does not fit in it. What lies on something with a problem is left out."""
     problems: list[_Problem] = []
     disks: list[DiskLayout] = []
-    arrays: list[ArrayLayout] = []
-    groups: list[VolumeGroupLayout] = []
-    for number, (wanted, real) in enumerate(zip(deployment.disks, reals, strict=True)):
-        multiboot = number == 0 and deployment.multiboot
+    for wanted, real in zip(boot_claims(deployment, firmware).disks, reals, strict=True):
         try:
-            disks.append(disk_layout(wanted, real, firmware, identifiers, multiboot=multiboot))
+            disks.append(gpt.disk_layout(wanted, real, identifiers))
         except DoesNotFit as error:
-            problems.append(_Problem(error.path or f"{wanted.path}.volumes", real.device, error.message))
-    if not problems:
-        for array in deployment.arrays:
-            try:
-                arrays.append(_array(array, _members(disks, "raid", array.name), identifiers))
-            except DoesNotFit as error:
-                problems.append(_Problem(error.path, None, error.message))
-        for group in deployment.volume_groups if not problems else ():
-            try:
-                groups.append(_group(group, _physical_volumes(deployment, group, disks, arrays), identifiers))
-            except DoesNotFit as error:
-                problems.append(_Problem(error.path or f"{group.path}.volumes", None, error.message))
-    return Layout(deployment.policy, firmware, tuple(disks), tuple(arrays), tuple(groups)), problems
+            problems.append(_Problem(error.path or f"{wanted.path}.volumes", real.device, error.message, error.have))
+    layout = Layout(deployment.policy, firmware, tuple(disks))
+    if problems:
+        return layout, problems
+    failed: set[Key] = set()
+    joined: dict[Key | None, list[Device]] = defaultdict(list)
+    _join(layout.devices(), joined)
+    aggregates: list[PlannedAggregate] = []
+    needs = _needs(deployment.aggregates)
+    for number in in_order(needs):
+        aggregate = deployment.aggregates[number]
+        if {deployment.aggregates[other].key for other in needs[number]} & failed:
+            failed.add(aggregate.key)
+            continue
+        try:
+            aggregates.append(aggregate.plan(joined[aggregate.key], identifiers))
+            _join(opened(aggregates[-1].devices), joined)
+        except DoesNotFit as error:
+            failed.add(aggregate.key)
+            problems.append(_Problem(error.path or f"{aggregate.path}.volumes", None, error.message))
+    return replace(layout, aggregates=tuple(aggregates)), problems
 
 
-def _members(disks: Sequence[DiskLayout], role: Role, name: str) -> list[PartitionLayout]:
-    return [part for disk in disks for part in disk.partitions if part.role == role and part.member_of == name]
+def _join(devices: Iterable[Device], joined: dict[Key | None, list[Device]]) -> None:
+    """Note devices by the aggregate that each is a member of."""
+    for device in devices:
+        joined[device.content.joins if device.content else None].append(device)
 
 
-def _array(wanted: Array, members: Sequence[PartitionLayout], identifiers: Identifiers) -> ArrayLayout:
-    sizes = [member.size for member in members]
-    size = array_size(wanted.level, sizes) if sizes else 0
-    if size <= 0:
-        raise DoesNotFit(wanted.path, f"its members have no room beside {mib(DATA_OFFSET)} of metadata each")
-    device = f"/dev/md/{wanted.name}"
-    return ArrayLayout(
-        name=wanted.name,
-        level=wanted.level,
-        members=tuple(member.device for member in members),
-        component=component(sizes),
-        size=size,
-        uuid=identifiers.array(wanted.name),
-        decision="create",
-        filesystem=filesystem_layout(wanted.filesystem, device, size, f"{wanted.path}.size", identifiers),
-        member_of=wanted.vg,
-    )
-
-
-def _physical_volumes(
-    deployment: Deployment, group: VolumeGroup, disks: Sequence[DiskLayout], arrays: Sequence[ArrayLayout]
-) -> list[PhysicalVolumeLayout]:
-    on_arrays = {array.name: array.metadata for array in deployment.arrays}
-    found = [(part.device, part.size, part.metadata, part.backup) for part in _members(disks, "pv", group.name)]
-    found += [(x.device, x.size, on_arrays[x.name], 0) for x in arrays if x.member_of == group.name]
-    return [
-        PhysicalVolumeLayout(device, size, METADATA if metadata is None else metadata, backup)
-        for device, size, metadata, backup in found
-    ]
-
-
-def _group(
-    wanted: VolumeGroup, members: Sequence[PhysicalVolumeLayout], identifiers: Identifiers
-) -> VolumeGroupLayout:
-    rooms = (member.size - member.metadata - member.backup for member in members)
-    size = sum(max(0, round_down(room, EXTENT)) for room in rooms)
-    requests = [Request(volume.size, f"{volume.path}.size") for volume in wanted.volumes]
-    sizes = allocate(size, size, requests, EXTENT)
-    return VolumeGroupLayout(
-        name=wanted.name,
-        size=size,
-        extent=EXTENT,
-        members=tuple(members),
-        volumes=tuple(_volume(wanted.name, x, y, identifiers) for x, y in zip(wanted.volumes, sizes, strict=True)),
-        decision="create",
-    )
-
-
-def _volume(group: str, wanted: LogicalVolume, size: int, identifiers: Identifiers) -> LogicalVolumeLayout:
-    device = f"/dev/{group}/{wanted.name}"
-    filesystem = filesystem_layout(wanted.filesystem, device, size, f"{wanted.path}.size", identifiers)
-    return LogicalVolumeLayout(wanted.name, device, size, "create", filesystem)
+def _needs(aggregates: Sequence[Aggregate]) -> dict[int, set[int]]:
+    """By its index, the indices of those aggregates that the members of each lie on."""
+    below: dict[Key | None, set[int]] = defaultdict(set)
+    for number, aggregate in enumerate(aggregates):
+        for content in aggregate.contents:
+            for x in content.nested():
+                below[x.joins].add(number)
+    return {number: below[aggregate.key] for number, aggregate in enumerate(aggregates)}

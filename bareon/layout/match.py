@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from bareon.errors import UnsuitableNode
-from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, DiskIds
+from bareon.model.node import NodeFacts
 from bareon.sizes import human
+from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds
 
 
 def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...]:

@@ -5,17 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
 
 from bareon.model.configdrive import Configdrive
-from bareon.model.disk import Disk, Partition
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
-from bareon.model.lvm import LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
-
-Policy = Literal["verify", "clean"]
-_Holder = TypeVar("_Holder", Partition, Array, LogicalVolume)
+from bareon.storage.disk import Disk, Partition
+from bareon.storage.filesystem import Filesystem
+from bareon.storage.kind import Aggregate, Content, Policy, Reservation
 
 
 @dataclass(frozen=True)
@@ -35,22 +30,22 @@ class Deployment:
 
     policy: Policy
     disks: tuple[Disk, ...]
-    arrays: tuple[Array, ...] = ()
-    volume_groups: tuple[VolumeGroup, ...] = ()
+    aggregates: tuple[Aggregate, ...] = ()
     images: tuple[Image, ...] = ()
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
 
+    def contents(self) -> Iterator[Content]:
+        """What shall lie on devices, in the order of the input; what is contained behind its container."""
+        held = [volume.content for disk in self.disks for volume in disk.volumes]
+        held += [content for aggregate in self.aggregates for content in aggregate.contents]
+        return (x for content in held if content for x in content.nested())
+
     def filesystems(self) -> Iterator[Filesystem]:
         """Every wanted file system, in the order of the input."""
-        held: list[Filesystem | None] = []
-        for disk in self.disks:
-            held += [volume.filesystem for volume in disk.volumes if isinstance(volume, Partition)]
-        held += [array.filesystem for array in self.arrays]
-        held += [volume.filesystem for group in self.volume_groups for volume in group.volumes]
-        yield from (filesystem for filesystem in held if filesystem)
+        return (content for content in self.contents() if isinstance(content, Filesystem))
 
     @property
     def multiboot(self) -> bool:
@@ -60,18 +55,23 @@ class Deployment:
     def with_filesystems(self, change: Callable[[Filesystem], Filesystem]) -> Deployment:
         """The same with each file system replaced by what ``change`` makes of it."""
 
-        def changed(holder: _Holder) -> _Holder:
-            return replace(holder, filesystem=change(holder.filesystem)) if holder.filesystem else holder
+        def leaf(content: Content) -> Content:
+            return change(content) if isinstance(content, Filesystem) else content
+
+        def changed(volume: Partition) -> Partition:
+            return replace(volume, content=volume.content.mapped(leaf)) if volume.content else volume
 
         return replace(
             self,
-            disks=tuple(
-                replace(disk, volumes=tuple(changed(x) if isinstance(x, Partition) else x for x in disk.volumes))
-                for disk in self.disks
-            ),
-            arrays=tuple(changed(array) for array in self.arrays),
-            volume_groups=tuple(
-                replace(group, volumes=tuple(changed(volume) for volume in group.volumes))
-                for group in self.volume_groups
-            ),
+            disks=tuple(replace(disk, volumes=tuple(map(changed, disk.volumes))) for disk in self.disks),
+            aggregates=tuple(aggregate.mapped(leaf) for aggregate in self.aggregates),
         )
+
+    def reserving(self, number: int, reservation: Reservation) -> Deployment:
+        """The same with room on the disk of that index, and for its role on no other disk."""
+
+        def reserved(index: int, disk: Disk) -> Disk:
+            others = tuple(x for x in disk.reservations if x.role != reservation.role)
+            return replace(disk, reservations=(*others, *([reservation] if index == number else [])))
+
+        return replace(self, disks=tuple(reserved(index, disk) for index, disk in enumerate(self.disks)))

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+BOOT_INFO = "/tmp/boot-info.json"
+"""Where it is told about the images of a node with more than one, unless the configuration says otherwise."""
+
 
 @dataclass(frozen=True)
 class SwiftAccount:

@@ -7,8 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, Layout, PartitionLayout, VolumeGroupLayout
-from bareon.plan.step import Plan
+from bareon.model.layout import Layout
+from bareon.plan.plan import Plan
+from bareon.storage import filesystem
+from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.kinds import sections
 
 
 def lines(value: dict[str, Any]) -> str:
@@ -47,12 +50,12 @@ def differing(layout: Layout, differences: Sequence[str]) -> dict[str, Any]:
 
 def layout_document(layout: Layout) -> dict[str, Any]:
     """The decided state of the disks."""
+    found = {kind.section: [x.document() for x in layout.structures() if x.kind is kind] for kind in sections()}
     return {
         "policy": layout.policy,
         "firmware": layout.firmware,
         "disks": [_disk(disk) for disk in layout.disks],
-        "arrays": [_array(array) for array in layout.arrays],
-        "volume_groups": [_group(group) for group in layout.volume_groups],
+        **{kind.section: found[kind.section] for kind in sections() if kind.always or found[kind.section]},
     }
 
 
@@ -66,49 +69,6 @@ def _disk(disk: DiskLayout) -> dict[str, Any]:
     }
 
 
-def _array(array: ArrayLayout) -> dict[str, Any]:
-    return {
-        "name": array.device,
-        "level": array.level,
-        "members": list(array.members),
-        "size": array.size,
-        "md_uuid": array.uuid,
-        "volume_group": array.member_of,
-        **_filesystem(array.filesystem),
-        "decision": array.decision,
-    }
-
-
-def _group(group: VolumeGroupLayout) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "size": group.size,
-        "members": [member.device for member in group.members],
-        "decision": group.decision,
-        "volumes": [
-            {
-                "name": volume.name,
-                "device": volume.device,
-                "size": volume.size,
-                **_filesystem(volume.filesystem),
-                "decision": volume.decision,
-            }
-            for volume in group.volumes
-        ],
-    }
-
-
-def _filesystem(filesystem: FilesystemLayout | None) -> dict[str, Any]:
-    wanted = filesystem.wanted if filesystem else None
-    return {
-        "mount": wanted.mount if wanted else None,
-        "file_system": wanted.type if wanted else None,
-        "uuid": filesystem.uuid if filesystem else None,
-        "label": wanted.label if wanted else None,
-        "images": list(wanted.images) if wanted else [],
-    }
-
-
 def _partition(partition: PartitionLayout) -> dict[str, Any]:
     return {
         "number": partition.number,
@@ -119,6 +79,6 @@ def _partition(partition: PartitionLayout) -> dict[str, Any]:
         "name": partition.name,
         "guid": partition.guid,
         "member_of": partition.member_of,
-        **_filesystem(partition.filesystem),
+        **filesystem.document(partition.content),
         "decision": partition.decision,
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bareon.plan.step import Outcome
+from bareon.step import Outcome
 
 Kind = Literal["started", "progressed", "finished", "failed"]
 

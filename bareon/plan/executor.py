@@ -11,7 +11,8 @@ from typing import Any
 
 from bareon.errors import ActionFailed, DisksDiffer, InvalidInput, Locked, UnsuitableNode, UsageError
 from bareon.plan.event import Event, Kind, Listener
-from bareon.plan.step import Plan, Step
+from bareon.plan.plan import Plan
+from bareon.step import Step
 
 LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bareon.errors import UnsuitableNode, UsageError
-from bareon.facts.node import NodeFacts
+from bareon.model.node import NodeFacts
 
 
 @dataclass(frozen=True)

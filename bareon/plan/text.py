@@ -6,11 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
-from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, PartitionLayout, VolumeGroupLayout
+from bareon.model.node import NodeFacts
 from bareon.plan.map import Piece, draw
-from bareon.plan.step import Plan
+from bareon.plan.plan import Plan
 from bareon.sizes import human
+from bareon.storage import filesystem
+from bareon.storage.disk import DiskFacts, DiskLayout, PartitionFacts, PartitionLayout
+from bareon.storage.kind import View
+from bareon.storage.kinds import sections
 from bareon.visible import visible
 
 WIDTH = 80
@@ -36,12 +39,11 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     for disk in layout.disks:
         yield ""
         yield from _disk(disk, found[disk.device])
-    for array in layout.arrays:
-        yield ""
-        yield from _array(array)
-    for group in layout.volume_groups:
-        yield ""
-        yield from _group(group)
+    for kind in sections():
+        for structure in layout.structures():
+            if structure.kind is kind:
+                yield ""
+                yield from _view(structure.view())
     yield ""
     yield "Steps" if plan.steps else "Nothing to do."
     for number, step in enumerate(plan.steps, 1):
@@ -62,33 +64,16 @@ def _disk(disk: DiskLayout, found: DiskFacts) -> Iterator[str]:
     yield from table(rows, indent="  ")
 
 
-def _array(array: ArrayLayout) -> Iterator[str]:
-    purpose = f"volume group {array.member_of}" if array.member_of else "-"
-    filesystem = array.filesystem
-    yield f"{array.device}  ({array.level}, {human(array.size)}, on {', '.join(array.members)})"
+def _view(view: View) -> Iterator[str]:
+    yield view.title
+    if view.parts is not None:
+        pieces, at = [], 0
+        for name, size in view.parts:
+            pieces.append(Piece(at, size, name))
+            at += size
+        yield from (f"         {line}" for line in draw(max(view.size, 1), pieces, WIDTH - 9))
     yield ""
-    rows: list[tuple[str, ...]] = [("size", "file system", "mount", "decision")]
-    rows.append((human(array.size), *(_made(filesystem) if filesystem else (purpose, "-")), array.decision))
-    yield from table(rows, indent="  ")
-
-
-def _group(group: VolumeGroupLayout) -> Iterator[str]:
-    on = ", ".join(member.device for member in group.members)
-    yield f"volume group {group.name}  ({human(group.size)}, on {on})"
-    pieces, at = [], 0
-    for volume in group.volumes:
-        pieces.append(Piece(at, volume.size, volume.name))
-        at += volume.size
-    yield from (f"         {line}" for line in draw(max(group.size, 1), pieces, WIDTH - 9))
-    yield ""
-    rows: list[tuple[str, ...]] = [("name", "size", "file system", "mount", "decision")]
-    rows += [(x.name, human(x.size), *_made(x.filesystem), x.decision) for x in group.volumes]
-    yield from table(rows, indent="  ")
-
-
-def _made(filesystem: FilesystemLayout | None) -> tuple[str, str]:
-    """File system and mount point for a table."""
-    return (filesystem.wanted.type, filesystem.mount or "-") if filesystem else ("-", "-")
+    yield from table([view.heading, *view.rows], indent="  ")
 
 
 def _before(disk: DiskFacts) -> list[str]:
@@ -109,8 +94,9 @@ def _after(disk: DiskLayout) -> list[str]:
 
 
 def _purpose(part: PartitionLayout) -> str:
-    if part.filesystem:
-        return part.filesystem.mount or part.filesystem.wanted.type
+    kind, point = filesystem.cells(part.content)
+    if kind != "-":
+        return point if point != "-" else kind
     return part.member_of or part.name or part.role
 
 
@@ -120,7 +106,7 @@ def _row(part: PartitionLayout) -> tuple[str, ...]:
         human(part.start),
         human(part.size),
         _what(part),
-        *_made(part.filesystem),
+        *filesystem.cells(part.content),
         part.decision,
     )
 

@@ -5,33 +5,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bareon.model.layout import FilesystemLayout
+from bareon.storage.filesystem import SWAP, TYPES, Mounted
 
 HEADER = "# Written by bareon. Lines for other mount points are kept when the node is deployed again.\n"
-_UNCHECKED = ("xfs", "btrfs", "swap")  # their fsck does nothing at boot
 
 
-def render(ours: Sequence[FilesystemLayout], existing: str = "") -> str:
+def render(ours: Sequence[Mounted], existing: str = "") -> str:
     """The whole file: bareon's lines by UUID, then the lines of ``existing`` that are not bareon's.
 
     :param ours: file systems, parents first, and swap areas.
     """
-    lines = [_line(fs) for fs in ours]
+    lines = [_line(mounted) for mounted in ours]
     return HEADER + "".join(lines) + "".join(_foreign(existing, ours))
 
 
-def _line(fs: FilesystemLayout) -> str:
-    wanted = fs.wanted
-    point = "none" if wanted.mount == "swap" else _escape(str(wanted.mount))
-    check = 0 if wanted.type in _UNCHECKED else 1 if wanted.mount == "/" else 2
-    options = _escape(wanted.fstab_options)
-    line = f"UUID={fs.uuid} {point} {wanted.type} {options} 0 {check}\n"
-    return line if wanted.fstab_enabled else f"# {line}"
+def _line(mounted: Mounted) -> str:
+    point = "none" if mounted.point == SWAP else _escape(mounted.point)
+    check = 0 if not TYPES[mounted.type].checked else 1 if point == "/" else 2
+    options = _escape(mounted.mount.options)
+    line = f"UUID={mounted.uuid} {point} {mounted.type} {options} 0 {check}\n"
+    return line if mounted.mount.enabled else f"# {line}"
 
 
-def _foreign(existing: str, ours: Sequence[FilesystemLayout]) -> list[str]:
-    points = {_escape(str(fs.mount)) for fs in ours}
-    uuids = {f"UUID={fs.uuid}" for fs in ours}
+def _foreign(existing: str, ours: Sequence[Mounted]) -> list[str]:
+    points = {_escape(mounted.point) for mounted in ours}
+    uuids = {f"UUID={mounted.uuid}" for mounted in ours}
     kept = []
     for line in existing.split("\n"):
         if line == HEADER.strip() or not line:

@@ -11,10 +11,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from bareon.errors import ActionFailed
-from bareon.model.consistency import LONGEST_NAME
-from bareon.model.filesystem import FILESYSTEM_TYPES
-from bareon.model.layout import FilesystemLayout
 from bareon.sizes import MIB, human
+from bareon.storage.filesystem import LONGEST_NAME, SWAP, TYPES, Mounted
 from bareon.tools import blkid
 from bareon.tools.mount import mounted
 
@@ -24,47 +22,46 @@ LARGEST = 16 * MIB
 
 
 @contextlib.contextmanager
-def mounted_tree(
-    filesystems: Sequence[FilesystemLayout], *, root: str = ROOT, writing: str | None = None
-) -> Iterator[Tree]:
+def mounted_tree(mounts: Sequence[Mounted], *, root: str = ROOT, writing: str | None = None) -> Iterator[Tree]:
     """Mount the file systems of an image, parents first, for the length of a ``with`` block.
 
-    :param filesystems: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
+    :param mounts: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
         folder of the ramdisk.
     :param writing: the one file that will be written: what is kept and does not hold it is mounted read-only, for
         not even a time stamp of it is to change.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
-    tree = Tree(root, actual(filesystems))
+    tree = Tree(root, actual(mounts))
     with contextlib.ExitStack() as stack:
-        for fs in tree.filesystems:
-            point = root if fs.mount == "/" else tree.folder(str(fs.mount))
-            untouched = writing is not None and fs.decision == "keep" and not holds(str(fs.mount), writing)
+        for mount in tree.mounts:
+            point = root if mount.point == "/" else tree.folder(mount.point)
+            untouched = writing is not None and mount.kept and not holds(mount.point, writing)
             options = "ro" if untouched else None
-            stack.enter_context(mounted(fs.device, point, kind=fs.wanted.type, options=options))
+            stack.enter_context(mounted(mount.device, point, kind=mount.type, options=options))
         yield tree
 
 
-def actual(filesystems: Iterable[FilesystemLayout]) -> tuple[FilesystemLayout, ...]:
-    """The file systems with type and UUID as they are on the devices; only an image's own can be other than decided.
+def actual(mounts: Iterable[Mounted]) -> tuple[Mounted, ...]:
+    """The mounts with type and UUID as they are on the devices; only an image's own can be other than decided.
 
     :raises ActionFailed: naming a device without a file system: its image was not brought yet.
     """
-    return tuple(_found(fs) if fs.wanted.from_image else fs for fs in filesystems)
+    return tuple(_found(mount) if mount.filesystem.wanted.from_image else mount for mount in mounts)
 
 
-def _found(fs: FilesystemLayout) -> FilesystemLayout:
-    tags = blkid.probe([fs.device]).get(fs.device, {})
-    kind = tags.get("TYPE")
-    if kind not in FILESYSTEM_TYPES:
-        raise ActionFailed(f"{fs.device} for {fs.mount} holds {kind or 'no file system'}: no image was written to it")
-    return replace(fs, wanted=replace(fs.wanted, type=kind), uuid=tags.get("UUID", fs.uuid))
+def _found(mount: Mounted) -> Mounted:
+    tags = blkid.probe([mount.device]).get(mount.device, {})
+    kind = tags.get("TYPE", "no file system")
+    if kind not in TYPES or kind == SWAP:
+        raise ActionFailed(f"{mount.device} for {mount.point} holds {kind}: no image was written to it")
+    found = replace(mount.filesystem, type=kind, uuid=tags.get("UUID", mount.uuid))
+    return replace(mount, filesystem=found)
 
 
-def holder(path: str, filesystems: Sequence[FilesystemLayout]) -> FilesystemLayout:
-    """The one of the mounted file systems that a path of the deployed system lies on."""
-    fitting = [fs for fs in filesystems if holds(str(fs.mount), path)]
-    return max(fitting, key=lambda fs: len(str(fs.mount)))
+def holder(path: str, mounts: Sequence[Mounted]) -> Mounted:
+    """The one of the mounts that a path of the deployed system lies on."""
+    fitting = [mount for mount in mounts if holds(mount.point, path)]
+    return max(fitting, key=lambda mount: len(mount.point))
 
 
 def holds(folder: str, path: str) -> bool:
@@ -73,11 +70,11 @@ def holds(folder: str, path: str) -> bool:
 
 
 class Tree:
-    """A tree of files below ``root``, on ``filesystems``. All paths are absolute inside it."""
+    """A tree of files below ``root``, on ``mounts``. All paths are absolute inside it."""
 
-    def __init__(self, root: str, filesystems: tuple[FilesystemLayout, ...] = ()) -> None:
+    def __init__(self, root: str, mounts: tuple[Mounted, ...] = ()) -> None:
         self.root = root
-        self.filesystems = filesystems
+        self.mounts = mounts
 
     def outside(self, path: str) -> str:
         """The path as the ramdisk sees it. Not safe to write to: it may lead through a link of the image."""

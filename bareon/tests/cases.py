@@ -34,14 +34,15 @@ from typing import Any
 
 import yaml
 
+from bareon import plugin
 from bareon.actions.base import Action
-from bareon.cmd import plugin
-from bareon.cmd.decide import decide
+from bareon.decide import decide
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.facts.node import NodeFacts, from_json
+from bareon.facts import from_json
+from bareon.model.node import NodeFacts
 from bareon.plan.document import document
-from bareon.plan.step import Plan
+from bareon.plan.plan import Plan
 from bareon.sizes import MIB
 
 HERE = Path(__file__).parent

@@ -14,8 +14,8 @@ import pytest
 
 from bareon.plan import executor, progress, schema
 from bareon.plan.event import Listener
+from bareon.plan.plan import Plan
 from bareon.plan.report import Report
-from bareon.plan.step import Plan
 
 #: pytest's ``record_property``: a line for the end of the run, wherever the test runs.
 Record = Callable[[str, object], None]

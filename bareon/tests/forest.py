@@ -11,9 +11,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bareon.facts.node import ArrayFacts, Content, DiskFacts, LogicalVolumeFacts, NodeFacts, PartitionFacts
-from bareon.facts.node import VolumeGroupFacts as GroupFacts
+from bareon.model.node import NodeFacts
 from bareon.sizes import MIB
+from bareon.storage.disk import DiskFacts, PartitionFacts
+from bareon.storage.kind import Signature
+from bareon.storage.lvm import LogicalVolumeFacts
+from bareon.storage.lvm import VolumeGroupFacts as GroupFacts
+from bareon.storage.md import ArrayFacts
 
 _CONTENTS = ("ext4", "xfs", "swap", "vfat", "LVM2_member", "linux_raid_member", None, None)
 _FOREIGN = ("bcache", "zfs_member", "ddf_raid_member", "isw_raid_member", "crypto_LUKS")  # LUKS: closed
@@ -185,8 +189,10 @@ def render(forest: Forest) -> NodeFacts:
     return NodeFacts(
         "bios",
         tuple(_disk_facts(forest, disk) for disk in forest.disks),
-        tuple(_array_facts(i, x) for i, x in enumerate(forest.joined) if x.kind == "array"),
-        tuple(_group_facts(x) for x in forest.joined if x.kind == "group"),
+        (
+            *(_array_facts(i, x) for i, x in enumerate(forest.joined) if x.kind == "array"),
+            *(_group_facts(x) for x in forest.joined if x.kind == "group"),
+        ),
     )
 
 
@@ -195,8 +201,8 @@ def kernel_name(number: int) -> str:
     return f"/dev/md{127 - number}"
 
 
-def _content(thing: Thing) -> Content | None:
-    return Content(thing.content) if thing.content else None
+def _content(thing: Thing) -> Signature | None:
+    return Signature(thing.content) if thing.content else None
 
 
 def _disk_facts(forest: Forest, disk: Thing) -> DiskFacts:

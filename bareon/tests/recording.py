@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from bareon.errors import BareonError, CommandError
-from bareon.facts.node import NodeFacts, to_json
+from bareon.facts import to_json
+from bareon.model.node import NodeFacts
 from bareon.plan import executor
 from bareon.plan.document import document
 from bareon.plan.event import Listener
+from bareon.plan.plan import Plan
 from bareon.plan.report import Report
-from bareon.plan.step import Outcome, Plan, Progress, Step
 from bareon.run import Command, observed
+from bareon.step import Outcome, Progress, Step
 from bareon.tests import cases, simulation
 
 GIB = 1 << 30

@@ -18,11 +18,12 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.info import Listed
 from bareon.boot.nvram import remember
 from bareon.boot.platform import PC_UEFI
-from bareon.boot.several import InstallMultiboot, _modules, _prepare
+from bareon.boot.several import InstallMultiboot, _prepare
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
-from bareon.plan.step import Plan
+from bareon.plan.plan import Plan
+from bareon.storage.filesystem import PlannedFilesystem
 from bareon.system import fstab
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
@@ -248,12 +249,9 @@ def test_what_can_be_known_before_is_refused_before(monkeypatch: pytest.MonkeyPa
 
 def test_modules_for_a_kernel_on_a_logical_volume() -> None:
     layout = _plan("multiboot").layout
-    assert _modules(layout.tree("b")[0], layout) == ("xfs", "lvm")
-    root = layout.tree("a")[0]
-    assert _modules(root, layout) == ("ext2",)
-    with pytest.raises(ActionFailed, match=f"GRUB cannot read swap, which {root.device} for / holds"):
-        _modules(replace(root, wanted=replace(root.wanted, type="swap")), layout)
+    assert layout.system(layout.tree("b")[0].filesystem).grub_modules == ("xfs", "lvm")
+    assert layout.system(layout.tree("a")[0].filesystem).grub_modules == ("ext2",)
     stacked = _plan("lvm-on-raid").layout
-    volume = stacked.volume_groups[0].volumes[0].filesystem
-    assert volume
-    assert _modules(volume, stacked)[1:3] == ("lvm", "mdraid1x")
+    volume = stacked.aggregates[-1].devices[0].content
+    assert isinstance(volume, PlannedFilesystem)
+    assert stacked.system(volume).grub_modules[1:3] == ("lvm", "mdraid1x")

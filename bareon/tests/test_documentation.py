@@ -22,7 +22,7 @@ import docutils.core
 import docutils.nodes
 import pytest
 
-from bareon.facts import node as facts
+from bareon import facts
 from bareon.tests.conftest import Record
 
 ROOT = Path(__file__).parents[2]

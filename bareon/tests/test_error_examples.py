@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from bareon import plugin
 from bareon.actions.base import Action
-from bareon.cmd import plugin
-from bareon.cmd.decide import decide
 from bareon.cmd.exit import CODES, Terminated, guarded
 from bareon.cmd.lock import node_lock
+from bareon.decide import decide
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.facts.node import from_json
+from bareon.facts import from_json
 from bareon.model.settings import TransferSettings
 from bareon.run import run
 from bareon.tests.test_documentation import EXAMPLES, SOURCE, regenerate

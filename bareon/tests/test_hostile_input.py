@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from bareon import plugin
 from bareon.actions.base import Action
-from bareon.cmd import plugin
-from bareon.cmd.decide import decide
+from bareon.decide import decide
 from bareon.drivers.data import document as forms
 from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.base import DeployDriver

@@ -11,12 +11,11 @@ from bareon import conf
 from bareon.drivers.deploy.rsync import DAEMON, flags_for
 from bareon.drivers.deploy.swift import has_host
 from bareon.errors import UsageError
-from bareon.layout.identifier import as_kind
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.redaction import shown
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.storage.identifier import as_kind
 from bareon.tools import rsync
 
 
@@ -84,9 +83,8 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
-    wanted = Filesystem(type="ext4", mount="/")
-    root = FilesystemLayout(wanted, "/dev/vda2", 1 << 30, "uuid", "keep")
-    flags = flags_for(Image("a", "rsync://server/a"), [root], ["-a", "--include=*"])
+    root = PlannedFilesystem("/dev/vda2", 1 << 30, "ext4", "uuid", Filesystem("ext4"), decision="keep")
+    flags = flags_for(Image("a", "rsync://server/a"), [Mounted(root, Mount("/"))], ["-a", "--include=*"])
     assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
 
 

@@ -13,22 +13,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bareon.errors import UnsuitableNode
-from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.layout.build import build, declared_defects
 from bareon.layout.compare import adopt
-from bareon.layout.identifier import Identifiers
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
-from bareon.model.filesystem import Filesystem
-from bareon.model.layout import DiskLayout, Firmware, Layout
-from bareon.model.lvm import EXTENT, LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
+from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute, Relative, Remaining, Size
+from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskLayout, Partition
+from bareon.storage.filesystem import Filesystem
+from bareon.storage.identifier import Identifiers
+from bareon.storage.kind import Firmware, Reservation, Volume
+from bareon.storage.lvm import EXTENT, LogicalVolume, PhysicalVolume, PlannedGroup, VolumeGroup
+from bareon.storage.md import Array, RaidMember
 from bareon.tests.conftest import Record
 from bareon.tests.simulation import after
 
 TRIES = 10_000
 SEED = Identifiers(uuid.UUID(int=7))
+CONFIGDRIVE = Reservation("configdrive", (64 * MIB, 64 * MIB), at_end=True)
 tried = {"laid out": 0, "refused": 0}
 
 
@@ -71,34 +73,35 @@ def situations(draw: st.DrawFn) -> Situation:
     for number in range(draw(st.integers(1, 3))):
         wanted = draw(st.lists(sizes, max_size=5))
         which = draw(st.one_of(st.none(), st.integers(0, 4)))
-        volumes: list[Volume] = []
+        volumes: list[Partition] = []
         for size in _open_one(wanted, which):
             if groups and draw(st.booleans()):
                 group = draw(st.sampled_from(groups))
                 members.add(group)
-                volumes.append(PhysicalVolume(size, group, draw(st.sampled_from([None, 10 * MIB, 64 * MIB]))))
+                metadata = draw(st.sampled_from([None, 10 * MIB, 64 * MIB]))
+                volumes.append(Partition(size, PhysicalVolume(group, metadata)))
             else:
                 volumes.append(Partition(size, draw(filesystems)))
         if mirrored:
-            volumes.append(RaidMember(Absolute(draw(st.integers(8, 200)) * MIB), "mirror"))
+            volumes.append(Partition(Absolute(draw(st.integers(8, 200)) * MIB), RaidMember("mirror")))
         real = draw(st.integers(300, 6000)) * MIB + draw(st.sampled_from([0, 512 * 1024, 4096]))
         declared = draw(st.one_of(st.none(), st.integers(200, 6000).map(lambda n: n * MIB)))
         sector = draw(st.sampled_from([512, 4096]))
         name = f"/dev/vd{'abc'[number]}"
-        configdrive = draw(st.sampled_from([0, 64 * MIB]))
-        disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}", configdrive))
+        room = (CONFIGDRIVE,) if draw(st.booleans()) else ()
+        disks.append(Disk(DiskId("name", name), declared, tuple(volumes), f"disk{number}", reservations=room))
         reals.append(DiskFacts(name, real, logical_sector=sector))
     bound = draw(st.booleans())
     vgs = []
     for group in sorted(members):
         wanted = _open_one(draw(st.lists(sizes, max_size=4)), draw(st.one_of(st.none(), st.integers(0, 3))))
-        volumes_ = [LogicalVolume(f"v{i}", size, draw(filesystems)) for i, size in enumerate(wanted)]
+        volumes_ = [LogicalVolume(size, draw(filesystems), name=f"v{i}") for i, size in enumerate(wanted)]
         vgs.append(VolumeGroup(group, tuple(volumes_)))
     arrays = (Array("mirror"),) if mirrored and len(disks) > 1 else ()
     if mirrored and not arrays:
         disks = [replace(disk, volumes=disk.volumes[:-1]) for disk in disks]
     firmware: Firmware = draw(st.sampled_from(["bios", "uefi"]))
-    deployment = Deployment("clean", tuple(disks), arrays, tuple(vgs))
+    deployment = Deployment("clean", tuple(disks), (*arrays, *vgs))
     if bound:
         owners = st.sampled_from([("a",), ("b",), ("a", "b")])
         deployment = deployment.with_filesystems(lambda fs: replace(fs, images=draw(owners)))
@@ -120,12 +123,17 @@ def test_every_layout(situation: Situation) -> None:
     several = [_several(deployment), *(False for _ in node.disks[1:])]
     for disk, wanted, real, menu in zip(layout.disks, deployment.disks, node.disks, several, strict=True):
         _check_disk(disk, wanted, real, node.firmware, menu)
-    for group, wanted_group in zip(layout.volume_groups, deployment.volume_groups, strict=True):
+    groups = [group for group in layout.aggregates if isinstance(group, PlannedGroup)]
+    for group, wanted_group in zip(groups, _groups(deployment), strict=True):
         got = [volume.size for volume in group.volumes]
         _check_sizes(got, [x.size for x in wanted_group.volumes], group.size, group.size, EXTENT)
     if node.firmware == "bios":
         assert not declared_defects(deployment)
     _check_second_run(layout, node)
+
+
+def _groups(deployment: Deployment) -> list[VolumeGroup]:
+    return [group for group in deployment.aggregates if isinstance(group, VolumeGroup)]
 
 
 def _several(deployment: Deployment) -> bool:
@@ -156,7 +164,7 @@ def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmw
 
 
 def _configdrive(disk: Disk) -> list[Size]:
-    return [Absolute(disk.configdrive)] if disk.configdrive else []
+    return [Absolute(64 * MIB)] if disk.reservations else []
 
 
 def _check_sizes(got: Sequence[int], asked: Sequence[Size], budget: int, room: int, unit: int) -> None:
@@ -208,10 +216,10 @@ def _fits(situation: Situation) -> bool:
             size = rest // MIB * MIB if isinstance(volume.size, Remaining) else _need([volume.size], budget, MIB)[0]
             if not _large_enough(volume, size):
                 return False
-            if isinstance(volume, PhysicalVolume):
-                data = max(0, size - (volume.metadata or MIB)) // EXTENT * EXTENT
-                room[volume.vg] = room.get(volume.vg, 0) + data
-    for group in situation.deployment.volume_groups:
+            if isinstance(volume.content, PhysicalVolume):
+                data = max(0, size - (volume.content.metadata or MIB)) // EXTENT * EXTENT
+                room[volume.content.vg] = room.get(volume.content.vg, 0) + data
+    for group in _groups(situation.deployment):
         asked = [volume.size for volume in group.volumes]
         if not _granted(asked, room[group.name], room[group.name], EXTENT):
             return False
@@ -230,21 +238,20 @@ def _granted(asked: Sequence[Size], budget: int, room: int, unit: int) -> bool:
     return all_something and used <= room and (left > 0 or not any(isinstance(x, Remaining) for x in asked))
 
 
-def _large_enough(volume: Volume | LogicalVolume, size: int) -> bool:
+def _large_enough(volume: Volume, size: int) -> bool:
     least = {"ext4": 4 * MIB}
-    filesystem = getattr(volume, "filesystem", None)
-    return filesystem is None or size >= least.get(filesystem.type, MIB)
+    return not isinstance(volume.content, Filesystem) or size >= least.get(volume.content.type, MIB)
 
 
 def _check_second_run(layout: Layout, node: NodeFacts) -> None:
     """What was made is what verify finds: everything is kept, the identifiers included."""
-    again = adopt(layout, after(layout, node), make=False)
+    again, _ = adopt(layout, after(layout, node), make=False)
     for disk, kept in zip(layout.disks, again.disks, strict=True):
-        assert [replace(part, decision="keep", filesystem=None) for part in disk.partitions] == [
-            replace(part, filesystem=None) for part in kept.partitions
+        assert [replace(part, decision="keep", content=None) for part in disk.partitions] == [
+            replace(part, content=None) for part in kept.partitions
         ]
     assert {fs.decision for fs in again.filesystems()} <= {"keep"}
     assert [fs.uuid for fs in again.filesystems()] == [fs.uuid for fs in layout.filesystems()]
-    anew = adopt(layout, after(layout, node), make=True)
+    anew, _ = adopt(layout, after(layout, node), make=True)
     for fs in anew.filesystems():
         assert fs.decision == ("keep" if fs.wanted.keep_data else "format")

@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
-from bareon.layout.place import placed
-from bareon.layout.table import wishes
+from bareon.layout.bootplace import placed
+from bareon.layout.build import build
 from bareon.model.deployment import Deployment, InterfaceName
-from bareon.model.disk import Disk, DiskId, DiskIds, Partition
-from bareon.model.filesystem import Filesystem
+from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute
+from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds, Partition
+from bareon.storage.filesystem import Filesystem, Mount
+from bareon.storage.identifier import NoIdentifiers
 from bareon.system import interface
 from bareon.tools import lvm
 
-BOOT = Partition(Absolute(MIB), Filesystem("ext4", "/boot"), one_of=True)
-OTHER = Partition(Absolute(MIB), Filesystem("ext4", "/"))
+BOOT = Partition(Absolute(MIB), Filesystem("ext4", (Mount("/boot"),)), one_of=True)
+OTHER = Partition(Absolute(MIB), Filesystem("ext4", (Mount("/"),)))
 
 
 def deployment(*volumes: tuple[Partition, ...]) -> Deployment:
@@ -32,15 +34,12 @@ def test_nothing_to_place() -> None:
 def test_a_disk_that_is_left_without_volumes_is_none() -> None:
     found = placed(deployment((BOOT,), (OTHER, BOOT), (BOOT,)))
     assert [(disk.id, len(disk.volumes)) for disk in found.disks] == [(DiskId("name", "1"), 2)]
-    assert not any(isinstance(x, Partition) and x.one_of for x in found.disks[0].volumes)
+    assert not any(x.one_of for x in found.disks[0].volumes)
 
 
 def test_two_places_on_one_disk() -> None:
     found = placed(deployment((BOOT, OTHER, BOOT)))
-    assert [x.filesystem.mount for x in found.disks[0].volumes if isinstance(x, Partition) and x.filesystem] == [
-        "/boot",
-        "/",
-    ]
+    assert [fs.point for fs in found.filesystems()] == ["/boot", "/"]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,9 @@ def test_two_places_on_one_disk() -> None:
 )
 def test_room_for_any_firmware(firmware: Any, sector: int, expected: list[tuple[str, int]]) -> None:
     disk = Disk(DiskId("name", "a"), None, (), any_firmware=True)
-    found = [(x.role, x.request.size) for x in wishes(disk, firmware, sector)]
-    assert found == [(role, Absolute(size * MIB)) for role, size in expected]
+    node = NodeFacts(firmware, (DiskFacts("/dev/a", 1000 * MIB, logical_sector=sector),))
+    layout = build(Deployment("clean", (disk,)), node, NoIdentifiers())
+    assert [(x.role, x.size) for x in layout.disks[0].partitions] == [(role, size * MIB) for role, size in expected]
 
 
 def test_identities_in_words() -> None:

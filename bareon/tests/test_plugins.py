@@ -21,7 +21,7 @@ EVIL = """
 import os, sys
 from dataclasses import dataclass
 from bareon.actions.base import Action
-from bareon.plan.step import Step
+from bareon.step import Step
 
 ILL = os.environ["ILL"]
 if ILL == "import":
@@ -118,10 +118,10 @@ def test_a_bad_plug_in_is_named(evil: Path, ill: str, says: str) -> None:
 def test_a_bad_step_is_named(evil: Path, ill: str, kind: str) -> None:
     code = f"""
 from bareon.actions.base import Action
-from bareon.cmd import plugin
+from bareon import plugin
 from bareon.errors import {kind}
 from bareon.plan import executor
-from bareon.plan.step import Plan
+from bareon.plan.plan import Plan
 action = plugin.load("bareon.actions", "do_evil", Action)
 plan = Plan(None, tuple(action.plan(None)))
 try:

@@ -16,22 +16,23 @@ from typing import Any
 
 import pytest
 
-from bareon.actions.partitioning import ClearDisk, MakeFilesystem, Partitioning, WriteTable
-from bareon.actions.stack import ActivateGroup, DeactivateGroup, MakeArray, MakeGroup, StartArray, StopArray
-from bareon.cmd.decide import decide
+from bareon.actions.partitioning import Partitioning
+from bareon.decide import decide
 from bareon.drivers.deploy.rsync import Rsync
 from bareon.errors import DisksDiffer, UnsuitableNode
-from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.layout.build import build
-from bareon.layout.identifier import Identifiers
-from bareon.layout.teardown import disks_below, lost_disks
+from bareon.layout.stack import disks_below, lost_disks
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
-from bareon.model.filesystem import Filesystem
-from bareon.model.lvm import LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
-from bareon.plan.step import Step
+from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute
+from bareon.step import Step
+from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
+from bareon.storage.filesystem import Filesystem, MakeFilesystem
+from bareon.storage.gpt import ClearDisk, WriteTable
+from bareon.storage.identifier import Identifiers
+from bareon.storage.kind import Aggregate
+from bareon.storage.lvm import ActivateGroup, DeactivateGroup, LogicalVolume, MakeGroup, PhysicalVolume, VolumeGroup
+from bareon.storage.md import Array, MakeArray, RaidMember, StartArray, StopArray
 from bareon.tests.conftest import Record
 from bareon.tests.forest import Forest, Thing, grow, kernel_name, render
 from bareon.tests.simulation import after
@@ -109,20 +110,17 @@ def _random_deployment(dice: random.Random, node: NodeFacts, policy: Any) -> Dep
     mirrored, grouped = len(chosen) > 1 and dice.random() < 0.5, dice.random() < 0.5
     disks = []
     for disk in chosen:
-        volumes: list[Volume] = [
+        volumes = [
             Partition(Absolute(dice.randint(20, 200) * MIB), _random_filesystem(dice))
             for _ in range(dice.randint(0, 3))
         ]
-        volumes += [RaidMember(Absolute(100 * MIB), "new")] if mirrored else []
-        volumes += [PhysicalVolume(Absolute(200 * MIB), "os")] if grouped else []
+        volumes += [Partition(Absolute(100 * MIB), RaidMember("new"))] if mirrored else []
+        volumes += [Partition(Absolute(200 * MIB), PhysicalVolume("os"))] if grouped else []
         disks.append(Disk(DiskId("name", disk.device), None, tuple(volumes)))
-    logical = (LogicalVolume("root", Absolute(80 * MIB), _random_filesystem(dice)),)
-    return Deployment(
-        policy,
-        tuple(disks),
-        (Array("new", filesystem=_random_filesystem(dice)),) if mirrored else (),
-        (VolumeGroup("os", logical),) if grouped else (),
-    )
+    logical = (LogicalVolume(Absolute(80 * MIB), _random_filesystem(dice), name="root"),)
+    aggregates: list[Aggregate] = [Array("new", content=_random_filesystem(dice))] if mirrored else []
+    aggregates += [VolumeGroup("os", logical)] if grouped else []
+    return Deployment(policy, tuple(disks), tuple(aggregates))
 
 
 def _random_filesystem(dice: random.Random) -> Filesystem | None:
@@ -185,7 +183,7 @@ def _reason_to_refuse(forest: Forest, named: set[str], deployment: Deployment) -
     """The same question, answered by the forest: whether a clean of these disks would harm or is impossible."""
     spanning = any(joined.disks & named and joined.disks - named for joined in forest.joined)
     used = any(thing.users and thing.disks & named for thing in forest.things())
-    wanted = {group.name for group in deployment.volume_groups}
+    wanted = {x.name for x in deployment.aggregates if isinstance(x, VolumeGroup)}
     clash = any(x.kind == "group" and x.name in wanted and not x.disks & named for x in forest.joined)
     return spanning or used or clash
 
@@ -220,8 +218,7 @@ def test_verify_writes_only_where_data_is_not_to_be_kept(counts: Counts) -> None
 
 def _devices(node: NodeFacts) -> set[str]:
     found = {disk.device for disk in node.disks} | {part.device for disk in node.disks for part in disk.partitions}
-    found |= {array.alias for array in node.arrays}
-    return found | {volume.device for group in node.volume_groups for volume in group.volumes}
+    return found | {device for structure in node.structures for device, _ in structure.offers}
 
 
 def _changed(dice: random.Random, node: NodeFacts, named: set[str]) -> NodeFacts:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from bareon.actions.copyimage import CopyImage
-from bareon.cmd.decide import decide
+from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.rsync import Rsync
 from bareon.tests.cases import HERE, SEED, load, node, plan_of

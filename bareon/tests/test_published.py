@@ -15,10 +15,9 @@ import yaml
 
 from bareon.drivers.deploy.swift import WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import Digest, Image
-from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import write
 from bareon.transfer.published import Published, look_up
@@ -147,7 +146,7 @@ def step(site: Site, claims: dict[str, object], room: int = 4 << 20) -> WriteIma
     text = yaml.safe_dump({"images": [{"container_name": "image", **claims}]}).encode()
     site.before = lambda seen: Fault(body=text) if seen["path"].endswith(".yaml") else None
     image = Image("/", site.url, metadata_url=f"{site.url}.yaml")
-    place = FilesystemLayout(Filesystem("ext4", "/"), "/dev/none", room, "", "create")
+    place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount("/"))
     return WriteImage("do_copyimage", image, place, SETTINGS, {})
 
 

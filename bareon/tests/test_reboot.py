@@ -15,8 +15,8 @@ from bareon.cmd.provision import _conclude
 from bareon.errors import CommandError
 from bareon.model.layout import Layout
 from bareon.plan import executor
+from bareon.plan.plan import Plan
 from bareon.plan.report import Report
-from bareon.plan.step import Plan
 from bareon.tools import power
 
 NODE: Any = None

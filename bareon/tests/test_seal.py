@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bareon.errors import UnsuitableNode, UsageError
-from bareon.facts.node import NodeFacts
+from bareon.model.node import NodeFacts
 from bareon.plan.seal import Seal, check, opened, seal
 from bareon.tests import cases
 

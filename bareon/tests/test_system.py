@@ -10,8 +10,9 @@ import pytest
 
 from bareon.boot.installed import kernels, release
 from bareon.errors import ActionFailed
-from bareon.model.filesystem import Filesystem
-from bareon.model.layout import FilesystemLayout, Layout
+from bareon.model.layout import Layout
+from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.system import fstab
 from bareon.system.tree import Tree
 
@@ -89,20 +90,13 @@ def test_links_are_resolved_inside_the_tree_for_reading(tree: Tree, tmp_path: Pa
     assert tree.read("/loop") is None
 
 
-def _layout(*filesystems: tuple[str, str, str], **more: object) -> Layout:
-    found = tuple(
-        FilesystemLayout(Filesystem(kind, mount, images=("a",), **more), "/dev/x", 1, uuid, "create")  # type: ignore[arg-type]
-        for kind, mount, uuid in filesystems
-    )
-    return _OfFilesystems("clean", "bios", ()).holding(found)
-
-
-class _OfFilesystems(Layout):
-    """A layout that knows only its file systems."""
-
-    def holding(self, filesystems: tuple[FilesystemLayout, ...]) -> Layout:
-        object.__setattr__(self, "filesystems", lambda: iter(filesystems))
-        return self
+def _layout(*filesystems: tuple[str, str, str], options: str = "defaults", enabled: bool = True) -> Layout:
+    parts = []
+    for number, (kind, point, uuid) in enumerate(filesystems, 1):
+        wanted = Filesystem(kind, (Mount(point, options, enabled, ("a",)),))
+        fs = PlannedFilesystem("/dev/x", 1, kind, uuid, wanted)
+        parts.append(PartitionLayout("/dev/x", 1, number, 0, "volume", "", content=fs))
+    return Layout("clean", "bios", (DiskLayout("/dev/x", 1, 512, "", tuple(parts)),))
 
 
 def _render(layout: Layout, image: str, existing: str = "") -> str:
@@ -130,7 +124,7 @@ def test_fstab() -> None:
 
 
 def test_fstab_disabled_is_a_comment() -> None:
-    text = _render(_layout(("ext4", "/", "u"), fstab_enabled=False, fstab_options="noatime,ro"), "a")
+    text = _render(_layout(("ext4", "/", "u"), enabled=False, options="noatime,ro"), "a")
     assert "# UUID=u / ext4 noatime,ro 0 1\n" in text
 
 

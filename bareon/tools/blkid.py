@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bareon.facts.node import Content
 from bareon.run import run
 
 PROGRAMS = ("blkid",)
@@ -33,15 +32,6 @@ def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
         elif result.code == 0:
             found[device] = parse(result.stdout)
     return found
-
-
-def content(tags: dict[str, str]) -> Content | None:
-    """The signature among blkid's tags, if there is one."""
-    if "AMBIVALENT" in tags:
-        return Content("ambivalent")
-    if "TYPE" not in tags:
-        return None
-    return Content(tags["TYPE"], tags.get("UUID"), tags.get("LABEL"))
 
 
 def parse(output: str) -> dict[str, str]:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from bareon.model.filesystem import FilesystemType
 from bareon.run import run
 
-_PROGRAM: dict[FilesystemType, str] = {
+_PROGRAM: dict[str, str] = {
     "ext2": "mkfs.ext2",
     "ext3": "mkfs.ext3",
     "ext4": "mkfs.ext4",
@@ -18,12 +17,12 @@ _PROGRAM: dict[FilesystemType, str] = {
 _TIMEOUT = 1800.0  # seconds; a slow disk of many TB discards or initialises for a while
 
 
-def program(kind: FilesystemType) -> str:
+def program(kind: str) -> str:
     """The program that makes such a file system."""
     return _PROGRAM[kind]
 
 
-def argv(kind: FilesystemType, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> list[str]:
+def argv(kind: str, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> list[str]:
     """The command that makes it. For vfat ``uuid`` is the volume id, as ``ABCD-0123``."""
     command = [_PROGRAM[kind]]
     if kind in ("ext2", "ext3", "ext4"):
@@ -40,6 +39,6 @@ def argv(kind: FilesystemType, device: str, uuid: str, label: str | None, *, fat
     return [*command, device]
 
 
-def make(kind: FilesystemType, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> None:
+def make(kind: str, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> None:
     """Make it, whatever was there before."""
     run(argv(kind, device, uuid, label, fat32=fat32), timeout=_TIMEOUT)

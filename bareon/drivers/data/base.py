@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from bareon.errors import Defect, InvalidInput
+from bareon.layout.bootplace import placed
 from bareon.layout.build import declared_defects
-from bareon.layout.configdrive import reserved
-from bareon.layout.place import placed
+from bareon.layout.claim import configdrive_claim
 from bareon.model.consistency import defects
 from bareon.model.deployment import Deployment
 
@@ -44,7 +44,7 @@ def checked(deployment: Deployment, found: Iterable[Defect]) -> Deployment:
     listed = list(found)
     claimed = there = placed(deployment)
     try:
-        claimed = reserved(there)
+        claimed = configdrive_claim(there, written=False)
     except InvalidInput as error:
         listed += error.defects
     listed += [*defects(there), *declared_defects(claimed)]

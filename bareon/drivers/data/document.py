@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.resources
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bareon.drivers.data.fit import BY_TYPE, FORMATS, SECRET, plainly_fits
+from bareon.drivers.data.schema import schema
 from bareon.errors import Defect, InvalidInput
 from bareon.redaction import shown
 
@@ -88,14 +88,6 @@ def _halves(value: Any, path: str) -> Iterator[str]:
         for key, item in value.items():
             yield from _halves(key, path)
             yield from _halves(item, f"{path}.{key}")
-
-
-@functools.cache
-def schema(name: str) -> dict[str, Any]:
-    """A schema of this package, by its file name."""
-    text = importlib.resources.files("bareon.drivers.data").joinpath("schemas", name).read_text()
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 @functools.cache

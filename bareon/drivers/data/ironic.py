@@ -10,18 +10,15 @@ from typing import Any, TypeVar
 from bareon.drivers.data import configdrive
 from bareon.drivers.data.base import DataDriver, checked
 from bareon.drivers.data.document import check, load
-from bareon.drivers.data.volume import Arrays, filesystem
+from bareon.drivers.data.volume import Volumes
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image
-from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
-from bareon.sizes import Absolute, mib, parse_size, round_up
+from bareon.sizes import Absolute, parse_size
+from bareon.storage.disk import Disk, DiskId, Partition
 
 T = TypeVar("T")
-LEGACY = ("extra", "free_space", "label", "min_size", "_allocate_size")
 
 
 class Ironic(DataDriver):
@@ -48,22 +45,22 @@ class _Translation:
 
     def __init__(self, value: dict[str, Any]) -> None:
         self._value = value
-        self.defects: list[Defect] = []
-        self.warnings: list[str] = []
-        self._arrays = Arrays(self.defects)
-        self._first_image = tuple(image["name"] for image in value.get("images", ())[:1])
+        self._volumes = Volumes(tuple(image["name"] for image in value.get("images", ())[:1]))
+        self.defects = self._volumes.defects
+        self.warnings = self._volumes.warnings
 
     def deployment(self) -> Deployment:
         value = self._value
         entries = [(entry, f"$.partitions[{i}]") for i, entry in enumerate(value["partitions"])]
         disks = tuple(self._disk(entry, path) for entry, path in entries if entry["type"] == "disk")
-        groups = tuple(self._group(entry, path) for entry, path in entries if entry["type"] == "vg")
+        for entry, path in entries:
+            if entry["type"] != "disk":
+                self._volumes.entry(entry, path)
         images = tuple(self._image(image, f"$.images[{i}]") for i, image in enumerate(value.get("images", ())))
         return Deployment(
             policy=value.get("partitions_policy", "verify"),
             disks=disks,
-            arrays=self._arrays.all(),
-            volume_groups=groups,
+            aggregates=tuple(self._volumes.aggregates),
             images=images,
             rsync_flags=self._rsync_flags(),
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
@@ -93,62 +90,11 @@ class _Translation:
             return ()
 
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
-        self._warn_of_legacy(value, path)
+        self._volumes.warn_of_legacy(value, path)
         size = _bytes(value["size"]) if "size" in value else None  # a budget: not rounded
         identity = DiskId(value["id"]["type"], value["id"]["value"])
-        volumes = (self._volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
-        return Disk(identity, size, tuple(volume for volume in volumes if volume), path)
-
-    def _volume(self, value: dict[str, Any], path: str) -> Volume | None:
-        self._warn_of_legacy(value, path)
-        match value["type"]:
-            case "pv":
-                size = parse_size(value["size"])
-                return PhysicalVolume(size, value["vg"], self._metadata(value, path), path)
-            case "raid":
-                return self._raid_member(value, path)
-            case "lvm_meta_pool":
-                self.warnings.append(f"{path} is ignored: lvm_meta_pool")
-                return None
-            case _:
-                return self._partition(value, path)
-
-    def _group(self, value: dict[str, Any], path: str) -> VolumeGroup:
-        self._warn_of_legacy(value, path)
-        volumes = [(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"])]
-        return VolumeGroup(value["id"], tuple(self._logical_volume(x, y) for x, y in volumes), path)
-
-    def _logical_volume(self, value: dict[str, Any], path: str) -> LogicalVolume:
-        self._warn_of_legacy(value, path)
-        size = parse_size(value["size"])
-        return LogicalVolume(value["name"], size, self._filesystem(value, path), path)
-
-    def _metadata(self, value: dict[str, Any], path: str) -> int | None:
-        if "lvm_meta_size" not in value:
-            return None
-        size = round_up(_bytes(value["lvm_meta_size"]))
-        if size < LEAST_METADATA:
-            self.defects.append(Defect(f"{path}.lvm_meta_size", f"must be at least {mib(LEAST_METADATA)}"))
-        return size
-
-    def _raid_member(self, value: dict[str, Any], path: str) -> RaidMember:
-        wanted, metadata = self._filesystem(value, path), self._metadata(value, path)
-        return self._arrays.member(value, path, parse_size(value["size"]), wanted, metadata)
-
-    def _partition(self, value: dict[str, Any], path: str) -> Partition:
-        guid = value.get("partition_guid")
-        return Partition(
-            size=parse_size(value["size"]),
-            filesystem=self._filesystem(value, path),
-            name=value.get("name"),
-            guid=guid.upper() if guid else None,
-            boot=value["type"] == "boot",
-            path=path,
-        )
-
-    def _filesystem(self, value: dict[str, Any], path: str) -> Filesystem | None:
-        images = tuple(value.get("images", self._first_image))
-        return filesystem(value, path, self.defects, images=images, keep_data=value.get("keep_data", True))
+        volumes = (self._volumes.volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
+        return Disk(identity, size, tuple(x for x in volumes if isinstance(x, Partition)), path)
 
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(
@@ -177,9 +123,6 @@ class _Translation:
         if algorithm == "md5":
             self.warnings.append(f"{path}.image_os_hash_algo: md5 does not protect against a forged image")
         return Digest(algorithm, text.lower())
-
-    def _warn_of_legacy(self, value: dict[str, Any], path: str) -> None:
-        self.warnings += [f"{path}.{key} is ignored" for key in LEGACY if key in value]
 
 
 def _bytes(text: str) -> int:

@@ -60,8 +60,7 @@ class _Translation:
         deployment = Deployment(
             policy="verify" if spaces.keeps_data else "clean",
             disks=disks,
-            arrays=spaces.arrays(),
-            volume_groups=spaces.groups(),
+            aggregates=(*spaces.arrays(), *spaces.groups()),
             images=tuple(self._images()),
             kernel_params=pm_data.get("kernel_params", ""),
             configdrive=self._configdrive(),

@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bareon.drivers.data.volume import Arrays, filesystem
 from bareon.errors import Defect
-from bareon.model.disk import Disk, DiskId, DiskIds, Partition, PhysicalVolume, Volume
-from bareon.model.filesystem import Filesystem, FilesystemType
-from bareon.model.lvm import LogicalVolume, VolumeGroup
-from bareon.model.raid import Array
 from bareon.sizes import MIB, Absolute
+from bareon.storage import filesystem
+from bareon.storage.disk import Disk, DiskId, DiskIds, Partition
+from bareon.storage.kind import Aggregate
+from bareon.storage.lvm import LEAST_METADATA, LogicalVolume, PhysicalVolume, VolumeGroup
+from bareon.storage.md import Arrays
 
 _METADATA = 64  # MiB of a physical volume, where the input does not say
-_LEAST_METADATA = 10  # MiB
+_LEAST_METADATA = LEAST_METADATA // MIB  # MiB
 _UNUSED = 8  # MiB of that, which are in neither copy of the metadata
 _WITHOUT_EFFECT = ("boot", "lvm_meta_pool")
 _Placed = tuple[dict[str, Any], str]
@@ -34,12 +34,13 @@ class Spaces:
         entries: list[dict[str, Any]],
         root: str,
         images: tuple[str, ...],
-        formats: Mapping[str, FilesystemType],
+        formats: Mapping[str, str],
     ) -> None:
         self.defects: list[Defect] = []
         self._images = images
         self._formats = formats
-        self._arrays = Arrays(self.defects)
+        self._made_up: list[Aggregate] = []
+        self._arrays = Arrays(self._made_up, self.defects)
         placed = [(entry, f"{root}[{i}]") for i, entry in enumerate(entries)]
         self._disks = [(entry, path) for entry, path in placed if entry["type"] == "disk"]
         self._groups = [(entry, path) for entry, path in placed if entry["type"] == "vg"]
@@ -60,9 +61,9 @@ class Spaces:
         found = tuple(self._disk(entry, path) for entry, path in self._disks)
         return tuple(disk for disk in found if disk.volumes)
 
-    def arrays(self) -> tuple[Array, ...]:
+    def arrays(self) -> tuple[Aggregate, ...]:
         """The arrays, once the disks were asked for."""
-        return self._arrays.all()
+        return tuple(self._made_up)
 
     def groups(self) -> tuple[VolumeGroup, ...]:
         """The volume groups that have a physical volume, or logical ones to be made."""
@@ -92,11 +93,11 @@ class Spaces:
     def _is_wanted(self, volume: dict[str, Any], disk: str) -> bool:
         return self._bootable is None or disk == self._bootable or not _is_boot(volume)
 
-    def _volume(self, value: dict[str, Any], path: str) -> Volume:
+    def _volume(self, value: dict[str, Any], path: str) -> Partition:
         size = _size(value)
         if value["type"] == "pv":
             metadata, backup = self._metadata(value, path)
-            return PhysicalVolume(size, value["vg"], metadata, path, backup)
+            return Partition(size, PhysicalVolume(value["vg"], metadata, backup, path=path), path=path)
         wanted = self._filesystem(value, path, bool(value.get("keep_data")))
         if value["type"] == "partition" or _is_boot(value):
             guid = value.get("partition_guid")
@@ -119,13 +120,13 @@ class Spaces:
     def _group(self, value: dict[str, Any], path: str) -> VolumeGroup:
         kept = value["id"] in self._kept_groups
         volumes = (self._logical_volume(volume, where, kept) for volume, where in _made(value, path))
-        return VolumeGroup(value["id"], tuple(volumes), path)
+        return VolumeGroup(value["id"], tuple(volumes), path=path)
 
     def _logical_volume(self, value: dict[str, Any], path: str, kept: bool) -> LogicalVolume:
         wanted = self._filesystem(value, path, kept or bool(value.get("keep_data")))
-        return LogicalVolume(value["name"], _size(value), wanted, path)
+        return LogicalVolume(_size(value), wanted, name=value["name"], path=path)
 
-    def _filesystem(self, value: dict[str, Any], path: str, keep_data: bool) -> Filesystem | None:
+    def _filesystem(self, value: dict[str, Any], path: str, keep_data: bool) -> filesystem.Filesystem | None:
         point = value.get("mount", "none")
         if value.get("file_system") == "none":
             if point != "none":
@@ -133,7 +134,7 @@ class Spaces:
             value = {key: x for key, x in value.items() if key not in ("file_system", "mount")}
         elif point in self._formats:
             value = {**value, "file_system": self._formats[point]}
-        return filesystem(value, path, self.defects, images=self._images, keep_data=keep_data)
+        return filesystem.read(value, path, self.defects, images=self._images, keep_data=keep_data)
 
 
 def _made(value: dict[str, Any], path: str) -> Iterator[_Placed]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from bareon.actions.base import Action, Job, Transport
 from bareon.errors import UnsuitableNode
-from bareon.plan.step import Step
+from bareon.step import Step
 
 
 class DeployDriver(Transport):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bareon.actions.base import Job
+from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import (
     ActionFailed,
@@ -23,11 +24,11 @@ from bareon.errors import (
     UnsuitableNode,
 )
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
-from bareon.plan.step import Outcome, Progress, Step
 from bareon.redaction import shown
 from bareon.sizes import mib
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import SWAP, Mounted
 from bareon.system.tree import holder, mounted_tree
 from bareon.tools import mount, rsync
 
@@ -56,16 +57,17 @@ class Rsync(DeployDriver):
             Defect("$.image_deploy_flags.rsync_flags", f"{flag!r} is not allowed here")
             for flag in rsync.refused(job.deployment.rsync_flags)
         ]
-        kept = [fs for fs in job.layout.filesystems() if fs.decision == "keep" and fs.mount not in (None, "swap")]
+        kept = [x for fs in job.layout.filesystems() for x in fs.mounts if x.kept and x.point != SWAP]
         if kept and any(flag.startswith("--delete") for flag in job.deployment.rsync_flags):
-            message = f"--delete would remove files from {kept[0].mount}, which is kept"
+            message = f"--delete would remove files from {kept[0].point}, which is kept"
             defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
         defects += [
             Defect(
-                f"{fs.path}.file_system", f"vfat keeps no owners, modes and links, which a system needs at {fs.mount}"
+                f"{fs.path}.file_system", f"vfat keeps no owners, modes and links, which a system needs at {x.point}"
             )
             for fs in job.deployment.filesystems()
-            if fs.type == "vfat" and fs.mount in ("/", "/usr", "/var")
+            for x in fs.mounts
+            if fs.type == "vfat" and x.point in ("/", "/usr", "/var")
         ]
         for image in job.deployment.images:
             if not DAEMON.fullmatch(image.url):
@@ -83,19 +85,19 @@ class Rsync(DeployDriver):
             raise InvalidInput(defects)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
-        filesystems = job.layout.tree(image.system)
-        flags = flags_for(image, filesystems, job.deployment.rsync_flags)
-        return [FetchTree("do_copyimage", image, filesystems, flags, job.settings)]
+        mounts = job.layout.tree(image.system)
+        flags = flags_for(image, mounts, job.deployment.rsync_flags)
+        return [FetchTree(CopyImage.name, image, mounts, flags, job.settings)]
 
 
-def flags_for(image: Image, filesystems: Sequence[FilesystemLayout], asked: Sequence[str]) -> tuple[str, ...]:
+def flags_for(image: Image, mounts: Sequence[Mounted], asked: Sequence[str]) -> tuple[str, ...]:
     """The options for rsync: those ``asked`` for, and what these file systems need."""
-    kept = _KEPT_ROOT if filesystems[0].decision == "keep" and image.target == "/" else ()
-    return (*kept, *asked, *_ALWAYS, *(_FRESH if _all_fresh(filesystems) else ()))
+    kept = _KEPT_ROOT if mounts[0].kept and image.target == "/" else ()
+    return (*kept, *asked, *_ALWAYS, *(_FRESH if _all_fresh(mounts) else ()))
 
 
-def _all_fresh(filesystems: Sequence[FilesystemLayout]) -> bool:
-    return all(fs.decision != "keep" for fs in filesystems)
+def _all_fresh(mounts: Sequence[Mounted]) -> bool:
+    return not any(mount.kept for mount in mounts)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class FetchTree(Step):
     """Bring the files of one image onto its mounted volumes."""
 
     image: Image
-    filesystems: tuple[FilesystemLayout, ...]
+    mounts: tuple[Mounted, ...]
     flags: tuple[str, ...]
     settings: TransferSettings
 
@@ -121,7 +123,7 @@ class FetchTree(Step):
 
         On what is kept only its top folder: comparing with what is there is the transfer itself.
         """
-        fresh = _all_fresh(self.filesystems)
+        fresh = _all_fresh(self.mounts)
         with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
             flags = self.flags if fresh else (*self.flags, "--no-recursive", "--dirs")
             try:
@@ -149,12 +151,12 @@ class FetchTree(Step):
 
     def _check_fit(self, listing: Sequence[tuple[str, int]]) -> None:
         """Compare the plain sum of file sizes with each volume: what fails this could never fit."""
-        need: Counter[FilesystemLayout] = Counter()
+        need: Counter[Mounted] = Counter()
         for path, size in listing:
             inside = os.path.normpath(f"{self.image.target}/{path}")
-            need[holder(inside, self.filesystems)] += size
+            need[holder(inside, self.mounts)] += size
         reasons = [
-            f"image {self.image.name!r} has {mib(size)} for {fs.mount}, and {fs.device} holds {mib(fs.size)}"
+            f"image {self.image.name!r} has {mib(size)} for {fs.point}, and {fs.device} holds {mib(fs.size)}"
             for fs, size in need.items()
             if size > fs.size
         ]
@@ -168,13 +170,13 @@ class FetchTree(Step):
             attempts.append(brought := rsync.Progress())
             rsync.copy(self.url, self.flags, target, lambda line: progress(*brought.read(line)))
 
-        with mounted_tree(self.filesystems) as tree:
+        with mounted_tree(self.mounts) as tree:
             target = tree.folder(self.image.target)
             try:
                 self._persistently(transfer)
             except CommandError as error:
                 self._explain(error, tree.root)
-            for fs in self.filesystems:
+            for fs in self.mounts:
                 self._write_back(fs, tree.root)
         return {
             "bytes": sum(attempt.bytes for attempt in attempts),
@@ -182,12 +184,12 @@ class FetchTree(Step):
             "attempts": len(attempts),
         }
 
-    def _write_back(self, fs: FilesystemLayout, root: str) -> None:
+    def _write_back(self, fs: Mounted, root: str) -> None:
         """Bring a file system to its disk here, so that the time it takes and its errors belong to this step."""
         try:
-            mount.write_back(root + str(fs.mount))
+            mount.write_back(root + fs.point)
         except CommandError as error:
-            reason = f"{fs.device} for {fs.mount}: {rsync.reason(error)}"
+            reason = f"{fs.device} for {fs.point}: {rsync.reason(error)}"
             raise ActionFailed(f"image {self.image.name!r} cannot be written: {reason}") from error
 
     def _explain(self, error: CommandError, root: str) -> None:
@@ -196,10 +198,10 @@ class FetchTree(Step):
         :raises ActionFailed: when a file system is full, or its disk does not take what is written.
         :raises ImageFailed: otherwise.
         """
-        for fs in self.filesystems:
-            if mount.is_full(root + str(fs.mount)):
+        for fs in self.mounts:
+            if mount.is_full(root + fs.point):
                 raise ActionFailed(
-                    f"{fs.device} ({mib(fs.size)}) for {fs.mount} is full, image {self.image.name!r} does not fit"
+                    f"{fs.device} ({mib(fs.size)}) for {fs.point} is full, image {self.image.name!r} does not fit"
                 ) from error
         if rsync.is_local(error):
             raise ActionFailed(f"image {self.image.name!r} cannot be written: {rsync.reason(error)}") from error

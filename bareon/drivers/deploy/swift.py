@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from bareon.actions.base import Job
+from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
-from bareon.layout.identifier import as_kind
-from bareon.layout.teardown import disks_below
+from bareon.layout.stack import disks_below
 from bareon.model.deployment import Deployment
-from bareon.model.filesystem import FilesystemType
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
-from bareon.plan.step import Outcome, Progress, Step
 from bareon.redaction import shown
 from bareon.sizes import mib
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
+from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
@@ -40,15 +40,18 @@ class Swift(DeployDriver):
     """``--deploy_driver swift``."""
 
     def requires(self, job: Job) -> Iterable[str]:
-        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.wanted.type)}
+        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.type)}
         return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *wipefs.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """A volume that an image is brought to gets its file system from there."""
         targets = {(image.system, image.target) for image in deployment.images}
-        return deployment.with_filesystems(
-            lambda fs: replace(fs, from_image=any((name, fs.mount) in targets for name in fs.images))
-        )
+
+        def filled(fs: Filesystem) -> Filesystem:
+            places = {(name, mount.point) for mount in fs.mounts for name in mount.images}
+            return replace(fs, from_image=bool(places & targets))
+
+        return deployment.with_filesystems(filled)
 
     def validate(self, job: Job) -> None:
         defects = [*_sources(job.deployment), *_shared_targets(job.deployment)]
@@ -56,16 +59,17 @@ class Swift(DeployDriver):
             raise InvalidInput(defects)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
-        held = next(fs for fs in job.layout.tree(image.system) if fs.mount == image.target)
-        if held.decision == "keep":
-            return [LeaveVolume("do_copyimage", image, held)]
-        write = WriteImage("do_copyimage", image, held, job.settings, _overwritten(job))
-        fit = FitFilesystem("do_copyimage", image, held)
+        name = CopyImage.name
+        held = next(mount for mount in job.layout.tree(image.system) if mount.point == image.target)
+        if held.kept:
+            return [LeaveVolume(name, image, held)]
+        write = WriteImage(name, image, held, job.settings, _overwritten(job))
+        fit = FitFilesystem(name, image, held.filesystem)
         inner = _inner(held, job.layout.tree(image.system))
-        return [write, fit, *([SpreadTree("do_copyimage", image, held, inner)] if inner else [])]
+        return [write, fit, *([SpreadTree(name, image, held, inner)] if inner else [])]
 
 
-def _is_written(fs: FilesystemLayout) -> bool:
+def _is_written(fs: PlannedFilesystem) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
 
 
@@ -76,13 +80,13 @@ def _overwritten(job: Job) -> dict[str, str]:
     return {device: ", ".join(sorted(found & disks)) for device, found in below.items() if found & disks}
 
 
-def _inner(held: FilesystemLayout, tree: Iterable[FilesystemLayout]) -> tuple[FilesystemLayout, ...]:
+def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
     """The empty file systems that will be mounted inside an image's one, parents before children."""
-    above = f"{str(held.mount).rstrip('/')}/"
+    above = f"{held.point.rstrip('/')}/"
     return tuple(
-        fs
-        for fs in tree
-        if fs != held and str(fs.mount).startswith(above) and fs.decision != "keep" and not fs.wanted.from_image
+        x
+        for x in tree
+        if x != held and x.point.startswith(above) and not x.kept and not x.filesystem.wanted.from_image
     )
 
 
@@ -111,10 +115,11 @@ def has_host(url: str) -> bool:
 def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
     """Volumes that more than one image would be written to: the second would replace the first."""
     for fs in deployment.filesystems():
-        images = [image for image in deployment.images if image.system in fs.images and image.target == fs.mount]
-        for image in images[1:]:
-            message = f"the volume at {fs.mount} ({fs.path}) is already that of image {images[0].name!r}"
-            yield Defect(f"{image.path}.target", message)
+        for place in fs.mounts:
+            images = [x for x in deployment.images if x.system in place.images and x.target == place.point]
+            for image in images[1:]:
+                message = f"the volume at {place.point} ({fs.path}) is already that of image {images[0].name!r}"
+                yield Defect(f"{image.path}.target", message)
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,13 @@ class LeaveVolume(Step):
     """Say that an image is not written, because what is on its volume is to be kept."""
 
     image: Image
-    filesystem: FilesystemLayout
+    mount: Mounted
 
     @property
     def description(self) -> str:
-        fs = self.filesystem
+        fs = self.mount
         return (
-            f"Leave {fs.device} for {fs.mount} as it is: its data is kept, image {self.image.name!r} is not written"
+            f"Leave {fs.device} for {fs.point} as it is: its data is kept, image {self.image.name!r} is not written"
         )
 
     def run(self, progress: Progress) -> Outcome:
@@ -140,22 +145,22 @@ class WriteImage(Step):
     """Stream one image onto its volume. Until all of it is found right, the volume holds no file system."""
 
     image: Image
-    filesystem: FilesystemLayout
+    mount: Mounted
     settings: TransferSettings
     overwritten: dict[str, str] = field(hash=False)
 
     @property
     def description(self) -> str:
-        return f"Write image {self.image.name!r} from {shown(self.image.url)} to {self.filesystem.device}"
+        return f"Write image {self.image.name!r} from {shown(self.image.url)} to {self.mount.device}"
 
     @property
     def destroys(self) -> tuple[str, ...]:
-        return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
+        return (self.mount.device,) if self.mount.filesystem.decision == "format" else ()
 
     def preflight(self) -> None:
         from bareon.transfer.image import inspect
 
-        fs = self.filesystem
+        fs = self.mount
         self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
         published = self._published()
@@ -163,9 +168,9 @@ class WriteImage(Step):
             published.check_sizes(self.image.url, offer.served, offer.size)
         size = offer.size if offer.size is not None or not published else published.size
         if size is not None and size > fs.size:
-            room = f"{fs.device} for {fs.mount} holds {mib(fs.size)}"
+            room = f"{fs.device} for {fs.point} holds {mib(fs.size)}"
             raise UnsuitableNode(f"image {self.image.name!r} has {mib(size)}, and {room}")
-        if fs.decision == "format" and Path(fs.device).exists():
+        if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
 
     def _published(self) -> Published | None:
@@ -187,7 +192,7 @@ class WriteImage(Step):
     def run(self, progress: Progress) -> Outcome:
         from bareon.transfer.image import write
 
-        fs = self.filesystem
+        fs = self.mount
         wipefs.wipe([fs.device])
         written = write(
             self.image.url,
@@ -215,7 +220,7 @@ class FitFilesystem(Step):
     """Make the file system of an image this node's own: sound, with the UUID that was decided, as large as can be."""
 
     image: Image
-    filesystem: FilesystemLayout
+    filesystem: PlannedFilesystem
 
     @property
     def description(self) -> str:
@@ -233,15 +238,15 @@ class FitFilesystem(Step):
             filesystem.check(kind, self._device, ROOT)
         except CommandError as error:
             raise self._failed(f"its {kind} file system is damaged: {error}") from error
-        if kind != wanted.type:
-            LOG.warning("image %s brings %s, %s was described", self.image.name, kind, wanted.type)
+        if kind != self.filesystem.type:
+            LOG.warning("image %s brings %s, %s was described", self.image.name, kind, self.filesystem.type)
         filesystem.identify(kind, self._device, as_kind(self.filesystem.uuid, kind), wanted.label)
         if not filesystem.grow(kind, self._device, ROOT):
             LOG.warning("%s: a %s file system cannot be grown to its volume", self._device, kind)
         udev.look_again(self._device)
         return {"file_system": kind}
 
-    def _kind(self) -> FilesystemType:
+    def _kind(self) -> str:
         """What arrived.
 
         :raises ImageFailed: when it is no file system that a system could live on.
@@ -249,7 +254,7 @@ class FitFilesystem(Step):
         tags = blkid.probe([self._device]).get(self._device, {})
         kind = tags.get("TYPE")
         if kind in filesystem.KINDS:
-            return kind  # type: ignore[return-value]
+            return str(kind)
         if "PTTYPE" in tags:
             raise self._failed(f"it is a whole disk with a partition table ({tags['PTTYPE']}), not a file system")
         known = ", ".join(filesystem.KINDS)
@@ -265,20 +270,20 @@ class SpreadTree(Step):
     """Move the files of an image that belong on other volumes there: mounted over, they would be out of reach."""
 
     image: Image
-    filesystem: FilesystemLayout
-    inner: tuple[FilesystemLayout, ...]
+    held: Mounted
+    inner: tuple[Mounted, ...]
 
     @property
     def description(self) -> str:
-        places = ", ".join(f"{fs.mount} to {fs.device}" for fs in self.inner)
+        places = ", ".join(f"{fs.point} to {fs.device}" for fs in self.inner)
         return f"Move files of image {self.image.name!r}: {places}"
 
     def run(self, progress: Progress) -> Outcome:
-        held = [self.filesystem]
+        held = [self.held]
         Path(_ASIDE).mkdir(parents=True, exist_ok=True)
         for fs in self.inner:
-            with mounted_tree(held) as tree, mount.mounted(fs.device, _ASIDE, kind=fs.wanted.type):
-                place = tree.folder(str(fs.mount))
+            with mounted_tree(held) as tree, mount.mounted(fs.device, _ASIDE, kind=fs.type):
+                place = tree.folder(fs.point)
                 copy.tree(place, _ASIDE)
                 mount.write_back(_ASIDE)  # before the originals go
                 copy.empty(place)

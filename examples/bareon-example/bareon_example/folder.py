@@ -9,8 +9,8 @@ from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import Defect, ImageFailed, InvalidInput
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
 from bareon.system.tree import mounted_tree
 from bareon.tools import copy
 
@@ -37,7 +37,7 @@ def _defects(images: tuple[Image, ...]) -> Iterator[Defect]:
 @dataclass(frozen=True)
 class CopyFolder(Step):
     image: Image
-    filesystems: tuple[FilesystemLayout, ...]
+    mounts: tuple[Mounted, ...]
 
     @property
     def folder(self) -> str:
@@ -52,6 +52,6 @@ class CopyFolder(Step):
             raise ImageFailed(f"image {self.image.name!r}: there is no folder {self.folder}")
 
     def run(self, progress: Progress) -> Outcome:
-        with mounted_tree(self.filesystems) as tree:
+        with mounted_tree(self.mounts) as tree:
             copy.tree(self.folder, tree.folder(self.image.target))
         return {}

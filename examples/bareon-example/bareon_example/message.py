@@ -4,8 +4,8 @@
 from dataclasses import dataclass
 
 from bareon.actions.base import Action, Job
-from bareon.model.layout import FilesystemLayout
-from bareon.plan.step import Outcome, Progress, Step
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
 from bareon.system.tree import mounted_tree
 
 
@@ -23,13 +23,13 @@ class Message(Action):
 @dataclass(frozen=True)
 class WriteMessage(Step):
     image: str
-    filesystems: tuple[FilesystemLayout, ...]
+    mounts: tuple[Mounted, ...]
 
     @property
     def description(self) -> str:
         return f"Write /etc/motd of image {self.image!r}"
 
     def run(self, progress: Progress) -> Outcome:
-        with mounted_tree(self.filesystems) as tree:
+        with mounted_tree(self.mounts) as tree:
             tree.write("/etc/motd", f"This is {self.image}, deployed by bareon.\n")
         return {}

@@ -6,10 +6,10 @@ import tomllib
 from bareon.drivers.data.base import DataDriver
 from bareon.errors import Defect, InvalidInput
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, DiskId, Partition
-from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
 from bareon.sizes import Remaining
+from bareon.storage.disk import Disk, DiskId, Partition
+from bareon.storage.filesystem import Filesystem, Mount
 
 
 class Short(DataDriver):
@@ -21,7 +21,8 @@ class Short(DataDriver):
         wrong = [key for key in ("disk", "image") if not isinstance(value.get(key), str)]
         if wrong:
             raise InvalidInput(Defect(f"$.{key}", "a string is needed") for key in wrong)
-        root = Filesystem("ext4", mount="/", images=("system",), path="$.disk")
+        mount = Mount("/", images=("system",))
+        root = Filesystem("ext4", (mount,), images=("system",), path="$.disk")
         volume = Partition(Remaining(), root, path="$.disk")
         disk = Disk(DiskId("name", value["disk"]), None, (volume,), path="$.disk")
         return Deployment("clean", (disk,), images=(Image("system", value["image"], path="$.image"),))

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bareon.errors import UnsuitableNode
-from bareon.facts.node import DiskFacts, NodeFacts
 from bareon.layout.match import match_disks
 from bareon.model.deployment import Deployment
-from bareon.model.disk import Disk, Partition, Volume
+from bareon.model.node import NodeFacts
+from bareon.storage import filesystem
+from bareon.storage.disk import Disk, DiskFacts, Partition
 
 _Place = tuple[int, int]  # of the disk in the deployment, and of the volume on it
 
@@ -25,8 +26,9 @@ def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
     places: dict[object, list[_Place]] = {}
     for number, disk in enumerate(deployment.disks):
         for position, volume in enumerate(disk.volumes):
-            if isinstance(volume, Partition) and volume.one_of:
-                places.setdefault(volume.filesystem and volume.filesystem.mount, []).append((number, position))
+            if volume.one_of:
+                fs = filesystem.leaf(volume.content)
+                places.setdefault(fs and fs.point, []).append((number, position))
     if not places:
         return deployment
     reals = match_disks(deployment, node) if node else ()
@@ -37,11 +39,11 @@ def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
 
 def _with(disk: Disk, chosen: set[int]) -> Disk:
     stays = (x for position, x in enumerate(disk.volumes) if position in chosen or not _is_one_of(x))
-    return replace(disk, volumes=tuple(replace(x, one_of=False) if isinstance(x, Partition) else x for x in stays))
+    return replace(disk, volumes=tuple(replace(x, one_of=False) for x in stays))
 
 
-def _is_one_of(volume: Volume) -> bool:
-    return isinstance(volume, Partition) and volume.one_of
+def _is_one_of(volume: Partition) -> bool:
+    return volume.one_of
 
 
 def _chosen(

@@ -25,11 +25,15 @@ class Request:
 
 
 class DoesNotFit(Exception):
-    """The requests cannot all be granted. ``path`` is the request to blame, or empty for all of them together."""
+    """The requests cannot all be granted. ``path`` is the request to blame, or empty for all of them together.
 
-    def __init__(self, path: str, message: str) -> None:
+    ``have`` are the bytes there are, where that is what is too little.
+    """
+
+    def __init__(self, path: str, message: str, have: int | None = None) -> None:
         self.path = path
         self.message = message
+        self.have = have
         super().__init__(message)
 
 
@@ -58,15 +62,19 @@ def allocate(budget: int, available: int, requests: Sequence[Request], unit: int
         raise DoesNotFit(
             "",
             f"the volumes need {mib(total)}, {mib(total - budget)} more than the {mib(budget)} there are",
+            budget,
         )
     if total > available:
         raise DoesNotFit(
             "",
             f"the volumes need {mib(total)}, {mib(total - available)} more than the {mib(available)} that are free",
+            available,
         )
     rest = round_down(min(budget, available) - total, unit)
     if open_ended and not rest:
-        raise DoesNotFit(open_ended[0].path, f"nothing is remaining: the other volumes take all of {mib(total)}")
+        raise DoesNotFit(
+            open_ended[0].path, f"nothing is remaining: the other volumes take all of {mib(total)}", total
+        )
     return [rest if size is None else size for size in fixed]
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from bareon.model.filesystem import FilesystemType
-
 
 def as_kind(identifier: str, kind: str) -> str:
     """An identifier that was decided, in the form of a kind of file system that may be another one than decided for.
@@ -43,7 +41,7 @@ class Identifiers:
         digits = self._derived(f"array {name}").hex
         return ":".join(digits[i : i + 8] for i in range(0, 32, 8))
 
-    def filesystem(self, kind: FilesystemType, device: str) -> str:
+    def filesystem(self, kind: str, device: str) -> str:
         """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
         return as_kind(str(self._derived(f"{kind} {device}")), kind)
 

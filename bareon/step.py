@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan is a layout and the steps that bring it about.
-
-A step is a value until the executor runs it. Third parties' actions return their own kinds of steps.
-"""
+"""A step of a plan: a value until the executor runs it. Third parties' actions return their own kinds of steps."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from bareon.model.layout import Layout
 
 Outcome = dict[str, int | float | str]
 Progress = Callable[[int, int | None], None]
@@ -54,12 +49,3 @@ class Step(ABC):
 
         :raises ActionFailed: or one of its kind, when it did not work.
         """
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that was decided. An empty ``steps`` means there is nothing to do; ``warnings`` are for people."""
-
-    layout: Layout
-    steps: tuple[Step, ...]
-    warnings: tuple[str, ...] = ()

@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From input and node to a plan: reserve, lay out, validate, plan. Nothing is changed here."""
+"""From input and node to a plan: reserve, lay out, validate, plan. No action is known by name."""
 
 from __future__ import annotations
 
-import itertools
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bareon.actions.base import BOOT_INFO, Action, Job
-from bareon.actions.stack import starting
-from bareon.cmd.plugin import blamed, returned
+from bareon.actions.base import Action, Job
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import UnsuitableNode, UsageError
-from bareon.facts.node import NodeFacts
+from bareon.layout.bootplace import placed
 from bareon.layout.build import build
+from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
-from bareon.layout.configdrive import as_found
-from bareon.layout.identifier import Identifiers
-from bareon.layout.place import placed
-from bareon.layout.teardown import busy, forbidden
+from bareon.layout.stack import busy, forbidden, to_start
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
-from bareon.plan.step import Plan, Step
+from bareon.plan.plan import Plan
+from bareon.plugin import blamed, returned
 from bareon.run import missing
+from bareon.step import Step
+from bareon.storage.identifier import Identifiers
+from bareon.tools import udev
 
 
 @dataclass(frozen=True)
@@ -61,35 +61,36 @@ def decide(
     transport: DeployDriver,
     seed: uuid.UUID,
     settings: TransferSettings | None = None,
-    boot_info: str = BOOT_INFO,
 ) -> Decision:
     """Let the queued actions decide everything.
 
     :raises InvalidInput: :class:`UnsuitableNode` or :class:`DisksDiffer`, whichever stands in the way.
     """
     names = tuple(action.name for action in actions)
+    makes = frozenset(thing for action in actions for thing in action.makes)
     deployment = placed(deployment, node)
     deployment = returned(transport.reserve(deployment), Deployment, f"{type(transport).__name__}: reserve")
-    deployment = _for_configdrive(deployment, node, names)
+    deployment = _for_configdrive(deployment, node, actions, makes)
     for action in actions:
         deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
-    layout = _layout(deployment, node, names, seed)
-    job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), boot_info)
+    layout, noticed = _layout(deployment, node, makes, seed)
+    job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)
     if in_use := busy(node, {disk.device for disk in job.layout.disks}):
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    warnings = tuple(
+    warnings = (
         str(warning) for x in actions for warning in returned(x.warnings(job), Iterable, f"{x.name}: warnings")
     )
-    mounting = any(name not in _WITHOUT_TREES for name in names)
-    first = tuple(starting(job.layout, node, names[0], everything=mounting)) if names else ()
+    started = to_start(layout, node, everything=any(action.mounts for action in actions)) if actions else []
+    first = [step for structure in started for step in structure.start(names[0])]
     steps = (*first, *_steps(actions, transport, job))
-    programs = frozenset(
+    programs = {
         str(program) for x in actions for program in returned(x.requires(job), Iterable, f"{x.name}: requires")
-    )
-    programs = programs.union(*(step.programs for step in first))
-    return Decision(Plan(job.layout, steps, warnings), programs, node)
+    }
+    if started:
+        programs |= {*udev.PROGRAMS, *(program for structure in started for program in structure.programs)}
+    return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node)
 
 
 def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tuple[Step, ...]:
@@ -103,46 +104,44 @@ def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tupl
     return found
 
 
-def _layout(deployment: Deployment, node: NodeFacts, names: Sequence[str], seed: uuid.UUID) -> Layout:
-    """What the disks will be; what they are, where nothing or only file systems are to be made."""
+def _layout(
+    deployment: Deployment, node: NodeFacts, makes: Collection[str], seed: uuid.UUID
+) -> tuple[Layout, tuple[str, ...]]:
+    """What the disks will be; what they are, where nothing or only file systems are to be made. And warnings."""
     wanted = build(deployment, node, Identifiers(seed))
-    making = "do_partitioning" in names
+    making = "layout" in makes
     if making and deployment.policy == "clean":
-        return wanted
-    writing = deployment.configdrive is not None and "do_configdrive" in names
-    return adopt(wanted, node, make=making, copy="do_copyimage" in names, configdrive=writing)
+        return wanted, ()
+    return adopt(wanted, node, make=making, copy="images" in makes)
 
 
-_WITHOUT_TREES = ("do_partitioning", "do_configdrive", "do_reboot")
-
-
-def _for_configdrive(deployment: Deployment, node: NodeFacts, names: Sequence[str]) -> Deployment:
+def _for_configdrive(
+    deployment: Deployment, node: NodeFacts, actions: Sequence[Action], makes: Collection[str]
+) -> Deployment:
     """The deployment with the configdrive that this run is about, and its partition where it is not the run's work.
 
-    Partitioning alone makes the partition, for do_configdrive may run later. A run that partitions and then goes on
-    to a stage behind do_configdrive, without it, is one without a configdrive.
+    Partitioning alone makes the partition, for the configdrive may be written later. A run that partitions and then
+    goes on to a stage behind the configdrive, without it, is one without a configdrive.
     """
-    if "do_configdrive" in names and deployment.configdrive:
+    if "configdrive" in makes and deployment.configdrive:
         return deployment
-    if "do_partitioning" not in names:
-        return as_found(replace(deployment, configdrive=None), node)
-    later = {"do_copyimage", "do_bootloader", "do_reboot"} & set(names)
+    if "layout" not in makes:
+        return configdrive_as_found(replace(deployment, configdrive=None), node)
+    later = any("configdrive" in action.after for action in actions)
     return replace(deployment, configdrive=None) if later else deployment
 
 
-ORDER = ("do_partitioning", "do_configdrive", "do_copyimage", "do_bootloader", "do_reboot")
-
-
-def check_order(names: Sequence[str]) -> None:
+def check_order(actions: Sequence[Action]) -> None:
     """Refuse an order in which an action would undo or miss the work of another.
 
-    :raises UsageError: naming the two. Third parties' actions may stand anywhere.
+    :raises UsageError: naming the two. An action that says nothing of an order may stand anywhere.
     """
-    if len(set(names)) < len(names):
+    if len({action.name for action in actions}) < len(actions):
         raise UsageError("--actions: an action stands twice")
-    if "do_reboot" in names[:-1]:
-        raise UsageError("--actions: do_reboot must be the last")
-    known = [name for name in names if name in ORDER]
-    for first, second in itertools.pairwise(known):
-        if ORDER.index(first) > ORDER.index(second):
-            raise UsageError(f"--actions: {second} must come before {first}")
+    for action in actions[:-1]:
+        if action.last:
+            raise UsageError(f"--actions: {action.name} must be the last")
+    for number, action in enumerate(actions):
+        for later in actions[number + 1 :]:
+            if {later.name, *later.makes} & set(action.after):
+                raise UsageError(f"--actions: {later.name} must come before {action.name}")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from bareon import usage
 from bareon.errors import CommandError
-from bareon.facts import stacked, usage
-from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
+from bareon.look import signature, structures, tags
+from bareon.model.node import NodeFacts
 from bareon.redaction import redacted
-from bareon.tools import blkid, lsblk, sfdisk
+from bareon.storage.disk import DiskFacts, PartitionFacts
+from bareon.tools import lsblk, sfdisk
 
 LOG = logging.getLogger(__name__)
 
@@ -35,12 +37,10 @@ def probe() -> NodeFacts:
         for device in devices
         if device.type in ("disk", "loop", "rom")
     )
-    arrays, groups = stacked.read(disks)
     return NodeFacts(
         firmware="uefi" if Path("/sys/firmware/efi").is_dir() else "bios",
         disks=disks,
-        arrays=arrays,
-        volume_groups=groups,
+        structures=structures(disks),
         cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
     )
 
@@ -55,8 +55,8 @@ def _disk(
     links: tuple[str, ...],
     users: dict[str, list[str]],
 ) -> DiskFacts:
-    tags = stacked.tags(device.path) if device.type != "rom" else {}
-    table = tags.get("PTTYPE")
+    found = tags(device.path) if device.type != "rom" else {}
+    table = found.get("PTTYPE")
     partitions = _partitions(device.path, table, kernel, users)
     known = {part.device for part in partitions}
     # The kernel may still use partitions that the table on the disk has no longer.
@@ -76,7 +76,7 @@ def _disk(
         removable=device.removable,
         links=links,
         table=table,
-        content=blkid.content(tags),
+        content=signature(found),
         partitions=partitions,
         users=(*users.get(device.path, ()), *forgotten),
         sequence=lsblk.sequence(device.path),
@@ -92,7 +92,7 @@ def _partitions(
             entries = sfdisk.read(device).entries
         except CommandError as error:
             LOG.warning("%s: its %s table cannot be read, taking the kernel's view: %s", device, table, error)
-    tags = {x.device: stacked.tags(x.device) for x in entries if Path(x.device).is_block_device()}
+    found = {x.device: tags(x.device) for x in entries if Path(x.device).is_block_device()}
     return tuple(
         PartitionFacts(
             number=entry.number,
@@ -102,7 +102,7 @@ def _partitions(
             type=entry.type,
             guid=entry.guid,
             name=entry.name,
-            content=blkid.content(tags.get(entry.device, {})),
+            content=signature(found.get(entry.device, {})),
             users=tuple(users.get(entry.device, ())),
         )
         for entry in entries

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from bareon.storage.kinds import KINDS
 from bareon.tools.lsblk import BlockDevice
 
 # What is stacked on a device and reported by itself, as arrays and volume groups.
-_KNOWN = ("lvm", "linear", "raid0", "raid1", "raid4", "raid5", "raid6", "raid10", "part")
+_KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
 
 
 def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:

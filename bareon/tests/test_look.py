@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from bareon import look
 from bareon.errors import CommandError, UnsuitableNode
-from bareon.facts import looking, stacked
-from bareon.facts.node import Content, DiskFacts
 from bareon.sizes import MIB
+from bareon.storage import lvm as lvm_kind
+from bareon.storage import md as md_kind
+from bareon.storage.disk import DiskFacts
+from bareon.storage.kind import Signature
+from bareon.storage.lvm import VolumeGroupFacts
+from bareon.storage.md import ArrayFacts
 from bareon.tools import blkid, lvm, mdadm, udev
 
 DISK = "/dev/vda"
@@ -95,10 +100,12 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     found = Machine(where=tmp_path)
     names = {"/dev/base/leg": "/dev/dm-0", "/dev/md/1111": "/dev/md127", "/dev/data/srv": "/dev/dm-1"}
     by_uuid = {BASE: "base", DATA: "data"}
-    monkeypatch.setattr(looking, "_SYS", tmp_path)
-    monkeypatch.setattr(stacked, "missing", lambda programs: [])
-    monkeypatch.setattr(stacked, "_size", lambda device: 400 * MIB)
-    monkeypatch.setattr(stacked, "_is_there", lambda device: True)
+    for module in (look, lvm_kind, md_kind):
+        monkeypatch.setattr(module, "SYS", tmp_path)
+    for module in (lvm_kind, md_kind):
+        monkeypatch.setattr(module, "missing", lambda programs: [])
+    monkeypatch.setattr(md_kind, "_size", lambda device: 400 * MIB)
+    monkeypatch.setattr(lvm_kind, "_is_there", lambda device: True)
     monkeypatch.setattr(mdadm, "kernel_name", lambda device: names.get(device, device))
     monkeypatch.setattr(mdadm, "examine", lambda device: MIRROR if device == "/dev/base/leg" else None)
     monkeypatch.setattr(mdadm, "detail", lambda device: MIRROR)
@@ -112,13 +119,20 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return found
 
 
-DISKS = (DiskFacts(DISK, 1000 * MIB, content=Content("LVM2_member")),)
+DISKS = (DiskFacts(DISK, 1000 * MIB, content=Signature("LVM2_member")),)
+
+
+def _read() -> tuple[list[ArrayFacts], list[VolumeGroupFacts]]:
+    found = look.structures(DISKS)
+    return [x for x in found if isinstance(x, ArrayFacts)], [x for x in found if isinstance(x, VolumeGroupFacts)]
+
+
 STARTED = ["+base", "settle", "+mirror", "+data", "settle"]
 STOPPED = ["-data", "-mirror", "-base"]
 
 
 def test_what_stands_on_volumes_is_found_and_stopped_from_the_top(machine: Machine) -> None:
-    arrays, groups = stacked.read(DISKS)
+    arrays, groups = _read()
     assert machine.log == [*STARTED, *STOPPED, "settle"]
     assert [(x.name, x.members, x.alias, x.device) for x in arrays] == [
         ("mirror", ("/dev/base/leg",), "/dev/md/mirror", None)
@@ -127,13 +141,13 @@ def test_what_stands_on_volumes_is_found_and_stopped_from_the_top(machine: Machi
         ("base", (DISK,), False),
         ("data", ("/dev/md/mirror",), False),
     ]
-    assert groups[1].volumes[0].content == Content("ext4")
+    assert groups[1].volumes[0].content == Signature("ext4")
 
 
 def test_what_ran_before_is_left_alone(machine: Machine) -> None:
     machine.running = {"base", "mirror"}
     machine.show()
-    arrays, groups = stacked.read(DISKS)
+    arrays, groups = _read()
     assert machine.log == ["+data", "settle", "-data", "settle"]
     assert arrays[0].device == "/dev/md127"
     assert [x.volumes[0].active for x in groups] == [True, False]
@@ -142,7 +156,7 @@ def test_what_ran_before_is_left_alone(machine: Machine) -> None:
 def test_what_udev_activates_on_top_is_stopped_too(machine: Machine) -> None:
     # It is there again when the array below is to be stopped, and so goes with what is below that.
     machine.before_stopping = [lambda: None, lambda: machine.start("data")]
-    arrays, groups = stacked.read(DISKS)
+    arrays, groups = _read()
     assert machine.log[len(STARTED) :] == ["-data", "+data", "!mirror", *STOPPED, "settle"]
     assert not machine.running
     assert arrays[0].device is None
@@ -154,14 +168,14 @@ def test_what_udev_starts_again_afterwards_is_stopped_again(
 ) -> None:
     again = ["base"]
     monkeypatch.setattr(udev, "settle", lambda: machine.start(again.pop()) if again and not machine.running else None)
-    stacked.read(DISKS)
+    _read()
     assert machine.log == ["+base", "+mirror", "+data", *STOPPED, "+base", "-base"]
 
 
 def test_what_cannot_be_stopped_is_told_of_as_running(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     machine.stubborn = {"mirror"}
-    arrays, groups = stacked.read(DISKS)
-    assert machine.log[len(STARTED) :] == ["-data", *["!mirror", "!mirror", "settle"] * looking.TRIES]
+    arrays, groups = _read()
+    assert machine.log[len(STARTED) :] == ["-data", *["!mirror", "!mirror", "settle"] * look.TRIES]
     assert arrays[0].device == "/dev/md127"
     assert [(group.name, group.volumes[0].active) for group in groups] == [("base", True), ("data", False)]
     assert "array mirror was started to look inside, and still runs: " in caplog.text
@@ -172,5 +186,5 @@ def test_what_cannot_be_stopped_is_told_of_as_running(machine: Machine, caplog: 
 def test_what_cannot_be_read_is_named_and_nothing_is_left_started(machine: Machine, device: str) -> None:
     machine.unreadable = device
     with pytest.raises(UnsuitableNode, match=f"^{device} cannot be read: "):
-        stacked.read(DISKS)
+        _read()
     assert not machine.running

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies on what, found and planned, in its order: top first to take down, bottom first to start."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import TypeVar
+
+from bareon.errors import UnsuitableNode
+from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
+from bareon.storage.disk import DiskFacts
+from bareon.storage.kind import Found, Structure
+from bareon.storage.kinds import KINDS
+
+T = TypeVar("T", bound=Hashable)
+
+
+def in_order(needs: Mapping[T, Collection[T]]) -> list[T]:
+    """The keys, each behind those that it needs; where that leaves a choice, in the order in which they are given.
+
+    :raises graphlib.CycleError: when some need each other.
+    """
+    rank = {key: number for number, key in enumerate(needs)}
+    keys = list(needs)
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    found, ready = [], [rank[key] for key in sorter.get_ready()]
+    heapq.heapify(ready)
+    while ready:
+        key = keys[heapq.heappop(ready)]
+        found.append(key)
+        sorter.done(key)
+        for new in sorter.get_ready():
+            heapq.heappush(ready, rank[new])
+    return found
+
+
+def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
+    """Who uses the disks now, in words; empty when they are free."""
+    return [f"in use: {use}" for disk in node.disks if disk.device in disks for use in disk.in_use()]
+
+
+class Below(dict[str, set[str]]):
+    """The disks that each device of a node lies on; a device that is not known lies on itself."""
+
+    def __missing__(self, device: str) -> set[str]:
+        return {device}
+
+
+def disks_below(node: NodeFacts) -> Below:
+    """The disks that every disk, partition and device of a structure lies on, through whatever is between."""
+    found = Below()
+    for disk in node.disks:
+        found[disk.device] = {disk.device}
+        for part in disk.partitions:
+            found[part.device] = {disk.device}
+    for structure in node.structures:
+        found |= {device: set() for device, _ in structure.offers if device not in found}
+    grown = True
+    while grown:
+        grown = False
+        for structure in node.structures:
+            disks = {disk for member in structure.stands_on for disk in found[member]}
+            for device, _ in structure.offers:  # two groups may have one name: then either may be meant
+                if not disks <= found[device]:
+                    found[device] |= disks
+                    grown = True
+    return found
+
+
+def stands_on(structure: Found, disks: Collection[str], below: Below) -> bool:
+    """Whether a structure lies on any of the disks."""
+    return any(below[member] & set(disks) for member in structure.stands_on)
+
+
+def on_disks(node: NodeFacts, disks: Collection[str]) -> list[Found]:
+    """The structures on any of the disks, in the order of the facts."""
+    below = disks_below(node)
+    return [structure for structure in node.structures if stands_on(structure, disks, below)]
+
+
+def teardown(node: NodeFacts, disks: Collection[str]) -> list[Found]:
+    """What runs on the disks and must be stopped before they are free, top first.
+
+    :raises UnsuitableNode: when a structure lies partly on other disks, naming both sides.
+    """
+    below = disks_below(node)
+    if reasons := [reason for structure in node.structures for reason in _torn(structure, disks, below)]:
+        raise UnsuitableNode(*reasons)
+    return _top_first([x for x in node.structures if x.running and stands_on(x, disks, below)])
+
+
+def _torn(structure: Found, disks: Collection[str], below: Below) -> Iterator[str]:
+    """Why a structure cannot go with the disks: it lies on others too."""
+    inside = sorted(member for member in structure.stands_on if below[member] & set(disks))
+    outside = sorted(member for member in structure.stands_on if below[member] - set(disks))
+    if not inside or not outside:
+        return
+    if set(inside) & set(outside):  # one member lies on both, so that only the disks tell them apart
+        found = {disk for member in structure.stands_on for disk in below[member]}
+        inside, outside = sorted(found & set(disks)), sorted(found - set(disks))
+    on = f"{', '.join(inside)} and also on {', '.join(outside)}, which is not in the schema"
+    yield f"{structure.title} lies on {on}"
+
+
+def _top_first(running: Sequence[Found]) -> list[Found]:
+    """Structures that run, each before those that it lies on, and kinds that stand on others first."""
+    kinds = [kind.found for kind in KINDS]
+    listed = sorted(running, key=lambda x: -kinds.index(type(x)))
+    above = {
+        number: {other for other, x in enumerate(listed) if set(x.stands_on) & set(structure.present)}
+        for number, structure in enumerate(listed)
+    }
+    try:
+        return [listed[number] for number in in_order(above)]
+    except CycleError as error:
+        names = " on ".join(listed[number].title for number in error.args[1])
+        raise UnsuitableNode(f"it cannot be told what stands on what: {names}") from None
+
+
+def lost_disks(node: NodeFacts, devices: Iterable[str]) -> list[DiskFacts]:
+    """The disks that lose data when ``devices`` lose theirs."""
+    below = disks_below(node)
+    names = {disk for device in devices for disk in below[device]}
+    return [disk for disk in node.disks if disk.device in names]
+
+
+def forbidden(node: NodeFacts, devices: Iterable[str], allowed: Collection[str]) -> list[str]:
+    """The disks that lose data though no name, serial or wwn in ``allowed`` means them, in words."""
+    return [
+        f"{disk.device} (serial {disk.serial or 'unknown'}, wwn {disk.wwn or 'unknown'}) would lose data"
+        for disk in lost_disks(node, devices)
+        if not {disk.device, disk.device.removeprefix("/dev/"), disk.serial, disk.wwn} & set(allowed)
+    ]
+
+
+def clashes(layout: Layout, node: NodeFacts) -> Iterator[str]:
+    """Structures on disks that stay, with names that are to be given to new ones."""
+    disks, below = {disk.device for disk in layout.disks}, disks_below(node)
+    kinds = [kind.name for kind in KINDS]
+    for structure in sorted(layout.structures(), key=lambda x: -kinds.index(x.kind.name)):
+        for found in node.structures:
+            if structure.means(found) and not stands_on(found, disks, below):
+                yield structure.clash(found)
+
+
+def to_start(layout: Layout, node: NodeFacts, *, everything: bool) -> list[Structure]:
+    """What is kept and must be started, bottom first.
+
+    :param everything: also what only has to be mounted; else only what a file system is to be made on, since an array
+        that is started is written to.
+    """
+    needed: set[str] = set()
+    chosen: list[Structure] = []
+    for structure in reversed(list(layout.structures())):
+        if everything or any(x.decision == "format" or x.device in needed for x in structure.devices):
+            needed |= set(structure.members)
+            chosen.append(structure)
+    return [x for x in reversed(chosen) if x.decision != "create" and not _usable(x, node)]
+
+
+def _usable(structure: Structure, node: NodeFacts) -> bool:
+    return any(found.usable for found in node.structures if structure.means(found))

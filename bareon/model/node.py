@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node is, as values. Sizes and positions are bytes. :mod:`bareon.facts` has its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bareon.storage.disk import DiskFacts
+from bareon.storage.kind import Firmware, Found, Signature
+
+FORMAT = 1
+"""Of the JSON form; another one when a reader of the old one would be misled."""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """The node as bareon's decisions need it. ``structures`` are what lies on the disks and offers other devices.
+
+    ``cmdline`` is the running kernel's command line, less what looks like a secret.
+    """
+
+    firmware: Firmware
+    disks: tuple[DiskFacts, ...]
+    structures: tuple[Found, ...] = ()
+    cmdline: str = ""
+    format: int = FORMAT
+
+    def contents(self) -> Iterator[tuple[str, Signature | None]]:
+        """Every device with what is on it: disks, partitions, and what structures offer."""
+        for disk in self.disks:
+            yield disk.device, disk.content
+            yield from ((part.device, part.content) for part in disk.partitions)
+        for structure in self.structures:
+            yield from structure.offers

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""File systems and swap areas, and where they are mounted. A new type is a row of :data:`TYPES`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bareon.errors import Defect
+from bareon.sizes import human, mib
+from bareon.step import Outcome, Progress, Step
+from bareon.storage import schema
+from bareon.storage.allocate import DoesNotFit
+from bareon.storage.kind import (
+    LINUX_DATA,
+    Comparison,
+    Content,
+    Kind,
+    Place,
+    PlannedContent,
+    Signature,
+    System,
+)
+from bareon.tools import device, mkfs, udev, wipefs
+
+if TYPE_CHECKING:
+    from bareon.model.deployment import Deployment
+
+SWAP = "swap"
+"""The type of a swap area, and the mount point that the input gives it."""
+
+LINUX_SWAP = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
+"""The partition type GUID of a swap area; Discoverable Partitions Specification."""
+
+LONGEST_NAME = 255
+"""Bytes of a name in a folder; Linux has no file system of which bareon makes that takes more."""
+
+_OF_THE_KERNEL = ("dev", "proc", "run", "sys")
+"""Folders at the root that the kernel and systemd fill while a system runs."""
+
+_LISTED = '*?.,;:/\\|+=<>[]"'
+_NOT_IN_VFAT = set(_LISTED)
+
+
+@dataclass(frozen=True)
+class Type:
+    """What is to be known of a type of file system.
+
+    ``label`` is the longest label and ``smallest`` the smallest size that its mkfs takes with its defaults, in bytes,
+    from the man pages. ``checked`` says whether an fsck at boot does anything. GRUB reads it by ``grub_module``.
+    """
+
+    label: int
+    smallest: int
+    checked: bool
+    grub_module: str | None
+    type_guid: str = LINUX_DATA
+
+
+TYPES: dict[str, Type] = {
+    "ext2": Type(16, 1 << 20, True, "ext2"),
+    "ext3": Type(16, 4 << 20, True, "ext2"),
+    "ext4": Type(16, 4 << 20, True, "ext2"),
+    "xfs": Type(12, 300 << 20, False, "xfs"),  # 300 MB since xfsprogs 5.19
+    "btrfs": Type(255, 109 << 20, False, "btrfs"),
+    "vfat": Type(11, 1 << 20, True, "fat"),
+    SWAP: Type(16, 1 << 20, False, None, LINUX_SWAP),
+}
+
+
+# Wanted.
+
+_FIELDS: Mapping[str, Any] = {
+    "mount": {"$ref": "#/$defs/mount"},
+    "file_system": {"$ref": "#/$defs/file_system"},
+    "disk_label": {"$ref": "#/$defs/disk_label"},
+    "fstab_enabled": {"$ref": "#/$defs/fstab_enabled"},
+    "fstab_options": {"$ref": "#/$defs/fstab_options"},
+    "keep_data": {"$ref": "#/$defs/keep_data"},
+    "images": {"$ref": "#/$defs/images"},
+}
+
+
+def fields() -> dict[str, Any]:
+    """The schemas of the keys by which a volume describes its file system."""
+    return dict(_FIELDS)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """Where a file system, or a part of it, is mounted in the deployed systems of some images.
+
+    ``point`` is a normal absolute path, or :data:`SWAP`; ``enabled`` says whether its line in fstab is no comment.
+    """
+
+    point: str
+    options: str = "defaults"
+    enabled: bool = True
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Filesystem(Content):
+    """A file system (or swap area) as wanted.
+
+    ``images`` are the names of the images it belongs to. ``fat32`` asks for that kind of vfat, as firmware does of an
+    ESP. ``from_image`` says that it is not made but arrives inside a block image, and may be of another type then.
+    """
+
+    type: str
+    mounts: tuple[Mount, ...] = ()
+    label: str | None = None
+    keep_data: bool = True
+    fat32: bool = False
+    from_image: bool = False
+    images: tuple[str, ...] = ()
+
+    @property
+    def type_guid(self) -> str:
+        return TYPES[self.type].type_guid
+
+    @property
+    def point(self) -> str | None:
+        """Its first mount point."""
+        return self.mounts[0].point if self.mounts else None
+
+    def plan(self, place: Place) -> PlannedFilesystem:
+        smallest = TYPES[self.type].smallest
+        if place.size < smallest:
+            raise DoesNotFit(
+                place.path, f"{mib(place.size)} is too small for {self.type}, which needs {mib(smallest)}"
+            )
+        uuid = place.identifiers.filesystem(self.type, place.device)
+        return PlannedFilesystem(place.device, place.size, self.type, uuid, self)
+
+
+def leaf(content: Content | None) -> Filesystem | None:
+    """The file system in a content, whatever it is contained in."""
+    found = content.nested() if content else ()
+    return next((x for x in found if isinstance(x, Filesystem)), None)
+
+
+def read(
+    value: dict[str, Any], path: str, found: list[Defect], *, images: tuple[str, ...], keep_data: bool
+) -> Filesystem | None:
+    """The file system that a volume of an input describes, ``None`` where there is to be none.
+
+    :param found: takes the defects.
+    :param images: those that it belongs to.
+    :param keep_data: whether what is there is to be kept.
+    """
+    point = value.get("mount")
+    point = None if point == "none" else point
+    default = SWAP if point == SWAP else "xfs" if point else None
+    kind: str | None = value.get("file_system", default)
+    if kind is None:
+        if "disk_label" in value:
+            found.append(Defect(f"{path}.disk_label", "there is no file system to label"))
+        return None
+    options, enabled = value.get("fstab_options", "defaults"), value.get("fstab_enabled", True)
+    return Filesystem(
+        type=kind,
+        mounts=(Mount(point, options, enabled, images),) if point else (),
+        label=value.get("disk_label"),
+        keep_data=keep_data,
+        images=images,
+        path=path,
+    )
+
+
+# Planned.
+
+
+@dataclass(frozen=True)
+class PlannedFilesystem(PlannedContent):
+    """A file system on its device, with its UUID in the form that its own tools print."""
+
+    type: str
+    uuid: str
+    wanted: Filesystem
+
+    @property
+    def label(self) -> str | None:
+        """The label that it is to have."""
+        return self.wanted.label
+
+    @property
+    def mounts(self) -> tuple[Mounted, ...]:
+        """It at each of its mount points."""
+        return tuple(Mounted(self, mount) for mount in self.wanted.mounts)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a run that makes the layout makes it."""
+        return self.decision != "keep" and not self.wanted.from_image
+
+    @property
+    def system(self) -> System:
+        module = TYPES[self.type].grub_module
+        return System((module,) if module else ())
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(self.type, self.uuid, self.label)
+
+    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
+        if self.wanted.from_image:
+            return  # an image's own file system may be of any kind, and is not there before the image is
+        if found is None and comparison.make and not self.wanted.keep_data:
+            return  # it is made anew, and a run that was cut off between wiping and making it left nothing there
+        kind = found.type if found else "nothing"
+        label = found.label if found else None
+        if kind != self.type:
+            yield f"{self.device}: expected {self.type}, found {kind}"
+        elif self.label and self.label != label:
+            yield f"{self.device}: expected the label {self.label!r}, found {label or 'none'!r}"
+
+    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedFilesystem:
+        anew = self._anew(comparison)
+        if anew or found is None:
+            return replace(self, decision="format" if anew else "keep")
+        kind = found.type if found.type in TYPES else self.type
+        return replace(self, type=kind, decision="keep", uuid=found.uuid or self.uuid)
+
+    def _anew(self, comparison: Comparison) -> bool:
+        if self.wanted.from_image:
+            # Under clean nothing is to be kept: disks that are as described were made by an earlier stage.
+            return comparison.copy and (comparison.policy == "clean" or not self.wanted.keep_data)
+        return comparison.make and not self.wanted.keep_data
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A file system at one of its mount points."""
+
+    filesystem: PlannedFilesystem
+    mount: Mount
+
+    @property
+    def point(self) -> str:
+        return self.mount.point
+
+    @property
+    def device(self) -> str:
+        return self.filesystem.device
+
+    @property
+    def type(self) -> str:
+        return self.filesystem.type
+
+    @property
+    def uuid(self) -> str:
+        return self.filesystem.uuid
+
+    @property
+    def size(self) -> int:
+        return self.filesystem.size
+
+    @property
+    def kept(self) -> bool:
+        """Whether what is in it stays."""
+        return self.filesystem.decision == "keep"
+
+
+def document(filesystem: object) -> dict[str, Any]:
+    """What the plan's JSON says of the file system on a device, whether there is one or not."""
+    found = filesystem if isinstance(filesystem, PlannedFilesystem) else None
+    return {
+        "mount": found.wanted.point if found else None,
+        "file_system": found.type if found else None,
+        "uuid": found.uuid if found else None,
+        "label": found.label if found else None,
+        "images": list(found.wanted.images) if found else [],
+    }
+
+
+def planned_fields() -> dict[str, schema.Schema]:
+    """The schemas of what :func:`document` says."""
+    return {
+        "mount": schema.optional_string("The mount point in the deployed system, or swap."),
+        "file_system": schema.optional_string("The kind of file system."),
+        "uuid": schema.optional_string("The UUID of the file system."),
+        "label": schema.optional_string("The label of the file system."),
+        "images": schema.items("The names of the images it belongs to."),
+    }
+
+
+def cells(filesystem: object) -> tuple[str, str]:
+    """Type and mount point of the file system on a device, for a table."""
+    if not isinstance(filesystem, PlannedFilesystem):
+        return "-", "-"
+    return filesystem.type, filesystem.wanted.point or "-"
+
+
+@dataclass(frozen=True)
+class MakeFilesystem(Step):
+    """Make a file system with the UUID that was decided for it."""
+
+    filesystem: PlannedFilesystem
+
+    @property
+    def description(self) -> str:
+        fs = self.filesystem
+        point = fs.wanted.point
+        return f"Make {fs.type} on {fs.device} ({human(fs.size)})" + (
+            f" for {point}" if point and point != SWAP else ""
+        )
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
+
+    def preflight(self) -> None:
+        # An array or logical volume that does not run yet has no device, and nobody who could use it.
+        if self.filesystem.decision == "format" and Path(self.filesystem.device).exists():
+            device.refuse_if_busy(self.filesystem.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        fs = self.filesystem
+        if fs.decision == "format":
+            wipefs.wipe([fs.device])
+        mkfs.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32)
+        udev.look_again(fs.device)
+        return {"bytes": fs.size}
+
+
+# The kind.
+
+
+class _Filesystems(Kind):
+    name = "file system"
+    signatures = tuple(TYPES)
+
+    def defects(self, deployment: Deployment) -> Iterator[Defect]:
+        known = {image.name for image in deployment.images}
+        for fs in deployment.filesystems():
+            for name in fs.images:
+                if name not in known:
+                    listed = ", ".join(map(repr, sorted(known))) or "none"
+                    yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
+            for mount in fs.mounts:
+                if (fs.type == SWAP) != (mount.point == SWAP):
+                    yield Defect(f"{fs.path}.mount", f"a {fs.type} file system cannot be mounted at {mount.point!r}")
+                yield from _mount_point(mount.point, fs.path)
+            yield from _label(fs)
+
+
+def _mount_point(point: str, path: str) -> Iterator[Defect]:
+    parts = point.split("/")
+    if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in parts):
+        yield Defect(f"{path}.mount", f"a folder's name has at most {LONGEST_NAME} bytes")
+    if len(parts) > 1 and parts[1] in _OF_THE_KERNEL:
+        yield Defect(f"{path}.mount", f"/{parts[1]} belongs to the kernel of the running system")
+
+
+def _label(fs: Filesystem) -> Iterator[Defect]:
+    if not fs.label:
+        return
+    limit = TYPES[fs.type].label
+    if len(fs.label.encode()) > limit:
+        yield Defect(f"{fs.path}.disk_label", f"longer than the {limit} bytes that {fs.type} can hold")
+    if fs.label != fs.label.rstrip():
+        yield Defect(f"{fs.path}.disk_label", "ends with a blank, which no program that reads labels would find")
+    if fs.type == "vfat" and (not fs.label.isascii() or set(fs.label) & _NOT_IN_VFAT):
+        yield Defect(f"{fs.path}.disk_label", "a vfat label is of ASCII characters, none of them one of " + _LISTED)
+
+
+KIND = _Filesystems()

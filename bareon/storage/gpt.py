@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GUID partition tables: which partitions a disk gets, and the steps that clear it and write its table.
+
+Implicit partitions, which were reserved, and the volumes of the input, each aligned to whole MiB. UEFI specification,
+chapter 5.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bareon.errors import ActionFailed, Defect
+from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
+from bareon.step import Outcome, Progress, Step
+from bareon.storage import filesystem
+from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
+from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, PartitionFacts, PartitionLayout
+from bareon.storage.identifier import Identifiers
+from bareon.storage.kind import Comparison, Fragment, Kind, Place, Read, Reader, Reservation
+from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev, wipefs
+
+if TYPE_CHECKING:
+    from bareon.model.deployment import Deployment
+
+TABLE = "gpt"
+PROGRAMS = tuple(program for tool in (blkid, parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS)
+MAX_PARTITIONS = 128
+TOLERANCE = MIB  # bytes that a start or end may be off
+
+
+# Wanted.
+
+_PARTITION: Mapping[str, Any] = {
+    "description": "A partition.",
+    "type": "object",
+    "required": ["type", "size"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {
+            "enum": ["partition", "boot"],
+            "description": "partition: an ordinary partition. boot: a partition flagged as boot.",
+        },
+        "size": {"$ref": "#/$defs/size"},
+        **filesystem.fields(),
+        "name": {
+            "description": "The name of the partition in the GPT.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 36,
+            "pattern": '^[^\\u0000-\\u001f"\\\\\\U00010000-\\U0010ffff]*$',
+            "x-pattern": "a partition name: quotes, backslashes, control characters and those beyond U+FFFF are not"
+            " allowed",
+        },
+        "partition_guid": {
+            "description": "The GUID of the partition in the GPT.",
+            "type": "string",
+            "pattern": "^(?!00000000-0000-0000-0000-000000000000$)"
+            "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$",
+            "x-pattern": "a GUID",
+        },
+    },
+}
+
+
+def _read(value: dict[str, Any], path: str, reader: Reader) -> Partition:
+    guid = value.get("partition_guid")
+    return Partition(
+        size=parse_size(value["size"]),
+        content=reader.content(value, path),
+        name=value.get("name"),
+        guid=guid.upper() if guid else None,
+        boot=value["type"] == "boot",
+        path=path,
+    )
+
+
+# Planned.
+
+
+def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> DiskLayout:
+    """The table of a disk, to be created.
+
+    :raises DoesNotFit: when the real disk cannot hold it.
+    """
+    if wanted.size is not None and wanted.size > real.size:
+        over = mib(wanted.size - real.size)
+        raise DoesNotFit(f"{wanted.path}.size", f"{mib(wanted.size)} is {over} more than the disk's {mib(real.size)}")
+    budget = wanted.size if wanted.size is not None else round_down(real.size)
+    available = usable_end(real.size, real.logical_sector) - FIRST
+    parts = entries_of(wanted)
+    if len(parts) > MAX_PARTITIONS:
+        raise DoesNotFit("", f"a GPT holds {MAX_PARTITIONS} partitions, {len(parts)} are asked for")
+    requests = [_request(part, wanted, real.logical_sector) for part in parts]
+    sizes = allocate(budget, max(available, 0), requests)
+    start, partitions = FIRST, []
+    for number, (part, request, size) in enumerate(zip(parts, requests, sizes, strict=True), 1):
+        if isinstance(part, Reservation) and part.at_end:
+            start = FIRST + round_down(min(budget, available)) - size
+        place = Place(partition_device(real.device, number), size, request.path, identifiers)
+        partitions.append(_partition(part, place, number, start))
+        start += size
+    guid = identifiers.guid(f"table {real.device}")
+    return DiskLayout(real.device, real.size, real.logical_sector, guid, tuple(partitions))
+
+
+def entries_of(disk: Disk) -> list[Reservation | Partition]:
+    """What a disk is to hold, in its order."""
+    before = [x for x in disk.reservations if not x.at_end]
+    return [*before, *disk.volumes, *(x for x in disk.reservations if x.at_end)]
+
+
+def _request(part: Reservation | Partition, disk: Disk, sector: int) -> Request:
+    if isinstance(part, Partition):
+        return Request(part.size, f"{part.path}.size")
+    size: Size = Absolute(part.size(sector))
+    return Request(size, f"{disk.path} (implicit {part.role})")
+
+
+def partition_device(disk: str, number: int) -> str:
+    """The kernel's name of a partition: with a ``p`` where the disk's name ends in a digit."""
+    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
+
+
+def _partition(part: Reservation | Partition, place: Place, number: int, start: int) -> PartitionLayout:
+    content = part.content.plan(place) if part.content else None
+    guid = place.identifiers.guid(f"partition {place.device}")
+    layout = PartitionLayout(place.device, place.size, number, start, "volume", guid, content=content)
+    if isinstance(part, Reservation):
+        return replace(
+            layout,
+            role=part.role,
+            type_guid=part.type_guid,
+            name=part.name or part.role,
+            rewritten=part.rewritten,
+        )
+    wanted = part.content
+    return replace(
+        layout,
+        role=wanted.role if wanted else layout.role,
+        type_guid=wanted.type_guid if wanted else layout.type_guid,
+        guid=part.guid or guid,
+        name=part.name,
+        boot=part.boot,
+        guid_given=part.guid is not None,
+    )
+
+
+def differences(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> Iterator[str]:
+    """What is otherwise on a disk, in words."""
+    if found.table != wanted.table:
+        yield f"{wanted.device}: expected a gpt table, found {found.table or 'none'}"
+        return
+    if len(wanted.partitions) != len(found.partitions):
+        yield f"{wanted.device}: expected {len(wanted.partitions)} partitions, found {len(found.partitions)}"
+    there = {part.number: part for part in found.partitions}
+    for part in wanted.partitions:
+        if part.number in there:
+            yield from _differences(part, there.pop(part.number), comparison)
+        else:
+            yield f"{part.device}: expected a partition of {mib(part.size)} at {mib(part.start)}, found none"
+    for extra in there.values():
+        yield f"{extra.device}: expected no partition, found one of {mib(extra.size)} at {mib(extra.start)}"
+
+
+def _differences(wanted: PartitionLayout, found: PartitionFacts, comparison: Comparison) -> Iterator[str]:
+    for what, a, b in (("start", wanted.start, found.start), ("end", wanted.end, found.end)):
+        if abs(a - b) > TOLERANCE:
+            yield f"{wanted.device}: expected its {what} at {mib(a)}, found {mib(b)}"
+    if wanted.type_guid != found.type.upper():
+        yield f"{wanted.device}: expected partition type {wanted.type_guid}, found {found.type}"
+    if wanted.name and wanted.role == "volume" and wanted.name != found.name:
+        yield f"{wanted.device}: expected the name {wanted.name!r}, found {found.name or 'none'!r}"
+    if wanted.guid_given and wanted.guid != (found.guid or "").upper():
+        yield f"{wanted.device}: expected the GUID {wanted.guid}, found {found.guid}"
+    yield from comparison.differences(wanted, found.content)
+
+
+def adopted(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> DiskLayout:
+    """The disk with the places and identifiers that are there. There are no differences."""
+    there = {part.number: part for part in found.partitions}
+    return replace(
+        wanted, partitions=tuple(_adopted(part, there[part.number], comparison) for part in wanted.partitions)
+    )
+
+
+def _adopted(wanted: PartitionLayout, found: PartitionFacts, comparison: Comparison) -> PartitionLayout:
+    part = comparison.adopted(wanted, found.content)
+    return replace(
+        part,
+        device=found.device,
+        start=found.start,
+        size=found.size,
+        guid=found.guid or wanted.guid,
+        decision="format" if wanted.rewritten else part.decision,
+    )
+
+
+@dataclass(frozen=True)
+class ClearDisk(Step):
+    """Remove every signature of the partitions and of the disk itself, the table and its backup included.
+
+    ``stacked`` says that arrays or volume groups run on it now; ``size`` (bytes) and ``sequence`` tell whether the
+    device is still the disk that was decided about.
+    """
+
+    device: str
+    partitions: tuple[str, ...]
+    contents: tuple[str, ...]
+    stacked: bool = False
+    size: int = 0
+    sequence: int | None = None
+
+    @property
+    def description(self) -> str:
+        what = "; ".join(self.contents)
+        return f"Clear {self.device}" + (f": {what}" if what else ", on which nothing is recognised")
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return (self.device,)  # what is not recognised may be data all the same
+
+    def preflight(self) -> None:
+        if not self.stacked:  # else it is free only once the steps before this one have run
+            device.refuse_if_busy(self.device)
+
+    def run(self, progress: Progress) -> Outcome:
+        device.refuse_if_busy(self.device)
+        if (lsblk.size(self.device), lsblk.sequence(self.device)) != (self.size, self.sequence):
+            raise ActionFailed(f"{self.device} is another disk than when the plan was made")
+        # A table may have entries that the kernel made no device for.
+        devices = [*(part for part in self.partitions if Path(part).is_block_device()), self.device]
+        wipefs.wipe(devices)
+        if left := blkid.probe(devices):
+            raise ActionFailed(f"signatures came back: {left}")
+        return {}
+
+
+@dataclass(frozen=True)
+class WriteTable(Step):
+    """Write the partition table in one go, and have another program read it back."""
+
+    disk: DiskLayout
+
+    @property
+    def description(self) -> str:
+        return f"Write a {self.disk.table} table with {len(self.disk.partitions)} partitions to {self.disk.device}"
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return ()  # what was there is named by the step that clears the disk
+
+    def run(self, progress: Progress) -> Outcome:
+        disk = self.disk
+        sfdisk.write(disk.device, sfdisk.script(disk.guid, disk.sector, entries(disk)))
+        label, seen = parted.read(disk.device)
+        wanted = [(part.number, part.start, part.size) for part in disk.partitions]
+        found = [(part.number, part.start, part.size) for part in seen]
+        if label != disk.table or found != wanted:
+            raise ActionFailed(f"{disk.device}: parted reads back {label} {found}, not {disk.table} {wanted}")
+        udev.wait_for([part.device for part in disk.partitions], {p.device: p.size for p in disk.partitions})
+        return {"partitions": len(wanted)}
+
+
+def entries(disk: DiskLayout) -> list[sfdisk.Entry]:
+    """The partitions of a disk as sfdisk takes them."""
+    return [
+        sfdisk.Entry(
+            part.number,
+            part.device,
+            part.start,
+            part.size,
+            part.type_guid,
+            part.guid,
+            part.name,
+            part.boot,
+        )
+        for part in disk.partitions
+    ]
+
+
+# The kind.
+
+
+class _Gpt(Kind):
+    name = "partition"
+    roles = ("bios_grub", "esp", "multiboot", "configdrive", "volume")
+
+    @property
+    def fragments(self) -> tuple[Fragment, ...]:
+        return (Fragment("volume", "partition", ("partition", "boot"), _PARTITION),)
+
+    def readers(self, reader: Reader) -> Mapping[str, Read]:
+        def read(value: dict[str, Any], path: str) -> Partition:
+            return _read(value, path, reader)
+
+        return {"partition": read, "boot": read}
+
+    def defects(self, deployment: Deployment) -> Iterator[Defect]:
+        by_guid: dict[str, list[Partition]] = defaultdict(list)
+        for disk in deployment.disks:
+            for part in disk.volumes:
+                if part.guid:
+                    by_guid[part.guid].append(part)
+        for guid, parts in by_guid.items():
+            for again in parts[1:]:
+                yield Defect(f"{again.path}.partition_guid", f"{guid} is already the GUID of {parts[0].path}")
+
+
+KIND = _Gpt()

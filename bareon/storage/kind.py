@@ -1,0 +1,572 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grammar of storage: what every kind of it is made of, wanted, planned and found.
+
+A kind is one module with these in this order: the schema fragment and the wanted values; the programs; the defects
+within an input; the planned values with their differences from what was found, their adoption, the steps that make
+and start them, what the deployed system needs to use them, and their rows and JSON; the found values with the steps
+that stop them, and how they are found. It ends with the one :class:`Kind` that :mod:`.kinds` lists.
+
+Sizes are bytes. ``path`` is the JSON path of the input a value came from; it takes no part in comparisons.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+
+from bareon.errors import Defect
+from bareon.sizes import Size
+from bareon.step import Step
+from bareon.storage.identifier import Identifiers
+from bareon.storage.schema import Schema
+
+if TYPE_CHECKING:
+    from bareon.model.deployment import Deployment
+
+Firmware = Literal["bios", "uefi"]
+Policy = Literal["verify", "clean"]
+Decision = Literal["create", "keep", "format"]
+Key = tuple[str, str]
+"""What identifies an aggregate among the wanted: its kind and its name."""
+
+LINUX_DATA = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+"""The partition type GUID of a Linux file system; Discoverable Partitions Specification."""
+
+F = TypeVar("F", bound="Found")
+D = TypeVar("D", bound="Device")
+
+
+# Wanted.
+
+
+@dataclass(frozen=True)
+class Content(ABC):
+    """What a device shall hold.
+
+    ``role`` is what the plan says of a partition that holds it.
+    """
+
+    role: ClassVar[str] = "volume"
+    path: str = field(default="$", compare=False, kw_only=True)
+
+    @property
+    def type_guid(self) -> str:
+        """The type GUID of a partition that holds it."""
+        return LINUX_DATA
+
+    @property
+    def joins(self) -> Key | None:
+        """The aggregate that it is a member of."""
+        return None
+
+    @property
+    def inner(self) -> Content | None:
+        """What lies on the device that it opens into."""
+        return None
+
+    def nested(self) -> Iterator[Content]:
+        """It, and what is contained in it."""
+        yield self
+        if self.inner:
+            yield from self.inner.nested()
+
+    def mapped(self, change: Callable[[Content], Content]) -> Content:
+        """The same with each leaf replaced by what ``change`` makes of it."""
+        return change(self)
+
+    @abstractmethod
+    def plan(self, place: Place) -> PlannedContent:
+        """The content on the device that it gets, to be created.
+
+        :raises DoesNotFit: when the device is too small.
+        """
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A device that shall be: a partition, a logical volume, an array."""
+
+    size: Size
+    content: Content | None = None
+    path: str = field(default="$", compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Aggregate(ABC):
+    """What its members make up together, and what offers devices again: an array, a volume group."""
+
+    name: str
+    path: str = field(default="$", compare=False, kw_only=True)
+
+    @property
+    @abstractmethod
+    def key(self) -> Key:
+        """What its members name it by."""
+
+    @property
+    @abstractmethod
+    def contents(self) -> tuple[Content, ...]:
+        """What lies on the devices that it offers."""
+
+    @abstractmethod
+    def mapped(self, change: Callable[[Content], Content]) -> Aggregate:
+        """The same with each leaf replaced by what ``change`` makes of it."""
+
+    @abstractmethod
+    def plan(self, members: Sequence[Device], identifiers: Identifiers) -> PlannedAggregate:
+        """The aggregate over its members, to be created.
+
+        :raises DoesNotFit: when they have no room for it.
+        """
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Room on a disk that is claimed before the layout is made, beside the volumes of the input.
+
+    :param role: what it is for, in the field's word; also the partition's name unless ``name`` is given.
+    :param sizes: bytes, on a disk with sectors of up to 512 bytes and on one with larger ones.
+    :param at_end: whether it lies at the end of the disk, behind the volumes, or before them.
+    :param rewritten: whether this run writes its content, whatever is in it.
+    """
+
+    role: str
+    sizes: tuple[int, int]
+    type_guid: str = LINUX_DATA
+    content: Content | None = None
+    name: str | None = None
+    at_end: bool = False
+    rewritten: bool = False
+
+    def size(self, sector: int) -> int:
+        """The bytes it takes on a disk with logical sectors of ``sector`` bytes."""
+        return self.sizes[0] if sector <= 512 else self.sizes[1]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The device that a content is planned for. ``path`` is that of the size that was asked for."""
+
+    device: str
+    size: int
+    path: str
+    identifiers: Identifiers
+
+
+# Planned.
+
+
+@dataclass(frozen=True)
+class System:
+    """What a deployed system needs to use something.
+
+    ``grub_modules`` read it while the machine starts, ``crypttab`` are lines of that file; crypttab(5).
+    """
+
+    grub_modules: tuple[str, ...] = ()
+    crypttab: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedContent(ABC):
+    """What ``device``, of ``size`` bytes, will hold."""
+
+    device: str
+    size: int
+    decision: Decision = field(default="create", kw_only=True)
+
+    @property
+    def member_of(self) -> str | None:
+        """The name of the aggregate that it is a member of."""
+        return self.joins[1] if self.joins else None
+
+    @property
+    def joins(self) -> Key | None:
+        """The aggregate that it is a member of."""
+        return None
+
+    @property
+    def system(self) -> System:
+        """What the deployed system needs to use it."""
+        return System()
+
+    @property
+    def signature(self) -> Signature | None:
+        """What libblkid will see of it."""
+        return None
+
+    @abstractmethod
+    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
+        """What is otherwise on the device, in words."""
+
+    @abstractmethod
+    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedContent:
+        """The content with the identifiers that are there, kept unless it is to be made anew."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A block device that will be: a partition, an array, a logical volume, an opened container."""
+
+    device: str
+    size: int
+    decision: Decision = field(default="create", kw_only=True)
+    content: PlannedContent | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class View:
+    """Something planned, for people: a title, a map if it has parts, and a table."""
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    parts: tuple[tuple[str, int], ...] | None = None
+    size: int = 0
+
+
+class Structure(ABC):
+    """What offers devices and can be started and stopped: an aggregate, or an opened container."""
+
+    decision: Decision
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind:
+        """Its kind."""
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[str, ...]:
+        """The devices that it lies on."""
+
+    @property
+    @abstractmethod
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that it offers."""
+
+    @property
+    @abstractmethod
+    def system(self) -> System:
+        """What the deployed system needs to use it."""
+
+    @property
+    @abstractmethod
+    def programs(self) -> tuple[str, ...]:
+        """The programs that make and start it."""
+
+    @abstractmethod
+    def means(self, found: Found) -> bool:
+        """Whether a found thing is this one, by its name."""
+
+    @abstractmethod
+    def clash(self, found: Found) -> str:
+        """Why it cannot be made beside a found one of its name."""
+
+    @abstractmethod
+    def make(self, action: str) -> Iterator[Step]:
+        """The steps that make it and its devices; ``action`` is the name of the action that plans them."""
+
+    @abstractmethod
+    def start(self, action: str) -> Iterator[Step]:
+        """The steps that make the devices of a kept one usable."""
+
+    @abstractmethod
+    def view(self) -> View:
+        """It for people."""
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """It as JSON values, for its kind's section of the plan."""
+
+    @abstractmethod
+    def found(self) -> Found:
+        """What will be found of it, stopped, once it is made."""
+
+
+@dataclass(frozen=True)
+class PlannedAggregate(Structure, ABC):
+    """An aggregate that was decided."""
+
+    name: str
+    decision: Decision = field(default="create", kw_only=True)
+
+    @abstractmethod
+    def differences(self, comparison: Comparison) -> Iterator[str]:
+        """What was found otherwise, in words."""
+
+    @abstractmethod
+    def adopted(self, comparison: Comparison) -> PlannedAggregate:
+        """The aggregate with the identifiers that are there, kept. There are no differences."""
+
+
+class Comparison(Protocol):
+    """What the planned may ask while it is compared with what was found."""
+
+    @property
+    def make(self) -> bool:
+        """Whether what is not to be kept is made anew in this run."""
+
+    @property
+    def copy(self) -> bool:
+        """Whether images are copied in this run."""
+
+    @property
+    def policy(self) -> Policy:
+        """That of the deployment."""
+
+    def found(self, form: type[F], *, everywhere: bool = False) -> list[F]:
+        """What was found of a kind on the disks of the layout, or on the whole node."""
+
+    def differences(self, device: Device, found: Signature | None) -> Iterator[str]:
+        """What is otherwise on a device."""
+
+    def adopted(self, device: D, found: Signature | None) -> D:
+        """A device with what is on it."""
+
+    def warn(self, words: str) -> None:
+        """Say something that is no difference, but somebody should know of."""
+
+
+# Found.
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …"""
+
+    type: str
+    uuid: str | None = None
+    label: str | None = None
+
+    @property
+    def words(self) -> str:
+        """Its type and, if it has one, its label."""
+        return f"{self.type} {self.label!r}" if self.label else self.type
+
+
+def words(signature: Signature | None) -> str:
+    """A signature for people, or that there is none."""
+    return signature.words if signature else "no file system"
+
+
+@dataclass(frozen=True)
+class Found(ABC):
+    """Something on the node that lies on devices and may offer others.
+
+    Its fields are its form in the section of its kind in the node facts.
+    """
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """It for people, such as ``volume group os``."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """It and what is on it, for people who are to lose it."""
+
+    @property
+    @abstractmethod
+    def stands_on(self) -> tuple[str, ...]:
+        """The devices that it lies on."""
+
+    @property
+    @abstractmethod
+    def offers(self) -> tuple[tuple[str, Signature | None], ...]:
+        """The devices that it offers, running or not, each with what is on it as far as it is known."""
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Those of the devices that are there now."""
+        return tuple(device for device, _ in self.offers) if self.running else ()
+
+    @property
+    @abstractmethod
+    def running(self) -> bool:
+        """Whether it keeps what it lies on busy."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether all its devices can be used."""
+        return self.running
+
+    @property
+    @abstractmethod
+    def plausible(self) -> Iterator[tuple[str, str, bool]]:
+        """(JSON path behind its own, device or nothing, whether the figures can be those of one)."""
+
+    @abstractmethod
+    def stop(self, action: str) -> Iterator[Step]:
+        """The steps that free what it lies on."""
+
+
+class Started(Protocol):
+    """Something that was started read-only to look inside."""
+
+    @property
+    def title(self) -> str:
+        """It for people."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The kernel's names of the devices that it offers, such as ``/dev/md127``."""
+
+    def runs(self) -> bool:
+        """Whether it runs now."""
+
+    def stop(self) -> None:
+        """Stop it.
+
+        :raises CommandError: when it is in use, for instance.
+        """
+
+
+class Look(Protocol):
+    """What a kind may ask while it looks for its own on the machine; see :mod:`bareon.look`."""
+
+    def devices(self, signature: str) -> list[str]:
+        """The devices with a signature, also those that what was found so far offers."""
+
+    @property
+    def nested(self) -> int:
+        """How many devices of arrays have come to light; what is in partitions of those is not known."""
+
+    def content(self, device: str) -> Signature | None:
+        """The signature on a device.
+
+        :raises UnsuitableNode: naming the device, when it cannot be read.
+        """
+
+    def offer(self, device: str, signature: Signature | None, *, partitioned: bool = False) -> None:
+        """A device that has come to light, and what is on it; ``partitioned`` where that may be a table."""
+
+    def name(self, device: str, name: str) -> None:
+        """The name that the facts have for a device."""
+
+    def name_of(self, device: str) -> str:
+        """The name that the facts have for a device, or for the array that it is a partition of."""
+
+    def begun(self, started: Started) -> None:
+        """Something was started, to be stopped once everything was looked at."""
+
+
+class Search(ABC):
+    """The search for all of one kind on this machine, from the disks upwards."""
+
+    @abstractmethod
+    def go_on(self, *, sure: bool) -> bool:
+        """Look at what has come to light since; whether anything was found to go on from.
+
+        :param sure: leave what may be in part, or may be nothing, until all else was looked at.
+        :raises UnsuitableNode: when there is something, but not the programs to read it; or when it cannot be read.
+        """
+
+    @abstractmethod
+    def found(self) -> Sequence[Found]:
+        """All that was found."""
+
+    @abstractmethod
+    def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
+        """What was found, with what of it runs now that all that was started has been stopped."""
+
+
+# The kind itself.
+
+
+class Reader(Protocol):
+    """What a kind may ask while it reads its volumes from a document that fits its schema."""
+
+    defects: list[Defect]
+    warnings: list[str]
+    aggregates: list[Aggregate]
+
+    def volume(self, value: dict[str, Any], path: str) -> Volume | None:
+        """What stands in a list of volumes."""
+
+    def content(self, value: dict[str, Any], path: str) -> Content | None:
+        """The file system that a volume describes, in the containers that it describes."""
+
+    def contained(self, value: dict[str, Any], path: str, content: Content | None) -> Content | None:
+        """A content in the containers that a volume describes."""
+
+
+Read = Callable[[dict[str, Any], str], Volume | Aggregate | None]
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A part of the schema of the ironic dialect: the entries of the types ``types`` in the list ``list_of``."""
+
+    list_of: Literal["entry", "volume", "lv_entry"]
+    name: str
+    types: tuple[str, ...]
+    schema: Mapping[str, Any]
+
+
+class Kind:
+    """A kind of storage. Most have but some of these."""
+
+    name: ClassVar[str]
+    section: ClassVar[str] = ""
+    """The key of its structures in the JSON of plans and node facts; empty where it has none."""
+    about_section: ClassVar[str] = ""
+    """What is in the section, in the plural."""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """What the plan may say a partition is for because of its content."""
+    always: ClassVar[bool] = False
+    """Whether the section is there even if it is empty."""
+    lsblk_types: ClassVar[tuple[str, ...]] = ()
+    """lsblk(8) types of the devices that it offers."""
+    signatures: ClassVar[tuple[str, ...]] = ()
+    """libblkid's types of what it takes for its own."""
+    found: ClassVar[type[Found] | None] = None
+
+    @property
+    def fragments(self) -> tuple[Fragment, ...]:
+        """The volumes that it adds to the ironic dialect."""
+        return ()
+
+    def keys(self, fragment: str) -> Mapping[str, Any]:
+        """The schemas of keys that it adds to the volumes of a fragment."""
+        return {}
+
+    @property
+    def plan_schema(self) -> Mapping[str, Schema]:
+        """Schemas of its section of a plan: ``$defs`` of which the first is an item."""
+        return {}
+
+    @property
+    def facts_schema(self) -> Mapping[str, Schema]:
+        """Schemas of its section of the node facts: ``$defs`` of which the first is an item."""
+        return {}
+
+    def readers(self, reader: Reader) -> Mapping[str, Read]:
+        """Who reads a volume of which type; asked once for each document."""
+        return {}
+
+    def contain(self, value: dict[str, Any], path: str, content: Content | None, reader: Reader) -> Content | None:
+        """``content`` in a container of this kind, where a volume describes one."""
+        return content
+
+    def defects(self, deployment: Deployment) -> Iterable[Defect]:
+        """The contradictions inside a deployment that no node is needed to know."""
+        return ()
+
+    def search(self, look: Look) -> Search | None:
+        """The search for what there is of it on this machine."""
+        return None
+
+    def stop_device(self, device: str) -> bool:
+        """Stop what offers a device, by its kernel name, if that is of this kind; whether it was.
+
+        :raises CommandError: when it cannot be stopped.
+        """
+        return False
+
+    def about(self, item: Mapping[str, Any]) -> str:
+        """What an item of its section is, in a word or two for a picture."""
+        return self.name

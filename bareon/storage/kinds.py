@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of all kinds of storage: a new one is a line here. What stands on others comes behind them."""
+
+from __future__ import annotations
+
+from bareon.storage import filesystem, gpt, lvm, md
+from bareon.storage.kind import Kind
+
+KINDS: tuple[Kind, ...] = (gpt.KIND, md.KIND, lvm.KIND, filesystem.KIND)
+
+
+def sections() -> tuple[Kind, ...]:
+    """The kinds that have a section in the JSON of plans and node facts, in its order."""
+    return tuple(kind for kind in KINDS if kind.section)
