@@ -13,9 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bareon import executor
 from bareon.cmd import provision
-from bareon.plan import executor
-from bareon.plan.event import Event, Listener
+from bareon.executor import Event, Listener
 from bareon.plan.step import Plan
 
 DIRECTORY = Path(sys.argv[1])

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from bareon.cmd.decide import Decision
     from bareon.facts.node import NodeFacts
-    from bareon.plan.report import Report
     from bareon.plan.seal import Seal
     from bareon.plan.step import Plan
+    from bareon.report.report import Report
 
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
@@ -208,7 +208,7 @@ class _Run:
 
     def _deploy(self) -> None:
         from bareon.cmd.lock import node_lock
-        from bareon.plan.report import Report
+        from bareon.report.report import Report
         from bareon.run import observed
 
         try:
@@ -233,15 +233,16 @@ class _Run:
         path = self._conf.bundle
         if not path or not isinstance(error, Exception) or isinstance(error, UsageError | InvalidInput):
             return
-        from bareon.cmd import bundle
+        from bareon.report import bundle
 
         files = {"report.json": self._conf.report} | ({"bareon.log": self._log} if self._log else {})
         if bundle.write(path, files):
             self._bundled = path
 
     def _carry_out(self, report: Report) -> Plan:
+        from bareon import executor
         from bareon.cmd import plugin
-        from bareon.plan import executor, progress
+        from bareon.report import progress
         from bareon.tools.mount import enter_private_namespace
 
         self._read()
@@ -276,8 +277,8 @@ class _Run:
 
 
 def _conclude(plan: Plan, report: Report) -> None:
+    from bareon import executor
     from bareon.cmd import plugin
-    from bareon.plan import executor
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a restart sends to everybody
     try:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bareon import executor
 from bareon.errors import BareonError, CommandError
+from bareon.executor import Listener
 from bareon.facts.node import NodeFacts, to_json
-from bareon.plan import executor
 from bareon.plan.document import document
-from bareon.plan.event import Listener
-from bareon.plan.report import Report
 from bareon.plan.step import Outcome, Plan, Progress, Step
+from bareon.report.report import Report
 from bareon.run import Command, observed
 from bareon.tests import cases, simulation
 
@@ -105,7 +105,7 @@ def examples() -> dict[str, dict[str, Any]]:
 
 def write(folder: Path) -> list[Path]:
     """The pages of all examples as files in ``folder``."""
-    from bareon.plan.page import page
+    from bareon.report.page import page
 
     paths = []
     for name, report in examples().items():

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from bareon.errors import CommandError, InvalidInput
-from bareon.plan import picture, schema
-from bareon.plan.page import page
+from bareon.report import picture, schema
+from bareon.report.page import page
 from bareon.tests import recording
 
 HOSTILE = """</style></title><script>alert(1)</script><img src=x onerror="alert(2)">'\u202e\x00\ud800\n&lt;"""

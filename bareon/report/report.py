@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput, UsageError
-from bareon.plan.event import Event
+from bareon.executor import Event
 from bareon.run import Command
 
 LOG = logging.getLogger(__name__)

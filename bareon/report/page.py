@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from bareon.plan import picture
-from bareon.plan.picture import Bar, State
+from bareon.report import picture
+from bareon.report.picture import Bar, State
 from bareon.sizes import human
 from bareon.visible import visible
 
@@ -29,7 +29,7 @@ def page(report: dict[str, Any]) -> str:
     SubElement(head, "meta", {"http-equiv": "Content-Security-Policy", "content": _POLICY})
     SubElement(head, "meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"})
     _add(head, "title", f"{_HEADLINES[report['outcome']]}: bareon")
-    SubElement(head, "style").text = importlib.resources.files("bareon.plan").joinpath("page.css").read_text()
+    SubElement(head, "style").text = importlib.resources.files("bareon.report").joinpath("page.css").read_text()
     body = SubElement(html, "body")
     _headline(body, report)
     _error(body, report["error"])
