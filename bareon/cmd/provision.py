@@ -248,9 +248,9 @@ class _Run:
         self._read()
         _must_be_root()
         node = self._node()
-        report.content["node"] = _facts_document(node)
+        report.probed(_facts_document(node))
         decision = self._decide_as_saved(node) if self._conf.apply_plan else self._decide(node)
-        report.content["plan"] = self._document(decision)
+        report.decided(self._document(decision))
         decision.check_programs()
         with plugin.blamed(UnsuitableNode):
             executor.preflight(decision.plan)

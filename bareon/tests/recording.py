@@ -58,8 +58,8 @@ def recorded(
     report = Report(None, "1.0")
     report.took(b"{}")
     report.warn(plan.warnings)
-    report.content["node"] = to_json(node)
-    report.content["plan"] = document(plan)
+    report.probed(to_json(node))
+    report.decided(document(plan))
     seconds = [0.02 if "Copy" not in step.description else 0.3 for step in plan.steps]
     steps = [Recorded(step.action, step, length, report) for step, length in zip(plan.steps, seconds, strict=True)]
     if error:
