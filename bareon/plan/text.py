@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
 from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, PartitionLayout, VolumeGroupLayout
-from bareon.plan.map import Piece, draw
+from bareon.plan.blocks import Block, draw
 from bareon.plan.step import Plan
 from bareon.sizes import human
 from bareon.visible import visible
@@ -77,7 +77,7 @@ def _group(group: VolumeGroupLayout) -> Iterator[str]:
     yield f"volume group {group.name}  ({human(group.size)}, on {on})"
     pieces, at = [], 0
     for volume in group.volumes:
-        pieces.append(Piece(at, volume.size, volume.name))
+        pieces.append(Block(at, volume.size, volume.name))
         at += volume.size
     yield from (f"         {line}" for line in draw(max(group.size, 1), pieces, WIDTH - 9))
     yield ""
@@ -94,8 +94,8 @@ def _made(filesystem: FilesystemLayout | None) -> tuple[str, str]:
 def _before(disk: DiskFacts) -> list[str]:
     if not disk.partitions:
         content = disk.content.type if disk.content else None
-        return draw(disk.size, [Piece(0, disk.size, content)] if content else [], WIDTH - 9)
-    pieces = [Piece(part.start, part.size, _holds(part)) for part in disk.partitions]
+        return draw(disk.size, [Block(0, disk.size, content)] if content else [], WIDTH - 9)
+    pieces = [Block(part.start, part.size, _holds(part)) for part in disk.partitions]
     return draw(disk.size, pieces, WIDTH - 9)
 
 
@@ -104,7 +104,7 @@ def _holds(part: PartitionFacts) -> str:
 
 
 def _after(disk: DiskLayout) -> list[str]:
-    pieces = [Piece(part.start, part.size, _purpose(part)) for part in disk.partitions]
+    pieces = [Block(part.start, part.size, _purpose(part)) for part in disk.partitions]
     return draw(disk.size, pieces, WIDTH - 9)
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree.ElementTree import Element, SubElement
 
+from bareon.plan.blocks import Block, gaps
 from bareon.sizes import human
 
 State = Literal["create", "format", "keep", "lost", "found", "free"]
@@ -20,12 +21,9 @@ _GAP = 0.02  # of the whole; smaller gaps get no word
 
 
 @dataclass(frozen=True)
-class Block:
-    """A part of a bar, in bytes; ``detail`` is shown when the pointer rests on it."""
+class Coloured(Block):
+    """A block in the colour of its ``state``; ``detail`` is shown when the pointer rests on it."""
 
-    start: int
-    size: int
-    label: str
     detail: str
     state: State
 
@@ -37,7 +35,7 @@ class Bar:
     name: str
     about: str
     size: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[Coloured, ...]
 
 
 def disks_before(node: dict[str, Any], plan: dict[str, Any] | None) -> list[Bar]:
@@ -133,8 +131,9 @@ def _group(group: dict[str, Any], described: Callable[[dict[str, Any]], tuple[st
     return Bar(group["name"], about, group["size"], tuple(blocks))
 
 
-def _block(start: int, size: int, label: str, device: str, state: State) -> Block:
-    return Block(start, size, label, f"{device}: {label}, {human(size)}, from {human(start)}, {WORDS[state]}", state)
+def _block(start: int, size: int, label: str, device: str, state: State) -> Coloured:
+    detail = f"{device}: {label}, {human(size)}, from {human(start)}, {WORDS[state]}"
+    return Coloured(start, size, label, detail, state)
 
 
 #: What the states of blocks mean.
@@ -163,7 +162,7 @@ def svg(bar: Bar, label: str) -> Element:
     whole = max(bar.size, 1)
     SubElement(picture, "rect", {"class": "free", "width": f"{WIDTH:g}", "height": f"{HEIGHT:g}", "rx": "3"})
     # The small ones last, so that a neighbour does not cover them.
-    for block in sorted([*bar.blocks, *_gaps(bar.blocks, whole)], key=lambda block: -block.size):
+    for block in sorted([*bar.blocks, *_free(bar.blocks, whole)], key=lambda block: -block.size):
         _draw(picture, block, whole)
     for tick in range(_TICKS + 1):
         anchor = "start" if tick == 0 else "end" if tick == _TICKS else "middle"
@@ -172,16 +171,12 @@ def svg(bar: Bar, label: str) -> Element:
     return picture
 
 
-def _gaps(blocks: Sequence[Block], whole: int) -> Iterator[Block]:
-    """What lies between the blocks, where it is worth a word."""
-    at = 0
-    for start, end in [*sorted((x.start, x.start + x.size) for x in blocks), (whole, whole)]:
-        if start - at > whole * _GAP:
-            yield _block(at, start - at, "free", "free", "free")
-        at = max(at, end)
+def _free(blocks: Sequence[Block], whole: int) -> list[Coloured]:
+    """The gaps between the blocks that are large enough for a word."""
+    return [_block(start, size, "free", "free", "free") for start, size in gaps(whole, blocks) if size > whole * _GAP]
 
 
-def _draw(picture: Element, block: Block, whole: int) -> None:
+def _draw(picture: Element, block: Coloured, whole: int) -> None:
     left = min(block.start / whole, 1) * WIDTH
     width = min(max(block.size / whole * WIDTH, _LEAST), max(WIDTH - left, _LEAST))
     group = SubElement(picture, "g", {"class": block.state})
