@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bareon import executor
 from bareon.cmd import provision
-from bareon.plan import executor
-from bareon.plan.event import Event, Listener
-from bareon.step import Plan
+from bareon.executor import Event, Listener
+from bareon.plan.plan import Plan
 
 DIRECTORY = Path(sys.argv[1])
 BOUNDARIES = sys.argv[2].split(",")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from bareon.plan.page import page
+from bareon.report.page import page
 from tests_functional.bench.node import Node
 from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import Template

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bareon.decide import Decision
     from bareon.model.node import NodeFacts
     from bareon.plan.plan import Plan
-    from bareon.plan.report import Report
     from bareon.plan.seal import Seal
+    from bareon.report.report import Report
 
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
 
@@ -208,7 +208,7 @@ class _Run:
 
     def _deploy(self) -> None:
         from bareon.cmd.lock import node_lock
-        from bareon.plan.report import Report
+        from bareon.report.report import Report
         from bareon.run import observed
 
         try:
@@ -233,23 +233,23 @@ class _Run:
         path = self._conf.bundle
         if not path or not isinstance(error, Exception) or isinstance(error, UsageError | InvalidInput):
             return
-        from bareon.cmd import bundle
+        from bareon.report import bundle
 
         files = {"report.json": self._conf.report} | ({"bareon.log": self._log} if self._log else {})
         if bundle.write(path, files):
             self._bundled = path
 
     def _carry_out(self, report: Report) -> Plan:
-        from bareon import plugin
-        from bareon.plan import executor, progress
+        from bareon import executor, plugin
+        from bareon.report import progress
         from bareon.tools.mount import enter_private_namespace
 
         self._read()
         _must_be_root()
         node = self._node()
-        report.content["node"] = _facts_document(node)
+        report.probed(_facts_document(node))
         decision = self._decide_as_saved(node) if self._conf.apply_plan else self._decide(node)
-        report.content["plan"] = self._document(decision)
+        report.decided(self._document(decision))
         decision.check_programs()
         with plugin.blamed(UnsuitableNode):
             executor.preflight(decision.plan)
@@ -276,8 +276,7 @@ class _Run:
 
 
 def _conclude(plan: Plan, report: Report) -> None:
-    from bareon import plugin
-    from bareon.plan import executor
+    from bareon import executor, plugin
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which a restart sends to everybody
     try:

@@ -25,8 +25,8 @@ def _body(argv: list[str]) -> None:
     import argparse
 
     from bareon.cmd import source
-    from bareon.plan import schema
-    from bareon.plan.page import page
+    from bareon.report import schema
+    from bareon.report.page import page
     from bareon.version import version
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bareon.model.node import NodeFacts
-from bareon.plan.map import Piece, draw
+from bareon.plan.blocks import Block, draw
 from bareon.plan.plan import Plan
 from bareon.sizes import human
 from bareon.storage import filesystem
@@ -69,7 +69,7 @@ def _view(view: View) -> Iterator[str]:
     if view.parts is not None:
         pieces, at = [], 0
         for name, size in view.parts:
-            pieces.append(Piece(at, size, name))
+            pieces.append(Block(at, size, name))
             at += size
         yield from (f"         {line}" for line in draw(max(view.size, 1), pieces, WIDTH - 9))
     yield ""
@@ -79,8 +79,8 @@ def _view(view: View) -> Iterator[str]:
 def _before(disk: DiskFacts) -> list[str]:
     if not disk.partitions:
         content = disk.content.type if disk.content else None
-        return draw(disk.size, [Piece(0, disk.size, content)] if content else [], WIDTH - 9)
-    pieces = [Piece(part.start, part.size, _holds(part)) for part in disk.partitions]
+        return draw(disk.size, [Block(0, disk.size, content)] if content else [], WIDTH - 9)
+    pieces = [Block(part.start, part.size, _holds(part)) for part in disk.partitions]
     return draw(disk.size, pieces, WIDTH - 9)
 
 
@@ -89,7 +89,7 @@ def _holds(part: PartitionFacts) -> str:
 
 
 def _after(disk: DiskLayout) -> list[str]:
-    pieces = [Piece(part.start, part.size, _purpose(part)) for part in disk.partitions]
+    pieces = [Block(part.start, part.size, _purpose(part)) for part in disk.partitions]
     return draw(disk.size, pieces, WIDTH - 9)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bareon.plan import executor, progress, schema
-from bareon.plan.event import Listener
+from bareon import executor
+from bareon.executor import Listener
 from bareon.plan.plan import Plan
-from bareon.plan.report import Report
+from bareon.report import progress, schema
+from bareon.report.report import Report
 
 #: pytest's ``record_property``: a line for the end of the run, wherever the test runs.
 Record = Callable[[str, object], None]

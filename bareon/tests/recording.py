@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bareon import executor
 from bareon.errors import BareonError, CommandError
+from bareon.executor import Listener
 from bareon.facts import to_json
 from bareon.model.node import NodeFacts
-from bareon.plan import executor
 from bareon.plan.document import document
-from bareon.plan.event import Listener
 from bareon.plan.plan import Plan
-from bareon.plan.report import Report
+from bareon.report.report import Report
 from bareon.run import Command, observed
 from bareon.step import Outcome, Progress, Step
 from bareon.tests import cases, simulation
@@ -60,8 +60,8 @@ def recorded(
     report = Report(None, "1.0")
     report.took(b"{}")
     report.warn(plan.warnings)
-    report.content["node"] = to_json(node)
-    report.content["plan"] = document(plan)
+    report.probed(to_json(node))
+    report.decided(document(plan))
     seconds = [0.02 if "Copy" not in step.description else 0.3 for step in plan.steps]
     steps = [Recorded(step.action, step, length, report) for step, length in zip(plan.steps, seconds, strict=True)]
     if error:
@@ -107,7 +107,7 @@ def examples() -> dict[str, dict[str, Any]]:
 
 def write(folder: Path) -> list[Path]:
     """The pages of all examples as files in ``folder``."""
-    from bareon.plan.page import page
+    from bareon.report.page import page
 
     paths = []
     for name, report in examples().items():

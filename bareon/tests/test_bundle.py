@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bareon.cmd import bundle
 from bareon.errors import CommandError
+from bareon.report import bundle
 from bareon.run import Command
 from bareon.tests.conftest import Record
-from bareon.tools import evidence
 
 SECRETS = {
     "https://images.example/x?temp_url_sig={}&temp_url_expires=1": "5a1ec3d0f1",
@@ -47,9 +46,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("block/vda", "block/loop0", "block/dm-0"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "log").write_text(SAID)
-    gathered = evidence.gathered
-    monkeypatch.setattr(evidence, "gathered", lambda: gathered(str(tmp_path / "block")))
-    monkeypatch.setattr(evidence, "run", lambda argv, timeout, ok: Command(tuple(argv), 0, SAID, "", 0.1))
+    gathered = bundle.gathered
+    monkeypatch.setattr(bundle, "gathered", lambda: gathered(str(tmp_path / "block")))
+    monkeypatch.setattr(bundle, "run", lambda argv, timeout, ok: Command(tuple(argv), 0, SAID, "", 0.1))
     return tmp_path
 
 
@@ -73,7 +72,7 @@ def test_what_fails_is_said_in_its_place(node: Path, monkeypatch: pytest.MonkeyP
     def fail(argv: Sequence[str], timeout: float, ok: range) -> Command:
         raise CommandError(argv, None, f"was stopped after {timeout:g} s")
 
-    monkeypatch.setattr(evidence, "run", fail)
+    monkeypatch.setattr(bundle, "run", fail)
     path = node / "bundle.tar.gz"
     assert bundle.write(str(path), {})
     found = _read(path)

@@ -107,7 +107,11 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
         (["--plan", "--node_facts", "FACTS", "--actions", "do_nothing"], 2, "has no plug-in 'do_nothing'"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_partitioning"], 2, "must come before"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "stands twice"),
-        (["--plan", "--node_facts", "FACTS", "--actions", "do_reboot,do_partitioning"], 2, "must be the last"),
+        (
+            ["--plan", "--node_facts", "FACTS", "--actions", "do_reboot,do_partitioning"],
+            2,
+            "do_reboot must be the last",
+        ),
         (["--plan", "--node_facts", "FACTS", "--config_drive_path", "/dev/zero"], 3, "/dev/zero: larger than 64 MiB"),
         (["--plan", "--node_facts", "/dev/zero"], 2, "--node_facts: /dev/zero: "),
         (["--plan", "--node_facts", "FACTS", "--image_timeout", "nan"], 2, "image_timeout is a number of seconds"),

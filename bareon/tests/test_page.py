@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from bareon.errors import CommandError, InvalidInput
-from bareon.plan import picture, schema
-from bareon.plan.page import page
+from bareon.report import picture, schema
+from bareon.report.page import page
 from bareon.tests import recording
 
 HOSTILE = """</style></title><script>alert(1)</script><img src=x onerror="alert(2)">'\u202e\x00\ud800\n&lt;"""
@@ -78,9 +78,11 @@ def test_nothing_comes_from_outside_and_nothing_runs(reports: dict[str, dict[str
         report = {**recorded, "node": {**recorded["node"], "cmdline": "quiet"}}
         hostile = _with_texts(copy.deepcopy(report), lambda text: text + HOSTILE, fixed)
         hostile["warnings"] = [HOSTILE]
+        hostile["versions"][HOSTILE] = "1"
         text = page(hostile)
         text.encode()
-        plain, found = _Read(page({**report, "warnings": ["x"]})), _Read(text)
+        plain = _Read(page({**report, "warnings": ["x"], "versions": {**report["versions"], "x": "1"}}))
+        found = _Read(text)
         assert [tag for tag, _ in found.tags] == [tag for tag, _ in plain.tags]
         names = {name for _, attributes in found.tags for name in attributes}
         assert not {name for name in names if name in ("src", "href", "srcset", "action") or name.startswith("on")}
@@ -90,11 +92,25 @@ def test_nothing_comes_from_outside_and_nothing_runs(reports: dict[str, dict[str
         assert "url(" not in text.replace("url(#hatch)", "") and "@import" not in text
 
 
+def _drawn(tags: list[tuple[str, dict[str, str | None]]], label: str, state: str) -> list[tuple[float, float]]:
+    """Left and width of each block of ``state`` in the picture that has the ``label``."""
+    labels = [found.get("aria-label") for _, found in tags]
+    found, group = [], ""
+    for tag, attributes in tags[labels.index(label) + 1 :]:
+        if tag == "svg":
+            break
+        if tag == "g":
+            group = attributes["class"] or ""
+        if tag == "rect" and group == state:
+            found.append((float(attributes["x"] or 0), float(attributes["width"] or 0)))
+    return found
+
+
 def test_pictures_are_in_scale(reports: dict[str, dict[str, Any]]) -> None:
     plan = reports["done"]["plan"]
-    for bar, disk in zip(picture.disks_after(plan), plan["disks"], strict=True):
-        drawn = [x.find("rect") for x in picture.svg(bar, "").iter("g") if x.get("class") == "create"]
-        found = sorted((float(x.get("x", 0)), float(x.get("width", 0))) for x in drawn if x is not None)
+    tags = _Read(page(reports["done"])).tags
+    for disk in plan["disks"]:
+        found = sorted(_drawn(tags, f"{disk['device']} after", "create"))
         for (left, width), part in zip(found, disk["partitions"], strict=True):
             assert left == pytest.approx(part["start"] / disk["size"] * picture.WIDTH, abs=0.01)
             assert width == pytest.approx(max(2.0, part["size"] / disk["size"] * picture.WIDTH), abs=0.01)

@@ -120,7 +120,7 @@ def test_a_bad_step_is_named(evil: Path, ill: str, kind: str) -> None:
 from bareon.actions.base import Action
 from bareon import plugin
 from bareon.errors import {kind}
-from bareon.plan import executor
+from bareon import executor
 from bareon.plan.plan import Plan
 action = plugin.load("bareon.actions", "do_evil", Action)
 plan = Plan(None, tuple(action.plan(None)))

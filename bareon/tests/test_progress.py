@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bareon.errors import ActionFailed
-from bareon.plan import progress, schema
-from bareon.plan.event import Event
+from bareon.executor import Event
+from bareon.report import progress, schema
 from bareon.tests import recording
 
 COPY = {"number": 2, "count": 3, "action": "do_copyimage", "description": "Copy"}

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from bareon import executor
 from bareon.actions.reboot import Reboot
 from bareon.cmd.provision import _conclude
 from bareon.errors import CommandError
 from bareon.model.layout import Layout
-from bareon.plan import executor
 from bareon.plan.plan import Plan
-from bareon.plan.report import Report
+from bareon.report.report import Report
 from bareon.tools import power
 
 NODE: Any = None

@@ -68,7 +68,7 @@ class Schema(SphinxDirective):
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
-_SCHEMAS = ("drivers/data/schemas", "plan/schemas")
+_SCHEMAS = ("drivers/data/schemas", "report/schemas")
 
 
 def _schema(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from bareon.errors import Defect, InvalidInput
 
 def published(name: str) -> dict[str, Any]:
     """The schema of ``report`` or ``event``."""
-    text = importlib.resources.files("bareon.plan").joinpath("schemas", f"{name}.json").read_text()
+    text = importlib.resources.files("bareon.report").joinpath("schemas", f"{name}.json").read_text()
     found: dict[str, Any] = json.loads(text)
     return found
 

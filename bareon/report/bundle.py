@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What explains a failure: the state of disks, LVM, md, kernel and mounts, as text for people."""
+"""The bundle of a failed run: one archive with everything that explains it, and no secret."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import logging
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bareon.errors import CommandError
+from bareon.redaction import redacted
+from bareon.report.report import replacing
 from bareon.run import run
+
+LOG = logging.getLogger(__name__)
 
 LIMIT = 10.0  # seconds for each command: a node that failed may well hang
 
@@ -19,6 +27,26 @@ _COMMANDS = {
 }
 _FILES = {"mdstat": "/proc/mdstat", "mounts": "/proc/self/mounts"}
 _NO_DISKS = ("loop", "ram", "zram", "sr", "fd", "dm-", "md")
+
+
+def write(path: str, files: Mapping[str, str]) -> bool:
+    """Write the archive: ``files`` by their names in it, and the state of the node.
+
+    :returns: whether it is there. A failure is logged, and nothing else: another error is on its way.
+    """
+    try:
+        pieces = {name: read(file) for name, file in files.items()}  # before anything more is logged
+        pieces |= gathered()
+        with replacing(Path(path)) as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, text in pieces.items():
+                data = redacted(text).encode(errors="backslashreplace")
+                member = tarfile.TarInfo(f"bareon-bundle/{name}")
+                member.size, member.mtime, member.mode = len(data), int(time.time()), 0o600
+                archive.addfile(member, io.BytesIO(data))
+    except Exception:
+        LOG.warning("no bundle: %s cannot be made", path, exc_info=True)
+        return False
+    return True
 
 
 def gathered(block: str = "/sys/block") -> Iterator[tuple[str, str]]:

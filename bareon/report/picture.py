@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disks, arrays and volume groups as bars in scale, before and after a run, from a report; and a bar as SVG."""
+"""Disks, arrays and volume groups as bars in scale, before and after a run, from a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from xml.etree.ElementTree import Element, SubElement
 
+from bareon.plan.blocks import Block, gaps
 from bareon.sizes import human
 
 State = Literal["create", "format", "keep", "lost", "found", "free"]
@@ -20,12 +20,9 @@ _GAP = 0.02  # of the whole; smaller gaps get no word
 
 
 @dataclass(frozen=True)
-class Block:
-    """A part of a bar, in bytes; ``detail`` is shown when the pointer rests on it."""
+class Coloured(Block):
+    """A block in the colour of its ``state``; ``detail`` is shown when the pointer rests on it."""
 
-    start: int
-    size: int
-    label: str
     detail: str
     state: State
 
@@ -37,7 +34,7 @@ class Bar:
     name: str
     about: str
     size: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[Coloured, ...]
 
 
 def disks_before(node: dict[str, Any], plan: dict[str, Any] | None) -> list[Bar]:
@@ -133,8 +130,9 @@ def _group(group: dict[str, Any], described: Callable[[dict[str, Any]], tuple[st
     return Bar(group["name"], about, group["size"], tuple(blocks))
 
 
-def _block(start: int, size: int, label: str, device: str, state: State) -> Block:
-    return Block(start, size, label, f"{device}: {label}, {human(size)}, from {human(start)}, {WORDS[state]}", state)
+def _block(start: int, size: int, label: str, device: str, state: State) -> Coloured:
+    detail = f"{device}: {label}, {human(size)}, from {human(start)}, {WORDS[state]}"
+    return Coloured(start, size, label, detail, state)
 
 
 #: What the states of blocks mean.
@@ -157,42 +155,57 @@ def _purpose(planned: dict[str, Any]) -> str:
     return str(planned["mount"] or planned["file_system"] or "")
 
 
-def svg(bar: Bar, label: str) -> Element:
-    """The picture of a bar; ``label`` is for who cannot see it."""
-    picture = Element("svg", {"viewBox": f"0 0 {WIDTH:g} {HEIGHT + 20:g}", "role": "img", "aria-label": label})
+@dataclass(frozen=True)
+class Shape:
+    """A block as it is drawn: ``left`` and ``width`` in units of the picture, the ``lines`` with their base lines."""
+
+    left: float
+    width: float
+    state: State
+    detail: str
+    lines: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A figure below a picture; ``anchor`` is the point of the text that stands at ``left``."""
+
+    left: float
+    anchor: Literal["start", "middle", "end"]
+    text: str
+
+
+def shapes(bar: Bar) -> list[Shape]:
+    """The blocks of a bar and the gaps that get a word; the small ones last, lest a neighbour covers them."""
     whole = max(bar.size, 1)
-    SubElement(picture, "rect", {"class": "free", "width": f"{WIDTH:g}", "height": f"{HEIGHT:g}", "rx": "3"})
-    # The small ones last, so that a neighbour does not cover them.
-    for block in sorted([*bar.blocks, *_gaps(bar.blocks, whole)], key=lambda block: -block.size):
-        _draw(picture, block, whole)
-    for tick in range(_TICKS + 1):
-        anchor = "start" if tick == 0 else "end" if tick == _TICKS else "middle"
-        place = {"x": f"{tick * WIDTH / _TICKS:g}", "y": f"{HEIGHT + 15:g}", "class": "tick", "text-anchor": anchor}
-        SubElement(picture, "text", place).text = human(bar.size * tick // _TICKS) if tick else "0"
-    return picture
+    blocks = sorted([*bar.blocks, *_free(bar.blocks, whole)], key=lambda block: -block.size)
+    return [_shape(block, whole) for block in blocks]
 
 
-def _gaps(blocks: Sequence[Block], whole: int) -> Iterator[Block]:
-    """What lies between the blocks, where it is worth a word."""
-    at = 0
-    for start, end in [*sorted((x.start, x.start + x.size) for x in blocks), (whole, whole)]:
-        if start - at > whole * _GAP:
-            yield _block(at, start - at, "free", "free", "free")
-        at = max(at, end)
+def ticks(bar: Bar) -> list[Tick]:
+    """The scale below a bar."""
+    return [
+        Tick(
+            number * WIDTH / _TICKS,
+            "start" if number == 0 else "end" if number == _TICKS else "middle",
+            human(bar.size * number // _TICKS) if number else "0",
+        )
+        for number in range(_TICKS + 1)
+    ]
 
 
-def _draw(picture: Element, block: Block, whole: int) -> None:
+def _free(blocks: Sequence[Block], whole: int) -> list[Coloured]:
+    """The gaps between the blocks that are large enough for a word."""
+    return [_block(start, size, "free", "free", "free") for start, size in gaps(whole, blocks) if size > whole * _GAP]
+
+
+def _shape(block: Coloured, whole: int) -> Shape:
     left = min(block.start / whole, 1) * WIDTH
     width = min(max(block.size / whole * WIDTH, _LEAST), max(WIDTH - left, _LEAST))
-    group = SubElement(picture, "g", {"class": block.state})
-    SubElement(group, "title").text = block.detail
-    box = {"x": f"{left:.2f}", "y": "1", "width": f"{width:.2f}", "height": f"{HEIGHT - 2:g}"}
-    SubElement(group, "rect", box)
-    if block.state == "keep":
-        SubElement(group, "rect", {**box, "class": "hatch", "fill": "url(#hatch)"})
     room = int((width - 8) / _CHARACTER)
-    for line, text in ((20, block.label), (37, human(block.size))):
-        if room >= min(len(text), 3):
-            cut = text if len(text) <= room else f"{text[: room - 1]}…"
-            place = {"x": f"{left + width / 2:.2f}", "y": str(line), "text-anchor": "middle"}
-            SubElement(group, "text", place).text = cut
+    lines = [
+        (line, text if len(text) <= room else f"{text[: room - 1]}…")
+        for line, text in ((20, block.label), (37, human(block.size)))
+        if room >= min(len(text), 3)
+    ]
+    return Shape(left, width, block.state, block.detail, tuple(lines))

@@ -9,29 +9,26 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bareon.atomic import replacing
 from bareon.errors import BareonError, CommandError, DisksDiffer, InvalidInput, UsageError
-from bareon.plan.event import Event
+from bareon.executor import Event
 from bareon.run import Command
 
 LOG = logging.getLogger(__name__)
 
 
 class Report:
-    """Collects what happened. :meth:`listen` and :meth:`ran` are listeners; :meth:`save` writes the file anew.
-
-    ``content`` has the form of ``schemas/report.json``.
-    """
+    """Collects what happened. :meth:`listen` and :meth:`ran` are listeners; :meth:`save` writes the file anew."""
 
     def __init__(self, path: str | None, version: str) -> None:
         self._path = path
         self._started = time.monotonic()
         self._commands: list[dict[str, Any]] = []
-        self.content: dict[str, Any] = {
+        self._content: dict[str, Any] = {
             "format": 1,
             "versions": {"bareon": version, "python": sys.version.split()[0], "kernel": os.uname().release},
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -46,6 +43,11 @@ class Report:
             "error": None,
         }
 
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """What is known so far, in the form of ``schemas/report.json``."""
+        return self._content
+
     def begin(self) -> None:
         """Write the file a first time.
 
@@ -58,16 +60,24 @@ class Report:
             raise UsageError(f"--report: {self._path} cannot be written: {error.strerror}") from None
 
     def took(self, text: bytes) -> None:
-        """Take note of the input, before anybody understands it."""
-        self.content["input_sha256"] = hashlib.sha256(text).hexdigest()
+        """Record the digest of the raw input, before it is parsed."""
+        self._content["input_sha256"] = hashlib.sha256(text).hexdigest()
+
+    def probed(self, node: dict[str, Any]) -> None:
+        """Record the facts of the node, as JSON, before anything is decided from them."""
+        self._content["node"] = node
+
+    def decided(self, plan: dict[str, Any]) -> None:
+        """Record the document of the plan that is carried out."""
+        self._content["plan"] = plan
 
     def warn(self, warnings: Iterable[str]) -> None:
-        """Take note of warnings."""
-        self.content["warnings"] += warnings
+        """Record warnings."""
+        self._content["warnings"] += warnings
 
     def listen(self, event: Event) -> None:
-        """Take note of a step; writes the file when one starts or ends."""
-        steps = self.content["steps"]
+        """Record a step, and write the file when one starts or ends."""
+        steps = self._content["steps"]
         if event.kind == "started":
             self._commands = []
             steps.append(
@@ -87,7 +97,7 @@ class Report:
             self.save()
 
     def ran(self, command: Command) -> None:
-        """Take note of a command: of the present step, or of the preparations before the first."""
+        """Record a command: of the present step, or of the preparations before the first."""
         self._commands.append(
             {
                 "argv": list(command.argv),
@@ -98,10 +108,10 @@ class Report:
 
     def end(self, exit_code: int, error: BaseException | None = None) -> None:
         """Say how the run ended, and write the file a last time."""
-        self.content["outcome"] = "done" if exit_code == 0 else "failed"
-        self.content["exit_code"] = exit_code
+        self._content["outcome"] = "done" if exit_code == 0 else "failed"
+        self._content["exit_code"] = exit_code
         if error is not None:
-            self.content["error"] = _error(error)
+            self._content["error"] = _error(error)
         self.save()
 
     def save(self) -> None:
@@ -112,10 +122,10 @@ class Report:
             LOG.error("the report %s cannot be written: %s", self._path, error.strerror)
 
     def _write(self) -> None:
-        self.content["seconds"] = round(time.monotonic() - self._started, 3)
+        self._content["seconds"] = round(time.monotonic() - self._started, 3)
         if self._path is not None:
             with replacing(Path(self._path)) as file:
-                file.write(json.dumps(self.content, indent=1).encode() + b"\n")
+                file.write(json.dumps(self._content, indent=1).encode() + b"\n")
 
 
 def _figures(event: Event) -> dict[str, Any]:

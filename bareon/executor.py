@@ -1,20 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries a plan out: the only place from which anything is changed."""
+"""Carries a plan out: the only place from which anything is changed. Listeners are told of each step."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from bareon.errors import ActionFailed, DisksDiffer, InvalidInput, Locked, UnsuitableNode, UsageError
-from bareon.plan.event import Event, Kind, Listener
 from bareon.plan.plan import Plan
-from bareon.step import Step
+from bareon.step import Outcome, Step
 
 LOG = logging.getLogger(__name__)
+
+Kind = Literal["started", "progressed", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to step ``number`` (counted from 1) of ``count``.
+
+    ``seconds`` is the time since the step started; ``done`` and ``total`` are bytes, where the step counts them.
+    """
+
+    kind: Kind
+    number: int
+    count: int
+    action: str
+    description: str
+    seconds: float = 0.0
+    done: int | None = None
+    total: int | None = None
+    outcome: Outcome = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def rate(self) -> int | None:
+        """Bytes a second so far, or of the whole step once it is finished."""
+        amount = self.done if self.done is not None else self.outcome.get("bytes")
+        return int(amount / self.seconds) if isinstance(amount, int) and self.seconds > 0 else None
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that the rest takes at the rate so far, where the whole amount is known."""
+        if not self.done or not self.total or self.done > self.total:
+            return None
+        return (self.total - self.done) * self.seconds / self.done
+
+
+Listener = Callable[[Event], None]
 
 
 def preflight(plan: Plan) -> None:

@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 from typing import Any, TextIO
 
-from bareon.plan.event import Event, Listener
+from bareon.executor import Event, Listener
 from bareon.sizes import human
 from bareon.visible import visible
 
