@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bareon.atomic import replacing
 from bareon.errors import CommandError
 from bareon.redaction import redacted
-from bareon.report.report import replacing
 from bareon.run import run
 
 LOG = logging.getLogger(__name__)

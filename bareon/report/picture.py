@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from bareon.plan.blocks import Block, gaps
 from bareon.sizes import human
+from bareon.storage.kind import Kind
+from bareon.storage.kinds import sections
 
 State = Literal["create", "format", "keep", "lost", "found", "free"]
 
@@ -50,31 +52,46 @@ def disks_after(plan: dict[str, Any]) -> list[Bar]:
 
 
 def stacks_before(node: dict[str, Any], plan: dict[str, Any] | None) -> list[Bar]:
-    """The arrays and volume groups that lay on those disks."""
+    """The arrays, volume groups and the like that lay on those disks."""
     fate = _fate(plan)
-    disks = {x["device"] for x in (plan or node)["disks"]}
-    on = {part["device"] for disk in node["disks"] if disk["device"] in disks for part in disk["partitions"]} | disks
-    arrays = [x for x in node["arrays"] if on & set(x["members"])]
-    on |= {x["alias"] for x in arrays}
+    on = {x["device"] for x in (plan or node)["disks"]}
+    on |= {part["device"] for disk in node["disks"] if disk["device"] in on for part in disk["partitions"]}
+    items = [(kind, item) for kind in sections() for item in node.get(kind.section, ())]
+    while more := {x for _, item in items if on & _members(item) for x in _offered(item)} - on:
+        on |= more
     return [
-        *(_array(x["alias"], x, x["size"] or 0, _content(x) or "array", fate(x["alias"])) for x in arrays),
-        *(
-            _group(group, lambda x: (_content(x) or "", fate(x["device"])))
-            for group in node["volume_groups"]
-            if on & set(group["members"])
-        ),
+        _bar(kind, item, lambda x, noun: _content(x) or noun, lambda x: fate(_device(x)))
+        for kind, item in items
+        if on & _members(item)
     ]
 
 
 def stacks_after(plan: dict[str, Any]) -> list[Bar]:
-    """The arrays and volume groups as they were planned."""
+    """The arrays, volume groups and the like as they were planned."""
     return [
-        *(
-            _array(x["name"], x, x["size"], _purpose(x) or x["volume_group"] or "", x["decision"])
-            for x in plan["arrays"]
-        ),
-        *(_group(group, lambda x: (_purpose(x), x["decision"])) for group in plan["volume_groups"]),
+        _bar(kind, item, lambda x, _: _purpose(x) or x.get("volume_group") or "", lambda x: x["decision"])
+        for kind in sections()
+        for item in plan.get(kind.section, ())
     ]
+
+
+def _members(item: dict[str, Any]) -> set[str]:
+    """The devices that something lies on."""
+    return set(item["members"])
+
+
+def _parts(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """What offers devices in it: volumes, or the thing itself."""
+    found: list[dict[str, Any]] = item.get("volumes", [item])
+    return found
+
+
+def _device(part: dict[str, Any]) -> str:
+    return str(part.get("alias") or part.get("device") or part["name"])
+
+
+def _offered(item: dict[str, Any]) -> set[str]:
+    return {_device(part) for part in _parts(item)}
 
 
 def _fate(plan: dict[str, Any] | None) -> Callable[[str], State]:
@@ -82,9 +99,8 @@ def _fate(plan: dict[str, Any] | None) -> Callable[[str], State]:
     if plan is None:
         return lambda device: "found"
     parts = [part for disk in plan["disks"] for part in disk["partitions"]]
-    volumes = [volume for group in plan["volume_groups"] for volume in group["volumes"]]
-    kept = {x["device"] for x in (*parts, *volumes) if x["decision"] == "keep"}
-    kept |= {x["name"] for x in plan["arrays"] if x["decision"] == "keep"}
+    parts += [part for kind in sections() for item in plan.get(kind.section, ()) for part in _parts(item)]
+    kept = {_device(x) for x in parts if x["decision"] == "keep"}
     return lambda device: "keep" if device in kept else "lost"
 
 
@@ -115,19 +131,25 @@ def _disk_after(disk: dict[str, Any]) -> Bar:
     return Bar(disk["device"], human(disk["size"]), disk["size"], tuple(blocks))
 
 
-def _array(name: str, array: dict[str, Any], size: int, label: str, state: State) -> Bar:
-    about = f"{array['level']}, {human(size) if size else 'not running'}, on {', '.join(array['members'])}"
-    return Bar(name, about, size, (_block(0, size, label, name, state),) if size else ())
+def _bar(
+    kind: Kind,
+    item: dict[str, Any],
+    label: Callable[[dict[str, Any], str], str],
+    state: Callable[[dict[str, Any]], State],
+) -> Bar:
+    """Something that offers devices, with each of them in it.
 
-
-def _group(group: dict[str, Any], described: Callable[[dict[str, Any]], tuple[str, State]]) -> Bar:
+    :param label: of a part, given what to say of one that holds nothing.
+    """
+    size = item["size"] or 0
     blocks, at = [], 0
-    for volume in group["volumes"]:
-        holds, state = described(volume)
-        blocks.append(_block(at, volume["size"], f"{volume['name']} {holds}".strip(), volume["device"], state))
-        at += volume["size"]
-    about = f"volume group, {human(group['size'])}, on {', '.join(group['members'])}"
-    return Bar(group["name"], about, group["size"], tuple(blocks))
+    for part in _parts(item) if size else ():
+        inside = part is not item
+        words = f"{part['name']} {label(part, '')}".strip() if inside else label(part, kind.noun)
+        blocks.append(_block(at, part["size"], words, _device(part), state(part)))
+        at += part["size"]
+    about = f"{kind.about(item)}, {human(size) if size else 'not running'}, on {', '.join(item['members'])}"
+    return Bar(str(item.get("alias") or item["name"]), about, size, tuple(blocks))
 
 
 def _block(start: int, size: int, label: str, device: str, state: State) -> Coloured:

@@ -513,6 +513,8 @@ class Kind:
     name: ClassVar[str]
     section: ClassVar[str] = ""
     """The key of its structures in the JSON of plans and node facts; empty where it has none."""
+    noun: ClassVar[str] = ""
+    """What one of its structures is called."""
     about_section: ClassVar[str] = ""
     """What is in the section, in the plural."""
     roles: ClassVar[tuple[str, ...]] = ()
@@ -569,4 +571,4 @@ class Kind:
 
     def about(self, item: Mapping[str, Any]) -> str:
         """What an item of its section is, in a word or two for a picture."""
-        return self.name
+        return self.noun

@@ -510,8 +510,9 @@ class DeactivateGroup(Step):
 
 class _Lvm(Kind):
     name = "lvm"
+    noun = "volume group"
     section = "volume_groups"
-    about_section = "volume groups"
+    about_section = "LVM volume groups"
     always = True
     roles = (PhysicalVolume.role,)
     lsblk_types = ("lvm",)
@@ -638,9 +639,6 @@ class _Lvm(Kind):
         if uuid:
             lvm.deactivate(uuid)
         return uuid is not None
-
-    def about(self, item: Mapping[str, Any]) -> str:
-        return "volume group"
 
 
 def _names(group: VolumeGroup) -> Iterator[Defect]:

@@ -454,6 +454,7 @@ class StopArray(Step):
 
 class _Md(Kind):
     name = "md"
+    noun = "array"
     section = "arrays"
     about_section = "md arrays"
     always = True
