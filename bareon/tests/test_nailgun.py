@@ -188,9 +188,12 @@ def test_no_profile_no_configdrive() -> None:
         ("http://server/env_1_ubuntu_1404.img.gz", "http://server/env_1_ubuntu_1404.yaml"),
         ("http://me:word@server/a.b/c.img?sig=1", "http://me:word@server/a.b/c.yaml"),
         ("file:///srv/images/root", "file:///srv/images/root.yaml"),
+        ("http://server", None),
+        ("http://server/", None),
+        ("http://[::1/a.img", None),
     ],
 )
-def test_metadata_is_beside_the_root_image(uri: str, beside: str) -> None:
+def test_metadata_is_beside_the_root_image(uri: str, beside: str | None) -> None:
     value = document()
     value["ks_meta"]["image_data"]["/"]["uri"] = uri
     assert parsed(value).images[0].metadata_url == beside

@@ -141,8 +141,15 @@ class _Translation:
             return None
 
 
-def _beside(url: str) -> str:
-    """Where digests and sizes may stand: beside the image, with what follows its name's first dot replaced."""
-    parts = urlsplit(url)
-    path = PurePosixPath(parts.path)
-    return parts._replace(path=str(path.with_name(f"{path.name.split('.')[0]}.yaml")), query="", fragment="").geturl()
+def _beside(url: str) -> str | None:
+    """Where digests and sizes may stand: beside the image, with what follows its name's first dot replaced.
+
+    ``None`` for a URL that is broken or names no file: whether an image can come from it is for the deploy driver.
+    """
+    try:
+        parts = urlsplit(url)
+        path = PurePosixPath(parts.path)
+        beside = str(path.with_name(f"{path.name.split('.')[0]}.yaml"))
+    except ValueError:
+        return None
+    return parts._replace(path=beside, query="", fragment="").geturl()
