@@ -23,7 +23,7 @@ import pytest
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
+from bareon.text import shown
 from bareon.transfer import image
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH

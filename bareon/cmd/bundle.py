@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bareon.plan.report import replacing
-from bareon.redaction import redacted
+from bareon.text import redacted
 from bareon.tools import evidence
 
 LOG = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bareon.errors import CommandError
 from bareon.facts import stacked, usage
 from bareon.facts.node import DiskFacts, NodeFacts, PartitionFacts
-from bareon.redaction import redacted
+from bareon.text import redacted
 from bareon.tools import blkid, lsblk, sfdisk
 
 LOG = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ class Digest:
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
-    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`bareon.redaction.shown` only.
+    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`bareon.text.shown` only.
     So may ``metadata_url``, where digest and size of the image are looked up if something is there. ``part_of`` is
     the name of the image to whose system it belongs, ``None`` for one with volumes of its own.
     """

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from bareon.plan import picture
 from bareon.plan.picture import Bar, State
 from bareon.sizes import human
-from bareon.visible import visible
+from bareon.text import visible
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _HEADLINES = {"done": "Deployment done", "failed": "Deployment failed", "running": "Deployment not finished"}

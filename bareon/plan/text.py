@@ -11,7 +11,7 @@ from bareon.model.layout import ArrayLayout, DiskLayout, FilesystemLayout, Parti
 from bareon.plan.map import Piece, draw
 from bareon.plan.step import Plan
 from bareon.sizes import human
-from bareon.visible import visible
+from bareon.text import visible
 
 WIDTH = 80
 

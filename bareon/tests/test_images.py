@@ -16,33 +16,7 @@ from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
 from bareon.tools import rsync
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://server/a", "http://server/a"),
-        ("https://me:word@server:81/a?temp_url_sig=0a1b&x=2", "https://***@server:81/a?temp_url_sig=***&x=***"),
-        ("https://server/a?token", "https://server/a?***"),
-        ("https://server/a#part", "https://server/a"),
-        ("http://[broken/a?sig=secret", "http://[broken/a?sig=***"),
-        ("http://me:wo/rd@server/a", "http://***@server/a"),
-        ("http://me:w@o/rd@[::1/a", "http://***@[::1/a"),
-        ("me:word@server::module", "***@server::module"),
-        ("http:/me:word@server/a", "http:/***@server/a"),
-        ("http:\\\\me:word@server/a", "http:\\\\***@server/a"),
-        ("http://server/a;sig=word", "http://server/a;sig=***"),
-        ("http://server/a%3Ftemp_url_sig=word", "http://server/a%3Ftemp_url_sig=***"),
-        ("https://server/a?x=1#me:word@server", "https://***@server"),
-        ("http://me:word@[broken/a", "http://***@[broken/a"),
-        ("server::module/path", "server::module/path"),
-        ("swift://container/object", "swift://container/object"),
-    ],
-)
-def test_shown(url: str, expected: str) -> None:
-    assert shown(url) == expected
 
 
 def test_secrets_are_not_in_a_repr() -> None:

@@ -15,7 +15,7 @@ import requests
 
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
+from bareon.text import shown
 from bareon.transfer.fault import FAILURES, Broken, final, hopeless, reason, refused
 from bareon.transfer.halt import Halt
 from bareon.transfer.source import NotThere

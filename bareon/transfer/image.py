@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
 from bareon.sizes import mib
+from bareon.text import shown
 from bareon.transfer import qcow2
 from bareon.transfer.device import Device
 from bareon.transfer.form import HEAD, Form, decoded_size, recognised

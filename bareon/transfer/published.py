@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
+from bareon.text import shown
 from bareon.transfer.halt import Halt
 from bareon.transfer.source import NotThere, open_source
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bareon.errors import ImageFailed
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
+from bareon.text import shown
 from bareon.transfer.fault import Broken, refused
 from bareon.transfer.halt import Halt, Stopped
 from bareon.transfer.http import Answer, Client

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
+from bareon.text import shown
 from bareon.transfer.fault import FAILURES, Broken, final, reason
 
 

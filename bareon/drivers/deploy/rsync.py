@@ -26,9 +26,9 @@ from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.target.tree import holder, mounted_tree
+from bareon.text import shown
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)

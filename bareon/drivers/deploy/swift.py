@@ -22,9 +22,9 @@ from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
-from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.target.tree import ROOT, mounted_tree
+from bareon.text import shown
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
 if TYPE_CHECKING:
