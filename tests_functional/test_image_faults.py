@@ -37,7 +37,7 @@ from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table
 #: No zeros, no signature of anything.
 PATTERN = b"\xa5\x5a bareon guard " * (MIB // 16)
 SETTINGS = {"attempts": 3, "back_off": 0.02, "longest_wait": 0.1, "idle_timeout": 1.0, "connect_timeout": 5.0}
-#: Form of each image, and whether its head or its end tells how large it is once decoded.
+#: Format of each image, and whether its head or its end tells how large it is once decoded.
 FORMS = {
     "small.img": ("raw", True),
     "small.img.gz": ("gzip", False),
@@ -187,11 +187,11 @@ def hidden(text: str) -> str:
 
 @pytest.mark.parametrize("name", [*FORMS])
 def test_what_is_told_beforehand(name: str, image_servers: ImageServers) -> None:
-    """The form is known by content, and the size wherever the first bytes or the server tell it."""
+    """The format is known by content, and the size wherever the first bytes or the server tell it."""
     url = fill(f"{{http}}/plain/{name}", image_servers.words(LOOPBACK))
     offer = image.inspect(url, TransferSettings())
     assert offer.served == image_servers.images.path(name).stat().st_size
-    assert offer.form == FORMS[name][0]
+    assert offer.format == FORMS[name][0]
     known = image_servers.images.path("small.img").stat().st_size
     assert offer.size == (known if FORMS[name][1] else None)
 

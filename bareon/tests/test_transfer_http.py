@@ -75,7 +75,7 @@ def test_a_raw_image(site: Site, device: Path) -> None:
     assert inspect(site.url, SETTINGS) == Offer(len(IMAGE), len(IMAGE), "raw")
     done = bring(site.url, device)
     assert intact(device)
-    assert (done.served, done.size, done.attempts, done.form) == (len(IMAGE), len(IMAGE), 1, "raw")
+    assert (done.served, done.size, done.attempts, done.format) == (len(IMAGE), len(IMAGE), 1, "raw")
     assert done.digest == sha(IMAGE).value
     assert all(request["Accept-Encoding"] == "identity" for request in site.requests)
 
@@ -284,4 +284,4 @@ def test_a_compressed_stream_survives_a_cut(site: Site, device: Path) -> None:
     site.body = packer.compress(IMAGE) + packer.flush()
     site.faults = [Fault(cut=MIB), Fault(cut=1), Fault(500)]
     done = bring(site.url, device, digest=sha(site.body))
-    assert intact(device) and done.form == "gzip" and done.served == len(site.body)
+    assert intact(device) and done.format == "gzip" and done.served == len(site.body)

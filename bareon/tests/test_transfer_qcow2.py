@@ -48,7 +48,7 @@ def brought(url: str, folder: Path, limit: int = 7 * MIB) -> tuple[bytes, Writte
     device = folder / "device"
     device.write_bytes(b"\xee" * (8 * MIB))
     done = write(url, str(device), limit=limit, digest=None, settings=SETTINGS, progress=lambda served, of: None)
-    assert done.form == "qcow2"
+    assert done.format == "qcow2"
     return device.read_bytes(), done
 
 

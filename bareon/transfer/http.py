@@ -16,8 +16,8 @@ import requests
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.settings import TransferSettings
 from bareon.text import shown
-from bareon.transfer.fault import FAILURES, Broken, final, hopeless, reason, refused
-from bareon.transfer.halt import Halt
+from bareon.transfer.deadline import Deadline
+from bareon.transfer.failure import FAILURES, Broken, final, hopeless, reason, refused
 from bareon.transfer.source import NotThere
 
 LOG = logging.getLogger(__name__)
@@ -92,10 +92,10 @@ class Answer:
 class Client:
     """Asks for one image, again and again if need be."""
 
-    def __init__(self, url: str, settings: TransferSettings, halt: Halt) -> None:
+    def __init__(self, url: str, settings: TransferSettings, deadline: Deadline) -> None:
         self._shown = shown(url)
         self._settings = settings
-        self._halt = halt
+        self._deadline = deadline
         if settings.ca_file is not None and not Path(settings.ca_file).is_file():
             raise UnsuitableNode(f"image_ca_file: there is no file {settings.ca_file}")
 
@@ -117,7 +117,7 @@ class Client:
         raise ImageFailed(f"{self._shown}: more than {_REDIRECTS} redirects")
 
     def _ask(self, url: SplitResult, headers: dict[str, str], account: SplitResult) -> Answer:
-        self._halt.check()
+        self._deadline.check()
         settings, host = self._settings, url.hostname or ""
         user = account.username
         try:
@@ -128,7 +128,7 @@ class Client:
                 auth=None if user is None else (unquote(user), unquote(account.password or "")),
                 stream=True,
                 allow_redirects=False,
-                timeout=(self._halt.left(settings.connect_timeout), self._halt.left(settings.idle_timeout)),
+                timeout=(self._deadline.left(settings.connect_timeout), self._deadline.left(settings.idle_timeout)),
                 verify=settings.ca_file or _system_authorities(),
             )
         except (*FAILURES, ValueError) as error:

@@ -16,10 +16,10 @@ from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.text import shown
 from bareon.transfer import qcow2
+from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
-from bareon.transfer.form import HEAD, Form, decoded_size, recognised
-from bareon.transfer.halt import Halt
-from bareon.transfer.published import Published
+from bareon.transfer.format import HEAD, Format, decoded_size, recognised
+from bareon.transfer.sidecar import Published
 from bareon.transfer.source import Source, open_source
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Offer:
     """What a source offers.
 
     ``served`` is its bytes on the wire, ``size`` its bytes once decoded; ``None`` where only reading all of it would
-    tell. ``form`` is what the content is, whatever its name.
+    tell. ``format`` is what the content is, whatever its name.
     """
 
     served: int | None
     size: int | None
-    form: Form
+    format: Format
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Written:
     written: int
     attempts: int
     seconds: float
-    form: Form
+    format: Format
     digest: str | None
 
 
@@ -60,8 +60,8 @@ def inspect(url: str, settings: TransferSettings, disk_format: DiskFormat = None
     :raises ImageFailed: when it cannot be reached, or is not what it should be.
     :raises UnsuitableNode: when an option that it needs is missing or wrong.
     """
-    halt = Halt(shown(url), settings.total_timeout)
-    with contextlib.closing(open_source(url, settings, halt)) as source:
+    deadline = Deadline(shown(url), settings.total_timeout)
+    with contextlib.closing(open_source(url, settings, deadline)) as source:
         return _looked_at(url, source, disk_format)[0]
 
 
@@ -71,13 +71,13 @@ def _looked_at(url: str, source: Source, disk_format: DiskFormat) -> tuple[Offer
     head = bytes(buffer[: source.fill(buffer)])
     if not head:
         raise ImageFailed(f"{shown(url)}: is empty")
-    form = recognised(head)
-    if disk_format == "qcow2" and form != "qcow2":
-        raise ImageFailed(f"{shown(url)}: is no qcow2 image, as its disk format says it is ({form})")
-    if disk_format == "raw" and form == "qcow2":
+    kind = recognised(head)
+    if disk_format == "qcow2" and kind != "qcow2":
+        raise ImageFailed(f"{shown(url)}: is no qcow2 image, as its disk format says it is ({kind})")
+    if disk_format == "raw" and kind == "qcow2":
         raise ImageFailed(f"{shown(url)}: is a qcow2 image, its disk format says raw")
-    size = qcow2.header(head, shown(url)).size if form == "qcow2" else decoded_size(form, head, source)
-    return Offer(source.length, size, form), head
+    size = qcow2.header(head, shown(url)).size if kind == "qcow2" else decoded_size(kind, head, source)
+    return Offer(source.length, size, kind), head
 
 
 def write(
@@ -104,19 +104,19 @@ def write(
     :raises ActionFailed: when the device cannot be written.
     """
     started = time.monotonic()
-    halt = Halt(shown(url), settings.total_timeout)
-    with contextlib.closing(open_source(url, settings, halt)) as source:
+    deadline = Deadline(shown(url), settings.total_timeout)
+    with contextlib.closing(open_source(url, settings, deadline)) as source:
         offer, head = _looked_at(url, source, disk_format)
         if offer.size is not None and offer.size > limit:
             raise ImageFailed(_too_large(url, offer.size, limit, device))
         from bareon.transfer.pipeline import Pipeline
 
-        checks = _Checks(url, offer.form, digest, published or Published())
-        reshape = _reshape(url, offer.form, head, source, checks.seen)
+        checks = _Checks(url, offer.format, digest, published or Published())
+        reshape = _reshape(url, offer.format, head, source, checks.seen)
         with Device(device, limit) as target:
             target.begin()
             served = checks.served
-            pipeline = Pipeline(source, target, halt, shown(url), served.algorithm if served else None)
+            pipeline = Pipeline(source, target, deadline, shown(url), served.algorithm if served else None)
             pipeline.run(head, reshape, progress)
             checks.verify(pipeline)
             target.commit()
@@ -126,7 +126,7 @@ def write(
                 written=target.written,
                 attempts=source.attempts,
                 seconds=time.monotonic() - started,
-                form=offer.form,
+                format=offer.format,
                 digest=pipeline.digest,
             )
 
@@ -134,12 +134,12 @@ def write(
 class _Checks:
     """What an image is held to: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
 
-    def __init__(self, url: str, form: Form, digest: Digest | None, published: Published) -> None:
+    def __init__(self, url: str, kind: Format, digest: Digest | None, published: Published) -> None:
         self._url = url
         self._published = published
         plain = None if digest or published.digest else published.plain
-        self.served = digest or published.digest or (plain if form == "raw" else None)
-        self._plain = None if form == "raw" else plain
+        self.served = digest or published.digest or (plain if kind == "raw" else None)
+        self._plain = None if kind == "raw" else plain
         self._hash = hashlib.new(self._plain.algorithm, usedforsecurity=False) if self._plain else None
         self.seen = self._hash.update if self._hash else None
 
@@ -153,19 +153,19 @@ class _Checks:
 
 
 def _reshape(
-    url: str, form: Form, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
+    url: str, kind: Format, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
 ) -> Reshape | None:
     """What makes the image of the bytes that are served, ``None`` where they are the image."""
-    if form == "raw":
+    if kind == "raw":
         return None
-    if form == "qcow2":
-        from bareon.transfer.window import Placing
+    if kind == "qcow2":
+        from bareon.transfer.qcow2 import Placing
 
         parsed = qcow2.header(head, shown(url))
         return Placing(qcow2.Map(parsed, source.length, source.read_at, shown(url)), shown(url))
     from bareon.transfer.pipeline import decoding
 
-    return decoding(form, shown(url), seen)
+    return decoding(kind, shown(url), seen)
 
 
 def _too_large(url: str, size: int, limit: int, device: str) -> str:

@@ -16,10 +16,9 @@ from typing import TypeVar
 from bareon.errors import ImageFailed
 from bareon.model.settings import TransferSettings
 from bareon.text import shown
-from bareon.transfer.fault import Broken, refused
-from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.deadline import Deadline, Stopped, retrying
+from bareon.transfer.failure import Broken, refused
 from bareon.transfer.http import Answer, Client
-from bareon.transfer.retry import retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -34,11 +33,11 @@ Entry = Callable[[bool], tuple[str, dict[str, str]]]
 class HttpSource:
     """A :class:`bareon.transfer.source.Source` over http and https."""
 
-    def __init__(self, url: str, settings: TransferSettings, halt: Halt, entry: Entry | None = None) -> None:
+    def __init__(self, url: str, settings: TransferSettings, deadline: Deadline, entry: Entry | None = None) -> None:
         self._shown = shown(url)
         self._settings = settings
-        self._halt = halt
-        self._client = Client(url, settings, halt)
+        self._deadline = deadline
+        self._client = Client(url, settings, deadline)
         self._renewable = entry is not None
         self._entry: Entry = entry or (lambda again: (url, {}))
         self._answer: Answer | None = None
@@ -62,7 +61,7 @@ class HttpSource:
 
     def _receive(self, buffer: memoryview) -> int:
         """Some bytes, from a new connection where the last one broke."""
-        self._halt.check()
+        self._deadline.check()
         if self._begun and self._offset == self.length:
             return 0
         try:
@@ -98,12 +97,12 @@ class HttpSource:
             lambda error, number: LOG.warning(
                 "%s: %s, trying again (%d of %d)", self._shown, error, number + 1, settings.attempts
             ),
-            self._halt.pause,
+            self._deadline.pause,
         )
         try:
             return again(once)
         except Broken as broken:
-            self._halt.check()
+            self._deadline.check()
             place = f" after {self._offset} of {self.length or 'an unknown number of'} bytes" if self._offset else ""
             tries = "1 attempt" if settings.attempts == 1 else f"{settings.attempts} attempts in a row"
             raise ImageFailed(f"{self._shown}: {broken}{place}, {tries}") from None
@@ -165,7 +164,7 @@ class HttpSource:
         buffer = memoryview(bytearray(_DROP))
         left = self._offset
         while left:
-            self._halt.check()
+            self._deadline.check()
             count = answer.readinto(buffer[: min(left, _DROP)])
             if not count:
                 raise ImageFailed(f"{self._shown}: changed while it was read: it ends before byte {self._offset}")
@@ -191,7 +190,7 @@ class HttpSource:
         data = memoryview(bytearray(length))
         filled = 0
         while filled < length:
-            self._halt.check()
+            self._deadline.check()
             count = answer.readinto(data[filled:])
             if not count:
                 raise ImageFailed(f"{self._shown}: ends before byte {offset + length}")
@@ -202,7 +201,7 @@ class HttpSource:
         answer.close()
         with self._lock:
             self._open.discard(answer)
-        if self._halt.stopped:
+        if self._deadline.stopped:
             raise Stopped
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from bareon.errors import ImageFailed
 from bareon.model.settings import TransferSettings
 from bareon.text import shown
-from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.deadline import Deadline, Stopped
 
 
 class NotThere(ImageFailed):
@@ -41,9 +41,9 @@ class Source(Protocol):
 class FileSource:
     """A file of this machine, ``file:///path``."""
 
-    def __init__(self, url: str, halt: Halt) -> None:
+    def __init__(self, url: str, deadline: Deadline) -> None:
         self._url = shown(url)
-        self._halt = halt
+        self._deadline = deadline
         self.attempts = 1
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
@@ -86,7 +86,7 @@ class FileSource:
         return bytes(data)
 
     def _read(self, offset: int, buffer: memoryview) -> int:
-        self._halt.check()
+        self._deadline.check()
         if self._fd < 0:
             raise Stopped
         try:
@@ -100,21 +100,21 @@ class FileSource:
             os.close(fd)
 
 
-def open_source(url: str, settings: TransferSettings, halt: Halt) -> Source:
+def open_source(url: str, settings: TransferSettings, deadline: Deadline) -> Source:
     """The source of a URL. Raises ImageFailed where nothing can come from it."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
         raise ImageFailed(f"{shown(url)}: is not a URL that can be fetched") from None
     if scheme == "file":
-        return FileSource(url, halt)
+        return FileSource(url, deadline)
     # requests and what it brings take longer to import than the rest of bareon.
     from bareon.transfer.resume import HttpSource
 
     if scheme in ("http", "https"):
-        return HttpSource(url, settings, halt)
+        return HttpSource(url, settings, deadline)
     if scheme == "swift":
         from bareon.transfer.swift import Account
 
-        return HttpSource(url, settings, halt, Account(url, settings).entry)
+        return HttpSource(url, settings, deadline, Account(url, settings).entry)
     raise ImageFailed(f"{shown(url)}: images come by http, https, file and swift only")

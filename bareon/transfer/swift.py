@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.text import shown
-from bareon.transfer.fault import FAILURES, Broken, final, reason
+from bareon.transfer.failure import FAILURES, Broken, final, reason
 
 
 class Account:

@@ -138,7 +138,7 @@ class FetchTree(Step):
 
         What has arrived stays, so that each attempt goes on where the one before ended.
         """
-        from bareon.transfer.retry import retrying
+        from bareon.transfer.deadline import retrying
 
         again = retrying(
             self.settings,

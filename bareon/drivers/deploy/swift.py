@@ -28,7 +28,7 @@ from bareon.text import shown
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
 
 if TYPE_CHECKING:
-    from bareon.transfer.published import Published
+    from bareon.transfer.sidecar import Published
 
 LOG = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class WriteImage(Step):
             device.refuse_if_busy(fs.device)
 
     def _published(self) -> Published | None:
-        from bareon.transfer.published import look_up
+        from bareon.transfer.sidecar import look_up
 
         where = self.image.metadata_url
         return look_up(self.image.url, where, self.settings) if where else None
@@ -205,7 +205,7 @@ class WriteImage(Step):
             "served_bytes": written.served,
             "written_bytes": written.written,
             "attempts": written.attempts,
-            "form": written.form,
+            "form": written.format,
         }
         return {**figures, "digest": written.digest} if written.digest else figures
 

@@ -21,7 +21,7 @@ from bareon.model.layout import FilesystemLayout
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import write
-from bareon.transfer.published import Published, look_up
+from bareon.transfer.sidecar import Published, look_up
 
 PLAIN = random.Random(8).randbytes(3 << 20)
 SERVED = gzip.compress(PLAIN, 1)

@@ -20,7 +20,7 @@ from bareon.errors import ImageFailed
 from bareon.model.image import Digest
 from bareon.model.settings import TransferSettings
 from bareon.text import shown
-from bareon.transfer.halt import Halt
+from bareon.transfer.deadline import Deadline
 from bareon.transfer.source import NotThere, open_source
 
 _LARGEST = 1 << 20  # bytes
@@ -75,10 +75,10 @@ def look_up(url: str, metadata_url: str, settings: TransferSettings) -> Publishe
 
 
 def _text(url: str, settings: TransferSettings) -> bytes | None:
-    halt = Halt(shown(url), settings.total_timeout)
+    deadline = Deadline(shown(url), settings.total_timeout)
     buffer = memoryview(bytearray(_LARGEST))
     try:
-        with contextlib.closing(open_source(url, settings, halt)) as source:
+        with contextlib.closing(open_source(url, settings, deadline)) as source:
             text = bytes(buffer[: source.fill(buffer)])
     except NotThere:
         return None
