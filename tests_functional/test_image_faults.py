@@ -22,8 +22,8 @@ import pytest
 
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.text import shown
 from bareon.transfer import image
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
@@ -115,7 +115,7 @@ def test_fault(
             outcome = f"arrived, {written.attempts} connections, {written.seconds:.2f} s"
         else:
             assert error is not None, f"{written} instead of an error"
-            said, _, reason = str(error).partition(f"{shown(url)}: ")
+            said, _, reason = str(error).partition(f"{Location(url)}: ")
             assert said == "", "the error does not begin with the URL"
             check_refused(fault, there, reason)
             outcome = hidden(reason)
@@ -149,7 +149,7 @@ def transfer(
     seen: list[tuple[int, int | None]] = []
     try:
         written = image.write(
-            url,
+            Location(url),
             str(there.device),
             limit=there.limit,
             digest=digest,
@@ -189,7 +189,7 @@ def hidden(text: str) -> str:
 def test_what_is_told_beforehand(name: str, image_servers: ImageServers) -> None:
     """The format is known by content, and the size wherever the first bytes or the server tell it."""
     url = fill(f"{{http}}/plain/{name}", image_servers.words(LOOPBACK))
-    offer = image.inspect(url, TransferSettings())
+    offer = image.inspect(Location(url), TransferSettings())
     assert offer.served == image_servers.images.path(name).stat().st_size
     assert offer.format == FORMS[name][0]
     known = image_servers.images.path("small.img").stat().st_size

@@ -8,13 +8,14 @@ import uuid
 import pytest
 
 from bareon import conf
-from bareon.drivers.deploy.rsync import DAEMON, flags_for
-from bareon.drivers.deploy.swift import has_host
+from bareon.drivers.deploy.rsync import flags_for, is_daemon
+from bareon.drivers.deploy.swift import is_fetchable
 from bareon.errors import UsageError
 from bareon.layout.identifier import as_kind
 from bareon.model.filesystem import Filesystem
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.tools import rsync
 
@@ -22,7 +23,7 @@ from bareon.tools import rsync
 def test_secrets_are_not_in_a_repr() -> None:
     account = SwiftAccount("http://keystone", "me", "word")
     assert "word" not in repr(TransferSettings(swift=account))
-    assert "word" not in repr(Image("a", "http://me:word@server/a"))
+    assert "word" not in repr(Image("a", Location("http://me:word@server/a")))
 
 
 def test_an_identifier_fits_any_kind() -> None:
@@ -60,7 +61,7 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     wanted = Filesystem(type="ext4", mount="/")
     root = FilesystemLayout(wanted, "/dev/vda2", 1 << 30, "uuid", "keep")
-    flags = flags_for(Image("a", "rsync://server/a"), [root], ["-a", "--include=*"])
+    flags = flags_for(Image("a", Location("rsync://server/a")), [root], ["-a", "--include=*"])
     assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
 
 
@@ -79,7 +80,7 @@ def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     ],
 )
 def test_addresses_of_rsync(url: str, good: bool) -> None:
-    assert bool(DAEMON.fullmatch(url)) == good
+    assert is_daemon(Location(url)) == good
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,13 @@ def test_addresses_of_rsync(url: str, good: bool) -> None:
         ("http://server:99999/a", False),
         ("http://me:wo/rd@server/a", False),
         ("http://[::1/a", False),
+        (" http://server/a", False),
+        ("http:/server/a", False),
+        ("file:/srv/a.img", False),
+        ("file::srv/a.img", False),
+        ("FILE:///srv/a.img", True),
+        ("ftp://server/a", False),
     ],
 )
 def test_addresses_of_block_images(url: str, good: bool) -> None:
-    assert has_host(url) == good
+    assert is_fetchable(Location(url)) == good

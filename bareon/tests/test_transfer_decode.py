@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareon.errors import ImageFailed
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.decode import Decoding
 from bareon.transfer.format import Format, recognised
@@ -37,7 +38,7 @@ SMALL = {kind: pack(b"some" * 5000) for kind, pack in PACK.items()}
 
 def unpacked(kind: Format, data: bytes, step: int = 65536, room: int = MIB) -> bytes:
     chunks = (memoryview(data)[i : i + step] for i in range(0, len(data), step))
-    parts = list(Decoding(kind, "image").run(chunks, lambda: room))
+    parts = list(Decoding(kind).run(chunks, lambda: room))
     assert all(0 < len(part) <= room for part in parts)
     return b"".join(parts)
 
@@ -51,12 +52,17 @@ def test_an_image(kind: Format, tmp_path: Path) -> None:
     assert (done.format, done.size, done.served) == (kind, len(PLAIN), image.stat().st_size)
     data = device.read_bytes()
     assert data[: len(PLAIN)] == PLAIN and data[len(PLAIN) :] == b"\xee" * (6 * MIB - len(PLAIN))
-    assert inspect(f"file://{image}", SETTINGS).size == (len(PLAIN) if kind in ("zstd", "xz") else None)
+    assert inspect(Location(f"file://{image}"), SETTINGS).size == (len(PLAIN) if kind in ("zstd", "xz") else None)
 
 
 def bring(image: Path, device: Path, limit: int = 6 * MIB) -> Written:
     return write(
-        f"file://{image}", str(device), limit=limit, digest=None, settings=SETTINGS, progress=lambda served, of: None
+        Location(f"file://{image}"),
+        str(device),
+        limit=limit,
+        digest=None,
+        settings=SETTINGS,
+        progress=lambda served, of: None,
     )
 
 

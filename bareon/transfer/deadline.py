@@ -23,8 +23,7 @@ class Stopped(Exception):
 class Deadline:
     """One transfer's end: ``stop`` from any thread, ``check`` often, ``pause`` instead of sleeping."""
 
-    def __init__(self, shown: str, seconds: float) -> None:
-        self._shown = shown
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._end = time.monotonic() + seconds
         self._stopped = threading.Event()
@@ -41,7 +40,7 @@ class Deadline:
         if self._stopped.is_set():
             raise Stopped
         if time.monotonic() > self._end:
-            raise ImageFailed(f"{self._shown}: took longer than {self._seconds:g} s in all")
+            raise ImageFailed(f"took longer than {self._seconds:g} s in all")
 
     def pause(self, seconds: float) -> None:
         """Wait that long, or until the transfer ends."""

@@ -56,9 +56,8 @@ def _decoder(kind: Format) -> tuple[_Decoder, _Bad]:
 class Decoding:
     """One compressed stream: its members (frames, streams) one after the other, and what is behind them."""
 
-    def __init__(self, kind: Format, shown: str) -> None:
+    def __init__(self, kind: Format) -> None:
         self._format = kind
-        self._shown = shown
         self._decoder: _Decoder | None = None
         self._bad: _Bad = ()
         self._members = 0
@@ -88,7 +87,7 @@ class Decoding:
                 elif self._decoder.needs_input:
                     break
         if self._decoder is not None or not self._members:
-            raise ImageFailed(f"{self._shown}: is cut off: the {self._format} stream does not end")
+            raise ImageFailed(f"is cut off: the {self._format} stream does not end")
         if self._padding % _PADDING.get(self._format, 1):
             raise self._garbage()
 
@@ -119,12 +118,12 @@ class Decoding:
                 raise self._greedy() from None
             if self._members > 1 and not self._fruitful:
                 raise self._garbage() from None
-            raise ImageFailed(f"{self._shown}: the {self._format} stream is damaged") from None
+            raise ImageFailed(f"the {self._format} stream is damaged") from None
 
     def _greedy(self) -> ImageFailed:
         most = f"{(1 << ZSTD_WINDOW_LOG) // MIB} MiB window" if self._format == "zstd" else f"{XZ_MEMORY // MIB} MiB"
         how = "without --long and --ultra" if self._format == "zstd" else "with -9 at most"
-        return ImageFailed(f"{self._shown}: decoding needs more memory than allowed ({most}): compress it {how}")
+        return ImageFailed(f"decoding needs more memory than allowed ({most}): compress it {how}")
 
     def _garbage(self) -> ImageFailed:
-        return ImageFailed(f"{self._shown}: there are bytes behind the end of the {self._format} stream")
+        return ImageFailed(f"there are bytes behind the end of the {self._format} stream")

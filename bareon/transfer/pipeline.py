@@ -87,13 +87,10 @@ class Packer:
 class Pipeline:
     """One image on its way. ``served``, ``size`` are the bytes so far, ``digest`` is that of the served ones."""
 
-    def __init__(
-        self, source: Source, device: Device, deadline: Deadline, shown: str, algorithm: HashAlgorithm | None
-    ) -> None:
+    def __init__(self, source: Source, device: Device, deadline: Deadline, algorithm: HashAlgorithm | None) -> None:
         self._source = source
         self._device = device
         self._deadline = deadline
-        self._shown = shown
         self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
         self._error: BaseException | None = None
         self._fetched = Ring(_BUFFERS)
@@ -190,9 +187,7 @@ class Pipeline:
             self._deadline.check()
             end = piece.offset + piece.length
             if end > device.limit:
-                raise ImageFailed(
-                    f"{self._shown}: holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}"
-                )
+                raise ImageFailed(f"holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}")
             if piece.data is None or all_zero(piece.data):
                 device.zero(piece.offset, piece.length)
             else:
@@ -202,14 +197,14 @@ class Pipeline:
         device.flush()
 
 
-def decoding(kind: Format, shown: str, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
+def decoding(kind: Format, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
     """What makes plain bytes of a compressed stream. ``seen`` is called with each piece of them."""
 
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
         first = True
-        for plain in Decoding(kind, shown).run(served, packer.room):
+        for plain in Decoding(kind).run(served, packer.room):
             if first and plain.startswith(b"QFI\xfb"):
-                raise ImageFailed(f"{shown}: is a qcow2 image inside {kind}: serve the qcow2 file itself")
+                raise ImageFailed(f"is a qcow2 image inside {kind}: serve the qcow2 file itself")
             first = False
             if seen is not None:
                 seen(plain)

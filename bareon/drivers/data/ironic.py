@@ -17,6 +17,7 @@ from bareon.model.deployment import Deployment
 from bareon.model.disk import Disk, DiskId, Partition, PhysicalVolume, RaidMember, Volume
 from bareon.model.filesystem import Filesystem
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image
+from bareon.model.location import Location
 from bareon.model.lvm import LEAST_METADATA, LogicalVolume, VolumeGroup
 from bareon.sizes import Absolute, mib, parse_size, round_up
 
@@ -153,7 +154,7 @@ class _Translation:
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(
             name=value["name"],
-            url=value["image_pull_url"],
+            url=Location(value["image_pull_url"]),
             target=value.get("target", "/"),
             boot=bool(value.get("boot", False)),
             image_name=value.get("image_name"),

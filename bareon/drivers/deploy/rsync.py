@@ -24,17 +24,18 @@ from bareon.errors import (
 )
 from bareon.model.image import Image
 from bareon.model.layout import FilesystemLayout
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.plan.step import Outcome, Progress, Step
 from bareon.sizes import mib
 from bareon.target.tree import holder, mounted_tree
-from bareon.text import shown
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
+_DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
+_PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 
 # Owners are those of the image, whatever the ramdisk's user table says; hard links stay hard links.
 _ALWAYS = ("--numeric-ids", "--hard-links")
@@ -68,11 +69,11 @@ class Rsync(DeployDriver):
             if fs.type == "vfat" and fs.mount in ("/", "/usr", "/var")
         ]
         for image in job.deployment.images:
-            if not DAEMON.fullmatch(image.url):
+            if not is_daemon(image.url):
                 wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
-                message = f"{shown(image.url)!r} is no rsync daemon: {wanted}"
+                message = f"{str(image.url)!r} is no rsync daemon: {wanted}"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
-            elif re.match(r"rsync://[^/@]*:[^/]*@", image.url):
+            elif _PASSWORD.match(image.url.reveal()):
                 message = "rsync takes no password in a URL, and would show it to every user of the machine"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
             if image.digest or image.disk_format:
@@ -86,6 +87,11 @@ class Rsync(DeployDriver):
         filesystems = job.layout.tree(image.system)
         flags = flags_for(image, filesystems, job.deployment.rsync_flags)
         return [FetchTree("do_copyimage", image, filesystems, flags, job.settings)]
+
+
+def is_daemon(location: Location) -> bool:
+    """Whether rsync takes it for a module of a daemon, and for nothing else, such as an option or a path."""
+    return _DAEMON.fullmatch(location.reveal()) is not None
 
 
 def flags_for(image: Image, filesystems: Sequence[FilesystemLayout], asked: Sequence[str]) -> tuple[str, ...]:
@@ -110,11 +116,11 @@ class FetchTree(Step):
     @property
     def url(self) -> str:
         """The source as rsync takes it: with a slash at its end it means the content of the folder."""
-        return self.image.url.rstrip("/") + "/"
+        return self.image.url.reveal().rstrip("/") + "/"
 
     @property
     def description(self) -> str:
-        return f"Copy image {self.image.name!r} from {shown(self.image.url)} to {self.image.target}"
+        return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
 
     def preflight(self) -> None:
         """Ask for the list of what would come.
@@ -129,7 +135,7 @@ class FetchTree(Step):
             except CommandError as error:
                 raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
         if not found:
-            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {shown(self.image.url)}")
+            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
         if fresh and not any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.flags):
             self._check_fit(found)
 
