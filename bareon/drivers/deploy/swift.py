@@ -149,6 +149,7 @@ class WriteImage(Step):
         return (self.filesystem.device,) if self.filesystem.decision == "format" else ()
 
     def preflight(self) -> None:
+        # requests, which it needs, takes longer to import than all that makes a plan.
         from bareon.transfer.image import compare, inspect
 
         fs = self.filesystem
