@@ -34,7 +34,11 @@ INPUT = [
 ]
 
 DEPLOY = [
-    cfg.StrOpt("deploy_driver", default="rsync", help="How images arrive, a name in bareon.drivers.deploy."),
+    cfg.StrOpt(
+        "deploy_driver",
+        default="rsync",
+        help="How images arrive, a name in bareon.drivers.deploy: rsync for trees of files, swift for block images.",
+    ),
     cfg.StrOpt(
         "actions",
         help="Comma-separated names in bareon.actions. Default: the deploy driver's flow.",

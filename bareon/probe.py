@@ -13,8 +13,8 @@ from bareon import usage
 from bareon.errors import CommandError
 from bareon.look import signature, structures, tags
 from bareon.model.node import NodeFacts
-from bareon.redaction import redacted
 from bareon.storage.disk import DiskFacts, PartitionFacts
+from bareon.text import redacted
 from bareon.tools import lsblk, sfdisk
 
 LOG = logging.getLogger(__name__)

@@ -31,10 +31,11 @@ MEMORY = 120 << 20
 OURS = """
 import sys
 from bareon.model.image import Digest
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.image import write
 url, device, limit, digest = sys.argv[1:]
-write(url, device, limit=int(limit), digest=Digest("sha256", digest), settings=TransferSettings(),
+write(Location(url), device, limit=int(limit), digest=Digest("sha256", digest), settings=TransferSettings(),
       progress=lambda served, total: None)
 """
 

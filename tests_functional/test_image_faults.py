@@ -22,8 +22,8 @@ import pytest
 
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
 from bareon.transfer import image
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
@@ -37,7 +37,7 @@ from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table
 #: No zeros, no signature of anything.
 PATTERN = b"\xa5\x5a bareon guard " * (MIB // 16)
 SETTINGS = {"attempts": 3, "back_off": 0.02, "longest_wait": 0.1, "idle_timeout": 1.0, "connect_timeout": 5.0}
-#: Form of each image, and whether its head or its end tells how large it is once decoded.
+#: Format of each image, and whether its head or its end tells how large it is once decoded.
 FORMS = {
     "small.img": ("raw", True),
     "small.img.gz": ("gzip", False),
@@ -115,7 +115,7 @@ def test_fault(
             outcome = f"arrived, {written.attempts} connections, {written.seconds:.2f} s"
         else:
             assert error is not None, f"{written} instead of an error"
-            said, _, reason = str(error).partition(f"{shown(url)}: ")
+            said, _, reason = str(error).partition(f"{Location(url)}: ")
             assert said == "", "the error does not begin with the URL"
             check_refused(fault, there, reason)
             outcome = hidden(reason)
@@ -149,7 +149,7 @@ def transfer(
     seen: list[tuple[int, int | None]] = []
     try:
         written = image.write(
-            url,
+            Location(url),
             str(there.device),
             limit=there.limit,
             digest=digest,
@@ -187,11 +187,11 @@ def hidden(text: str) -> str:
 
 @pytest.mark.parametrize("name", [*FORMS])
 def test_what_is_told_beforehand(name: str, image_servers: ImageServers) -> None:
-    """The form is known by content, and the size wherever the first bytes or the server tell it."""
+    """The format is known by content, and the size wherever the first bytes or the server tell it."""
     url = fill(f"{{http}}/plain/{name}", image_servers.words(LOOPBACK))
-    offer = image.inspect(url, TransferSettings())
+    offer = image.inspect(Location(url), TransferSettings())
     assert offer.served == image_servers.images.path(name).stat().st_size
-    assert offer.form == FORMS[name][0]
+    assert offer.format == FORMS[name][0]
     known = image_servers.images.path("small.img").stat().st_size
     assert offer.size == (known if FORMS[name][1] else None)
 

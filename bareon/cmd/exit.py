@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from bareon import errors
-from bareon.visible import visible
+from bareon.text import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -15,7 +15,7 @@ from bareon.drivers.data.base import DataDriver
 from bareon.errors import Defect, InvalidInput, UnsuitableNode, UsageError
 from bareon.model.deployment import Deployment
 from bareon.sizes import MIB, human
-from bareon.visible import visible
+from bareon.text import visible
 
 LOG = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bareon.model.location import Location
+
 HashAlgorithm = Literal["md5", "sha256", "sha512"]
 DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 128}  # hexadecimal digits
 
@@ -19,23 +21,34 @@ class Digest:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What is published beside an image: ``digest`` and ``served`` (bytes) of what is served, ``plain`` and ``size``
+    (bytes) of the image in it.
+    """
+
+    digest: Digest | None = None
+    served: int | None = None
+    plain: Digest | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
-    ``url`` may hold secrets (a password, the signature of a TempURL): show it by :func:`bareon.redaction.shown` only.
-    So may ``metadata_url``, where digest and size of the image are looked up if something is there. ``part_of`` is
-    the name of the image to whose system it belongs, ``None`` for one with volumes of its own.
+    Digest and size of the image are looked up at ``metadata_url``, if something is there. ``part_of`` is the name of
+    the image to whose system it belongs, ``None`` for one with volumes of its own.
     """
 
     name: str
-    url: str = field(repr=False)
+    url: Location
     target: str = "/"
     boot: bool = False
     image_name: str | None = None
     uuid: str | None = None
     digest: Digest | None = None
     disk_format: Literal["raw", "qcow2"] | None = None
-    metadata_url: str | None = field(default=None, repr=False)
+    metadata_url: Location | None = None
     part_of: str | None = None
     path: str = field(default="$", compare=False)
 

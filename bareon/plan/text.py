@@ -14,7 +14,7 @@ from bareon.storage import filesystem
 from bareon.storage.disk import DiskFacts, DiskLayout, PartitionFacts, PartitionLayout
 from bareon.storage.kind import View
 from bareon.storage.kinds import sections
-from bareon.visible import visible
+from bareon.text import visible
 
 WIDTH = 80
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bareon.atomic import replacing
 from bareon.errors import CommandError
-from bareon.redaction import redacted
 from bareon.run import run
+from bareon.text import redacted
 
 LOG = logging.getLogger(__name__)
 

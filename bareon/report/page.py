@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bareon.report import picture
 from bareon.report.picture import Bar
 from bareon.sizes import human
-from bareon.visible import visible
+from bareon.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Template

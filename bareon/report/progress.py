@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from bareon.executor import Event, Listener
 from bareon.sizes import human
-from bareon.visible import visible
+from bareon.text import visible
 
 PLAIN_INTERVAL = 5.0  # seconds between two lines of progress
 

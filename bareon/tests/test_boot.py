@@ -22,6 +22,7 @@ from bareon.boot.several import InstallMultiboot, _prepare
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
+from bareon.model.location import Location
 from bareon.plan.plan import Plan
 from bareon.storage.filesystem import PlannedFilesystem
 from bareon.system import fstab
@@ -31,15 +32,15 @@ from bareon.tools import efi, grub, osprober
 
 IMAGES = [
     Listed(
-        Image("centos", "rsync://a/a", image_name="centos-7.1", uuid="2a86b00d"),
+        Image("centos", Location("rsync://a/a"), image_name="centos-7.1", uuid="2a86b00d"),
         0,
         "centos",
         "CentOS (on /dev/a)",
         "ra",
     ),
-    Listed(Image("tools", "rsync://a/b")),
-    Listed(Image("1", "rsync://a/c"), 1, "debian", "Debian\t12 (on /dev/b)", "rb"),
-    Listed(Image("third", "rsync://a/d", uuid="157636d8"), 2, "debian", "Debian 13 (on /dev/c)", "rc"),
+    Listed(Image("tools", Location("rsync://a/b"))),
+    Listed(Image("1", Location("rsync://a/c")), 1, "debian", "Debian\t12 (on /dev/b)", "rb"),
+    Listed(Image("third", Location("rsync://a/d"), uuid="157636d8"), 2, "debian", "Debian 13 (on /dev/c)", "rc"),
 ]
 
 

@@ -8,46 +8,21 @@ import uuid
 import pytest
 
 from bareon import conf
-from bareon.drivers.deploy.rsync import DAEMON, flags_for
-from bareon.drivers.deploy.swift import has_host
+from bareon.drivers.deploy.rsync import flags_for, is_daemon
+from bareon.drivers.deploy.swift import is_fetchable
 from bareon.errors import UsageError
 from bareon.model.image import Image
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.tools import rsync
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://server/a", "http://server/a"),
-        ("https://me:word@server:81/a?temp_url_sig=0a1b&x=2", "https://***@server:81/a?temp_url_sig=***&x=***"),
-        ("https://server/a?token", "https://server/a?***"),
-        ("https://server/a#part", "https://server/a"),
-        ("http://[broken/a?sig=secret", "http://[broken/a?sig=***"),
-        ("http://me:wo/rd@server/a", "http://***@server/a"),
-        ("http://me:w@o/rd@[::1/a", "http://***@[::1/a"),
-        ("me:word@server::module", "***@server::module"),
-        ("http:/me:word@server/a", "http:/***@server/a"),
-        ("http:\\\\me:word@server/a", "http:\\\\***@server/a"),
-        ("http://server/a;sig=word", "http://server/a;sig=***"),
-        ("http://server/a%3Ftemp_url_sig=word", "http://server/a%3Ftemp_url_sig=***"),
-        ("https://server/a?x=1#me:word@server", "https://***@server"),
-        ("http://me:word@[broken/a", "http://***@[broken/a"),
-        ("server::module/path", "server::module/path"),
-        ("swift://container/object", "swift://container/object"),
-    ],
-)
-def test_shown(url: str, expected: str) -> None:
-    assert shown(url) == expected
-
-
 def test_secrets_are_not_in_a_repr() -> None:
     account = SwiftAccount("http://keystone", "me", "word")
     assert "word" not in repr(TransferSettings(swift=account))
-    assert "word" not in repr(Image("a", "http://me:word@server/a"))
+    assert "word" not in repr(Image("a", Location("http://me:word@server/a")))
 
 
 def test_an_identifier_fits_any_kind() -> None:
@@ -84,7 +59,7 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     root = PlannedFilesystem("/dev/vda2", 1 << 30, "ext4", "uuid", Filesystem("ext4"), decision="keep")
-    flags = flags_for(Image("a", "rsync://server/a"), [Mounted(root, Mount("/"))], ["-a", "--include=*"])
+    flags = flags_for(Image("a", Location("rsync://server/a")), [Mounted(root, Mount("/"))], ["-a", "--include=*"])
     assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
 
 
@@ -103,7 +78,7 @@ def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     ],
 )
 def test_addresses_of_rsync(url: str, good: bool) -> None:
-    assert bool(DAEMON.fullmatch(url)) == good
+    assert is_daemon(Location(url)) == good
 
 
 @pytest.mark.parametrize(
@@ -119,7 +94,13 @@ def test_addresses_of_rsync(url: str, good: bool) -> None:
         ("http://server:99999/a", False),
         ("http://me:wo/rd@server/a", False),
         ("http://[::1/a", False),
+        (" http://server/a", False),
+        ("http:/server/a", False),
+        ("file:/srv/a.img", False),
+        ("file::srv/a.img", False),
+        ("FILE:///srv/a.img", True),
+        ("ftp://server/a", False),
     ],
 )
 def test_addresses_of_block_images(url: str, good: bool) -> None:
-    assert has_host(url) == good
+    assert is_fetchable(Location(url)) == good

@@ -19,6 +19,7 @@ import yaml
 from bareon.drivers.data.nailgun import Nailgun
 from bareon.errors import InvalidInput
 from bareon.model.deployment import Deployment
+from bareon.model.location import Location
 from bareon.tests.cases import HERE, load
 from bareon.tests.test_fit import damaged, inputs
 
@@ -188,12 +189,15 @@ def test_no_profile_no_configdrive() -> None:
         ("http://server/env_1_ubuntu_1404.img.gz", "http://server/env_1_ubuntu_1404.yaml"),
         ("http://me:word@server/a.b/c.img?sig=1", "http://me:word@server/a.b/c.yaml"),
         ("file:///srv/images/root", "file:///srv/images/root.yaml"),
+        ("http://server", None),
+        ("http://server/", None),
+        ("http://[::1/a.img", None),
     ],
 )
-def test_metadata_is_beside_the_root_image(uri: str, beside: str) -> None:
+def test_metadata_is_beside_the_root_image(uri: str, beside: str | None) -> None:
     value = document()
     value["ks_meta"]["image_data"]["/"]["uri"] = uri
-    assert parsed(value).images[0].metadata_url == beside
+    assert parsed(value).images[0].metadata_url == (Location(beside) if beside else None)
 
 
 def test_a_damaged_document_is_refused_or_understood() -> None:

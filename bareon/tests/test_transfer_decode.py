@@ -17,93 +17,99 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareon.errors import ImageFailed
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.decode import Decoding
-from bareon.transfer.form import Form, recognised
+from bareon.transfer.format import Format, recognised
 from bareon.transfer.image import Written, inspect, write
 
 MIB = 1 << 20
 SETTINGS = TransferSettings()
 PLAIN = random.Random(5).randbytes(1500) * 800 + bytes(3 * MIB) + random.Random(6).randbytes(200_000) + b"end"
-PACK: dict[Form, Callable[[bytes], bytes]] = {
+PACK: dict[Format, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstd.compress,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
 }
-FORMS = pytest.mark.parametrize("form", list(PACK))
-SMALL = {form: pack(b"some" * 5000) for form, pack in PACK.items()}
+FORMATS = pytest.mark.parametrize("kind", list(PACK))
+SMALL = {kind: pack(b"some" * 5000) for kind, pack in PACK.items()}
 
 
-def unpacked(form: Form, data: bytes, step: int = 65536, room: int = MIB) -> bytes:
+def unpacked(kind: Format, data: bytes, step: int = 65536, room: int = MIB) -> bytes:
     chunks = (memoryview(data)[i : i + step] for i in range(0, len(data), step))
-    parts = list(Decoding(form, "image").run(chunks, lambda: room))
+    parts = list(Decoding(kind).run(chunks, lambda: room))
     assert all(0 < len(part) <= room for part in parts)
     return b"".join(parts)
 
 
-@FORMS
-def test_an_image(form: Form, tmp_path: Path) -> None:
+@FORMATS
+def test_an_image(kind: Format, tmp_path: Path) -> None:
     image, device = tmp_path / "image", tmp_path / "device"
-    image.write_bytes(PACK[form](PLAIN))
+    image.write_bytes(PACK[kind](PLAIN))
     device.write_bytes(b"\xee" * (6 * MIB))
     done = bring(image, device)
-    assert (done.form, done.size, done.served) == (form, len(PLAIN), image.stat().st_size)
+    assert (done.format, done.size, done.served) == (kind, len(PLAIN), image.stat().st_size)
     data = device.read_bytes()
     assert data[: len(PLAIN)] == PLAIN and data[len(PLAIN) :] == b"\xee" * (6 * MIB - len(PLAIN))
-    assert inspect(f"file://{image}", SETTINGS).size == (len(PLAIN) if form in ("zstd", "xz") else None)
+    assert inspect(Location(f"file://{image}"), SETTINGS).size == (len(PLAIN) if kind in ("zstd", "xz") else None)
 
 
 def bring(image: Path, device: Path, limit: int = 6 * MIB) -> Written:
     return write(
-        f"file://{image}", str(device), limit=limit, digest=None, settings=SETTINGS, progress=lambda served, of: None
+        Location(f"file://{image}"),
+        str(device),
+        limit=limit,
+        digest=None,
+        settings=SETTINGS,
+        progress=lambda served, of: None,
     )
 
 
-@FORMS
+@FORMATS
 @given(step=st.integers(1, 3000), room=st.integers(1, 5000), members=st.integers(1, 3))
 @settings(max_examples=15, deadline=None)
-def test_any_pieces(form: Form, step: int, room: int, members: int) -> None:
-    assert unpacked(form, SMALL[form] * members, step, room) == b"some" * 5000 * members
+def test_any_pieces(kind: Format, step: int, room: int, members: int) -> None:
+    assert unpacked(kind, SMALL[kind] * members, step, room) == b"some" * 5000 * members
 
 
-@FORMS
-def test_cut_anywhere(form: Form) -> None:
-    for end in range(len(SMALL[form])):
+@FORMATS
+def test_cut_anywhere(kind: Format) -> None:
+    for end in range(len(SMALL[kind])):
         with pytest.raises(ImageFailed, match="cut off"):
-            unpacked(form, SMALL[form][:end], 17)
+            unpacked(kind, SMALL[kind][:end], 17)
 
 
-@FORMS
+@FORMATS
 @pytest.mark.parametrize("step", [13, 1 << 16])
-def test_garbage_behind_the_end(form: Form, step: int) -> None:
-    for tail in (b"garbage", b"\0\0\0x", b"x", SMALL["zstd" if form == "xz" else "xz"]):
+def test_garbage_behind_the_end(kind: Format, step: int) -> None:
+    for tail in (b"garbage", b"\0\0\0x", b"x", SMALL["zstd" if kind == "xz" else "xz"]):
         with pytest.raises(ImageFailed, match=r"behind the end|cut off"):
-            unpacked(form, SMALL[form] + tail, step)
+            unpacked(kind, SMALL[kind] + tail, step)
 
 
-@FORMS
-def test_padding(form: Form) -> None:
-    if form in ("gzip", "xz"):
-        assert unpacked(form, SMALL[form] + bytes(512)) == b"some" * 5000
+@FORMATS
+def test_padding(kind: Format) -> None:
+    if kind in ("gzip", "xz"):
+        assert unpacked(kind, SMALL[kind] + bytes(512)) == b"some" * 5000
     else:
         with pytest.raises(ImageFailed):
-            unpacked(form, SMALL[form] + bytes(512))
-    if form == "xz":
-        assert unpacked(form, SMALL[form] + bytes(8) + SMALL[form], 5) == b"some" * 10000
+            unpacked(kind, SMALL[kind] + bytes(512))
+    if kind == "xz":
+        assert unpacked(kind, SMALL[kind] + bytes(8) + SMALL[kind], 5) == b"some" * 10000
         with pytest.raises(ImageFailed, match="behind the end"):
-            unpacked(form, SMALL[form] + bytes(6))
+            unpacked(kind, SMALL[kind] + bytes(6))
 
 
-@FORMS
-def test_damage(form: Form) -> None:
-    packed = bytearray(PACK[form](PLAIN[:50_000]))
+@FORMATS
+def test_damage(kind: Format) -> None:
+    packed = bytearray(PACK[kind](PLAIN[:50_000]))
     packed[len(packed) // 2] ^= 0x55
-    if form == "zstd":
+    if kind == "zstd":
         packed = bytearray(zstd.compress(PLAIN[:50_000], options={zstd.CompressionParameter.checksum_flag: 1}))
         packed[len(packed) // 2] ^= 0x55
     with pytest.raises(ImageFailed, match=r"damaged|behind the end|cut off"):
-        unpacked(form, bytes(packed))
+        unpacked(kind, bytes(packed))
 
 
 def test_frames_to_be_skipped() -> None:
@@ -124,10 +130,10 @@ def test_a_window_that_needs_too_much_memory() -> None:
     assert unpacked("xz", lzma.compress(b"x", preset=9)) == b"x"
 
 
-@FORMS
-def test_larger_than_the_device(form: Form, tmp_path: Path) -> None:
+@FORMATS
+def test_larger_than_the_device(kind: Format, tmp_path: Path) -> None:
     image, device = tmp_path / "image", tmp_path / "device"
-    image.write_bytes(PACK[form](PLAIN))
+    image.write_bytes(PACK[kind](PLAIN))
     device.write_bytes(b"\xee" * (6 * MIB))
     with pytest.raises(ImageFailed, match="more than the 2 MiB"):
         bring(image, device, 2 * MIB)
@@ -139,4 +145,4 @@ def test_recognised_by_content() -> None:
     assert recognised(b"BZh9 is how a text may begin") == "raw"
     assert recognised(b"") == recognised(b"QFI") == "raw"
     assert recognised(b"QFI\xfb\0\0\0\3") == "qcow2"
-    assert [recognised(SMALL[form]) for form in PACK] == list(PACK)
+    assert [recognised(SMALL[kind]) for kind in PACK] == list(PACK)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareon.errors import ActionFailed
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.device import Device
 from bareon.transfer.image import write
@@ -41,8 +42,14 @@ def test_any_length_and_nothing_behind(tmp_path: Path, length: int) -> None:
     image = random.Random(length).randbytes(length)
     (tmp_path / "image").write_bytes(image)
     with target(tmp_path, 6 * MIB) as (device, path):
-        done = write(f"file://{tmp_path}/image", device, limit=length, digest=None, settings=TransferSettings(),
-                     progress=lambda served, of: None)  # fmt: skip
+        done = write(
+            Location(f"file://{tmp_path}/image"),
+            device,
+            limit=length,
+            digest=None,
+            settings=TransferSettings(),
+            progress=lambda served, of: None,
+        )
         assert done.written == done.size == length
         os.sync()
         assert path.read_bytes() == image + OLD * (6 * MIB - length)
@@ -87,8 +94,14 @@ def test_zeros_and_bytes_anywhere(
 def test_runs_of_zeros_are_not_written(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"a" * MIB + bytes(3 * MIB) + b"b" * MIB + bytes(MIB))
     with target(tmp_path, 8 * MIB) as (device, path):
-        done = write(f"file://{tmp_path}/image", device, limit=8 * MIB, digest=None, settings=TransferSettings(),
-                     progress=lambda served, of: None)  # fmt: skip
+        done = write(
+            Location(f"file://{tmp_path}/image"),
+            device,
+            limit=8 * MIB,
+            digest=None,
+            settings=TransferSettings(),
+            progress=lambda served, of: None,
+        )
         os.sync()
         assert path.read_bytes() == b"a" * MIB + bytes(3 * MIB) + b"b" * MIB + bytes(MIB) + OLD * MIB + bytes(MIB)
         assert done.written == 2 * MIB or not device.startswith("/dev/")
@@ -106,8 +119,14 @@ def test_errors_name_the_device(tmp_path: Path) -> None:
 def test_a_full_device_ends_the_transfer(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"a" * (20 * MIB))
     with pytest.raises(ActionFailed, match=r"^/dev/full: cannot be written at byte 0: No space left on device$"):
-        write(f"file://{tmp_path}/image", "/dev/full", limit=30 * MIB, digest=None, settings=TransferSettings(),
-              progress=lambda served, of: None)  # fmt: skip
+        write(
+            Location(f"file://{tmp_path}/image"),
+            "/dev/full",
+            limit=30 * MIB,
+            digest=None,
+            settings=TransferSettings(),
+            progress=lambda served, of: None,
+        )
 
 
 def test_a_device_that_is_smaller_than_told(tmp_path: Path) -> None:

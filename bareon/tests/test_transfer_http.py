@@ -22,6 +22,7 @@ import pytest
 
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Digest
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import Offer, Written, inspect, write
@@ -51,7 +52,7 @@ def sha(data: bytes) -> Digest:
 
 def bring(url: str, device: Path, settings: TransferSettings = SETTINGS, **more: object) -> Written:
     arguments = {"limit": 7 * MIB, "digest": sha(IMAGE), **more}
-    return write(url, str(device), settings=settings, progress=lambda served, of: None, **arguments)  # type: ignore[arg-type]
+    return write(Location(url), str(device), settings=settings, progress=lambda served, of: None, **arguments)  # type: ignore[arg-type]
 
 
 def refused(url: str, device: Path, settings: TransferSettings = SETTINGS, **more: object) -> str:
@@ -72,10 +73,10 @@ def intact(device: Path) -> bool:
 
 
 def test_a_raw_image(site: Site, device: Path) -> None:
-    assert inspect(site.url, SETTINGS) == Offer(len(IMAGE), len(IMAGE), "raw")
+    assert inspect(Location(site.url), SETTINGS) == Offer(len(IMAGE), len(IMAGE), "raw")
     done = bring(site.url, device)
     assert intact(device)
-    assert (done.served, done.size, done.attempts, done.form) == (len(IMAGE), len(IMAGE), 1, "raw")
+    assert (done.served, done.size, done.attempts, done.format) == (len(IMAGE), len(IMAGE), 1, "raw")
     assert done.digest == sha(IMAGE).value
     assert all(request["Accept-Encoding"] == "identity" for request in site.requests)
 
@@ -262,7 +263,7 @@ def test_the_caller_leaves_at_once(site: Site, device: Path, fault: Fault) -> No
 
     slow = replace(SETTINGS, idle_timeout=60, total_timeout=60, back_off=20)
     with pytest.raises(Terminated):
-        write(site.url, str(device), limit=8 * MIB, digest=None, settings=slow, progress=progress)
+        write(Location(site.url), str(device), limit=8 * MIB, digest=None, settings=slow, progress=progress)
     assert time.monotonic() - started < 3
     assert not [thread for thread in threading.enumerate() if thread.name in ("decode", "write")]
     assert device.read_bytes()[:MIB] == bytes(MIB)
@@ -284,4 +285,4 @@ def test_a_compressed_stream_survives_a_cut(site: Site, device: Path) -> None:
     site.body = packer.compress(IMAGE) + packer.flush()
     site.faults = [Fault(cut=MIB), Fault(cut=1), Fault(500)]
     done = bring(site.url, device, digest=sha(site.body))
-    assert intact(device) and done.form == "gzip" and done.served == len(site.body)
+    assert intact(device) and done.format == "gzip" and done.served == len(site.body)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bareon.errors import ImageFailed
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, serving
 from bareon.transfer import qcow2
@@ -47,8 +48,10 @@ def made(folder: Path, *options: str, data: bytes | None = None, name: str = "im
 def brought(url: str, folder: Path, limit: int = 7 * MIB) -> tuple[bytes, Written]:
     device = folder / "device"
     device.write_bytes(b"\xee" * (8 * MIB))
-    done = write(url, str(device), limit=limit, digest=None, settings=SETTINGS, progress=lambda served, of: None)
-    assert done.form == "qcow2"
+    done = write(
+        Location(url), str(device), limit=limit, digest=None, settings=SETTINGS, progress=lambda served, of: None
+    )
+    assert done.format == "qcow2"
     return device.read_bytes(), done
 
 
@@ -71,7 +74,7 @@ def brought(url: str, folder: Path, limit: int = 7 * MIB) -> tuple[bytes, Writte
 )
 def test_as_qemu_img_reads_it(tmp_path: Path, options: list[str]) -> None:
     path = made(tmp_path, *options)
-    assert inspect(f"file://{path}", SETTINGS, "qcow2").size == SIZE
+    assert inspect(Location(f"file://{path}"), SETTINGS, "qcow2").size == SIZE
     data, done = brought(f"file://{path}", tmp_path)
     assert data == plain() + b"\xee" * (2 * MIB)
     assert (done.size, done.served) == (SIZE, path.stat().st_size)
@@ -138,17 +141,17 @@ def test_what_is_refused(tmp_path: Path) -> None:
         create = ["qemu-img", "create", "-f", "qcow2", *[x for x in argv if x != "6M"], str(path), *argv[-1:]]
         subprocess.run(create if argv[-1] == "6M" else create[:-1], check=True, capture_output=True)
         with pytest.raises(ImageFailed, match=words):
-            inspect(f"file://{path}", SETTINGS)
+            inspect(Location(f"file://{path}"), SETTINGS)
 
 
 def test_other_disk_formats(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(b"no magic")
     with pytest.raises(ImageFailed, match="is no qcow2 image"):
-        inspect(f"file://{raw}", SETTINGS, "qcow2")
+        inspect(Location(f"file://{raw}"), SETTINGS, "qcow2")
     raw.write_bytes(minimal())
     with pytest.raises(ImageFailed, match="is a qcow2 image"):
-        inspect(f"file://{raw}", SETTINGS, "raw")
+        inspect(Location(f"file://{raw}"), SETTINGS, "raw")
     raw.write_bytes(zlib_gzip(minimal()))
     with pytest.raises(ImageFailed, match="inside gzip"):
         brought(f"file://{raw}", tmp_path)
@@ -199,7 +202,12 @@ def test_hostile(tmp_path: Path, image: bytes, words: str) -> None:
     device.write_bytes(b"\xee" * MIB)
     with pytest.raises(ImageFailed, match=words):
         write(
-            f"file://{path}", str(device), limit=1 << 62, digest=None, settings=SETTINGS, progress=lambda s, o: None
+            Location(f"file://{path}"),
+            str(device),
+            limit=1 << 62,
+            digest=None,
+            settings=SETTINGS,
+            progress=lambda s, o: None,
         )
 
 
@@ -215,7 +223,7 @@ def test_any_damage(changes: list[tuple[int, bytes]]) -> None:
         return bytes(data[offset : offset + length])
 
     try:
-        mapped = qcow2.Map(qcow2.header(bytes(data), "image"), len(data), read_at, "image")
+        mapped = qcow2.Map(qcow2.header(bytes(data)), len(data), read_at)
     except ImageFailed:
         return
     size = mapped.header.size

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from bareon.errors import ImageFailed, UnsuitableNode
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import inspect, write
 
 MIB = 1 << 20
 IMAGE = random.Random(4).randbytes(2 * MIB)
-URL = "swift://images/a%20b/disk.img"
+URL = Location("swift://images/a%20b/disk.img")
 
 
 @dataclass
@@ -105,7 +106,7 @@ def test_no_account_and_no_server(swift: Swift, tmp_path: Path) -> None:
         inspect(URL, replace(swift.settings, swift=account))
     for url in ("swift://images", "swift:///x", "swift://images/"):
         with pytest.raises(ImageFailed, match="swift://container/object"):
-            inspect(url, swift.settings)
+            inspect(Location(url), swift.settings)
 
 
 def test_a_token_stays_with_its_host(swift: Swift, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from typing import Protocol, cast
 
 from bareon.errors import ImageFailed
 from bareon.sizes import MIB
-from bareon.transfer.form import Form
+from bareon.transfer.format import Format
 
 # What decoders may need at most: a ramdisk has little memory. zstd up to level 21, xz up to level 9.
 ZSTD_WINDOW_LOG = 26
 XZ_MEMORY = 68 * MIB
 
 # Zero bytes behind the end that the format's own program takes without a word: a multiple of how many.
-_PADDING: dict[Form, int] = {"gzip": 1, "xz": 4}
+_PADDING: dict[Format, int] = {"gzip": 1, "xz": 4}
 
 
 _Bad = tuple[type[Exception], ...]
@@ -35,30 +35,29 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
 
 
-def _decoder(form: Form) -> tuple[_Decoder, _Bad]:
+def _decoder(kind: Format) -> tuple[_Decoder, _Bad]:
     """A decoder of one member of the stream, and what it raises on bad bytes."""
-    if form == "gzip":
+    if kind == "gzip":
         from isal import igzip_lib
 
         gzip = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
         return cast(_Decoder, gzip), (cast(type[Exception], igzip_lib.IsalError), EOFError)
-    if form == "zstd":
+    if kind == "zstd":
         from backports import zstd
 
         options = {int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG}
         return cast(_Decoder, zstd.ZstdDecompressor(options=options)), (zstd.ZstdError, EOFError)
-    if form == "xz":
+    if kind == "xz":
         return cast(_Decoder, lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)), (lzma.LZMAError, EOFError)
-    assert form == "bzip2"
+    assert kind == "bzip2"
     return cast(_Decoder, bz2.BZ2Decompressor()), (OSError, EOFError, ValueError)
 
 
 class Decoding:
     """One compressed stream: its members (frames, streams) one after the other, and what is behind them."""
 
-    def __init__(self, form: Form, shown: str) -> None:
-        self._form = form
-        self._shown = shown
+    def __init__(self, kind: Format) -> None:
+        self._format = kind
         self._decoder: _Decoder | None = None
         self._bad: _Bad = ()
         self._members = 0
@@ -88,21 +87,21 @@ class Decoding:
                 elif self._decoder.needs_input:
                     break
         if self._decoder is not None or not self._members:
-            raise ImageFailed(f"{self._shown}: is cut off: the {self._form} stream does not end")
-        if self._padding % _PADDING.get(self._form, 1):
+            raise ImageFailed(f"is cut off: the {self._format} stream does not end")
+        if self._padding % _PADDING.get(self._format, 1):
             raise self._garbage()
 
     def _next(self) -> _Decoder:
         """The decoder of the next member, after padding that may be there."""
-        if self._padding % _PADDING.get(self._form, 1) or (self._padding and self._form == "gzip"):
+        if self._padding % _PADDING.get(self._format, 1) or (self._padding and self._format == "gzip"):
             raise self._garbage()
-        decoder, self._bad = _decoder(self._form)
+        decoder, self._bad = _decoder(self._format)
         self._members += 1
         self._padding, self._fruitful = 0, False
         return decoder
 
     def _unpadded(self, data: memoryview | bytes) -> memoryview | bytes:
-        if not self._members or self._form not in _PADDING or data[:1] != b"\0":
+        if not self._members or self._format not in _PADDING or data[:1] != b"\0":
             return data
         rest = bytes(data).lstrip(b"\0")
         self._padding += len(data) - len(rest)
@@ -119,12 +118,12 @@ class Decoding:
                 raise self._greedy() from None
             if self._members > 1 and not self._fruitful:
                 raise self._garbage() from None
-            raise ImageFailed(f"{self._shown}: the {self._form} stream is damaged") from None
+            raise ImageFailed(f"the {self._format} stream is damaged") from None
 
     def _greedy(self) -> ImageFailed:
-        most = f"{(1 << ZSTD_WINDOW_LOG) // MIB} MiB window" if self._form == "zstd" else f"{XZ_MEMORY // MIB} MiB"
-        how = "without --long and --ultra" if self._form == "zstd" else "with -9 at most"
-        return ImageFailed(f"{self._shown}: decoding needs more memory than allowed ({most}): compress it {how}")
+        most = f"{(1 << ZSTD_WINDOW_LOG) // MIB} MiB window" if self._format == "zstd" else f"{XZ_MEMORY // MIB} MiB"
+        how = "without --long and --ultra" if self._format == "zstd" else "with -9 at most"
+        return ImageFailed(f"decoding needs more memory than allowed ({most}): compress it {how}")
 
     def _garbage(self) -> ImageFailed:
-        return ImageFailed(f"{self._shown}: there are bytes behind the end of the {self._form} stream")
+        return ImageFailed(f"there are bytes behind the end of the {self._format} stream")

@@ -8,22 +8,22 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bareon.errors import ImageFailed
-from bareon.model.image import Digest
+from bareon.model.image import Digest, Published
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.transfer import qcow2
+from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
-from bareon.transfer.form import HEAD, Form, decoded_size, recognised
-from bareon.transfer.halt import Halt
-from bareon.transfer.published import Published
-from bareon.transfer.source import Source, open_source
-
-if TYPE_CHECKING:
-    from bareon.transfer.pipeline import Pipeline, Reshape
+from bareon.transfer.failure import named
+from bareon.transfer.format import HEAD, Format, decoded_size, recognised
+from bareon.transfer.pipeline import Pipeline, Reshape, decoding
+from bareon.transfer.resume import HttpSource
+from bareon.transfer.source import FileSource, Source
+from bareon.transfer.swift import Account
 
 DiskFormat = Literal["raw", "qcow2"] | None
 
@@ -33,12 +33,12 @@ class Offer:
     """What a source offers.
 
     ``served`` is its bytes on the wire, ``size`` its bytes once decoded; ``None`` where only reading all of it would
-    tell. ``form`` is what the content is, whatever its name.
+    tell. ``format`` is what the content is, whatever its name.
     """
 
     served: int | None
     size: int | None
-    form: Form
+    format: Format
 
 
 @dataclass(frozen=True)
@@ -50,38 +50,66 @@ class Written:
     written: int
     attempts: int
     seconds: float
-    form: Form
+    format: Format
     digest: str | None
 
 
-def inspect(url: str, settings: TransferSettings, disk_format: DiskFormat = None) -> Offer:
+def open_source(location: Location, settings: TransferSettings, deadline: Deadline) -> Source:
+    """The source of what is at a location. Raises ImageFailed where nothing can come from it."""
+    if location.scheme == "file":
+        return FileSource(location, deadline)
+    if location.scheme == "swift":
+        return HttpSource(location, settings, deadline, Account(location, settings).entry)
+    if not location.sound:
+        raise ImageFailed("is not a URL that can be fetched")
+    if location.scheme in ("http", "https"):
+        return HttpSource(location, settings, deadline)
+    raise ImageFailed("images come by http, https, file and swift only")
+
+
+def inspect(location: Location, settings: TransferSettings, disk_format: DiskFormat = None) -> Offer:
     """Reach an image and read its first bytes; nothing is changed.
 
     :raises ImageFailed: when it cannot be reached, or is not what it should be.
     :raises UnsuitableNode: when an option that it needs is missing or wrong.
     """
-    halt = Halt(shown(url), settings.total_timeout)
-    with contextlib.closing(open_source(url, settings, halt)) as source:
-        return _looked_at(url, source, disk_format)[0]
+    deadline = Deadline(settings.total_timeout)
+    with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
+        return _looked_at(source, disk_format)[0]
 
 
-def _looked_at(url: str, source: Source, disk_format: DiskFormat) -> tuple[Offer, bytes]:
+def compare(location: Location, offer: Offer, published: Published) -> None:
+    """See that an image is as large as is published, as far as both are known.
+
+    :raises ImageFailed: naming the size that differs.
+    """
+    with named(location):
+        _check_sizes(published, offer.served, offer.size)
+
+
+def _check_sizes(published: Published, served: int | None, size: int | None) -> None:
+    for what, found, wanted in (("file", served, published.served), ("image", size, published.size)):
+        if found is not None and wanted is not None and found != wanted:
+            raise ImageFailed(f"the {what} has {found} bytes, {wanted} are published")
+
+
+def _looked_at(source: Source, disk_format: DiskFormat) -> tuple[Offer, bytes]:
     """What the first bytes of the source say, and these bytes."""
     buffer = memoryview(bytearray(HEAD))
     head = bytes(buffer[: source.fill(buffer)])
     if not head:
-        raise ImageFailed(f"{shown(url)}: is empty")
-    form = recognised(head)
-    if disk_format == "qcow2" and form != "qcow2":
-        raise ImageFailed(f"{shown(url)}: is no qcow2 image, as its disk format says it is ({form})")
-    if disk_format == "raw" and form == "qcow2":
-        raise ImageFailed(f"{shown(url)}: is a qcow2 image, its disk format says raw")
-    size = qcow2.header(head, shown(url)).size if form == "qcow2" else decoded_size(form, head, source)
-    return Offer(source.length, size, form), head
+        raise ImageFailed("is empty")
+    kind = recognised(head)
+    if disk_format == "qcow2" and kind != "qcow2":
+        raise ImageFailed(f"is no qcow2 image, as its disk format says it is ({kind})")
+    if disk_format == "raw" and kind == "qcow2":
+        raise ImageFailed("is a qcow2 image, its disk format says raw")
+    size = qcow2.header(head).size if kind == "qcow2" else decoded_size(kind, head, source)
+    return Offer(source.length, size, kind), head
 
 
 def write(
-    url: str,
+    location: Location,
     device: str,
     *,
     limit: int,
@@ -104,19 +132,18 @@ def write(
     :raises ActionFailed: when the device cannot be written.
     """
     started = time.monotonic()
-    halt = Halt(shown(url), settings.total_timeout)
-    with contextlib.closing(open_source(url, settings, halt)) as source:
-        offer, head = _looked_at(url, source, disk_format)
+    deadline = Deadline(settings.total_timeout)
+    with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
+        offer, head = _looked_at(source, disk_format)
         if offer.size is not None and offer.size > limit:
-            raise ImageFailed(_too_large(url, offer.size, limit, device))
-        from bareon.transfer.pipeline import Pipeline
-
-        checks = _Checks(url, offer.form, digest, published or Published())
-        reshape = _reshape(url, offer.form, head, source, checks.seen)
+            more = f"{mib(offer.size - limit)} more than the {mib(limit)} of {device}"
+            raise ImageFailed(f"is {mib(offer.size)}, {more}")
+        checks = _Checks(offer.format, digest, published or Published())
+        reshape = _reshape(offer.format, head, source, checks.seen)
         with Device(device, limit) as target:
             target.begin()
             served = checks.served
-            pipeline = Pipeline(source, target, halt, shown(url), served.algorithm if served else None)
+            pipeline = Pipeline(source, target, deadline, served.algorithm if served else None)
             pipeline.run(head, reshape, progress)
             checks.verify(pipeline)
             target.commit()
@@ -126,7 +153,7 @@ def write(
                 written=target.written,
                 attempts=source.attempts,
                 seconds=time.monotonic() - started,
-                form=offer.form,
+                format=offer.format,
                 digest=pipeline.digest,
             )
 
@@ -134,39 +161,29 @@ def write(
 class _Checks:
     """What an image is held to: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
 
-    def __init__(self, url: str, form: Form, digest: Digest | None, published: Published) -> None:
-        self._url = url
+    def __init__(self, kind: Format, digest: Digest | None, published: Published) -> None:
         self._published = published
         plain = None if digest or published.digest else published.plain
-        self.served = digest or published.digest or (plain if form == "raw" else None)
-        self._plain = None if form == "raw" else plain
+        self.served = digest or published.digest or (plain if kind == "raw" else None)
+        self._plain = None if kind == "raw" else plain
         self._hash = hashlib.new(self._plain.algorithm, usedforsecurity=False) if self._plain else None
         self.seen = self._hash.update if self._hash else None
 
     def verify(self, pipeline: Pipeline) -> None:
         """Raise ImageFailed when something is not as it should be."""
-        self._published.check_sizes(self._url, pipeline.served, pipeline.size)
+        _check_sizes(self._published, pipeline.served, pipeline.size)
         found = self._hash.hexdigest() if self._hash else None
         for wanted, seen in ((self.served, pipeline.digest), (self._plain, found)):
             if wanted is not None and seen != wanted.value:
-                raise ImageFailed(f"{shown(self._url)}: its {wanted.algorithm} is {seen}, {wanted.value} was wanted")
+                raise ImageFailed(f"its {wanted.algorithm} is {seen}, {wanted.value} was wanted")
 
 
 def _reshape(
-    url: str, form: Form, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
+    kind: Format, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
 ) -> Reshape | None:
     """What makes the image of the bytes that are served, ``None`` where they are the image."""
-    if form == "raw":
+    if kind == "raw":
         return None
-    if form == "qcow2":
-        from bareon.transfer.window import Placing
-
-        parsed = qcow2.header(head, shown(url))
-        return Placing(qcow2.Map(parsed, source.length, source.read_at, shown(url)), shown(url))
-    from bareon.transfer.pipeline import decoding
-
-    return decoding(form, shown(url), seen)
-
-
-def _too_large(url: str, size: int, limit: int, device: str) -> str:
-    return f"{shown(url)}: is {mib(size)}, {mib(size - limit)} more than the {mib(limit)} of {device}"
+    if kind == "qcow2":
+        return qcow2.Placing(qcow2.Map(qcow2.header(head), source.length, source.read_at))
+    return decoding(kind, seen)

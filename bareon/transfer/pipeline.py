@@ -14,10 +14,10 @@ from typing import Protocol
 from bareon.errors import ImageFailed
 from bareon.model.image import HashAlgorithm
 from bareon.sizes import mib
+from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
 from bareon.transfer.device import ZEROED_AT_ONCE, Device
-from bareon.transfer.form import Form
-from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.format import Format
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
 from bareon.transfer.source import Source
 
@@ -87,13 +87,10 @@ class Packer:
 class Pipeline:
     """One image on its way. ``served``, ``size`` are the bytes so far, ``digest`` is that of the served ones."""
 
-    def __init__(
-        self, source: Source, device: Device, halt: Halt, shown: str, algorithm: HashAlgorithm | None
-    ) -> None:
+    def __init__(self, source: Source, device: Device, deadline: Deadline, algorithm: HashAlgorithm | None) -> None:
         self._source = source
         self._device = device
-        self._halt = halt
-        self._shown = shown
+        self._deadline = deadline
         self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
         self._error: BaseException | None = None
         self._fetched = Ring(_BUFFERS)
@@ -146,7 +143,7 @@ class Pipeline:
             self._stop()
 
     def _stop(self) -> None:
-        self._halt.stop()
+        self._deadline.stop()
         for ring in (self._fetched, self._known, self._outward):
             ring.stop()
         self._source.close()
@@ -187,12 +184,10 @@ class Pipeline:
     def _write(self) -> None:
         device = self._device
         while (piece := self._outward.get()) is not None:
-            self._halt.check()
+            self._deadline.check()
             end = piece.offset + piece.length
             if end > device.limit:
-                raise ImageFailed(
-                    f"{self._shown}: holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}"
-                )
+                raise ImageFailed(f"holds more than the {mib(device.limit)} ({device.limit} bytes) of {device.path}")
             if piece.data is None or all_zero(piece.data):
                 device.zero(piece.offset, piece.length)
             else:
@@ -202,14 +197,14 @@ class Pipeline:
         device.flush()
 
 
-def decoding(form: Form, shown: str, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
+def decoding(kind: Format, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
     """What makes plain bytes of a compressed stream. ``seen`` is called with each piece of them."""
 
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
         first = True
-        for plain in Decoding(form, shown).run(served, packer.room):
+        for plain in Decoding(kind).run(served, packer.room):
             if first and plain.startswith(b"QFI\xfb"):
-                raise ImageFailed(f"{shown}: is a qcow2 image inside {form}: serve the qcow2 file itself")
+                raise ImageFailed(f"is a qcow2 image inside {kind}: serve the qcow2 file itself")
             first = False
             if seen is not None:
                 seen(plain)

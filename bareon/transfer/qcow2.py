@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a qcow2 image, turned round: which bytes of the file belong where in the image.
+"""A qcow2 image as a stream: its tables turned round, to tell which bytes of the file belong where in the image.
 
 So the file can be streamed once, from its first byte to its last, each cluster being written where it belongs; there
 need be no room for the file. The tables are small, and read beforehand in parts. Nothing in them is trusted.
@@ -14,15 +14,19 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 from bareon.errors import ImageFailed
 from bareon.sizes import MIB
+from bareon.transfer.decode import ZSTD_WINDOW_LOG
+from bareon.transfer.pipeline import Packer
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
 _HEADER_3 = struct.Struct(">QQQII")
 _LONGEST_L1 = 1 << 20  # entries, 8 MiB
 _MOST_RUNS = 1 << 19  # some 50 MB for a moment; 32 GiB of compressed clusters
 _SPAN = MIB  # tables this near to each other are read at once
+_STEP = 256 * 1024  # bytes of a run taken at once
 _OFFSET = (1 << 56) - 512
 _COMPRESSED = 1 << 62
 _ZERO = 1
@@ -59,52 +63,51 @@ class Run:
     compressed: bool
 
 
-def header(head: bytes, shown: str) -> Header:
+def header(head: bytes) -> Header:
     """Read and check a header. Raises ImageFailed for what is damaged, and for what cannot be brought this way."""
     if len(head) < _HEADER.size:
-        raise _bad(shown, "its header is cut off")
+        raise _bad("its header is cut off")
     _, version, backing, _, bits, size, crypt, l1_entries, l1_offset, *_ = _HEADER.unpack_from(head)
     if version not in (2, 3):
-        raise _bad(shown, f"has version {version}")
+        raise _bad(f"has version {version}")
     if backing:
-        raise _bad(shown, "has a backing file: make one without (qemu-img convert)")
+        raise _bad("has a backing file: make one without (qemu-img convert)")
     if crypt:
-        raise _bad(shown, "is encrypted")
+        raise _bad("is encrypted")
     if not 9 <= bits <= 21:
-        raise _bad(shown, "is damaged: no such size of clusters")
-    zstd = _features(head, shown) if version == 3 else False
+        raise _bad("is damaged: no such size of clusters")
+    zstd = _features(head) if version == 3 else False
     needed = -(-size // (1 << (2 * bits - 3)))
     if l1_entries < needed or l1_offset % 8 or (needed and l1_offset < _HEADER.size):
-        raise _bad(shown, "is damaged: its first table does not fit its size")
+        raise _bad("is damaged: its first table does not fit its size")
     if needed > _LONGEST_L1:
-        raise _bad(shown, "is too large for clusters this small")
+        raise _bad("is too large for clusters this small")
     return Header(size, bits, l1_offset, needed, zstd)
 
 
-def _features(head: bytes, shown: str) -> bool:
+def _features(head: bytes) -> bool:
     """Refuse what is not known; whether clusters are compressed by zstd."""
     if len(head) < _HEADER.size + _HEADER_3.size:
-        raise _bad(shown, "its header is cut off")
+        raise _bad("its header is cut off")
     incompatible, _, _, _, length = _HEADER_3.unpack_from(head, _HEADER.size)
     for bit, text in _REFUSED.items():
         if incompatible >> bit & 1:
-            raise _bad(shown, text)
+            raise _bad(text)
     if incompatible & ~_HARMLESS:
-        raise _bad(shown, "has features that are not known")
+        raise _bad("has features that are not known")
     kind = head[104] if length > 104 and len(head) > 104 else 0
     if kind > 1:
-        raise _bad(shown, "is compressed in a way that is not known")
+        raise _bad("is compressed in a way that is not known")
     return kind == 1
 
 
 class Map:
     """Where each byte of the image comes from: ``runs`` in the order of the file, and ``holes``, which are zero."""
 
-    def __init__(self, parsed: Header, length: int | None, read_at: ReadAt, shown: str) -> None:
+    def __init__(self, parsed: Header, length: int | None, read_at: ReadAt) -> None:
         self.header = parsed
-        self._shown = shown
         if length is None:
-            raise _bad(shown, "is served without its length")
+            raise _bad("is served without its length")
         self._length = length
         self._read_at = read_at
         # Host offset, first cluster in the image, and clusters or (with the flag) bytes of the file: one number each,
@@ -142,7 +145,7 @@ class Map:
         l1 = self._table(self._part(parsed.l1_offset, parsed.l1_entries * 8)) if parsed.l1_entries else array("Q")
         wanted = sorted((entry & _OFFSET, index) for index, entry in enumerate(l1) if entry & _OFFSET)
         if any(was[0] == now[0] for was, now in pairwise(wanted)):
-            raise _bad(self._shown, "is damaged: a table is used twice")
+            raise _bad("is damaged: a table is used twice")
         group: list[tuple[int, int]] = []
         for offset, index in wanted:
             if group and offset + parsed.cluster - group[0][0] > max(_SPAN, parsed.cluster):
@@ -158,10 +161,10 @@ class Map:
         data = self._part(first, group[-1][0] + parsed.cluster - first)
         for offset, index in group:
             if offset % parsed.cluster:
-                raise _bad(self._shown, "is damaged: a table is not at a cluster")
+                raise _bad("is damaged: a table is not at a cluster")
             self._load_l2(index, self._table(data[offset - first : offset - first + parsed.cluster]))
             if len(self._packed) > _MOST_RUNS:
-                raise _bad(self._shown, "is in too many pieces: serve it raw and compressed")
+                raise _bad("is in too many pieces: serve it raw and compressed")
 
     def _load_l2(self, index: int, table: array[int]) -> None:
         bits = self.header.cluster_bits
@@ -187,7 +190,7 @@ class Map:
             return
         # The last cluster need not be whole; what is missing is zero.
         if host % self.header.cluster or host + (count - 1 << self.header.cluster_bits) >= self._length:
-            raise _bad(self._shown, "is damaged: a cluster lies outside the file")
+            raise _bad("is damaged: a cluster lies outside the file")
         self._packed.append(host << 72 | guest << 32 | count)
 
     def _compressed(self, entry: int) -> int:
@@ -196,15 +199,15 @@ class Map:
         sectors = (entry & _COMPRESSED - 1) >> shift
         size = (sectors + 1) * 512 - host % 512
         if host >= self._length or host >> 56:
-            raise _bad(self._shown, "is damaged: a cluster lies outside the file")
+            raise _bad("is damaged: a cluster lies outside the file")
         return host << 72 | 1 << 31 | size
 
     def _part(self, offset: int, length: int) -> bytes:
         if offset + length > self._length:
-            raise _bad(self._shown, "is damaged or cut off: a table lies outside the file")
+            raise _bad("is damaged or cut off: a table lies outside the file")
         data = self._read_at(offset, length)
         if data is None:
-            raise _bad(self._shown, "needs a server that gives parts (Range): serve it raw and compressed")
+            raise _bad("needs a server that gives parts (Range): serve it raw and compressed")
         return data
 
     def _table(self, data: bytes) -> array[int]:
@@ -214,5 +217,93 @@ class Map:
         return table
 
 
-def _bad(shown: str, text: str) -> ImageFailed:
-    return ImageFailed(f"{shown}: the qcow2 image {text}")
+class Window:
+    """The stream's bytes from a place on that only moves forward."""
+
+    def __init__(self, chunks: Iterator[memoryview]) -> None:
+        self._chunks = chunks
+        self._start = 0
+        self._data = bytearray()
+
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes at ``start``, which is never before that of the last call; fewer where the stream ends."""
+        self._forward(start)
+        while len(self._data) < length and (chunk := next(self._chunks, None)) is not None:
+            self._data += chunk
+        with memoryview(self._data) as data:
+            return bytes(data[:length])
+
+    def _forward(self, start: int) -> None:
+        while start - self._start > len(self._data):
+            self._start += len(self._data)
+            self._data.clear()
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._start = start
+                return
+            skipped = min(len(chunk), start - self._start)
+            self._start += skipped
+            self._data += chunk[skipped:]
+        del self._data[: start - self._start]
+        self._start = start
+
+    def drain(self) -> None:
+        """Take the rest, which the digest is made of too."""
+        for _ in self._chunks:
+            pass
+
+
+class Placing:
+    """A :class:`bareon.transfer.pipeline.Reshape` for qcow2."""
+
+    def __init__(self, mapped: Map) -> None:
+        self._map = mapped
+
+    def __call__(self, served: Iterator[memoryview], packer: Packer) -> None:
+        for offset, length in self._map.holes():
+            packer.zero(offset, length)
+        window = Window(served)
+        for run in self._map.runs():
+            packer.seek(run.guest)
+            if run.compressed:
+                self._feed(packer, self._inflated(run, window.read(run.host, run.length)))
+            else:
+                self._copy(run, window, packer)
+        window.drain()
+
+    def _copy(self, run: Run, window: Window, packer: Packer) -> None:
+        done = 0
+        while done < run.length:
+            part = min(_STEP, run.length - done)
+            # Behind the end of the file an allocated cluster is zero.
+            self._feed(packer, window.read(run.host + done, part).ljust(part, b"\0"))
+            done += part
+
+    def _feed(self, packer: Packer, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            part = view[: packer.room()]
+            packer.add(part)
+            view = view[len(part) :]
+
+    def _inflated(self, run: Run, data: bytes) -> bytes:
+        """A compressed cluster; behind it in ``data`` there may be bytes of the next one."""
+        from backports import zstd
+        from isal import isal_zlib
+
+        size = self._map.header.cluster
+        try:
+            if self._map.header.zstd:
+                options = {int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG}
+                plain = zstd.ZstdDecompressor(options=options).decompress(data, size)
+            else:
+                plain = isal_zlib.decompressobj(-12).decompress(data, size)
+        except (zstd.ZstdError, cast(type[Exception], isal_zlib.error), EOFError):
+            plain = b""
+        if len(plain) != size:
+            raise _bad("is damaged: a compressed cluster cannot be decoded")
+        return plain[: self._map.header.size - run.guest]
+
+
+def _bad(text: str) -> ImageFailed:
+    return ImageFailed(f"the qcow2 image {text}")

@@ -14,12 +14,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bareon.errors import ImageFailed
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
-from bareon.transfer.fault import Broken, refused
-from bareon.transfer.halt import Halt, Stopped
+from bareon.transfer.deadline import Deadline, Stopped, retrying
+from bareon.transfer.failure import Broken, refused
 from bareon.transfer.http import Answer, Client
-from bareon.transfer.retry import retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -28,19 +27,21 @@ _DROP = 1 << 20  # bytes read at once to be dropped
 
 T = TypeVar("T")
 #: Where to ask and with which headers of ours; called with True when the server no longer accepts the last ones.
-Entry = Callable[[bool], tuple[str, dict[str, str]]]
+Entry = Callable[[bool], tuple[Location, dict[str, str]]]
 
 
 class HttpSource:
     """A :class:`bareon.transfer.source.Source` over http and https."""
 
-    def __init__(self, url: str, settings: TransferSettings, halt: Halt, entry: Entry | None = None) -> None:
-        self._shown = shown(url)
+    def __init__(
+        self, location: Location, settings: TransferSettings, deadline: Deadline, entry: Entry | None = None
+    ) -> None:
+        self._location = location
         self._settings = settings
-        self._halt = halt
-        self._client = Client(url, settings, halt)
+        self._deadline = deadline
+        self._client = Client(settings, deadline)
         self._renewable = entry is not None
-        self._entry: Entry = entry or (lambda again: (url, {}))
+        self._entry: Entry = entry or (lambda again: (location, {}))
         self._answer: Answer | None = None
         self._open: set[Answer] = set()
         self._lock = threading.Lock()
@@ -62,13 +63,13 @@ class HttpSource:
 
     def _receive(self, buffer: memoryview) -> int:
         """Some bytes, from a new connection where the last one broke."""
-        self._halt.check()
+        self._deadline.check()
         if self._begun and self._offset == self.length:
             return 0
         try:
             return self._advance(buffer) if self._answer is not None else self._again(buffer)
         except Broken as broken:
-            LOG.warning("%s: %s after %d bytes, trying again", self._shown, broken, self._offset)
+            LOG.warning("%s: %s after %d bytes, trying again", self._location, broken, self._offset)
             return self._again(buffer)
 
     def _again(self, buffer: memoryview) -> int:
@@ -96,17 +97,17 @@ class HttpSource:
             settings,
             lambda error: isinstance(error, Broken),
             lambda error, number: LOG.warning(
-                "%s: %s, trying again (%d of %d)", self._shown, error, number + 1, settings.attempts
+                "%s: %s, trying again (%d of %d)", self._location, error, number + 1, settings.attempts
             ),
-            self._halt.pause,
+            self._deadline.pause,
         )
         try:
             return again(once)
         except Broken as broken:
-            self._halt.check()
+            self._deadline.check()
             place = f" after {self._offset} of {self.length or 'an unknown number of'} bytes" if self._offset else ""
             tries = "1 attempt" if settings.attempts == 1 else f"{settings.attempts} attempts in a row"
-            raise ImageFailed(f"{self._shown}: {broken}{place}, {tries}") from None
+            raise ImageFailed(f"{broken}{place}, {tries}") from None
 
     def _connected(self) -> Answer:
         """A connection whose next byte is the one that is wanted."""
@@ -135,21 +136,21 @@ class HttpSource:
         if answer.status in (401, 416):
             answer.close()
             if answer.status == 416 and self._offset:
-                raise ImageFailed(f"{self._shown}: changed while it was read: it ends before byte {self._offset}")
-            raise ImageFailed(f"{self._shown}: {refused(answer.status)}")
+                raise ImageFailed(f"changed while it was read: it ends before byte {self._offset}")
+            raise ImageFailed(f"{refused(answer.status)}")
         with self._lock:
             self._open.add(answer)
         return answer
 
-    def _with(self, headers: dict[str, str], renew: bool) -> tuple[str, dict[str, str], dict[str, str]]:
-        url, secret = self._entry(renew)
-        return url, headers, secret
+    def _with(self, headers: dict[str, str], renew: bool) -> tuple[Location, dict[str, str], dict[str, str]]:
+        location, secret = self._entry(renew)
+        return location, headers, secret
 
     def _checked(self, answer: Answer) -> None:
         """Take what the first answer tells of the image, and hold the others to it."""
         start, total = _place(answer) if answer.status == 206 else (0, answer.length)
         if answer.status == 206 and start != self._offset:
-            raise ImageFailed(f"{self._shown}: the server sent another part than asked for")
+            raise ImageFailed("the server sent another part than asked for")
         if not self._begun:
             self.length, self._etag, self._modified = total, _strong(answer), answer.header("Last-Modified")
             self._begun = True
@@ -159,16 +160,16 @@ class HttpSource:
         strong, modified = _strong(answer), answer.header("Last-Modified")
         for was, now in ((self._etag, strong), (self.length, total), (None if strong else self._modified, modified)):
             if was is not None and now is not None and was != now:
-                raise ImageFailed(f"{self._shown}: changed while it was read")
+                raise ImageFailed("changed while it was read")
 
     def _drop(self, answer: Answer) -> None:
         buffer = memoryview(bytearray(_DROP))
         left = self._offset
         while left:
-            self._halt.check()
+            self._deadline.check()
             count = answer.readinto(buffer[: min(left, _DROP)])
             if not count:
-                raise ImageFailed(f"{self._shown}: changed while it was read: it ends before byte {self._offset}")
+                raise ImageFailed(f"changed while it was read: it ends before byte {self._offset}")
             left -= count
 
     def read_at(self, offset: int, length: int) -> bytes | None:
@@ -186,15 +187,15 @@ class HttpSource:
             return None
         start, total = _place(answer)
         if start != offset:
-            raise ImageFailed(f"{self._shown}: the server sent another part than asked for")
+            raise ImageFailed("the server sent another part than asked for")
         self._unchanged(answer, total)
         data = memoryview(bytearray(length))
         filled = 0
         while filled < length:
-            self._halt.check()
+            self._deadline.check()
             count = answer.readinto(data[filled:])
             if not count:
-                raise ImageFailed(f"{self._shown}: ends before byte {offset + length}")
+                raise ImageFailed(f"ends before byte {offset + length}")
             filled += count
         return bytes(data)
 
@@ -202,7 +203,7 @@ class HttpSource:
         answer.close()
         with self._lock:
             self._open.discard(answer)
-        if self._halt.stopped:
+        if self._deadline.stopped:
             raise Stopped
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import queue
 from dataclasses import dataclass
 
 from bareon.sizes import MIB
-from bareon.transfer.halt import Stopped
+from bareon.transfer.deadline import Stopped
 
 PIECE = MIB
 _ZEROS = bytes(PIECE)

@@ -6,16 +6,11 @@ from __future__ import annotations
 import os
 import stat
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from bareon.errors import ImageFailed
-from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
-from bareon.transfer.halt import Halt, Stopped
-
-
-class NotThere(ImageFailed):
-    """There is nothing at the URL."""
+from bareon.model.location import Location
+from bareon.transfer.deadline import Deadline, Stopped
+from bareon.transfer.failure import NotThere
 
 
 class Source(Protocol):
@@ -41,20 +36,18 @@ class Source(Protocol):
 class FileSource:
     """A file of this machine, ``file:///path``."""
 
-    def __init__(self, url: str, halt: Halt) -> None:
-        self._url = shown(url)
-        self._halt = halt
+    def __init__(self, location: Location, deadline: Deadline) -> None:
+        self._deadline = deadline
         self.attempts = 1
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost"):
-            raise ImageFailed(f"{self._url}: file:// reaches files of this machine only")
+        if location.authority not in (None, "", "localhost"):
+            raise ImageFailed("file:// reaches files of this machine only")
         try:
             # Non-blocking, since the open of a FIFO would wait for its writer.
-            self._fd = os.open(unquote(parts.path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = os.open(location.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise NotThere(f"{self._url}: {error.strerror}") from None
+            raise NotThere(error.strerror) from None
         except (OSError, ValueError) as error:
-            raise ImageFailed(f"{self._url}: {getattr(error, 'strerror', error)}") from None
+            raise ImageFailed(getattr(error, "strerror", str(error))) from None
         self.length: int | None = None
         try:
             if stat.S_ISREG(mode := os.fstat(self._fd).st_mode) or stat.S_ISBLK(mode):
@@ -63,7 +56,7 @@ class FileSource:
             pass  # a file of /proc, for instance
         if self.length is None:
             self.close()
-            raise ImageFailed(f"{self._url}: is neither a file nor a block device that could hold an image")
+            raise ImageFailed("is neither a file nor a block device that could hold an image")
         self._offset = 0
 
     def fill(self, buffer: memoryview) -> int:
@@ -75,46 +68,26 @@ class FileSource:
             filled += count
             self._offset += count
         if not filled and self.length != self._offset:
-            raise ImageFailed(f"{self._url}: ended after {self._offset} of {self.length} bytes")
+            raise ImageFailed(f"ended after {self._offset} of {self.length} bytes")
         return filled
 
     def read_at(self, offset: int, length: int) -> bytes | None:
         data = bytearray(length)
         count = self._read(offset, memoryview(data))
         if count != length:
-            raise ImageFailed(f"{self._url}: ends before byte {offset + length}")
+            raise ImageFailed(f"ends before byte {offset + length}")
         return bytes(data)
 
     def _read(self, offset: int, buffer: memoryview) -> int:
-        self._halt.check()
+        self._deadline.check()
         if self._fd < 0:
             raise Stopped
         try:
             return os.preadv(self._fd, [buffer], offset)
         except OSError as error:
-            raise ImageFailed(f"{self._url}: cannot be read: {error.strerror}") from None
+            raise ImageFailed(f"cannot be read: {error.strerror}") from None
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def open_source(url: str, settings: TransferSettings, halt: Halt) -> Source:
-    """The source of a URL. Raises ImageFailed where nothing can come from it."""
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        raise ImageFailed(f"{shown(url)}: is not a URL that can be fetched") from None
-    if scheme == "file":
-        return FileSource(url, halt)
-    # requests and what it brings take longer to import than the rest of bareon.
-    from bareon.transfer.resume import HttpSource
-
-    if scheme in ("http", "https"):
-        return HttpSource(url, settings, halt)
-    if scheme == "swift":
-        from bareon.transfer.swift import Account
-
-        return HttpSource(url, settings, halt, Account(url, settings).entry)
-    raise ImageFailed(f"{shown(url)}: images come by http, https, file and swift only")

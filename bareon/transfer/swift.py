@@ -4,26 +4,25 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from bareon.errors import ImageFailed, UnsuitableNode
+from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.redaction import shown
-from bareon.transfer.fault import FAILURES, Broken, final, reason
+from bareon.transfer.failure import FAILURES, Broken, final, reason
 
 
 class Account:
     """Asks the account's service for a token; raises UnsuitableNode when no account is configured."""
 
-    def __init__(self, url: str, settings: TransferSettings) -> None:
-        parts = urlsplit(url)
-        self._shown = shown(url)
-        self._path = f"{quote(unquote(parts.netloc))}/{quote(unquote(parts.path).lstrip('/'))}"
-        if not parts.netloc or not parts.path.strip("/") or parts.query:
-            raise ImageFailed(f"{self._shown}: is not of the form swift://container/object")
+    def __init__(self, location: Location, settings: TransferSettings) -> None:
+        container, name = unquote(location.authority or ""), location.path.lstrip("/")
+        if not container or not name or location.query:
+            raise ImageFailed("is not of the form swift://container/object")
+        self._path = f"{quote(container)}/{quote(name)}"
         if settings.swift is None:
             raise UnsuitableNode(
-                f"{self._shown} needs an account: set swift_auth_url, swift_user and swift_key in the configuration"
+                f"{location} needs an account: set swift_auth_url, swift_user and swift_key in the configuration"
             )
         self._account: SwiftAccount = settings.swift
         if self._account.auth_version not in ("1", "1.0") and find_spec("keystoneclient") is None:
@@ -31,7 +30,7 @@ class Account:
         self._settings = settings
         self._known: tuple[str, str] | None = None
 
-    def entry(self, again: bool) -> tuple[str, dict[str, str]]:
+    def entry(self, again: bool) -> tuple[Location, dict[str, str]]:
         """The object's URL and the headers that open it.
 
         :param again: the last token was refused: ask for another one.
@@ -40,13 +39,13 @@ class Account:
         if self._known is None or again:
             self._known = self._asked()
         storage, token = self._known
-        return f"{storage.rstrip('/')}/{self._path}", {"X-Auth-Token": token}
+        return Location(f"{storage.rstrip('/')}/{self._path}"), {"X-Auth-Token": token}
 
     def _asked(self) -> tuple[str, str]:
         from swiftclient import client
         from swiftclient.exceptions import ClientException
 
-        account, host = self._account, urlsplit(self._account.auth_url).hostname or ""
+        account, host = self._account, Location(self._account.auth_url).host
         options = {
             "project_name": account.project,
             "user_domain_name": account.user_domain,
@@ -71,7 +70,7 @@ class Account:
 
     def _refused(self, status: int | None, host: str) -> Exception:
         if status in (401, 403):
-            return ImageFailed(f"{self._shown}: {host} refuses swift_user and swift_key ({status})")
+            return ImageFailed(f"{host} refuses swift_user and swift_key ({status})")
         # Its text may hold the request; the status says enough.
         text = f"{host} gives no token" + (f" (status {status})" if status else "")
-        return ImageFailed(f"{self._shown}: {text}") if status and final(status) else Broken(text)
+        return ImageFailed(text) if status and final(status) else Broken(text)

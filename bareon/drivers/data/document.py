@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bareon.drivers.data.fit import BY_TYPE, FORMATS, SECRET, plainly_fits
 from bareon.drivers.data.schema import schema
 from bareon.errors import Defect, InvalidInput
-from bareon.redaction import shown
+from bareon.text import shown
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError

@@ -15,6 +15,7 @@ from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image
+from bareon.model.location import Location
 from bareon.sizes import Absolute, parse_size
 from bareon.storage.disk import Disk, DiskId, Partition
 
@@ -99,7 +100,7 @@ class _Translation:
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(
             name=value["name"],
-            url=value["image_pull_url"],
+            url=Location(value["image_pull_url"]),
             target=value.get("target", "/"),
             boot=bool(value.get("boot", False)),
             image_name=value.get("image_name"),

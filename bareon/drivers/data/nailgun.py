@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from bareon.drivers.data import cloudinit
 from bareon.drivers.data.base import DataDriver, checked
@@ -16,6 +14,7 @@ from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment, InterfaceName
 from bareon.model.image import Image
+from bareon.model.location import Location
 
 _RULE = re.compile(r"([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})_([A-Za-z][A-Za-z0-9_.-]{0,14})")
 _KERNEL = "$.kernel_options"
@@ -74,11 +73,12 @@ class _Translation:
     def _images(self) -> list[Image]:
         """All images, that of the root file system first: the others go onto what it brings."""
         images = self._meta.get("image_data", {})
-        beside = _beside(images["/"]["uri"]) if images else None
+        # Digests and sizes may stand beside the image of the root.
+        beside = Location(images["/"]["uri"]).sibling(".yaml") if images else None
         return [
             Image(
                 name=mount,
-                url=images[mount]["uri"],
+                url=Location(images[mount]["uri"]),
                 target=mount,
                 disk_format="raw",
                 metadata_url=beside,
@@ -138,10 +138,3 @@ class _Translation:
         except InvalidInput as error:
             self.defects += error.defects
             return None
-
-
-def _beside(url: str) -> str:
-    """Where digests and sizes may stand: beside the image, with what follows its name's first dot replaced."""
-    parts = urlsplit(url)
-    path = PurePosixPath(parts.path)
-    return parts._replace(path=str(path.with_name(f"{path.name.split('.')[0]}.yaml")), query="", fragment="").geturl()

@@ -24,8 +24,8 @@ from bareon.errors import (
     UnsuitableNode,
 )
 from bareon.model.image import Image
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
@@ -35,7 +35,8 @@ from bareon.tools import mount, rsync
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
+_DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
+_PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 
 # Owners are those of the image, whatever the ramdisk's user table says; hard links stay hard links.
 _ALWAYS = ("--numeric-ids", "--hard-links")
@@ -70,11 +71,11 @@ class Rsync(DeployDriver):
             if fs.type == "vfat" and x.point in ("/", "/usr", "/var")
         ]
         for image in job.deployment.images:
-            if not DAEMON.fullmatch(image.url):
+            if not is_daemon(image.url):
                 wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
-                message = f"{shown(image.url)!r} is no rsync daemon: {wanted}"
+                message = f"{str(image.url)!r} is no rsync daemon: {wanted}"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
-            elif re.match(r"rsync://[^/@]*:[^/]*@", image.url):
+            elif _PASSWORD.match(image.url.reveal()):
                 message = "rsync takes no password in a URL, and would show it to every user of the machine"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
             if image.digest or image.disk_format:
@@ -88,6 +89,11 @@ class Rsync(DeployDriver):
         mounts = job.layout.tree(image.system)
         flags = flags_for(image, mounts, job.deployment.rsync_flags)
         return [FetchTree(CopyImage.name, image, mounts, flags, job.settings)]
+
+
+def is_daemon(location: Location) -> bool:
+    """Whether rsync takes it for a module of a daemon, and for nothing else, such as an option or a path."""
+    return _DAEMON.fullmatch(location.reveal()) is not None
 
 
 def flags_for(image: Image, mounts: Sequence[Mounted], asked: Sequence[str]) -> tuple[str, ...]:
@@ -112,11 +118,11 @@ class FetchTree(Step):
     @property
     def url(self) -> str:
         """The source as rsync takes it: with a slash at its end it means the content of the folder."""
-        return self.image.url.rstrip("/") + "/"
+        return self.image.url.reveal().rstrip("/") + "/"
 
     @property
     def description(self) -> str:
-        return f"Copy image {self.image.name!r} from {shown(self.image.url)} to {self.image.target}"
+        return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
 
     def preflight(self) -> None:
         """Ask for the list of what would come.
@@ -131,7 +137,7 @@ class FetchTree(Step):
             except CommandError as error:
                 raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
         if not found:
-            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {shown(self.image.url)}")
+            raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
         if fresh and not any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.flags):
             self._check_fit(found)
 
@@ -140,7 +146,7 @@ class FetchTree(Step):
 
         What has arrived stays, so that each attempt goes on where the one before ended.
         """
-        from bareon.transfer.retry import retrying
+        from bareon.transfer.deadline import retrying
 
         again = retrying(
             self.settings,

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
@@ -17,18 +16,15 @@ from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.layout.stack import disks_below
 from bareon.model.deployment import Deployment
-from bareon.model.image import Image
+from bareon.model.image import Image, Published
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.redaction import shown
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
-
-if TYPE_CHECKING:
-    from bareon.transfer.published import Published
 
 LOG = logging.getLogger(__name__)
 
@@ -73,11 +69,11 @@ def _is_written(fs: PlannedFilesystem) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
 
 
-def _overwritten(job: Job) -> dict[str, str]:
+def _overwritten(job: Job) -> tuple[tuple[str, str], ...]:
     """The devices that lie on disks of the deployment, each with the disks."""
     disks = {disk.device for disk in job.layout.disks}
     below = disks_below(job.node)
-    return {device: ", ".join(sorted(found & disks)) for device, found in below.items() if found & disks}
+    return tuple((device, ", ".join(sorted(found & disks))) for device, found in below.items() if found & disks)
 
 
 def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
@@ -96,20 +92,17 @@ def _programs(kind: str) -> tuple[str, ...]:
 
 def _sources(deployment: Deployment) -> Iterator[Defect]:
     for image in deployment.images:
-        scheme = image.url.partition("://")[0].lower()
-        if scheme not in SCHEMES or "://" not in image.url or not has_host(image.url):
+        if not is_fetchable(image.url):
             wanted = ", ".join(f"{x}://" for x in SCHEMES)
-            message = f"{shown(image.url)!r} is no place of a block image: write one of {wanted}"
+            message = f"{str(image.url)!r} is no place of a block image: write one of {wanted}"
             yield Defect(f"{image.path}.image_pull_url", message)
 
 
-def has_host(url: str) -> bool:
-    """Whether a URL names a host that can be asked, or a file, which needs none."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme == "file" or (bool(parts.hostname) and parts.port != 0)
-    except ValueError:  # its port is no number, or its brackets hold no address
+def is_fetchable(location: Location) -> bool:
+    """Whether a URL is of a known scheme and names a host that can be asked, or a file, which needs none."""
+    if location.scheme not in SCHEMES or location.authority is None:
         return False
+    return location.scheme == "file" or (location.sound and bool(location.host) and location.port != 0)
 
 
 def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
@@ -142,30 +135,34 @@ class LeaveVolume(Step):
 
 @dataclass(frozen=True)
 class WriteImage(Step):
-    """Stream one image onto its volume. Until all of it is found right, the volume holds no file system."""
+    """Stream one image onto its volume. Until all of it is found right, the volume holds no file system.
+
+    ``overwritten`` has each device that lies on disks of the deployment, with the disks.
+    """
 
     image: Image
     mount: Mounted
     settings: TransferSettings
-    overwritten: dict[str, str] = field(hash=False)
+    overwritten: tuple[tuple[str, str], ...]
 
     @property
     def description(self) -> str:
-        return f"Write image {self.image.name!r} from {shown(self.image.url)} to {self.mount.device}"
+        return f"Write image {self.image.name!r} from {self.image.url} to {self.mount.device}"
 
     @property
     def destroys(self) -> tuple[str, ...]:
         return (self.mount.device,) if self.mount.filesystem.decision == "format" else ()
 
     def preflight(self) -> None:
-        from bareon.transfer.image import inspect
+        # requests, which it needs, takes longer to import than all that makes a plan.
+        from bareon.transfer.image import compare, inspect
 
         fs = self.mount
         self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
-        published = self._published()
+        published = self._published
         if published:
-            published.check_sizes(self.image.url, offer.served, offer.size)
+            compare(self.image.url, offer, published)
         size = offer.size if offer.size is not None or not published else published.size
         if size is not None and size > fs.size:
             room = f"{fs.device} for {fs.point} holds {mib(fs.size)}"
@@ -173,18 +170,24 @@ class WriteImage(Step):
         if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
 
+    @functools.cached_property
     def _published(self) -> Published | None:
-        from bareon.transfer.published import look_up
+        """What is published beside the image.
+
+        Looked up by ``preflight`` and kept with the step, as that returns nothing: a document that changes or
+        disappears afterwards must not change what the image is held to once the disks are overwritten.
+        """
+        from bareon.transfer.sidecar import look_up
 
         where = self.image.metadata_url
         return look_up(self.image.url, where, self.settings) if where else None
 
     def _refuse_itself(self) -> None:
         """See that the image does not lie on what this run overwrites; files on mounted disks are in use anyway."""
-        if self.image.url.startswith("file:"):
-            source = os.path.realpath(unquote(urlsplit(self.image.url).path))
+        if self.image.url.scheme == "file":
+            source = os.path.realpath(self.image.url.path)
             # A logical volume's name is a link, as the one in the URL may be.
-            there = {os.path.realpath(device): disks for device, disks in self.overwritten.items()}
+            there = {os.path.realpath(device): disks for device, disks in self.overwritten}
             if source in there:
                 reason = f"{source} lies on {there[source]}, a disk of this deployment"
                 raise UnsuitableNode(f"image {self.image.name!r}: {reason}")
@@ -201,7 +204,7 @@ class WriteImage(Step):
             digest=self.image.digest,
             settings=self.settings,
             disk_format=self.image.disk_format,
-            published=self._published(),
+            published=self._published,
             progress=progress,
         )
         udev.settle()
@@ -210,7 +213,7 @@ class WriteImage(Step):
             "served_bytes": written.served,
             "written_bytes": written.written,
             "attempts": written.attempts,
-            "form": written.form,
+            "form": written.format,
         }
         return {**figures, "digest": written.digest} if written.digest else figures
 

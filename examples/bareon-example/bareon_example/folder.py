@@ -30,7 +30,7 @@ class Folder(DeployDriver):
 
 def _defects(images: tuple[Image, ...]) -> Iterator[Defect]:
     for image in images:
-        if not image.url.startswith("file:///"):
+        if image.url.scheme != "file" or image.url.authority != "":
             yield Defect(f"{image.path}.image_pull_url", "write file:///FOLDER")
 
 
@@ -41,7 +41,7 @@ class CopyFolder(Step):
 
     @property
     def folder(self) -> str:
-        return self.image.url.removeprefix("file://")
+        return self.image.url.path
 
     @property
     def description(self) -> str:

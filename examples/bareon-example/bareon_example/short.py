@@ -7,6 +7,7 @@ from bareon.drivers.data.base import DataDriver
 from bareon.errors import Defect, InvalidInput
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
+from bareon.model.location import Location
 from bareon.sizes import Remaining
 from bareon.storage.disk import Disk, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
@@ -25,4 +26,5 @@ class Short(DataDriver):
         root = Filesystem("ext4", (mount,), images=("system",), path="$.disk")
         volume = Partition(Remaining(), root, path="$.disk")
         disk = Disk(DiskId("name", value["disk"]), None, (volume,), path="$.disk")
-        return Deployment("clean", (disk,), images=(Image("system", value["image"], path="$.image"),))
+        image = Image("system", Location(value["image"]), path="$.image")
+        return Deployment("clean", (disk,), images=(image,))

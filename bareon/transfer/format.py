@@ -7,12 +7,12 @@ from typing import Literal
 
 from bareon.transfer.source import Source
 
-Form = Literal["raw", "gzip", "zstd", "xz", "bzip2", "qcow2"]
+Format = Literal["raw", "gzip", "zstd", "xz", "bzip2", "qcow2"]
 
-#: Bytes that tell the form and hold the headers that are looked at.
+#: Bytes that tell the format and hold the headers that are looked at.
 HEAD = 64 * 1024
 
-_MAGIC: dict[bytes, Form] = {
+_MAGIC: dict[bytes, Format] = {
     b"\x1f\x8b\x08": "gzip",  # RFC 1952
     b"\x28\xb5\x2f\xfd": "zstd",  # RFC 8878
     b"\xfd7zXZ\x00": "xz",
@@ -24,24 +24,24 @@ _XZ_TAIL = 12
 _XZ_INDEX = 1 << 20  # bytes; a larger index is not worth the request
 
 
-def recognised(head: memoryview | bytes) -> Form:
-    """The form of an image that begins with these bytes."""
+def recognised(head: memoryview | bytes) -> Format:
+    """The format of an image that begins with these bytes."""
     start = bytes(head[:10])
     if start[:4] in _SKIPPABLE:
         return "zstd"
     # "BZh" alone might be text: a level and the magic of a block or of the end follow.
     if start[:3] == b"BZh" and start[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90"):
         return "bzip2"
-    return next((form for magic, form in _MAGIC.items() if start.startswith(magic)), "raw")
+    return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "raw")
 
 
-def decoded_size(form: Form, head: bytes, source: Source) -> int | None:
+def decoded_size(kind: Format, head: bytes, source: Source) -> int | None:
     """Bytes of the image once it is decoded, ``None`` where that shows only by decoding it."""
-    if form == "raw":
+    if kind == "raw":
         return source.length
-    if form == "zstd":
+    if kind == "zstd":
         return _zstd(head)
-    if form == "xz":
+    if kind == "xz":
         return _xz(source)
     return None
 

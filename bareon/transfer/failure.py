@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What failed on the way to a server, in words of our own.
+"""What fails on the way from a server, in words of our own; which image it was is said once, by :func:`named`.
 
 The messages of requests and urllib3 hold whole URLs, and so the signature of a TempURL: they must reach neither the
 report nor the log.
@@ -7,6 +7,7 @@ report nor the log.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -16,6 +17,9 @@ from http.client import HTTPException
 
 import requests
 import urllib3.exceptions as lower
+
+from bareon.errors import ImageFailed
+from bareon.model.location import Location
 
 # What requests, urllib3 and sockets raise when a request or its answer fails.
 FAILURES = (requests.RequestException, lower.HTTPError, HTTPException, OSError)
@@ -33,6 +37,19 @@ _STATUS = {
 
 class Broken(Exception):
     """A connection failed in a way that another attempt may mend. The text is a reason for people."""
+
+
+class NotThere(ImageFailed):
+    """There is nothing at the location."""
+
+
+@contextlib.contextmanager
+def named(location: Location) -> Iterator[None]:
+    """Put the location, masked, in front of what ImageFailed says in the ``with`` block."""
+    try:
+        yield
+    except ImageFailed as error:
+        raise type(error)(f"{location}: {error}") from None
 
 
 def refused(status: int) -> str:

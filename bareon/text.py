@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text without what is secret in it."""
+"""Words for people: without what is secret in them, and without control characters."""
 
 from __future__ import annotations
 
@@ -45,3 +45,11 @@ def shown(url: str) -> str:
     if query:
         query = _VALUE.sub(r"\1***", query) if "=" in query else "***"
     return start + _HIDDEN.sub(r"\1***", rest) + mark + query
+
+
+def visible(text: str, kept: str = "") -> str:
+    """Text of unknown origin for a terminal or a page: control and bidirectional characters as their escapes.
+
+    :param kept: characters to leave as they are, such as a newline.
+    """
+    return "".join(char if char.isprintable() or char in kept else ascii(char)[1:-1] for char in text)

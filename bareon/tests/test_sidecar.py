@@ -15,12 +15,13 @@ import yaml
 
 from bareon.drivers.deploy.swift import WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
-from bareon.model.image import Digest, Image
+from bareon.model.image import Digest, Image, Published
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import write
-from bareon.transfer.published import Published, look_up
+from bareon.transfer.sidecar import look_up
 
 PLAIN = random.Random(8).randbytes(3 << 20)
 SERVED = gzip.compress(PLAIN, 1)
@@ -43,7 +44,7 @@ def site() -> Iterator[Site]:
 
 def published(site: Site, entry: object, file: str = "a.img.gz") -> Published:
     site.body = yaml.safe_dump({"images": [entry]}).encode()
-    return look_up(f"{site.url}/{file}", f"{site.url}/a.yaml", SETTINGS)
+    return look_up(Location(f"{site.url}/{file}"), Location(f"{site.url}/a.yaml"), SETTINGS)
 
 
 def test_all_of_it(site: Site) -> None:
@@ -59,24 +60,20 @@ def test_another_image(site: Site) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_there_is_none(site: Site, status: int) -> None:
     site.always = Fault(status=status)
-    assert look_up(site.url, f"{site.url}/none", SETTINGS) == Published()
+    assert look_up(Location(site.url), Location(f"{site.url}/a.yaml"), SETTINGS) == Published()
 
 
 def test_there_is_no_such_file(tmp_path: Path) -> None:
-    assert look_up(f"file://{tmp_path}/a.img", f"file://{tmp_path}/a.yaml", SETTINGS) == Published()
+    assert (
+        look_up(Location(f"file://{tmp_path}/a.img"), Location(f"file://{tmp_path}/a.yaml"), SETTINGS) == Published()
+    )
 
 
 @pytest.mark.parametrize("status", [403, 500])
 def test_a_server_that_refuses_is_not_one_that_has_none(site: Site, status: int) -> None:
     site.always = Fault(status=status)
     with pytest.raises(ImageFailed, match=str(status)):
-        look_up(site.url, f"{site.url}/refused", SETTINGS)
-
-
-def test_it_is_asked_for_once(site: Site) -> None:
-    entry = {"container_name": "a.img.gz", "raw_size": 1}
-    assert published(site, entry) == published(site, {})
-    assert len(site.requests) == 1
+        look_up(Location(site.url), Location(f"{site.url}/a.yaml"), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +93,7 @@ def test_it_is_asked_for_once(site: Site) -> None:
 def test_what_cannot_be_understood(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.yaml").write_bytes(text)
     with pytest.raises(ImageFailed):
-        look_up(f"file://{tmp_path}/a", f"file://{tmp_path}/a.yaml", SETTINGS)
+        look_up(Location(f"file://{tmp_path}/a"), Location(f"file://{tmp_path}/a.yaml"), SETTINGS)
 
 
 GOOD = Published(digest(SERVED), len(SERVED), digest(PLAIN), len(PLAIN))
@@ -121,7 +118,7 @@ def test_an_image_is_held_to_it(tmp_path: Path, content: bytes, claims: Publishe
 
     def bring() -> None:
         write(
-            f"file://{tmp_path}/image",
+            Location(f"file://{tmp_path}/image"),
             str(tmp_path / "device"),
             limit=4 << 20,
             digest=None,
@@ -145,9 +142,9 @@ def step(site: Site, claims: dict[str, object], room: int = 4 << 20) -> WriteIma
     site.body = SERVED
     text = yaml.safe_dump({"images": [{"container_name": "image", **claims}]}).encode()
     site.before = lambda seen: Fault(body=text) if seen["path"].endswith(".yaml") else None
-    image = Image("/", site.url, metadata_url=f"{site.url}.yaml")
+    image = Image("/", Location(site.url), metadata_url=Location(f"{site.url}.yaml"))
     place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount("/"))
-    return WriteImage("do_copyimage", image, place, SETTINGS, {})
+    return WriteImage("do_copyimage", image, place, SETTINGS, ())
 
 
 def test_before_anything_is_written(site: Site) -> None:
@@ -162,3 +159,11 @@ def test_another_size_is_refused_before_anything_is_written(site: Site) -> None:
 def test_a_published_size_tells_that_it_does_not_fit(site: Site) -> None:
     with pytest.raises(UnsuitableNode, match="image '/' has 3 MiB"):
         step(site, {"raw_size": len(PLAIN)}, 2 << 20).preflight()
+
+
+def test_it_is_asked_for_once(site: Site) -> None:
+    write = step(site, {"container_size": len(SERVED)})
+    write.preflight()
+    site.before = None
+    write.preflight()
+    assert [request["path"] for request in site.requests] == ["/image", "/image.yaml", "/image"]

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a transfer may take, and how often it is tried.
+
+Its threads come to an end all together: when one fails, time is up, or the caller leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import tenacity
+
+from bareon.errors import ImageFailed
+from bareon.model.settings import TransferSettings
+
+
+class Stopped(Exception):
+    """Another thread ended the transfer. Never leaves the package."""
+
+
+class Deadline:
+    """One transfer's end: ``stop`` from any thread, ``check`` often, ``pause`` instead of sleeping."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def check(self) -> None:
+        """Raise Stopped, or ImageFailed when the time for the whole transfer is over."""
+        if self._stopped.is_set():
+            raise Stopped
+        if time.monotonic() > self._end:
+            raise ImageFailed(f"took longer than {self._seconds:g} s in all")
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long, or until the transfer ends."""
+        self._stopped.wait(min(seconds, max(0.0, self._end - time.monotonic()) + 0.001))
+        self.check()
+
+    def left(self, at_most: float) -> float:
+        """Seconds that one operation may take."""
+        return max(0.001, min(at_most, self._end - time.monotonic()))
+
+
+def retrying(
+    settings: TransferSettings,
+    mendable: Callable[[BaseException], bool],
+    told: Callable[[BaseException, int], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> tenacity.Retrying:
+    """What calls a function until it succeeds, or fails for good; then its own exception goes on.
+
+    :param mendable: whether another attempt may help after such an exception.
+    :param told: called before each further attempt with the exception and the number of the attempt that failed.
+    """
+
+    def say(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        assert error
+        told(error, state.attempt_number)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(mendable),
+        stop=tenacity.stop_after_attempt(settings.attempts) | tenacity.stop_after_delay(settings.total_timeout),
+        wait=tenacity.wait_exponential(multiplier=settings.back_off, max=settings.longest_wait),
+        before_sleep=say,
+        sleep=sleep,
+        reraise=True,
+    )
