@@ -12,13 +12,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bareon.drivers.data.fit import BY_TYPE, FORMATS, SECRET, plainly_fits
 from bareon.errors import Defect, InvalidInput
 from bareon.redaction import shown
+from bareon.sizes import Absolute, parse_size
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
 
+#: The key of a part whose values no message may quote.
+SECRET = "x-secret"
 LARGEST = 64 << 20  # bytes
 MOST_ITEMS = 4096  # in all lists together, and
 MOST_KEYS = 65536  # in all objects together: nothing takes longer than people wait
@@ -98,42 +100,44 @@ def schema(name: str) -> dict[str, Any]:
     return found
 
 
-@functools.cache
-def _inlined(name: str) -> Any:
-    """The schema in a form that takes a third of the time: references replaced, branches by type made a table."""
-    whole = schema(name)
-
-    def inline(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inline(item) for item in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            part = {**whole["$defs"][part["$ref"].removeprefix("#/$defs/")], **part}
-            del part["$ref"]
-        found = {key: inline(item) for key, item in part.items() if key not in _NO_RULES}
-        if "properties" in part:  # there the keys are those of the input
-            found["properties"] = {key: inline(item) for key, item in part["properties"].items()}
-        if "allOf" in found:
-            found[BY_TYPE] = _branches(found.pop("allOf"))
-        return found or True
-
-    return inline(whole)
+def _size(text: str) -> bool:
+    return bool(parse_size(text))
 
 
-_NO_RULES = ("$defs", "$schema", "title", "description", "deprecated", "x-without-effect")
+def _absolute_size(text: str) -> bool:
+    if not isinstance(parse_size(text), Absolute):
+        raise ValueError(f"{text!r} cannot be used here: only an explicit size such as '10 GiB'")
+    return True
 
 
-def _branches(branches: list[Any]) -> dict[str, Any]:
-    """Branches of the form "if type is one of these, then" as a table, so that only one of them is tried."""
-    return {kind: branch["then"] for branch in branches for kind in branch["if"]["properties"]["type"]["enum"]}
+def _ip_address(text: str) -> bool:
+    import ipaddress
+
+    return bool(ipaddress.ip_address(text))
 
 
-def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The rule for :data:`BY_TYPE`."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind in table:
-        yield from validator.descend(value, table[kind])
+def _ipv4_address(text: str) -> bool:
+    import ipaddress
+
+    return bool(ipaddress.IPv4Address(text))
+
+
+def _netmask(text: str) -> bool:
+    import ipaddress
+
+    if "." not in text:
+        raise ValueError(f"{text!r} is not a netmask such as 255.255.255.0")
+    return bool(ipaddress.IPv4Network(f"0.0.0.0/{text}"))
+
+
+#: The formats of texts, as the schemas name them. They raise ``ValueError`` with the reason.
+FORMATS = {
+    "size": _size,
+    "absolute-size": _absolute_size,
+    "ip-address": _ip_address,
+    "ipv4-address": _ipv4_address,
+    "netmask": _netmask,
+}
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
@@ -146,11 +150,31 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 
 @functools.cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    """The library's validator of a schema.
+
+    The schemas use one form each of ``$ref`` and ``allOf``: a definition of their own, and "if ``type`` is one of
+    these, then that definition". Rules for these two forms, with one validator per definition, check 2048 volumes in
+    0.1 s, where the library's rules take 0.4 s, as long as all the rest of a plan.
+    """
+    from jsonschema import Draft202012Validator  # here, as importing it takes a tenth of a second
     from jsonschema.validators import extend
 
-    kind: Any = extend(Draft202012Validator, {BY_TYPE: _by_type, "pattern": _pattern})  # type: ignore[no-untyped-call]
-    return kind(_inlined(name), format_checker=_formats())
+    definitions: dict[str, Any] = {}
+
+    def ref(_validator: Any, reference: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        yield from definitions[reference].iter_errors(value)
+
+    def all_of(_validator: Any, branches: list[Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
+        kind = value.get("type") if isinstance(value, dict) else None
+        for branch in branches:
+            if kind in branch["if"]["properties"]["type"]["enum"]:
+                yield from definitions[branch["then"]["$ref"]].iter_errors(value)
+
+    form = schema(name)
+    rules = {"$ref": ref, "allOf": all_of, "pattern": _pattern}
+    whole: Any = extend(Draft202012Validator, rules)(form, format_checker=_formats())  # type: ignore[no-untyped-call]
+    definitions |= {f"#/$defs/{key}": whole.evolve(schema=part) for key, part in form["$defs"].items()}
+    return whole
 
 
 def check(value: Any, schema_name: str) -> None:
@@ -160,8 +184,6 @@ def check(value: Any, schema_name: str) -> None:
     """
     if defects := list(_excess(value, schema(schema_name))):
         raise InvalidInput(defects)
-    if plainly_fits(value, _inlined(schema_name)):
-        return
     errors = _validator(schema_name).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
