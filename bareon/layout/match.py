@@ -18,7 +18,8 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     found: list[DiskFacts] = []
     reasons: list[str] = []
     for disk in deployment.disks:
-        hits = [facts for facts in node.disks if rejection(disk.id, facts, node) is None]
+        rank = _deciding(disk.id, node)
+        hits = [facts for facts in node.disks if _rejection(rank, facts) is None]
         if len(hits) != 1:
             reasons.append(_no_single(disk, hits, node))
         elif hits[0] in found:
@@ -31,9 +32,8 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     return tuple(found)
 
 
-def rejection(wanted: DiskId | DiskIds, disk: DiskFacts, node: NodeFacts) -> str | None:
-    """Why ``disk`` is not the wanted one; ``None`` when it is."""
-    rank = _deciding(wanted, node)
+def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
+    """Why ``disk`` is none that the deciding identities mean; ``None`` when it is."""
     named = [identity for identity in rank if _named(identity, disk)]
     if not named:
         return _difference(rank[0], disk)
@@ -45,9 +45,10 @@ def rejection(wanted: DiskId | DiskIds, disk: DiskFacts, node: NodeFacts) -> str
 
 
 def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
-    """The first rank of which the node knows any, be it a disk that cannot be taken; the last one if it knows none.
+    """The first rank of which the node knows any; the last one if it knows none.
 
-    A disk that is known by a better identity, but is read-only, must not be replaced by one of a lesser.
+    If a preferred identity matches a disk that cannot be taken, such as a read-only one, that is an error: no weaker
+    identity may then bring in another disk.
     """
     ranks = wanted.ranks()
     known = (rank for rank in ranks if any(_named(identity, disk) for identity in rank for disk in node.disks))
@@ -75,7 +76,8 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
 def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
         return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}"
-    listed = "; ".join(f"{_known_as(facts)}: {rejection(disk.id, facts, node)}" for facts in node.disks)
+    rank = _deciding(disk.id, node)
+    listed = "; ".join(f"{_known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
     meant = {f"/dev/{x.value.removeprefix('/dev/')}" for rank in disk.id.ranks() for x in rank}
     for facts in node.disks:
         for part in facts.partitions:
