@@ -141,9 +141,11 @@ class _Run:
         decision = decide.decide(
             self._deployment, node, actions, transport, self._seed, settings, conf.boot_info_path
         )
+        known = len(decision.plan.warnings)
         self._warn(decision.plan.warnings)
         if conf.allow_destroy is not None:
-            decision.check_allowed(conf.allow_destroy)
+            decision = decision.check_allowed(conf.allow_destroy)
+            self._warn(decision.plan.warnings[known:])
         return decision
 
     def _read(self) -> None:
