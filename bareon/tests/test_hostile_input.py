@@ -143,12 +143,12 @@ def damaged(draw: st.DrawFn, originals: Sequence[Any]) -> Any:
             case 0:
                 del container[key]
             case 1:
-                container[key] = draw(_by_key().get(str(key), ANY))
+                container[key] = copy.deepcopy(draw(_by_key().get(str(key), ANY)))
             case 2:
                 other, there = found[draw(st.integers(0, len(found) - 1))]
                 container[key] = copy.deepcopy(other[there])
             case _:
-                container[key] = draw(ANY)
+                container[key] = copy.deepcopy(draw(ANY))
     return value
 
 
