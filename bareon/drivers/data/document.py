@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A JSON document, strictly read and compared with its schema; all defects, each with its JSON path."""
+"""Strict reading of a JSON document and its validation by schema; all defects are reported, with their JSON paths."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bareon.sizes import Absolute, parse_size
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
 
-#: The key of a part whose values no message may quote.
+#: The schema keyword of values that no message may quote.
 SECRET = "x-secret"
 LARGEST = 64 << 20  # bytes
-MOST_ITEMS = 4096  # in all lists together, and
-MOST_KEYS = 65536  # in all objects together: nothing takes longer than people wait
+MOST_ITEMS = 4096  # in all lists together
+MOST_KEYS = 65536  # in all objects together; both keep validation within about a second
 _DIGITS = 100  # of a number
 _SHOWN = 60  # characters of a value in a message
 
@@ -31,7 +31,7 @@ _SHOWN = 60  # characters of a value in a message
 def load(text: bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
-    :raises InvalidInput: for what is no JSON, keys that stand twice, and numbers that JSON or Python does not have.
+    :raises InvalidInput: for text that is not JSON, duplicate keys, and numbers outside of JSON or Python's range.
     """
     defects: list[Defect] = []
 
@@ -40,7 +40,7 @@ def load(text: bytes) -> Any:
         if len(found) < len(items):
             seen: set[str] = set()
             twice = {key for key, _ in items if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
-            defects.extend(Defect("$", f"the key {key!r} stands twice in one object") for key in sorted(twice))
+            defects.extend(Defect("$", f"duplicate key {key!r} in one object") for key in sorted(twice))
         return found
 
     def constant(name: str) -> None:
@@ -79,7 +79,7 @@ def load(text: bytes) -> Any:
 
 
 def _halves(value: Any, path: str) -> Iterator[str]:
-    """The paths of strings that cannot be written as UTF-8: JSON can escape what is no character."""
+    """The paths of strings with unpaired surrogates, which JSON can escape and UTF-8 cannot encode."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
             yield path
@@ -141,7 +141,7 @@ FORMATS = {
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The rule for ``pattern``, for the whole text: ``$`` alone would let a newline at its end pass."""
+    """The rule for ``pattern``: it must match the whole text, as ``$`` also matches before a newline at the end."""
     if isinstance(value, str) and not re.fullmatch(pattern, value):
         from jsonschema import ValidationError
 
@@ -191,7 +191,7 @@ def check(value: Any, schema_name: str) -> None:
 
 
 def _excess(value: Any, form: dict[str, Any]) -> Iterator[Defect]:
-    """What is more than anybody needs. Contents that only pass through are not counted."""
+    """A defect for each limit on the document's size that is exceeded. Values marked x-secret are not counted."""
     secret = {key for key, part in form.get("properties", {}).items() if part.get(SECRET)}
     left = [x for key, x in value.items() if key not in secret] if isinstance(value, dict) else [value]
     items, keys = 0, len(value) if isinstance(value, dict) else 0
@@ -253,13 +253,13 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
         case "maxLength":
             yield Defect(path, f"longer than {rule} characters")
         case "uniqueItems":
-            yield Defect(path, "an item stands twice")
+            yield Defect(path, "duplicate item")
         case _:
             yield Defect(path, error.message[:200])
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """A hint for a misspelt word, or nothing."""
+    """A hint that names the closest known word; empty if none is close."""
     names = [x for x in known if isinstance(x, str)]
     near = difflib.get_close_matches(word.lower(), names, 1, 0.6) if isinstance(word, str) else []
     return f", did you mean {near[0]!r}?" if near else ""
