@@ -12,6 +12,7 @@ from bareon.actions.stack import DeactivateGroup, MakeArray, MakeGroup, StopArra
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.facts.node import Content, DiskFacts, NodeFacts
 from bareon.layout.configdrive import reserved
+from bareon.layout.sets import torn
 from bareon.layout.teardown import stands_on, teardown
 from bareon.model.deployment import Deployment
 from bareon.model.layout import DiskLayout, FilesystemLayout
@@ -43,7 +44,7 @@ class Partitioning(Action):
             return
         disks = {disk.device for disk in job.layout.disks}
         teardown(job.node, disks)
-        reasons = [*_name_clashes(job, disks)]
+        reasons = [*torn(job.node, disks), *_name_clashes(job, disks)]
         if reasons:
             raise UnsuitableNode(*reasons)
 
