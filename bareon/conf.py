@@ -48,7 +48,8 @@ DEPLOY = [
     cfg.StrOpt("apply_plan", help="Carry out a plan saved by --plan --plan_format json, if nothing changed since."),
     cfg.ListOpt(
         "allow_destroy",
-        help="Names, serials or wwns of disks. When given, a run in which any other disk loses data is refused.",
+        help="Names, serials or wwns of disks. When given, a run in which any other disk loses data is refused. "
+        "So is a value that several disks have; one that no disk has is a warning.",
     ),
     cfg.StrOpt("config_drive_path", default="/tmp/config-drive.img", help="The configdrive to write, if it exists."),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),

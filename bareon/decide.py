@@ -14,7 +14,7 @@ from bareon.layout.bootplace import placed
 from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
-from bareon.layout.stack import busy, forbidden, to_start
+from bareon.layout.stack import busy, forbidden, meant, to_start
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
@@ -35,14 +35,23 @@ class Decision:
     programs: frozenset[str]
     node: NodeFacts
 
-    def check_allowed(self, allowed: Collection[str]) -> None:
-        """See that only disks in ``allowed`` (names, serials, wwns) lose data.
+    def check_allowed(self, allowed: Collection[str]) -> Decision:
+        """See that only disks in ``allowed`` (names, serials, wwns) lose data; warn of values that mean no disk.
 
-        :raises UnsuitableNode: naming the others.
+        :raises UnsuitableNode: naming the others, and each value that means several disks.
         """
+        disks = {value: meant(self.node, value) for value in allowed}
+        if several := {value: found for value, found in disks.items() if len(found) > 1}:
+            raise UnsuitableNode(
+                *(f"--allow_destroy: {x!r} means {len(y)} disks: {', '.join(y)}" for x, y in several.items())
+            )
         devices = [device for step in self.plan.steps for device in step.destroys]
         if reasons := forbidden(self.node, devices, allowed):
             raise UnsuitableNode(*(f"{reason}, and --allow_destroy does not name it" for reason in reasons))
+        unknown = (
+            f"--allow_destroy: {value!r} is no disk of this node" for value, found in disks.items() if not found
+        )
+        return replace(self, plan=replace(self.plan, warnings=(*self.plan.warnings, *unknown)))
 
     def check_programs(self) -> None:
         """See that each program is installed on this machine.

@@ -44,7 +44,7 @@ def main() -> int:
         folder = Path(name)
         commands = [write(folder, disks, 32) for disks in (1, 32, 64)]
         start, one, half, whole = best([str(BIN / "bareon-partition"), "--version"], *commands, rounds=9)
-    good = show("a plan for 64 disks of 32 volumes", whole, "--version", start, 3.0)
+    good = show("a plan for 64 disks of 32 volumes", whole, "--version", start, 3.3)
     return 0 if show("its part beyond that of one disk", whole - one, "32 disks", half - one, 2.4) and good else 1
 
 

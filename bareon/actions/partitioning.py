@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from bareon.actions.base import Action, Job
 from bareon.errors import UnsuitableNode
 from bareon.layout.claim import configdrive_claim
+from bareon.layout.sets import torn
 from bareon.layout.stack import clashes, disks_below, on_disks, stands_on, teardown
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
@@ -43,8 +44,9 @@ class Partitioning(Action):
     def validate(self, job: Job) -> None:
         if job.deployment.policy != "clean":
             return
-        teardown(job.node, {disk.device for disk in job.layout.disks})
-        if reasons := list(clashes(job.layout, job.node)):
+        disks = {disk.device for disk in job.layout.disks}
+        teardown(job.node, disks)
+        if reasons := [*torn(job.node, disks), *clashes(job.layout, job.node)]:
             raise UnsuitableNode(*reasons)
 
     def plan(self, job: Job) -> Sequence[Step]:

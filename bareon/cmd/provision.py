@@ -141,9 +141,11 @@ class _Run:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
         decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
+        known = len(decision.plan.warnings)
         self._warn(decision.plan.warnings)
         if conf.allow_destroy is not None:
-            decision.check_allowed(conf.allow_destroy)
+            decision = decision.check_allowed(conf.allow_destroy)
+            self._warn(decision.plan.warnings[known:])
         return decision
 
     def _read(self) -> None:

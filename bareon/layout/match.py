@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 from bareon.errors import UnsuitableNode
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
@@ -15,25 +18,31 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
 
     :raises UnsuitableNode: when a disk is not found, is ambiguous, or two entries mean the same one.
     """
+    entries: list[Disk] = []  # those of found
     found: list[DiskFacts] = []
     reasons: list[str] = []
     for disk in deployment.disks:
-        hits = [facts for facts in node.disks if rejection(disk.id, facts, node) is None]
+        rank = _deciding(disk.id, node)
+        hits = [facts for facts in node.disks if _rejection(rank, facts) is None]
         if len(hits) != 1:
             reasons.append(_no_single(disk, hits, node))
         elif hits[0] in found:
-            first = deployment.disks[found.index(hits[0])]
+            first = entries[found.index(hits[0])]
             reasons.append(f"{disk.path}: {disk.id} and {first.id} ({first.path}) are the same disk {hits[0].device}")
         else:
+            entries.append(disk)
             found.append(hits[0])
+    for (first, one), (second, other) in itertools.combinations(zip(entries, found, strict=True), 2):
+        if same := _common_identity(one, other):
+            paths = f"{one.device} ({first.path}) and {other.device} are two paths of one disk (multipath)"
+            reasons.append(f"{second.path}: {paths}, both with {same}; name it once")
     if reasons:
         raise UnsuitableNode(*reasons)
     return tuple(found)
 
 
-def rejection(wanted: DiskId | DiskIds, disk: DiskFacts, node: NodeFacts) -> str | None:
-    """Why ``disk`` is not the wanted one; ``None`` when it is."""
-    rank = _deciding(wanted, node)
+def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
+    """Why ``disk`` is none that the deciding identities mean; ``None`` when it is."""
     named = [identity for identity in rank if _named(identity, disk)]
     if not named:
         return _difference(rank[0], disk)
@@ -44,10 +53,31 @@ def rejection(wanted: DiskId | DiskIds, disk: DiskFacts, node: NodeFacts) -> str
     return "read-only" if disk.read_only else None
 
 
-def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
-    """The first rank of which the node knows any, be it a disk that cannot be taken; the last one if it knows none.
+def _common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
+    """What shows that two devices are paths of one LUN, in words; ``None`` when nothing does.
 
-    A disk that is known by a better identity, but is read-only, must not be replaced by one of a lesser.
+    The WWN decides where both have one. A serial number alone does not: some controllers give theirs to each drive.
+    """
+    if "loop" in (one.kind, other.kind):
+        return None
+    if _is_wwn(one.wwn) and _is_wwn(other.wwn):
+        return f"wwn {one.wwn}" if one.wwn == other.wwn else None
+    if one.serial and (one.serial, one.size) == (other.serial, other.size):
+        return f"serial {one.serial} and {human(one.size)}"
+    return None
+
+
+def _is_wwn(wwn: str | None) -> bool:
+    """Whether it tells disks apart: some controllers report zeros for each drive."""
+    digits = re.sub(r"^(0x|eui\.|naa\.|uuid\.)", "", wwn or "")
+    return bool(digits.strip("0-"))
+
+
+def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
+    """The first rank of which the node knows any; the last one if it knows none.
+
+    If a preferred identity matches a disk that cannot be taken, such as a read-only one, that is an error: no weaker
+    identity may then bring in another disk.
     """
     ranks = wanted.ranks()
     known = (rank for rank in ranks if any(_named(identity, disk) for identity in rank for disk in node.disks))
@@ -74,8 +104,11 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
 
 def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
-        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}"
-    listed = "; ".join(f"{_known_as(facts)}: {rejection(disk.id, facts, node)}" for facts in node.disks)
+        pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if _common_identity(x, y)]
+        paths = "".join(f"; {x.device} and {y.device} are two paths of one disk (multipath)" for x, y in pairs)
+        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}{paths}"
+    rank = _deciding(disk.id, node)
+    listed = "; ".join(f"{_known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
     meant = {f"/dev/{x.value.removeprefix('/dev/')}" for rank in disk.id.ranks() for x in rank}
     for facts in node.disks:
         for part in facts.partitions:

@@ -133,8 +133,17 @@ def forbidden(node: NodeFacts, devices: Iterable[str], allowed: Collection[str])
     return [
         f"{disk.device} (serial {disk.serial or 'unknown'}, wwn {disk.wwn or 'unknown'}) would lose data"
         for disk in lost_disks(node, devices)
-        if not {disk.device, disk.device.removeprefix("/dev/"), disk.serial, disk.wwn} & set(allowed)
+        if not _names(disk) & set(allowed)
     ]
+
+
+def meant(node: NodeFacts, value: str) -> tuple[str, ...]:
+    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk."""
+    return tuple(disk.device for disk in node.disks if value in _names(disk))
+
+
+def _names(disk: DiskFacts) -> set[str]:
+    return {disk.device, disk.device.removeprefix("/dev/"), disk.serial or "", disk.wwn or ""} - {""}
 
 
 def clashes(layout: Layout, node: NodeFacts) -> Iterator[str]:

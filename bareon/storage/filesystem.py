@@ -362,7 +362,7 @@ def _label(fs: Filesystem) -> Iterator[Defect]:
     if len(fs.label.encode()) > limit:
         yield Defect(f"{fs.path}.disk_label", f"longer than the {limit} bytes that {fs.type} can hold")
     if fs.label != fs.label.rstrip():
-        yield Defect(f"{fs.path}.disk_label", "ends with a blank, which no program that reads labels would find")
+        yield Defect(f"{fs.path}.disk_label", "ends with a space, which no program that reads labels would find")
     if fs.type == "vfat" and (not fs.label.isascii() or set(fs.label) & _NOT_IN_VFAT):
         yield Defect(f"{fs.path}.disk_label", "a vfat label is of ASCII characters, none of them one of " + _LISTED)
 

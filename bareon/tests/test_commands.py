@@ -214,6 +214,25 @@ def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
         )
 
 
+def test_an_allowed_disk_is_one_disk(tmp_path: Path) -> None:
+    node = tmp_path / "node.json"
+    disks = [
+        {"device": f"/dev/sd{letter}", "size": 4 << 30, "serial": "CONTROLLER", "wwn": f"0x{number}"}
+        for number, letter in enumerate("ab", 1)
+    ]
+    node.write_text(json.dumps({"format": 1, "firmware": "bios", "disks": disks}))
+    partitions = [{"type": "disk", "id": {"type": "name", "value": "sdb"}, "volumes": []}]
+    text = json.dumps({"partitions_policy": "clean", "partitions": partitions})
+    base = ["--plan", "--plan_format", "json", "--node_facts", str(node), "--input_data", text]
+    done = _run("bareon-partition", *base, "--allow_destroy", "sdb,CONTROLLER")
+    assert done.returncode == 4
+    assert done.stderr == "bareon-partition: --allow_destroy: 'CONTROLLER' means 2 disks: /dev/sda, /dev/sdb\n"
+    done = _run("bareon-partition", *base, "--allow_destroy", "0x2,sdz")
+    warning = "--allow_destroy: 'sdz' is no disk of this node"
+    assert (done.returncode, done.stderr) == (0, f"warning: {warning}\n")
+    assert json.loads(done.stdout)["warnings"] == [warning]
+
+
 def test_the_log_says_an_error_once(facts: str, document: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = _run("bareon-provision", "--plan", "--node_facts", facts, "--input_data_file", document,

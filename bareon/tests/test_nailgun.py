@@ -21,7 +21,7 @@ from bareon.errors import InvalidInput
 from bareon.model.deployment import Deployment
 from bareon.model.location import Location
 from bareon.tests.cases import HERE, load
-from bareon.tests.test_fit import damaged, inputs
+from bareon.tests.damage import damaged, inputs
 
 HOSTILE = "a: b # 'c' \"d\" $(touch /e) `f` {{ 7 * 7 }} {% raw %} \\ \u2028\u0085 \U0001f600 --==bareon=="
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A configdrive as it is given: a file that holds a file system, or the documents to make one of.
+"""A configdrive as given: an image of its file system, or the documents to build one from.
 
-No message quotes any of its content.
+No message quotes its content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bareon.model.configdrive import LABEL, SIZE, Configdrive
 from bareon.sizes import MIB, mib, round_up
 
 LARGEST_FILE = 2 * SIZE
-"""Bytes of a file; base64 makes a third more of what gzip could not make smaller."""
+"""Bytes of the largest accepted file: gzip may not shrink it at all, and base64 adds a third."""
 
 _CLUSTER = 4096  # bytes, the largest that a FAT of this size has
 _GZIP = b"\x1f\x8b"
@@ -26,7 +26,7 @@ _ISO = 0x8000  # where the first volume descriptor of an ISO 9660 lies; ECMA-119
 
 
 def from_documents(value: Mapping[str, Any], path: str = Configdrive.path) -> Configdrive:
-    """One made from the input, where it stands at ``path``.
+    """A configdrive built from the documents of the input; ``path`` is their JSON path.
 
     :raises InvalidInput: when it would be too large.
     """
@@ -47,9 +47,9 @@ def _json(value: object) -> bytes:
 
 
 def from_file(content: bytes, path: str) -> Configdrive:
-    """One that is a file: ISO 9660 or vfat, as it is or as Ironic sends it, in gzip and base64.
+    """A configdrive given as an image, ISO 9660 or vfat, plain or as Ironic sends it, in gzip and base64.
 
-    :raises InvalidInput: when it is neither, too large, cut off, or has another label.
+    :raises InvalidInput: for an image of another format, too large, truncated, or with another label.
     """
     image = _unpacked(content, path)
     if len(image) > SIZE:
@@ -75,7 +75,7 @@ def _unpacked(content: bytes, path: str) -> bytes:
             return content
     if not content.startswith(_GZIP):
         return content
-    # Not more than anybody needs: a gzip of a few KiB can hold gigabytes.
+    # Limited, as a gzip of a few KiB can hold gigabytes.
     unpacker = zlib.decompressobj(wbits=31)
     try:
         image = unpacker.decompress(content, SIZE + 1)
@@ -103,7 +103,7 @@ def _fat(image: bytes, path: str) -> tuple[Configdrive, str, int]:
     size = (number(19) or number(32, 4)) * sector
     label = image[43:54] if image[54:57] == b"FAT" else image[71:82]
     if label.strip() in (b"", b"NO NAME"):
-        # Some programs write it into the root directory alone, as an entry with this attribute.
+        # Some programs write the label to the root directory only, as an entry with this attribute.
         start = (number(14) + image[16] * (number(22) or number(36, 4))) * sector
         entries = (image[i : i + 32] for i in range(start, start + 512 * 32, 32))
         label = next((entry[:11] for entry in entries if len(entry) == 32 and entry[11] == 0x08), b"")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A JSON document, strictly read and compared with its schema; all defects, each with its JSON path."""
+"""Strict reading of a JSON document and its validation by schema; all defects are reported, with their JSON paths."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bareon.drivers.data.fit import BY_TYPE, FORMATS, SECRET, plainly_fits
 from bareon.drivers.data.schema import schema
 from bareon.errors import Defect, InvalidInput
+from bareon.sizes import Absolute, parse_size
 from bareon.text import shown
 
 if TYPE_CHECKING:
     from jsonschema import FormatChecker, ValidationError
 
+#: The schema keyword of values that no message may quote.
+SECRET = "x-secret"
 LARGEST = 64 << 20  # bytes
-MOST_ITEMS = 4096  # in all lists together, and
-MOST_KEYS = 65536  # in all objects together: nothing takes longer than people wait
+MOST_ITEMS = 4096  # in all lists together
+MOST_KEYS = 65536  # in all objects together; both keep validation within about a second
 _DIGITS = 100  # of a number
 _SHOWN = 60  # characters of a value in a message
 
@@ -29,7 +31,7 @@ _SHOWN = 60  # characters of a value in a message
 def load(text: bytes) -> Any:
     """The value of a JSON text in UTF-8.
 
-    :raises InvalidInput: for what is no JSON, keys that stand twice, and numbers that JSON or Python does not have.
+    :raises InvalidInput: for text that is not JSON, duplicate keys, and numbers outside of JSON or Python's range.
     """
     defects: list[Defect] = []
 
@@ -38,7 +40,7 @@ def load(text: bytes) -> Any:
         if len(found) < len(items):
             seen: set[str] = set()
             twice = {key for key, _ in items if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
-            defects.extend(Defect("$", f"the key {key!r} stands twice in one object") for key in sorted(twice))
+            defects.extend(Defect("$", f"duplicate key {key!r} in one object") for key in sorted(twice))
         return found
 
     def constant(name: str) -> None:
@@ -77,7 +79,7 @@ def load(text: bytes) -> Any:
 
 
 def _halves(value: Any, path: str) -> Iterator[str]:
-    """The paths of strings that cannot be written as UTF-8: JSON can escape what is no character."""
+    """The paths of strings with unpaired surrogates, which JSON can escape and UTF-8 cannot encode."""
     if isinstance(value, str):
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
             yield path
@@ -91,45 +93,48 @@ def _halves(value: Any, path: str) -> Iterator[str]:
 
 
 @functools.cache
-def _inlined(name: str) -> Any:
-    """The schema in a form that takes a third of the time: references replaced, branches by type made a table."""
-    whole = schema(name)
-
-    def inline(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inline(item) for item in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            part = {**whole["$defs"][part["$ref"].removeprefix("#/$defs/")], **part}
-            del part["$ref"]
-        found = {key: inline(item) for key, item in part.items() if key not in _NO_RULES}
-        if "properties" in part:  # there the keys are those of the input
-            found["properties"] = {key: inline(item) for key, item in part["properties"].items()}
-        if "allOf" in found:
-            found[BY_TYPE] = _branches(found.pop("allOf"))
-        return found or True
-
-    return inline(whole)
+def _size(text: str) -> bool:
+    return bool(parse_size(text))
 
 
-_NO_RULES = ("$defs", "$schema", "title", "description", "deprecated", "x-without-effect")
+def _absolute_size(text: str) -> bool:
+    if not isinstance(parse_size(text), Absolute):
+        raise ValueError(f"{text!r} cannot be used here: only an explicit size such as '10 GiB'")
+    return True
 
 
-def _branches(branches: list[Any]) -> dict[str, Any]:
-    """Branches of the form "if type is one of these, then" as a table, so that only one of them is tried."""
-    return {kind: branch["then"] for branch in branches for kind in branch["if"]["properties"]["type"]["enum"]}
+def _ip_address(text: str) -> bool:
+    import ipaddress
+
+    return bool(ipaddress.ip_address(text))
 
 
-def _by_type(validator: Any, table: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The rule for :data:`BY_TYPE`."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    if isinstance(kind, str) and kind in table:
-        yield from validator.descend(value, table[kind])
+def _ipv4_address(text: str) -> bool:
+    import ipaddress
+
+    return bool(ipaddress.IPv4Address(text))
+
+
+def _netmask(text: str) -> bool:
+    import ipaddress
+
+    if "." not in text:
+        raise ValueError(f"{text!r} is not a netmask such as 255.255.255.0")
+    return bool(ipaddress.IPv4Network(f"0.0.0.0/{text}"))
+
+
+#: The formats of texts, as the schemas name them. They raise ``ValueError`` with the reason.
+FORMATS = {
+    "size": _size,
+    "absolute-size": _absolute_size,
+    "ip-address": _ip_address,
+    "ipv4-address": _ipv4_address,
+    "netmask": _netmask,
+}
 
 
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
-    """The rule for ``pattern``, for the whole text: ``$`` alone would let a newline at its end pass."""
+    """The rule for ``pattern``: it must match the whole text, as ``$`` also matches before a newline at the end."""
     if isinstance(value, str) and not re.fullmatch(pattern, value):
         from jsonschema import ValidationError
 
@@ -138,11 +143,31 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterato
 
 @functools.cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    """The library's validator of a schema.
+
+    The schemas use one form each of ``$ref`` and ``allOf``: a definition of their own, and "if ``type`` is one of
+    these, then that definition". Rules for these two forms, with one validator per definition, check 2048 volumes in
+    0.1 s, where the library's rules take 0.4 s, as long as all the rest of a plan.
+    """
+    from jsonschema import Draft202012Validator  # here, as importing it takes a tenth of a second
     from jsonschema.validators import extend
 
-    kind: Any = extend(Draft202012Validator, {BY_TYPE: _by_type, "pattern": _pattern})  # type: ignore[no-untyped-call]
-    return kind(_inlined(name), format_checker=_formats())
+    definitions: dict[str, Any] = {}
+
+    def ref(_validator: Any, reference: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        yield from definitions[reference].iter_errors(value)
+
+    def all_of(_validator: Any, branches: list[Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
+        kind = value.get("type") if isinstance(value, dict) else None
+        for branch in branches:
+            if kind in branch["if"]["properties"]["type"]["enum"]:
+                yield from definitions[branch["then"]["$ref"]].iter_errors(value)
+
+    form = schema(name)
+    rules = {"$ref": ref, "allOf": all_of, "pattern": _pattern}
+    whole: Any = extend(Draft202012Validator, rules)(form, format_checker=_formats())  # type: ignore[no-untyped-call]
+    definitions |= {f"#/$defs/{key}": whole.evolve(schema=part) for key, part in form["$defs"].items()}
+    return whole
 
 
 def check(value: Any, schema_name: str) -> None:
@@ -152,8 +177,6 @@ def check(value: Any, schema_name: str) -> None:
     """
     if defects := list(_excess(value, schema(schema_name))):
         raise InvalidInput(defects)
-    if plainly_fits(value, _inlined(schema_name)):
-        return
     errors = _validator(schema_name).iter_errors(value)
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
@@ -161,7 +184,7 @@ def check(value: Any, schema_name: str) -> None:
 
 
 def _excess(value: Any, form: dict[str, Any]) -> Iterator[Defect]:
-    """What is more than anybody needs. Contents that only pass through are not counted."""
+    """A defect for each limit on the document's size that is exceeded. Values marked x-secret are not counted."""
     secret = {key for key, part in form.get("properties", {}).items() if part.get(SECRET)}
     left = [x for key, x in value.items() if key not in secret] if isinstance(value, dict) else [value]
     items, keys = 0, len(value) if isinstance(value, dict) else 0
@@ -223,13 +246,13 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
         case "maxLength":
             yield Defect(path, f"longer than {rule} characters")
         case "uniqueItems":
-            yield Defect(path, "an item stands twice")
+            yield Defect(path, "duplicate item")
         case _:
             yield Defect(path, error.message[:200])
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """A hint for a misspelt word, or nothing."""
+    """A hint that names the closest known word; empty if none is close."""
     names = [x for x in known if isinstance(x, str)]
     near = difflib.get_close_matches(word.lower(), names, 1, 0.6) if isinstance(word, str) else []
     return f", did you mean {near[0]!r}?" if near else ""

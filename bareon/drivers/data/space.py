@@ -74,7 +74,8 @@ class Spaces:
         """The path of the disk that is said to be the one to boot from."""
         marked = [(entry, path) for entry, path in self._disks if entry.get("bootable")]
         for _, path in marked[1:]:
-            self.defects.append(Defect(f"{path}.bootable", f"only one disk can be it, and {marked[0][1]} is already"))
+            message = f"only one disk can be bootable, and {marked[0][1]} already is"
+            self.defects.append(Defect(f"{path}.bootable", message))
         offering = [path for entry, path in self._disks if any(_is_boot(x) for x, _ in _made(entry, path))]
         if marked and offering and marked[0][1] not in offering:
             message = f"it has no volume for /boot, and {', '.join(offering)} has"
