@@ -20,7 +20,7 @@ from bareon.storage import filesystem
 from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
 from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, PartitionFacts, PartitionLayout
 from bareon.storage.identifier import Identifiers
-from bareon.storage.kind import Comparison, Fragment, Kind, Place, Read, Reader, Reservation
+from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
 from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev, wipefs
 
 if TYPE_CHECKING:
@@ -30,6 +30,31 @@ TABLE = "gpt"
 PROGRAMS = tuple(program for tool in (blkid, parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS)
 MAX_PARTITIONS = 128
 TOLERANCE = MIB  # bytes that a start or end may be off
+
+DATA = frozenset(
+    {
+        LINUX_DATA,
+        filesystem.LINUX_SWAP,
+        "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7",  # Microsoft basic data, as parted writes it by default
+        # The Discoverable Partitions Specification: root and /usr of x86-64, x86, ARM 64 and 32 bits; then /home,
+        # /srv, /var, /var/tmp, the extended boot loader partition (/boot), a user's home.
+        "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+        "8484680C-9521-48C6-9C11-B0720656F69E",
+        "44479540-F297-41B2-9AF7-D131D5F0458A",
+        "75250D76-8CC6-458E-BD66-BD47CC81A812",
+        "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
+        "B0E01050-EE5F-4390-949A-9101B17104E9",
+        "69DAD710-2CE4-4E3C-B16C-21A1D49ABED3",
+        "7D0359A3-02B3-4F0A-865C-654403E70625",
+        "933AC7E1-2EB4-4F13-B844-0E14E2AEF915",
+        "3B8F8425-20E0-4F3B-907F-1A25A76F98E8",
+        "4D21B016-B534-45C2-A9FB-5C16E091FD2D",
+        "7EC6F557-3BC5-4ACA-B293-16EF5DF639D1",
+        "BC13C2FF-59E6-4262-A352-B275FD6F7172",
+        "773F91EF-66D4-49B5-BD83-D683BF40AD16",
+    }
+)
+"""Type GUIDs of partitions that hold data, whichever of them a program has chosen."""
 
 
 # Wanted.
@@ -170,10 +195,13 @@ def _differences(wanted: PartitionLayout, found: PartitionFacts, comparison: Com
     for what, a, b in (("start", wanted.start, found.start), ("end", wanted.end, found.end)):
         if abs(a - b) > TOLERANCE:
             yield f"{wanted.device}: expected its {what} at {mib(a)}, found {mib(b)}"
-    if wanted.type_guid != found.type.upper():
+    # Programs differ in the type of a data partition, of which only its place and content count.
+    right = DATA if wanted.type_guid in DATA else {wanted.type_guid}
+    if found.type.upper() not in right:
         yield f"{wanted.device}: expected partition type {wanted.type_guid}, found {found.type}"
     if wanted.name and wanted.role == "volume" and wanted.name != found.name:
-        yield f"{wanted.device}: expected the name {wanted.name!r}, found {found.name or 'none'!r}"
+        named = repr(found.name) if found.name else "not named"
+        comparison.warn(f"{wanted.device} is {named} and not {wanted.name!r} in the partition table, which is kept")
     if wanted.guid_given and wanted.guid != (found.guid or "").upper():
         yield f"{wanted.device}: expected the GUID {wanted.guid}, found {found.guid}"
     yield from comparison.differences(wanted, found.content)
