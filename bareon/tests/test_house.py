@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from bareon.storage.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,3 +47,35 @@ def test_a_dialect_is_known_to_its_driver_alone() -> None:
     others = [path for path in files if not any(path.is_relative_to(folder) for folder in apart)]
     assert len(others) > 50
     assert not [path for path in others if b"nailgun" in path.read_bytes().lower()]
+
+
+#: What all kinds of storage may know: the grammar, disks, and file systems, which lie on any of them.
+GROUND = {"kind", "disk", "allocate", "identifier", "schema", "filesystem"}
+#: Kinds that others know by name: every disk has a table, and in the end there is a file system on everything.
+KNOWN = {"gpt", "filesystem"}
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules of ``bareon.storage`` that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "bareon.storage":
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bareon.storage."):
+            found.add(str(node.module).split(".")[2])
+    return found
+
+
+def test_a_kind_of_storage_knows_no_other() -> None:
+    kinds = {type(kind).__module__.rpartition(".")[2] for kind in KINDS}
+    assert len(kinds) == len(KINDS) > 3
+    for name in kinds:
+        assert _imported(ROOT / f"bareon/storage/{name}.py") <= GROUND, name
+
+
+def test_nobody_else_names_a_kind_of_storage() -> None:
+    kinds = {type(kind).__module__.rpartition(".")[2] for kind in KINDS} - KNOWN
+    apart = (ROOT / "bareon/storage", ROOT / "bareon/tests", ROOT / "bareon/drivers/data/space.py")
+    files = [x for x in (ROOT / "bareon").rglob("*.py") if not any(x.is_relative_to(folder) for folder in apart)]
+    assert len(files) > 50
+    assert not [path for path in files if _imported(path) & kinds]
