@@ -146,7 +146,7 @@ def check_order(actions: Sequence[Action]) -> None:
     :raises UsageError: naming the two. An action that says nothing of an order may stand anywhere.
     """
     if len({action.name for action in actions}) < len(actions):
-        raise UsageError("--actions: an action stands twice")
+        raise UsageError("--actions: duplicate action")
     for action in actions[:-1]:
         if action.last:
             raise UsageError(f"--actions: {action.name} must be the last")

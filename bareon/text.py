@@ -20,6 +20,11 @@ _NAMED = re.compile(
 )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, such as ``1 partition`` or ``2 partitions``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def redacted(text: str) -> str:
     """``text`` without what looks like a secret.
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Renews everything in the documentation that is output of bareon; ``test_documentation.py`` compares it.
 
-``python doc/regenerate.py`` rewrites the transcripts, the plans, the quotations in ``README.rst`` and the sample
-configuration. Look at the difference before you commit it: it is what users will see of your change.
+``python doc/regenerate.py`` rewrites the transcripts, the plans, the quotations in ``README.rst``, the sample
+configuration, and the published schemas that are put together from the kinds of storage. Look at the difference before you commit it: it is what users will see of your change.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import textwrap
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import completion
 from oslo_config import cfg, generator
@@ -27,16 +28,20 @@ from oslo_config import cfg, generator
 from bareon import plugin
 from bareon.actions.base import Action
 from bareon.decide import decide
+from bareon.drivers.data import schema
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.facts import from_json
 from bareon.plan.document import document
+from bareon.report.schema import published
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "doc/source/examples"
 README = ROOT / "README.rst"
 SAMPLE = ROOT / "etc/bareon/bareon.conf.sample"
 COMPLETION = ROOT / "etc/bareon/bareon.bash-completion"
+DIALECT = ROOT / "bareon/drivers/data/schemas/ironic.json"
+REPORT = ROOT / "bareon/report/schemas/report.json"
 GENERATOR = ROOT / "etc/bareon/config-generator.conf"
 # A plan has identifiers derived from a random seed; the printed one has this seed.
 SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
@@ -48,7 +53,13 @@ def texts() -> dict[Path, Callable[[], str]]:
         path: functools.partial(_transcript_of, path) for path in sorted((EXAMPLES / "transcripts").glob("*.txt"))
     }
     found |= {path: functools.partial(plan, path) for path in sorted((EXAMPLES / "plans").glob("*.json"))}
+    found |= {DIALECT: functools.partial(_json, schema.schema, "ironic.json", 2)}
+    found |= {REPORT: functools.partial(_json, published, "report", 1)}
     return found | {README: _readme, SAMPLE: sample, COMPLETION: completion.script}
+
+
+def _json(make: Callable[[str], Any], name: str, indent: int) -> str:
+    return json.dumps(make(name), indent=indent, ensure_ascii=False) + "\n"
 
 
 def _transcript_of(path: Path) -> str:

@@ -89,7 +89,7 @@ class _Run:
         known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY, *options.TRANSFER]
         self._conf = options.parse(self._argv, known, self._program, self._version, self._usage)
         if self._conf.apply_plan and self._conf.plan:
-            raise UsageError("--apply_plan: a saved plan is carried out; leave --plan away")
+            raise UsageError("--apply_plan: a saved plan is carried out; remove --plan")
         if self._conf.node_facts and not self._conf.plan:
             raise UsageError("--node_facts: a saved node can only be planned for; add --plan")
         planning = self._conf.plan or self._conf.dump_node_facts

@@ -14,7 +14,7 @@ from bareon.storage import filesystem
 from bareon.storage.disk import DiskFacts, DiskLayout, PartitionFacts, PartitionLayout
 from bareon.storage.kind import View
 from bareon.storage.kinds import sections
-from bareon.text import visible
+from bareon.text import counted, visible
 
 WIDTH = 80
 
@@ -34,7 +34,7 @@ def _coloured(word: re.Match[str]) -> str:
 
 def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     layout = plan.layout
-    yield f"Policy {layout.policy}, {layout.firmware.upper()} firmware, {len(layout.disks)} disk(s)"
+    yield f"Policy {layout.policy}, {layout.firmware.upper()} firmware, {counted(len(layout.disks), 'disk')}"
     found = {disk.device: disk for disk in node.disks}
     for disk in layout.disks:
         yield ""

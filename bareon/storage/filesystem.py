@@ -342,7 +342,7 @@ class _Filesystems(Kind):
                     yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
             for mount in fs.mounts:
                 if (fs.type == SWAP) != (mount.point == SWAP):
-                    yield Defect(f"{fs.path}.mount", f"a {fs.type} file system cannot be mounted at {mount.point!r}")
+                    yield Defect(f"{fs.path}.mount", f"{fs.type} cannot be mounted at {mount.point!r}")
                 yield from _mount_point(mount.point, fs.path)
             yield from _label(fs)
 

@@ -21,6 +21,7 @@ from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable
 from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, PartitionFacts, PartitionLayout
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
+from bareon.text import counted
 from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev, wipefs
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def differences(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) ->
         yield f"{wanted.device}: expected a gpt table, found {found.table or 'none'}"
         return
     if len(wanted.partitions) != len(found.partitions):
-        yield f"{wanted.device}: expected {len(wanted.partitions)} partitions, found {len(found.partitions)}"
+        expected = counted(len(wanted.partitions), "partition")
+        yield f"{wanted.device}: expected {expected}, found {len(found.partitions)}"
     there = {part.number: part for part in found.partitions}
     for part in wanted.partitions:
         if part.number in there:
@@ -275,7 +277,8 @@ class WriteTable(Step):
 
     @property
     def description(self) -> str:
-        return f"Write a {self.disk.table} table with {len(self.disk.partitions)} partitions to {self.disk.device}"
+        partitions = counted(len(self.disk.partitions), "partition")
+        return f"Write a {self.disk.table} table with {partitions} to {self.disk.device}"
 
     @property
     def destroys(self) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
         (["--plan", "--node_facts", "FACTS", "--deploy_driver", "x"], 2, "there are: rsync"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_nothing"], 2, "has no plug-in 'do_nothing'"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_partitioning"], 2, "must come before"),
-        (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "stands twice"),
+        (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "duplicate action"),
         (
             ["--plan", "--node_facts", "FACTS", "--actions", "do_reboot,do_partitioning"],
             2,

@@ -80,7 +80,7 @@ class Rsync(DeployDriver):
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
             if image.digest or image.disk_format:
                 key = "image_os_hash_value" if image.digest else "image_disk_format"
-                message = "a tree of files has none; leave it away, or use --deploy_driver swift"
+                message = "a tree of files has none; remove it, or use --deploy_driver swift"
                 defects.append(Defect(f"{image.path}.{key}", message))
         if defects:
             raise InvalidInput(defects)

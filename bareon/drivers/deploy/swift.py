@@ -94,7 +94,7 @@ def _sources(deployment: Deployment) -> Iterator[Defect]:
     for image in deployment.images:
         if not is_fetchable(image.url):
             wanted = ", ".join(f"{x}://" for x in SCHEMES)
-            message = f"{str(image.url)!r} is no place of a block image: write one of {wanted}"
+            message = f"{str(image.url)!r} is not the URL of a block image: write one of {wanted}"
             yield Defect(f"{image.path}.image_pull_url", message)
 
 
