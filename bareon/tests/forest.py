@@ -20,7 +20,8 @@ from bareon.storage.lvm import VolumeGroupFacts as GroupFacts
 from bareon.storage.md import ArrayFacts
 
 _CONTENTS = ("ext4", "xfs", "swap", "vfat", "LVM2_member", "linux_raid_member", None, None)
-_FOREIGN = ("bcache", "zfs_member", "ddf_raid_member", "isw_raid_member", "crypto_LUKS")  # LUKS: closed
+FIRMWARE = ("ddf_raid_member", "isw_raid_member")
+_FOREIGN = ("bcache", "zfs_member", *FIRMWARE, "crypto_LUKS")  # LUKS: closed
 
 
 @dataclass(eq=False)
@@ -73,11 +74,15 @@ class Forest:
     tables: dict[str, tuple[str, list[Thing]]] = field(default_factory=dict)
     joined: list[Joined] = field(default_factory=list)
 
-    def things(self) -> Iterator[Thing]:
-        """Whatever can hold data, at every level."""
+    def parts(self) -> Iterator[Thing]:
+        """Disks and partitions."""
         yield from self.disks
         for _, parts in self.tables.values():
             yield from parts
+
+    def things(self) -> Iterator[Thing]:
+        """Whatever can hold data, at every level."""
+        yield from self.parts()
         for joined in self.joined:
             yield from joined.offers
 

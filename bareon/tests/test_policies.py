@@ -34,7 +34,7 @@ from bareon.storage.kind import Aggregate
 from bareon.storage.lvm import ActivateGroup, DeactivateGroup, LogicalVolume, MakeGroup, PhysicalVolume, VolumeGroup
 from bareon.storage.md import Array, MakeArray, RaidMember, StartArray, StopArray
 from bareon.tests.conftest import Record
-from bareon.tests.forest import Forest, Thing, grow, kernel_name, render
+from bareon.tests.forest import FIRMWARE, Forest, Thing, grow, kernel_name, render
 from bareon.tests.simulation import after
 
 TRIES = 10_000
@@ -185,7 +185,12 @@ def _reason_to_refuse(forest: Forest, named: set[str], deployment: Deployment) -
     used = any(thing.users and thing.disks & named for thing in forest.things())
     wanted = {x.name for x in deployment.aggregates if isinstance(x, VolumeGroup)}
     clash = any(x.kind == "group" and x.name in wanted and not x.disks & named for x in forest.joined)
-    return spanning or used or clash
+    # Members of firmware RAID do not say of which: there may be one set of each format.
+    firmware = [(x.content, x.disks) for x in forest.parts() if x.content in FIRMWARE]
+    torn = any(
+        one == other and mine & named and not theirs & named for one, mine in firmware for other, theirs in firmware
+    )
+    return spanning or used or clash or torn
 
 
 def test_verify_writes_only_where_data_is_not_to_be_kept(counts: Counts) -> None:
