@@ -34,6 +34,7 @@ import ctypes
 import dataclasses
 import importlib
 import inspect
+import re
 import shlex
 import sys
 import tempfile
@@ -49,6 +50,7 @@ import yaml
 
 import bareon.run
 from bareon.errors import BareonError, CommandError
+from bareon.tests import yamltext
 from bareon.tests.keys import known
 
 FOLDER = Path(__file__).parent / "golden" / "commands"
@@ -84,7 +86,7 @@ class Recorder:
         answer = self._answers.pop(0) if self._answers else ""
         said = {"code": 0, "stdout": "", "stderr": "", **({"stdout": answer} if isinstance(answer, str) else answer)}
         if given["on_output"]:
-            for line in said["stdout"].splitlines():
+            for line in re.split("[\r\n]", said["stdout"].removesuffix("\n")):
                 given["on_output"](line)
         if said["code"] not in given["ok"]:
             raise CommandError(argv, said["code"], f"failed with exit code {said['code']}", stderr=said["stderr"])
@@ -144,22 +146,28 @@ def recorded(module: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The entry with what its call does now in place of what was written down."""
     function = getattr(importlib.import_module(module), entry["call"])
     recorder = Recorder(entry.get("answers", ()))
-    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, content in entry.get("files", {}).items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        arguments = _arguments(function, _replaced(entry.get("arguments", {}), "{tmp}", folder))
-        with recorder.in_place():
-            try:
-                result = _plain(_finished(function(**arguments), entry.get("body_fails", False)))
-                if "result" in entry:
-                    found["result"] = result
-            except (BareonError, BodyError) as error:
-                found["raises"] = f"{type(error).__name__}: {error}"
-        found = _replaced({"commands": recorder.commands, **found}, folder, "{tmp}")
-    return {key: entry[key] for key in KEYS if key in entry and key not in WRITTEN} | found
+        outcome = called(function, _replaced(entry.get("arguments", {}), "{tmp}", folder), recorder, entry)
+        if "result" not in entry:
+            outcome.pop("result", None)
+        found = _replaced({"commands": recorder.commands, **outcome}, folder, "{tmp}")
+    return {key: entry[key] for key in KEYS if key in entry and key not in WRITTEN} | dict(found)
+
+
+def called(
+    function: Callable[..., Any], given: Mapping[str, Any], recorder: Recorder, entry: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``result`` or ``raises`` of a call whose commands the recorder answers."""
+    arguments = _arguments(function, given)
+    with recorder.in_place():
+        try:
+            return {"result": plain(_finished(function(**arguments), entry.get("body_fails", False)))}
+        except (BareonError, BodyError) as error:
+            return {"raises": f"{type(error).__name__}: {error}"}
 
 
 def _finished(value: Any, body_fails: bool) -> Any:
@@ -190,12 +198,13 @@ def _valued(value: Any, hint: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as YAML has it."""
     if dataclasses.is_dataclass(value):
-        return _plain(dataclasses.asdict(value))  # type: ignore[arg-type]
+        return plain(dataclasses.asdict(value))  # type: ignore[arg-type]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:
@@ -206,49 +215,16 @@ def _replaced(value: Any, old: str, new: str) -> Any:
     return value.replace(old, new) if isinstance(value, str) else value
 
 
-class _Block(list[Any]):
-    """A list with a line for each item."""
-
-
-class _Lines(dict[str, Any]):
-    """A mapping with a line for each key."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes innermost lists and mappings on one line, but for those of the two classes above."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-    def text(self, value: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in value and not value.endswith("\n\n") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-    def block(self, value: _Block) -> yaml.SequenceNode:
-        return self.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=not value)
-
-    def lines(self, value: _Lines) -> yaml.MappingNode:
-        return self.represent_mapping("tag:yaml.org,2002:map", value, flow_style=False)
-
-    def mapping(self, value: dict[str, Any]) -> yaml.MappingNode:
-        long = any(isinstance(item, str) and "\n" in item for item in value.values())
-        return self.represent_mapping("tag:yaml.org,2002:map", value, flow_style=False if long else None)
-
-
-_Dumper.add_representer(str, _Dumper.text)
-_Dumper.add_representer(dict, _Dumper.mapping)
-_Dumper.add_representer(_Block, _Dumper.block)
-_Dumper.add_representer(_Lines, _Dumper.lines)
-
-
 def dumped(module: str, calls: Sequence[Mapping[str, Any]]) -> str:
     """The text of a file."""
     blocks = []
     for entry in calls:
-        commands = _Block(_Lines(line) if isinstance(line, dict) else line for line in entry["commands"])
-        blocks.append(_Lines({**entry, "commands": commands}))
-    data = _Lines(module=module, calls=_Block(blocks))
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=9999, default_flow_style=None)
+        commands = yamltext.Block(
+            yamltext.Lines(line) if isinstance(line, dict) else line for line in entry["commands"]
+        )
+        blocks.append(yamltext.Lines({**entry, "commands": commands}))
+    data = yamltext.Lines(module=module, calls=yamltext.Block(blocks))
+    text = yamltext.dumped(data)
     return HEAD + text.replace("\n  - call:", "\n\n  - call:")
 
 
