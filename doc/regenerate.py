@@ -2,8 +2,8 @@
 """Renews everything in the documentation that is output of bareon; ``test_documentation.py`` compares it.
 
 ``python doc/regenerate.py`` rewrites the transcripts, the plans, the quotations in ``README.rst``, the sample
-configuration, and the published schemas that are put together from the kinds of storage. Look at the difference before
-you commit it: it is what users will see of your change.
+configuration, and the published schemas that are put together from the kinds of storage. Look at the difference
+before you commit it: it is what users will see of your change.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     What the plan warns of: each expected line must be found in the actual line of the same place.
 ``error`` and ``lines``
     The class of the error and its lines: each expected line must be found in the actual line of the same place.
+
+A key that is not known is an error, so that a misspelt expectation does not pass for a fulfilled one.
 """
 
 from __future__ import annotations
@@ -44,8 +46,15 @@ from bareon.model.node import NodeFacts
 from bareon.plan.document import document
 from bareon.plan.plan import Plan
 from bareon.sizes import MIB
+from bareon.tests.keys import known
 
 HERE = Path(__file__).parent
+GIVEN = ("description", "node", "input", "input_text", "driver", "actions", "deploy_driver")
+#: Keys of a case by the folder it is in.
+KEYS = {
+    "plan": (*GIVEN, "disks", "arrays", "volume_groups", "steps", "warnings"),
+    "error": (*GIVEN, "error", "lines"),
+}
 SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
 
 
@@ -55,14 +64,21 @@ def cases(kind: str) -> list[Path]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A case file's content."""
+    """A case file's content.
+
+    :raises ValueError: for a key that such a case does not have, or input in two forms.
+    """
     found: dict[str, Any] = yaml.safe_load(path.read_text())
+    known(found, KEYS[path.parent.name], path.name)
+    if len({"input", "input_text"} & set(found)) != 1:
+        raise ValueError(f"{path.name}: needs either input or input_text")
     return found
 
 
 def node(name: str) -> NodeFacts:
     """A node of the folder ``nodes``. Sizes may be written as ``4096 MiB``."""
-    return from_json(_bytes({"format": 1, **load(HERE / "nodes" / f"{name}.yaml")}))
+    found = yaml.safe_load((HERE / "nodes" / f"{name}.yaml").read_text())
+    return from_json(_bytes({"format": 1, **found}))
 
 
 def _bytes(value: Any) -> Any:

@@ -34,3 +34,21 @@ def test_error(path: Path) -> None:
     assert len(lines) == len(case["lines"]), lines
     for expected, found in zip(case["lines"], lines, strict=True):
         assert expected in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "says"),
+    [
+        ("plan", "step", "unknown: step; there are: description, .*, steps, "),
+        ("plan", "lines", "unknown: lines"),
+        ("error", "steps", "unknown: steps"),
+        ("error", "line", "unknown: line; there are: .*, lines"),
+        ("plan", "input_text", "either input or input_text"),
+    ],
+)
+def test_a_key_that_is_not_known_is_refused(kind: str, key: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / kind / "misspelt.yaml"
+    path.parent.mkdir()
+    path.write_text(f"description: Misspelt.\nnode: two-disks\ninput: {{}}\n{key}: []\n")
+    with pytest.raises(ValueError, match=f"misspelt.yaml: .*{says}"):
+        load(path)

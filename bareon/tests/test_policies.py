@@ -187,9 +187,8 @@ def _reason_to_refuse(forest: Forest, named: set[str], deployment: Deployment) -
     clash = any(x.kind == "group" and x.name in wanted and not x.disks & named for x in forest.joined)
     # Members of firmware RAID do not say of which: there may be one set of each format.
     firmware = [(x.content, x.disks) for x in forest.parts() if x.content in FIRMWARE]
-    torn = any(
-        one == other and mine & named and not theirs & named for one, mine in firmware for other, theirs in firmware
-    )
+    pairs = [(mine, theirs) for one, mine in firmware for other, theirs in firmware if one == other]
+    torn = any(mine & named and not theirs & named for mine, theirs in pairs)
     return spanning or used or clash or torn
 
 

@@ -21,15 +21,15 @@ _ENTRY = re.compile(r"Boot([0-9A-Fa-f]{4})-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 @contextlib.contextmanager
-def variables() -> Iterator[None]:
+def variables(place: str = VARIABLES) -> Iterator[None]:
     """Have efivarfs mounted for the length of a ``with`` block.
 
     :raises CommandError: when the kernel has none.
     """
-    if Path(VARIABLES).is_mount():
+    if Path(place).is_mount():
         yield
         return
-    with mounted("efivarfs", VARIABLES, kind="efivarfs"):
+    with mounted("efivarfs", place, kind="efivarfs"):
         yield
 
 
@@ -39,7 +39,7 @@ def entries(place: str = VARIABLES) -> dict[int, str]:
     :raises OSError: when the variables cannot be read.
     """
     found = {}
-    for path in Path(place).iterdir():
+    for path in sorted(Path(place).iterdir()):
         if match := _ENTRY.fullmatch(path.name):
             found[int(match[1], 16)] = label(path.read_bytes())
     return found
@@ -53,14 +53,14 @@ def label(variable: bytes) -> str:
     return b"".join(units[:end]).decode("utf-16-le", errors="replace")
 
 
-def replace(text: str, disk: str, number: int, loader: str) -> None:
+def replace(text: str, disk: str, number: int, loader: str, place: str = VARIABLES) -> None:
     """Make an entry, the first in the order, in place of those of the same label.
 
     :param number: of the EFI system partition on ``disk``.
     :raises CommandError: when the firmware takes no more, or efibootmgr is missing.
     :raises OSError: when the present entries cannot be read.
     """
-    for old in (x for x, found in entries().items() if found == text):
+    for old in (x for x, found in entries(place).items() if found == text):
         run(["efibootmgr", "--quiet", "--bootnum", f"{old:04X}", "--delete-bootnum"])
     words = ["--disk", disk, "--part", str(number), "--label", text, "--loader", loader]
     run(["efibootmgr", "--quiet", "--create", *words])

@@ -116,7 +116,7 @@ def _parse(name: str, data: dict[str, Any]) -> Case:
     _known(data, KEYS, "a case")
     if "input" in data and "input_text" in data:
         raise ValueError("input and input_text exclude each other")
-    template, disks = _node(data.get("node", "two_disks"))
+    template, disks = machine(data.get("node", "two_disks"))
     targets = tuple(disk.target for disk in disks)
     unchanged = data.get("disks_unchanged", False)
     booted = _looks(data.get("booted", ()))
@@ -150,7 +150,7 @@ def _known(data: Mapping[str, Any], known: frozenset[str], what: str) -> None:
         raise ValueError(f"{what} has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
 
 
-def _node(data: str | Mapping[str, Any]) -> tuple[Template, tuple[DiskSpec, ...]]:
+def machine(data: str | Mapping[str, Any]) -> tuple[Template, tuple[DiskSpec, ...]]:
     if isinstance(data, str):
         template = Template.load(data)
         return template, template.disks
