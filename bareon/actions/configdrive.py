@@ -17,7 +17,7 @@ from bareon.model.deployment import Deployment
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.disk import DiskLayout, PartitionLayout
 from bareon.storage.identifier import as_kind
-from bareon.tools import blkid, device, mkfs, mount, udev
+from bareon.tools import blkid, device, filesystem, mount, udev
 
 _POINT = "/run/bareon/configdrive"
 
@@ -33,7 +33,7 @@ class ConfigdriveAction(Action):
     def requires(self, job: Job) -> set[str]:
         if job.deployment.configdrive is None:
             return set()
-        made = () if job.deployment.configdrive.image else (mkfs.program("vfat"), *mount.PROGRAMS)
+        made = () if job.deployment.configdrive.image else (filesystem.maker("vfat"), *mount.PROGRAMS)
         return {*blkid.PROGRAMS, *udev.PROGRAMS, *made}
 
     def reserve(self, deployment: Deployment) -> Deployment:
@@ -112,7 +112,7 @@ class WriteConfigdrive(Step):
 
     def _make(self) -> None:
         place = self.partition.device
-        mkfs.make("vfat", place, as_kind(self.partition.guid, "vfat"), LABEL)
+        filesystem.make("vfat", place, as_kind(self.partition.guid, "vfat"), LABEL)
         Path(_POINT).mkdir(parents=True, exist_ok=True)
         with mount.mounted(place, _POINT, kind="vfat", options="umask=0077"):
             folder = Path(_POINT) / FOLDER

@@ -19,7 +19,7 @@ from bareon.storage.disk import DiskFacts
 from bareon.storage.filesystem import MakeFilesystem
 from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.kind import words
-from bareon.tools import mkfs
+from bareon.tools import filesystem
 
 
 class Partitioning(Action):
@@ -32,7 +32,7 @@ class Partitioning(Action):
     def requires(self, job: Job) -> set[str]:
         made = (fs for fs in job.layout.filesystems() if fs.is_made)
         return {
-            *(mkfs.program(fs.type) for fs in made),
+            *(filesystem.maker(fs.type) for fs in made),
             *gpt.PROGRAMS,
             *(program for structure in job.layout.structures() for program in structure.programs),
         }

@@ -23,7 +23,8 @@ from bareon.storage.kind import (
     Signature,
     System,
 )
-from bareon.tools import device, mkfs, udev, wipefs
+from bareon.tools import device, udev
+from bareon.tools import filesystem as tool
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -320,8 +321,8 @@ class MakeFilesystem(Step):
     def run(self, progress: Progress) -> Outcome:
         fs = self.filesystem
         if fs.decision == "format":
-            wipefs.wipe([fs.device])
-        mkfs.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32)
+            device.wipe([fs.device])
+        tool.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32)
         udev.look_again(fs.device)
         return {"bytes": fs.size}
 

@@ -22,13 +22,13 @@ from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, Partitio
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
 from bareon.text import counted
-from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev, wipefs
+from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
 
 TABLE = "gpt"
-PROGRAMS = tuple(program for tool in (blkid, parted, sfdisk, udev, wipefs) for program in tool.PROGRAMS)
+PROGRAMS = tuple(program for tool in (blkid, device, parted, sfdisk, udev) for program in tool.PROGRAMS)
 MAX_PARTITIONS = 128
 TOLERANCE = MIB  # bytes that a start or end may be off
 
@@ -263,7 +263,7 @@ class ClearDisk(Step):
             raise ActionFailed(f"{self.device} is another disk than when the plan was made")
         # A table may have entries that the kernel made no device for.
         devices = [*(part for part in self.partitions if Path(part).is_block_device()), self.device]
-        wipefs.wipe(devices)
+        device.wipe(devices)
         if left := blkid.probe(devices):
             raise ActionFailed(f"signatures came back: {left}")
         return {}

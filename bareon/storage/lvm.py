@@ -42,7 +42,8 @@ from bareon.storage.kind import (
     words,
 )
 from bareon.storage.schema import Schema
-from bareon.tools import lvm, mdadm, udev
+from bareon.tools import device as devices
+from bareon.tools import lvm, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -399,8 +400,8 @@ class MakeGroup(Step):
         if len(found) != 1 or found[0].size != self.group.size:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {found}, not {self.group.size} bytes")
         starts = {x.device: x.start for x in report.physical if x.group_uuid == found[0].uuid}
-        metadata = {mdadm.kernel_name(member.device): member.metadata for member in self.group.physical}
-        if {mdadm.kernel_name(device): start for device, start in starts.items()} != metadata:
+        metadata = {devices.kernel_name(member.device): member.metadata for member in self.group.physical}
+        if {devices.kernel_name(device): start for device, start in starts.items()} != metadata:
             raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
         sizes = {x.name: x.size for x in report.volumes if x.group_uuid == found[0].uuid}
         wanted = {volume.name: volume.size for volume in self.group.volumes}
@@ -705,7 +706,7 @@ class _Search(Search):
             lvm.activate(group.name, read_only=True)
         except CommandError as error:
             LOG.warning("volume group %s cannot be activated: %s", group.name, error)
-        self._look.begun(_Started(group.name, group.uuid, tuple(map(mdadm.kernel_name, volumes))))
+        self._look.begun(_Started(group.name, group.uuid, tuple(map(devices.kernel_name, volumes))))
         with contextlib.suppress(CommandError):  # udev may be about to start an array on a volume
             udev.settle()
         return group.uuid in _active()

@@ -42,7 +42,8 @@ from bareon.storage.kind import (
     words,
 )
 from bareon.storage.schema import Schema
-from bareon.tools import lsblk, mdadm, udev, wipefs
+from bareon.tools import device as devices
+from bareon.tools import lsblk, mdadm, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -359,7 +360,7 @@ class MakeArray(Step):
         # A wrong size would only be seen when the file system is full.
         udev.wait_for([device], {device: array.device.size})
         # What an earlier array left at the same place must not come back to life.
-        wipefs.wipe([device])
+        devices.wipe([device])
         found = mdadm.detail(device)
         if found is None or (found.level, found.count) != (array.level, len(array.members)):
             raise ActionFailed(f"{device}: mdadm reads back {found}, not {array}")
@@ -608,9 +609,9 @@ class _Search(Search):
         except CommandError as error:
             LOG.warning("array %s cannot be started: %s", array.name, error)
             # It may be assembled in part, and hold its members.
-            self._look.begun(_Started(array.name, array.uuid, mdadm.kernel_name(link)))
+            self._look.begun(_Started(array.name, array.uuid, devices.kernel_name(link)))
             return None
-        device = mdadm.kernel_name(link)
+        device = devices.kernel_name(link)
         self._look.begun(_Started(array.name, array.uuid, device))
         return device
 

@@ -22,6 +22,7 @@ from bareon.storage.kind import Signature
 from bareon.storage.lvm import VolumeGroupFacts
 from bareon.storage.md import ArrayFacts
 from bareon.tools import blkid, lvm, mdadm, udev
+from bareon.tools import device as devices
 
 DISK = "/dev/vda"
 BASE, DATA = (f"{letter * 6}-{'-'.join([letter * 4] * 5)}-{letter * 6}" for letter in "bd")
@@ -106,7 +107,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         monkeypatch.setattr(module, "missing", lambda programs: [])
     monkeypatch.setattr(md_kind, "_size", lambda device: 400 * MIB)
     monkeypatch.setattr(lvm_kind, "_is_there", lambda device: True)
-    monkeypatch.setattr(mdadm, "kernel_name", lambda device: names.get(device, device))
+    monkeypatch.setattr(devices, "kernel_name", lambda device: names.get(device, device))
     monkeypatch.setattr(mdadm, "examine", lambda device: MIRROR if device == "/dev/base/leg" else None)
     monkeypatch.setattr(mdadm, "detail", lambda device: MIRROR)
     monkeypatch.setattr(mdadm, "assemble", lambda *_, read_only: found.start("mirror"))

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block devices: whether one is free, by the kernel's own answer, and writing one as a whole."""
+"""Block devices: whether one is free, by the kernel's own answer; wipefs(8); writing one as a whole."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.run import run
 
+PROGRAMS = ("wipefs",)
 _PIECE = 1 << 20  # bytes
 
 
@@ -22,6 +25,23 @@ def refuse_if_busy(device: str) -> None:
     except OSError as error:
         reason = "it is in use" if error.errno == errno.EBUSY else f"it cannot be opened: {error.strerror}"
         raise UnsuitableNode(f"{device}: {reason}") from error
+
+
+def kernel_name(device: str) -> str:
+    """The kernel's name of a device that a link names, such as ``/dev/md127`` for ``/dev/md/boot``."""
+    return str(Path(device).resolve())
+
+
+def wipe(devices: Sequence[str]) -> None:
+    """Remove every signature libblkid knows, backup GPT headers included, from each device in turn.
+
+    :raises UnsuitableNode: when a device is in use.
+    """
+    for device in devices:
+        # Without --force it leaves partition tables inside partitions, such as those of virtual machines' disks, and
+        # with it it would not look whether somebody uses the device.
+        refuse_if_busy(device)
+        run(["wipefs", "--all", "--force", "--quiet", "--lock=yes", device])
 
 
 def overwrite(device: str, content: bytes, size: int) -> None:

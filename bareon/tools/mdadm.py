@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.run import run
 from bareon.sizes import KIB
@@ -79,8 +78,3 @@ def assemble(device: str, uuid: str, members: Sequence[str], *, read_only: bool 
 def stop(device: str) -> None:
     """Stop an array; its members keep all they hold."""
     run(["mdadm", "--stop", device])
-
-
-def kernel_name(device: str) -> str:
-    """The kernel's name of an array's device, as ``/dev/md127``."""
-    return str(Path(device).resolve())

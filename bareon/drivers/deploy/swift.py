@@ -24,7 +24,7 @@ from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, mounted_tree
-from bareon.tools import blkid, copy, device, filesystem, mount, udev, wipefs
+from bareon.tools import blkid, copy, device, filesystem, mount, udev
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Swift(DeployDriver):
 
     def requires(self, job: Job) -> Iterable[str]:
         tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.type)}
-        return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *wipefs.PROGRAMS, *tools}
+        return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """A volume that an image is brought to gets its file system from there."""
@@ -196,7 +196,7 @@ class WriteImage(Step):
         from bareon.transfer.image import write
 
         fs = self.mount
-        wipefs.wipe([fs.device])
+        device.wipe([fs.device])
         written = write(
             self.image.url,
             fs.device,
@@ -264,7 +264,7 @@ class FitFilesystem(Step):
         raise self._failed(f"it holds {kind or 'no file system'}, and needs to hold one of {known}")
 
     def _failed(self, reason: str) -> ImageFailed:
-        wipefs.wipe([self._device])  # nothing may take it for a good one
+        device.wipe([self._device])  # nothing may take it for a good one
         return ImageFailed(f"image {self.image.name!r}: {reason}")
 
 
