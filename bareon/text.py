@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import re
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+")
-_VALUE = re.compile(r"([^=&;]*=)[^&;]*")
+# Compiled when they are first used: every program is loaded with them, and most runs mask nothing.
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+"
+_VALUE = r"([^=&;]*=)[^&;]*"
 #: A query in a place where it is none.
-_HIDDEN = re.compile(r"((?:;|%3[Ff])[^=;/]*(?:=|%3[Dd]))[^;]*")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@]*@)?[^\s\"'<>\\]+")
+_HIDDEN = r"((?:;|%3[Ff])[^=;/]*(?:=|%3[Dd]))[^;]*"
+_URL = r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@]*@)?[^\s\"'<>\\]+"
 #: A password as crypt(5) writes it.
-_HASH = re.compile(r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1|argon2\w*)\$[^\s\"',:\\]+")
+_HASH = r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1|argon2\w*)\$[^\s\"',:\\]+"
 #: As on a kernel's command line.
-_NAMED = re.compile(
-    r"""(?ix)
+_NAMED = r"""(?ix)
     \b([\w.-]*(?:pass(?:w(?:or)?d|phrase)?|pwd?|token|secret|credential|temp_url_sig|authorization|(?:api|private|luks|auth)[_.-]?key)
     [\w.-]*["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)(?:"[^"]*"|'[^']*'|[^\s"'&,]+)"""
-)
 
 
 def counted(number: int, noun: str) -> str:
@@ -30,8 +29,8 @@ def redacted(text: str) -> str:
 
     Log and report have none in the first place; what the kernel and other programs say is not bareon's to choose.
     """
-    text = _URL.sub(lambda url: shown(url[0]), text)
-    return _NAMED.sub(r"\1***", _HASH.sub("***", text))
+    text = re.sub(_URL, lambda url: shown(url[0]), text)
+    return re.sub(_NAMED, r"\1***", re.sub(_HASH, "***", text))
 
 
 def shown(url: str) -> str:
@@ -39,7 +38,7 @@ def shown(url: str) -> str:
 
     Whatever stands before the last ``@`` counts as a password: one with a slash in it is not where a URL has it.
     """
-    scheme = _SCHEME.match(url)
+    scheme = re.match(_SCHEME, url)
     start = scheme[0] if scheme else ""
     rest = url[len(start) :]
     if "@" in rest:
@@ -48,8 +47,8 @@ def shown(url: str) -> str:
         return start + rest
     rest, mark, query = rest.partition("#")[0].partition("?")
     if query:
-        query = _VALUE.sub(r"\1***", query) if "=" in query else "***"
-    return start + _HIDDEN.sub(r"\1***", rest) + mark + query
+        query = re.sub(_VALUE, r"\1***", query) if "=" in query else "***"
+    return start + re.sub(_HIDDEN, r"\1***", rest) + mark + query
 
 
 def visible(text: str, kept: str = "") -> str:

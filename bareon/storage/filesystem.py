@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bareon import tools
 from bareon.errors import Defect
 from bareon.sizes import human, mib
 from bareon.step import Outcome, Progress, Step
@@ -23,8 +24,6 @@ from bareon.storage.kind import (
     Signature,
     System,
 )
-from bareon.tools import device, udev
-from bareon.tools import filesystem as tool
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -316,14 +315,14 @@ class MakeFilesystem(Step):
     def preflight(self) -> None:
         # An array or logical volume that does not run yet has no device, and nobody who could use it.
         if self.filesystem.decision == "format" and Path(self.filesystem.device).exists():
-            device.refuse_if_busy(self.filesystem.device)
+            tools.device.refuse_if_busy(self.filesystem.device)
 
     def run(self, progress: Progress) -> Outcome:
         fs = self.filesystem
         if fs.decision == "format":
-            device.wipe([fs.device])
-        tool.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32)
-        udev.look_again(fs.device)
+            tools.device.wipe([fs.device])
+        tools.filesystem.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32)
+        tools.udev.look_again(fs.device)
         return {"bytes": fs.size}
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bareon import tools
 from bareon.errors import ActionFailed, Defect
 from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
@@ -22,13 +23,12 @@ from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, Partitio
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
 from bareon.text import counted
-from bareon.tools import blkid, device, lsblk, parted, sfdisk, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
 
 TABLE = "gpt"
-PROGRAMS = tuple(program for tool in (blkid, device, parted, sfdisk, udev) for program in tool.PROGRAMS)
+PROGRAMS = ("blkid", "parted", "sfdisk", "udevadm", "wipefs")
 MAX_PARTITIONS = 128
 TOLERANCE = MIB  # bytes that a start or end may be off
 
@@ -154,24 +154,22 @@ def partition_device(disk: str, number: int) -> str:
 def _partition(part: Reservation | Partition, place: Place, number: int, start: int) -> PartitionLayout:
     content = part.content.plan(place) if part.content else None
     guid = place.identifiers.guid(f"partition {place.device}")
-    layout = PartitionLayout(place.device, place.size, number, start, "volume", guid, content=content)
     if isinstance(part, Reservation):
-        return replace(
-            layout,
-            role=part.role,
-            type_guid=part.type_guid,
-            name=part.name or part.role,
+        return PartitionLayout(
+            *(place.device, place.size, number, start, part.role, guid, part.type_guid, part.name or part.role),
+            content=content,
             rewritten=part.rewritten,
         )
     wanted = part.content
-    return replace(
-        layout,
-        role=wanted.role if wanted else layout.role,
-        type_guid=wanted.type_guid if wanted else layout.type_guid,
+    return PartitionLayout(
+        *(place.device, place.size, number, start),
+        role=wanted.role if wanted else "volume",
         guid=part.guid or guid,
+        type_guid=wanted.type_guid if wanted else LINUX_DATA,
         name=part.name,
         boot=part.boot,
         guid_given=part.guid is not None,
+        content=content,
     )
 
 
@@ -255,16 +253,16 @@ class ClearDisk(Step):
 
     def preflight(self) -> None:
         if not self.stacked:  # else it is free only once the steps before this one have run
-            device.refuse_if_busy(self.device)
+            tools.device.refuse_if_busy(self.device)
 
     def run(self, progress: Progress) -> Outcome:
-        device.refuse_if_busy(self.device)
-        if (lsblk.size(self.device), lsblk.sequence(self.device)) != (self.size, self.sequence):
+        tools.device.refuse_if_busy(self.device)
+        if (tools.lsblk.size(self.device), tools.lsblk.sequence(self.device)) != (self.size, self.sequence):
             raise ActionFailed(f"{self.device} is another disk than when the plan was made")
         # A table may have entries that the kernel made no device for.
         devices = [*(part for part in self.partitions if Path(part).is_block_device()), self.device]
-        device.wipe(devices)
-        if left := blkid.probe(devices):
+        tools.device.wipe(devices)
+        if left := tools.blkid.probe(devices):
             raise ActionFailed(f"signatures came back: {left}")
         return {}
 
@@ -286,20 +284,20 @@ class WriteTable(Step):
 
     def run(self, progress: Progress) -> Outcome:
         disk = self.disk
-        sfdisk.write(disk.device, sfdisk.script(disk.guid, disk.sector, entries(disk)))
-        label, seen = parted.read(disk.device)
+        tools.sfdisk.write(disk.device, tools.sfdisk.script(disk.guid, disk.sector, entries(disk)))
+        label, seen = tools.parted.read(disk.device)
         wanted = [(part.number, part.start, part.size) for part in disk.partitions]
         found = [(part.number, part.start, part.size) for part in seen]
         if label != disk.table or found != wanted:
             raise ActionFailed(f"{disk.device}: parted reads back {label} {found}, not {disk.table} {wanted}")
-        udev.wait_for([part.device for part in disk.partitions], {p.device: p.size for p in disk.partitions})
+        tools.udev.wait_for([part.device for part in disk.partitions], {p.device: p.size for p in disk.partitions})
         return {"partitions": len(wanted)}
 
 
-def entries(disk: DiskLayout) -> list[sfdisk.Entry]:
+def entries(disk: DiskLayout) -> list[tools.sfdisk.Entry]:
     """The partitions of a disk as sfdisk takes them."""
     return [
-        sfdisk.Entry(
+        tools.sfdisk.Entry(
             part.number,
             part.device,
             part.start,

@@ -43,7 +43,8 @@ class Identifiers:
 
     def filesystem(self, kind: str, device: str) -> str:
         """The UUID of a file system in the form blkid prints it; vfat has a volume id instead."""
-        return as_kind(str(self._derived(f"{kind} {device}")), kind)
+        decided = str(self._derived(f"{kind} {device}"))
+        return as_kind(decided, kind) if kind == "vfat" else decided
 
 
 class NoIdentifiers(Identifiers):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bareon import tools
 from bareon.errors import ActionFailed, CommandError, Defect, UnsuitableNode
-from bareon.run import missing
 from bareon.sizes import MIB, Absolute, human, mib, parse_size, round_down, round_up
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import filesystem, schema
@@ -42,8 +42,6 @@ from bareon.storage.kind import (
     words,
 )
 from bareon.storage.schema import Schema
-from bareon.tools import device as devices
-from bareon.tools import lvm, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -55,6 +53,7 @@ LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 """The partition type GUID of a physical volume; Discoverable Partitions Specification."""
 
 SYS = Path("/sys/class/block")
+PROGRAMS = ("lvm",)
 EXTENT = 4 * MIB  # bytes, LVM's default
 METADATA = MIB  # bytes of each physical volume that LVM takes with its defaults
 LEAST_METADATA = 10 * MIB  # bytes, where a size is given
@@ -277,7 +276,7 @@ class PlannedGroup(PlannedAggregate):
 
     @property
     def programs(self) -> tuple[str, ...]:
-        return lvm.PROGRAMS
+        return PROGRAMS
 
     def means(self, found: Found) -> bool:
         return isinstance(found, VolumeGroupFacts) and found.name == self.name
@@ -386,22 +385,22 @@ class MakeGroup(Step):
     def run(self, progress: Progress) -> Outcome:
         group = self.group
         for member in group.physical:
-            lvm.create_physical_volume(member.device, member.metadata, member.backup)
-        lvm.create_group(group.name, group.extent, group.members)
+            tools.lvm.create_physical_volume(member.device, member.metadata, member.backup)
+        tools.lvm.create_group(group.name, group.extent, group.members)
         for volume in group.volumes:
-            lvm.create_volume(group.name, volume.name, volume.size // group.extent)
-        udev.wait_for([volume.device for volume in group.volumes], {x.device: x.size for x in group.volumes})
+            tools.lvm.create_volume(group.name, volume.name, volume.size // group.extent)
+        tools.udev.wait_for([volume.device for volume in group.volumes], {x.device: x.size for x in group.volumes})
         self._check()
         return {"bytes": group.size, "volumes": len(group.volumes)}
 
     def _check(self) -> None:
-        report = lvm.report()
+        report = tools.lvm.report()
         found = [group for group in report.groups if group.name == self.group.name]
         if len(found) != 1 or found[0].size != self.group.size:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {found}, not {self.group.size} bytes")
         starts = {x.device: x.start for x in report.physical if x.group_uuid == found[0].uuid}
-        metadata = {devices.kernel_name(member.device): member.metadata for member in self.group.physical}
-        if {devices.kernel_name(device): start for device, start in starts.items()} != metadata:
+        metadata = {tools.device.kernel_name(member.device): member.metadata for member in self.group.physical}
+        if {tools.device.kernel_name(device): start for device, start in starts.items()} != metadata:
             raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
         sizes = {x.name: x.size for x in report.volumes if x.group_uuid == found[0].uuid}
         wanted = {volume.name: volume.size for volume in self.group.volumes}
@@ -420,8 +419,8 @@ class ActivateGroup(Step):
         return f"Activate volume group {self.name}"
 
     def run(self, progress: Progress) -> Outcome:
-        lvm.activate(self.name)
-        udev.settle()
+        tools.lvm.activate(self.name)
+        tools.udev.settle()
         return {}
 
 
@@ -502,7 +501,7 @@ class DeactivateGroup(Step):
         return f"Deactivate volume group {self.name}"
 
     def run(self, progress: Progress) -> Outcome:
-        lvm.deactivate(self.uuid)
+        tools.lvm.deactivate(self.uuid)
         return {}
 
 
@@ -638,7 +637,7 @@ class _Lvm(Kind):
     def stop_device(self, device: str) -> bool:
         uuid = _group_of(Path(device).name)
         if uuid:
-            lvm.deactivate(uuid)
+            tools.lvm.deactivate(uuid)
         return uuid is not None
 
 
@@ -667,18 +666,18 @@ class _Search(Search):
     def go_on(self, *, sure: bool) -> bool:
         members, nested = self._look.devices(SIGNATURE), self._look.nested
         # What is in partitions of an array is not known, so LVM is asked wherever there is an array.
-        ask = members or (nested and not sure and not missing(lvm.PROGRAMS))
+        ask = members or (nested and not sure and not tools.device.missing(PROGRAMS))
         if not ask or self._asked == nested:
             return False
-        if absent := missing(lvm.PROGRAMS):
+        if absent := tools.device.missing(PROGRAMS):
             raise UnsuitableNode(f"there is LVM on the disks, and {', '.join(absent)} is not installed to read it")
         self._asked = nested
-        report = lvm.report()
+        report = tools.lvm.report()
         for group in report.groups:
             self._take(group, report)
         return True
 
-    def _take(self, group: lvm.Group, report: lvm.Report) -> None:
+    def _take(self, group: tools.lvm.Group, report: tools.lvm.Report) -> None:
         """A group with what can be seen in its volumes, activated where nothing is yet."""
         members = [volume.device for volume in report.physical if volume.group_uuid == group.uuid]
         present = [x for x in members if x.startswith("/")]
@@ -700,18 +699,18 @@ class _Search(Search):
             volumes=tuple(found),
         )
 
-    def _activated(self, group: lvm.Group, volumes: Sequence[str]) -> bool:
+    def _activated(self, group: tools.lvm.Group, volumes: Sequence[str]) -> bool:
         self._tried.add(group.uuid)
         try:
-            lvm.activate(group.name, read_only=True)
+            tools.lvm.activate(group.name, read_only=True)
         except CommandError as error:
             LOG.warning("volume group %s cannot be activated: %s", group.name, error)
-        self._look.begun(_Started(group.name, group.uuid, tuple(map(devices.kernel_name, volumes))))
+        self._look.begun(_Started(group.name, group.uuid, tuple(map(tools.device.kernel_name, volumes))))
         with contextlib.suppress(CommandError):  # udev may be about to start an array on a volume
-            udev.settle()
+            tools.udev.settle()
         return group.uuid in _active()
 
-    def _volume(self, group: str, volume: lvm.Volume, looked_at: bool, active: bool) -> LogicalVolumeFacts:
+    def _volume(self, group: str, volume: tools.lvm.Volume, looked_at: bool, active: bool) -> LogicalVolumeFacts:
         device = f"/dev/{group}/{volume.name}"
         content = self._look.content(device) if looked_at and _is_there(device) else None
         if content:
@@ -726,7 +725,7 @@ class _Search(Search):
         ]
 
     def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
-        active = {(x.group_uuid, x.name) for x in lvm.report().volumes if x.active} if found else set()
+        active = {(x.group_uuid, x.name) for x in tools.lvm.report().volumes if x.active} if found else set()
         return [
             replace(x, volumes=tuple(replace(v, active=(x.uuid, v.name) in active) for v in x.volumes))
             for x in found
@@ -750,7 +749,7 @@ class _Started:
         return self.uuid in _active()
 
     def stop(self) -> None:
-        lvm.deactivate(self.uuid)
+        tools.lvm.deactivate(self.uuid)
 
 
 def _active() -> set[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bareon import tools
 from bareon.errors import ActionFailed, CommandError, Defect, UnsuitableNode
-from bareon.run import missing
 from bareon.sizes import KIB, MIB, Size, human, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import filesystem, schema
@@ -42,8 +42,6 @@ from bareon.storage.kind import (
     words,
 )
 from bareon.storage.schema import Schema
-from bareon.tools import device as devices
-from bareon.tools import lsblk, mdadm, udev
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -55,6 +53,7 @@ LINUX_RAID = "A19D880F-05FC-4D3B-A006-743F0F84911E"
 """The partition type GUID of a member; Discoverable Partitions Specification."""
 
 SYS = Path("/sys/class/block")
+PROGRAMS = ("mdadm",)
 DATA_OFFSET = 2 * MIB  # bytes at the start of each member: superblock, bitmap
 CHUNK = 512 * KIB  # bytes, mdadm's default for striped levels
 TOLERANCE = MIB  # bytes that the size of an array may be off
@@ -269,7 +268,7 @@ class PlannedArray(PlannedAggregate):
 
     @property
     def programs(self) -> tuple[str, ...]:
-        return mdadm.PROGRAMS
+        return PROGRAMS
 
     def means(self, found: Found) -> bool:
         return isinstance(found, ArrayFacts) and found.name == self.name
@@ -356,12 +355,14 @@ class MakeArray(Step):
 
     def run(self, progress: Progress) -> Outcome:
         array, device = self.array, self.array.device.device
-        mdadm.create(device, array.name, array.level, array.uuid, array.members, DATA_OFFSET, array.component, CHUNK)
+        tools.mdadm.create(
+            device, array.name, array.level, array.uuid, array.members, DATA_OFFSET, array.component, CHUNK
+        )
         # A wrong size would only be seen when the file system is full.
-        udev.wait_for([device], {device: array.device.size})
+        tools.udev.wait_for([device], {device: array.device.size})
         # What an earlier array left at the same place must not come back to life.
-        devices.wipe([device])
-        found = mdadm.detail(device)
+        tools.device.wipe([device])
+        found = tools.mdadm.detail(device)
         if found is None or (found.level, found.count) != (array.level, len(array.members)):
             raise ActionFailed(f"{device}: mdadm reads back {found}, not {array}")
         return {"bytes": array.device.size}
@@ -379,8 +380,8 @@ class StartArray(Step):
 
     def run(self, progress: Progress) -> Outcome:
         device = self.array.device.device
-        mdadm.assemble(device, self.array.uuid, self.array.members)
-        udev.wait_for([device], {})
+        tools.mdadm.assemble(device, self.array.uuid, self.array.members)
+        tools.udev.wait_for([device], {})
         return {}
 
 
@@ -446,7 +447,7 @@ class StopArray(Step):
         return f"Stop array {self.name} ({self.device})"
 
     def run(self, progress: Progress) -> Outcome:
-        mdadm.stop(self.device)
+        tools.mdadm.stop(self.device)
         return {}
 
 
@@ -525,7 +526,7 @@ class _Md(Kind):
     def stop_device(self, device: str) -> bool:
         if not (SYS / Path(device).name / "md").is_dir():
             return False
-        mdadm.stop(device)
+        tools.mdadm.stop(device)
         return True
 
     def about(self, item: Mapping[str, Any]) -> str:
@@ -557,7 +558,7 @@ class _Search(Search):
     def __init__(self, look: Look) -> None:
         self._look = look
         self._examined: set[str] = set()
-        self._arrays: dict[str, mdadm.Array] = {}
+        self._arrays: dict[str, tools.mdadm.Array] = {}
         self._members: dict[str, list[str]] = defaultdict(list)
         self._devices: dict[str, str] = {}  # kernel names of those that run now, by their UUIDs
         self._looked: dict[str, ArrayFacts] = {}
@@ -567,13 +568,13 @@ class _Search(Search):
 
     def _examine(self) -> bool:
         new = [x for x in self._look.devices(SIGNATURE) if x not in self._examined]
-        if new and (absent := missing(mdadm.PROGRAMS)):
+        if new and (absent := tools.device.missing(PROGRAMS)):
             raise UnsuitableNode(
                 f"there is md RAID on the disks, and {', '.join(absent)} is not installed to read it"
             )
         for device in new:
             self._examined.add(device)
-            array = mdadm.examine(device)
+            array = tools.mdadm.examine(device)
             if array is None:
                 LOG.warning("%s: its md superblock cannot be read", device)
             elif array.level != "container":
@@ -601,17 +602,17 @@ class _Search(Search):
             self._looked[array.uuid] = facts
         return bool(new)
 
-    def _started(self, array: mdadm.Array, members: Sequence[str]) -> str | None:
+    def _started(self, array: tools.mdadm.Array, members: Sequence[str]) -> str | None:
         """The kernel's name of an array that was started; ``None`` where it cannot be started."""
         link = f"/dev/md/{array.uuid.replace(':', '')}"
         try:
-            mdadm.assemble(link, array.uuid, members, read_only=True)
+            tools.mdadm.assemble(link, array.uuid, members, read_only=True)
         except CommandError as error:
             LOG.warning("array %s cannot be started: %s", array.name, error)
             # It may be assembled in part, and hold its members.
-            self._look.begun(_Started(array.name, array.uuid, devices.kernel_name(link)))
+            self._look.begun(_Started(array.name, array.uuid, tools.device.kernel_name(link)))
             return None
-        device = devices.kernel_name(link)
+        device = tools.device.kernel_name(link)
         self._look.begun(_Started(array.name, array.uuid, device))
         return device
 
@@ -654,7 +655,7 @@ class _Started:
         return self._now() is not None
 
     def stop(self) -> None:
-        mdadm.stop(self._now() or self.device)
+        tools.mdadm.stop(self._now() or self.device)
 
     def _now(self) -> str | None:
         """Its device now: udev may have started it again under another number."""
@@ -669,14 +670,14 @@ def _running() -> dict[str, str]:
     """Devices of the running arrays by the arrays' UUIDs."""
     found = {}
     for entry in sorted(SYS.glob("md*")):
-        if (entry / "md").is_dir() and (array := mdadm.detail(f"/dev/{entry.name}")):
+        if (entry / "md").is_dir() and (array := tools.mdadm.detail(f"/dev/{entry.name}")):
             found[array.uuid] = f"/dev/{entry.name}"
     return found
 
 
 def _size(device: str) -> int:
     try:
-        return lsblk.size(device)
+        return tools.lsblk.size(device)
     except OSError as error:
         raise UnsuitableNode(f"{device} cannot be read: {error.strerror}") from None
 

@@ -103,8 +103,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     by_uuid = {BASE: "base", DATA: "data"}
     for module in (look, lvm_kind, md_kind):
         monkeypatch.setattr(module, "SYS", tmp_path)
-    for module in (lvm_kind, md_kind):
-        monkeypatch.setattr(module, "missing", lambda programs: [])
+    monkeypatch.setattr(devices, "missing", lambda programs: [])
     monkeypatch.setattr(md_kind, "_size", lambda device: 400 * MIB)
     monkeypatch.setattr(lvm_kind, "_is_there", lambda device: True)
     monkeypatch.setattr(devices, "kernel_name", lambda device: names.get(device, device))

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bareon.errors import ActionFailed, UnsuitableNode
-from bareon.run import run
+from bareon.run import missing, run
+
+__all__ = ["kernel_name", "missing", "overwrite", "refuse_if_busy", "wipe"]
 
 PROGRAMS = ("wipefs",)
 _PIECE = 1 << 20  # bytes
