@@ -17,10 +17,11 @@ def main() -> int:
         [str(BIN / "bareon-provision"), "--version"],
         [sys.executable, "-c", "import oslo_config.cfg, oslo_log.log, stevedore"],
         [str(BIN / "bareon-data-validator"), str(EXAMPLE)],
-        [sys.executable, "-c", "import jsonschema"],
+        # Each input is checked by the one, and the dialect that checks it loaded by the other.
+        [sys.executable, "-c", "import jsonschema, stevedore.driver"],
     )
     good = show("bareon-provision --version", program, "importing oslo.config, oslo.log, stevedore", libraries, 1.5)
-    return 0 if show("bareon-data-validator", validator, "importing jsonschema", schema, 2.0) and good else 1
+    return 0 if show("bareon-data-validator", validator, "importing jsonschema, stevedore", schema, 2.0) and good else 1
 
 
 if __name__ == "__main__":
