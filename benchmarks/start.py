@@ -21,7 +21,9 @@ def main() -> int:
         [sys.executable, "-c", "import jsonschema, stevedore.driver"],
     )
     good = show("bareon-provision --version", program, "importing oslo.config, oslo.log, stevedore", libraries, 1.5)
-    return 0 if show("bareon-data-validator", validator, "importing jsonschema, stevedore", schema, 2.0) and good else 1
+    return (
+        0 if show("bareon-data-validator", validator, "importing jsonschema, stevedore", schema, 2.0) and good else 1
+    )
 
 
 if __name__ == "__main__":

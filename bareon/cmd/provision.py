@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bareon.decide import Decision
     from bareon.model.node import NodeFacts
+    from bareon.plan.fingerprint import Fingerprint
     from bareon.plan.plan import Plan
-    from bareon.plan.seal import Seal
     from bareon.report.report import Report
 
 USAGE = "Deploys this node as one JSON document describes: partitions, images, boot loader."
@@ -173,10 +173,10 @@ class _Run:
 
         return {**document(decision.plan), "seal": self._sealed(decision).document()}
 
-    def _sealed(self, decision: Decision) -> Seal:
-        from bareon.plan.seal import seal
+    def _sealed(self, decision: Decision) -> Fingerprint:
+        from bareon.plan.fingerprint import fingerprint
 
-        return seal(self._seed, self._given, decision.node, [x.device for x in decision.plan.layout.disks])
+        return fingerprint(self._seed, self._given, decision.node, [x.device for x in decision.plan.layout.disks])
 
     def _reading(self) -> contextlib.AbstractContextManager[None]:
         """Reading a node starts arrays and volume groups for a moment, which must not meet another run."""
@@ -265,15 +265,15 @@ class _Run:
 
         :raises UnsuitableNode: when it does not come out the same.
         """
-        from bareon.plan import seal
+        from bareon.plan import fingerprint
 
         try:
-            saved, plan = seal.opened(Path(self._conf.apply_plan).read_bytes())
+            saved, plan = fingerprint.opened(Path(self._conf.apply_plan).read_bytes())
         except OSError as error:
             raise UsageError(f"--apply_plan: {self._conf.apply_plan}: {error.strerror}") from None
         self._seed = saved.seed
         decision = self._decide(node)
-        seal.check(saved, plan, self._sealed(decision), self._document(decision))
+        fingerprint.check(saved, plan, self._sealed(decision), self._document(decision))
         return decision
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bareon.drivers.data import cloudinit
 from bareon.drivers.data.base import DataDriver, checked
 from bareon.drivers.data.document import check, load
-from bareon.drivers.data.space import Spaces
+from bareon.drivers.data.spaces import Spaces
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment, InterfaceName

@@ -12,17 +12,17 @@ import pytest
 
 from bareon.errors import UnsuitableNode, UsageError
 from bareon.model.node import NodeFacts
-from bareon.plan.seal import Seal, check, opened, seal
+from bareon.plan.fingerprint import Fingerprint, check, fingerprint, opened
 from bareon.tests import cases
 
 DISKS = ["/dev/vda", "/dev/vdb"]
 
 
-def _sealed(node: NodeFacts, given: bytes = b"{}", disks: list[str] = DISKS) -> Seal:
-    return seal(uuid.UUID(int=1), given, node, disks)
+def _sealed(node: NodeFacts, given: bytes = b"{}", disks: list[str] = DISKS) -> Fingerprint:
+    return fingerprint(uuid.UUID(int=1), given, node, disks)
 
 
-def _saved(plan: dict[str, Any]) -> tuple[Seal, dict[str, Any]]:
+def _saved(plan: dict[str, Any]) -> tuple[Fingerprint, dict[str, Any]]:
     """Through JSON and back, as a file does it."""
     sealed = _sealed(cases.node("two-disks"))
     return opened(json.dumps({**plan, "seal": sealed.document()}).encode())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ties a saved plan to the input and the node it was made for, so that it can be applied later or refused.
+"""The fingerprint of a saved plan: the input and the node it was made for, so that it is applied to no other.
 
 A plan is not read back into steps: it is made again from the same input, the same seed of identifiers and the node as
 it is then, and must come out the same.
@@ -19,7 +19,7 @@ from bareon.model.node import NodeFacts
 
 
 @dataclass(frozen=True)
-class Seal:
+class Fingerprint:
     """``input`` is the SHA-256 of the document, ``disks`` one for each disk of the schema by its device."""
 
     seed: uuid.UUID
@@ -31,10 +31,10 @@ class Seal:
         return {"seed": str(self.seed), "input_sha256": self.input, "disks_sha256": self.disks}
 
 
-def seal(seed: uuid.UUID, given: bytes, node: NodeFacts, disks: list[str]) -> Seal:
-    """The seal of a plan for the ``disks`` of ``node``."""
+def fingerprint(seed: uuid.UUID, given: bytes, node: NodeFacts, disks: list[str]) -> Fingerprint:
+    """The fingerprint of a plan for the ``disks`` of ``node``."""
     found = {disk.device: disk for disk in node.disks}
-    return Seal(
+    return Fingerprint(
         seed,
         hashlib.sha256(given).hexdigest(),
         {
@@ -50,21 +50,21 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def opened(text: bytes) -> tuple[Seal, dict[str, Any]]:
-    """The seal of a saved plan, and the plan itself.
+def opened(text: bytes) -> tuple[Fingerprint, dict[str, Any]]:
+    """The fingerprint of a saved plan, and the plan itself.
 
     :raises UsageError: when the text is no saved plan.
     """
     try:
         plan = json.loads(text)
         value = plan["seal"]
-        found = Seal(uuid.UUID(str(value["seed"])), str(value["input_sha256"]), dict(value["disks_sha256"]))
+        found = Fingerprint(uuid.UUID(str(value["seed"])), str(value["input_sha256"]), dict(value["disks_sha256"]))
         return found, plan
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UsageError("--apply_plan: this is no plan saved by --plan --plan_format json") from None
 
 
-def check(saved: Seal, plan: dict[str, Any], now: Seal, planned_now: dict[str, Any]) -> None:
+def check(saved: Fingerprint, plan: dict[str, Any], now: Fingerprint, planned_now: dict[str, Any]) -> None:
     """Compare a saved plan with what would be planned now.
 
     :raises UnsuitableNode: naming what is not as it was.
