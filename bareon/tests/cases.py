@@ -15,7 +15,7 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     The queued actions; the deploy driver's flow where it is left out.
 ``deploy_driver``
     The deploy driver, ``rsync`` where it is left out.
-``disks``, ``arrays``, ``volume_groups``
+``disks``, ``arrays``, ``volume_groups``, and the section of any other kind of storage
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
     The steps' descriptions, where they matter.
@@ -46,13 +46,18 @@ from bareon.model.node import NodeFacts
 from bareon.plan.document import document
 from bareon.plan.plan import Plan
 from bareon.sizes import MIB
+from bareon.storage.kinds import sections
 from bareon.tests.keys import known
 
 HERE = Path(__file__).parent
 GIVEN = ("description", "node", "input", "input_text", "driver", "actions", "deploy_driver")
+#: The parts of a layout, each with what it is where a case says nothing of it.
+PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
+OTHERS = [kind.section for kind in sections() if kind.section not in PARTS]
+PARTS |= {section: [] for section in OTHERS}
 #: Keys of a case by the folder it is in.
 KEYS = {
-    "plan": (*GIVEN, "disks", "arrays", "volume_groups", "steps", "warnings"),
+    "plan": (*GIVEN, *PARTS, "steps", "warnings"),
     "error": (*GIVEN, "error", "lines"),
 }
 SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
@@ -109,7 +114,8 @@ def describe(plan: Plan) -> dict[str, Any]:
     """The layout of a plan in the form of the case files, taken from the published JSON form.
 
     ``disks`` has for each device the lines ``NUMBER START+SIZE ROLE FILESYSTEM MOUNT DECISION``, with starts and
-    sizes in MiB and ``-`` for what is not there.
+    sizes in MiB and ``-`` for what is not there; a section that has no form of its own here has the lines
+    ``NAME on MEMBERS SIZE FILESYSTEM MOUNT DECISION``.
     """
     whole = document(plan)
     return {
@@ -124,6 +130,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             ]
             for group in whole["volume_groups"]
         },
+        **{section: [_structure(item) for item in whole.get(section, ())] for section in OTHERS},
         "steps": [step["description"] for step in whole["steps"]],
         "warnings": whole["warnings"],
     }
@@ -131,6 +138,10 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 def _partition(part: dict[str, Any]) -> str:
     return f"{part['number']} {_mib(part['start'])}+{_mib(part['size'])} {part['role']} {_filesystem(part)}"
+
+
+def _structure(item: dict[str, Any]) -> str:
+    return f"{item['name']} on {','.join(item['members'])} {_mib(item['size'])} {_filesystem(item)}"
 
 
 def _filesystem(item: dict[str, Any]) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from bareon import errors
-from bareon.tests.cases import cases, describe, load, plan_of
+from bareon.tests.cases import PARTS, cases, describe, load, plan_of
 
 
 @pytest.mark.parametrize("path", cases("plan"), ids=lambda path: path.stem)
 def test_plan(path: Path) -> None:
     case = load(path)
     found = describe(plan_of(case))
-    for key, nothing in (("disks", {}), ("arrays", []), ("volume_groups", {})):
+    for key, nothing in PARTS.items():
         assert found[key] == case.get(key, nothing)
     if "steps" in case:
         assert found["steps"] == case["steps"]
