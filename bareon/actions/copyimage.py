@@ -11,13 +11,13 @@ from bareon.errors import Defect, InvalidInput
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
-from bareon.system import fstab, interface
+from bareon.system import crypttab, fstab, interface
 from bareon.system.tree import mounted_tree
 from bareon.tools import mount
 
 
 class CopyImage(Action):
-    """Fetches the images and writes ``/etc/fstab`` into each deployed system."""
+    """Fetches the images and writes ``/etc/fstab``, and ``/etc/crypttab`` if needed, into each deployed system."""
 
     name = "do_copyimage"
     makes = ("images",)
@@ -41,6 +41,8 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 yield WriteFstab(self.name, image.name, job.layout)
+                if job.layout.crypttab(image.name):
+                    yield WriteCrypttab(self.name, image.name, job.layout)
                 if names := job.deployment.interface_names:
                     yield NameInterfaces(self.name, image.name, job.layout, names)
 
@@ -63,6 +65,25 @@ class WriteFstab(Step):
             esp = self.layout.mounted_esp(self.image)
             ours = (*tree.mounts, *([esp] if esp else []), *self.layout.swaps(self.image))
             tree.write("/etc/fstab", fstab.render(ours, existing or ""))
+        return {}
+
+
+@dataclass(frozen=True)
+class WriteCrypttab(Step):
+    """Write ``/etc/crypttab`` of one image, by which it opens what its volumes lie in."""
+
+    image: str
+    layout: Layout
+
+    @property
+    def description(self) -> str:
+        return f"Write /etc/crypttab of image {self.image!r}"
+
+    def run(self, progress: Progress) -> Outcome:
+        mounts = self.layout.tree(self.image)
+        with mounted_tree(mounts, writing="/etc/crypttab") as tree:
+            existing = tree.read("/etc/crypttab") if mounts[0].kept else None
+            tree.write("/etc/crypttab", crypttab.render(self.layout.crypttab(self.image), existing or ""))
         return {}
 
 

@@ -61,6 +61,11 @@ class Layout:
         """The swap areas of one image."""
         return tuple(x for x in self.mounts(image) if x.point == SWAP)
 
+    def crypttab(self, image: str) -> tuple[str, ...]:
+        """The lines of crypttab by which one image gets at its file systems and swap areas."""
+        lines = (line for x in self.mounts(image) for line in self.system(x.filesystem).crypttab)
+        return tuple(dict.fromkeys(lines))
+
     def reserved(self, role: str) -> PlannedFilesystem | None:
         """The file system of the first partition that was reserved for a role."""
         parts = (part for disk in self.disks for part in disk.partitions if part.role == role)
