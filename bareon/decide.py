@@ -46,7 +46,7 @@ class Decision:
                 *(f"--allow_destroy: {x!r} means {len(y)} disks: {', '.join(y)}" for x, y in several.items())
             )
         devices = [device for step in self.plan.steps for device in step.destroys]
-        if reasons := forbidden(self.node, devices, allowed):
+        if reasons := forbidden(self.node, self.plan.layout, devices, allowed):
             raise UnsuitableNode(*(f"{reason}, and --allow_destroy does not name it" for reason in reasons))
         unknown = (
             f"--allow_destroy: {value!r} is no disk of this node" for value, found in disks.items() if not found

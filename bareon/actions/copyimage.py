@@ -12,7 +12,7 @@ from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.system import crypttab, fstab, interface
-from bareon.system.tree import mounted_tree
+from bareon.system.tree import actual, mounted_tree
 from bareon.tools import mount
 
 
@@ -63,7 +63,7 @@ class WriteFstab(Step):
         with mounted_tree(mounts, writing="/etc/fstab") as tree:
             existing = tree.read("/etc/fstab") if mounts[0].kept else None
             esp = self.layout.mounted_esp(self.image)
-            ours = (*tree.mounts, *([esp] if esp else []), *self.layout.swaps(self.image))
+            ours = (*tree.mounts, *([esp] if esp else []), *actual(self.layout.swaps(self.image)))
             tree.write("/etc/fstab", fstab.render(ours, existing or ""))
         return {}
 

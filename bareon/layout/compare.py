@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -12,7 +13,7 @@ from bareon.layout.stack import on_disks
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.storage import gpt
-from bareon.storage.kind import Device, Found, Policy, Signature
+from bareon.storage.kind import UNKNOWN, Device, Found, Policy, Signature, Structure
 
 F = TypeVar("F", bound=Found)
 D = TypeVar("D", bound=Device)
@@ -50,14 +51,16 @@ class _Comparison:
 
     def found(self, form: type[F], *, everywhere: bool = False) -> list[F]:
         there = self.node.structures if everywhere else self._here()
-        return [x for x in there if isinstance(x, form)]
+        # What cannot be looked at is taken to be as it is described, until it is used.
+        return [x for x in (*there, *(structure.found() for structure in self._hidden)) if isinstance(x, form)]
 
     def differences(self, device: Device, found: Signature | None) -> Iterator[str]:
-        if device.content:
+        if device.content and not self._is_hidden(device, found):
             yield from device.content.differences(found, self)
 
     def adopted(self, device: D, found: Signature | None) -> D:
-        content = device.content.adopted(found, self) if device.content else None
+        there = UNKNOWN if self._is_hidden(device, found) else found
+        content = device.content.adopted(there, self) if device.content else None
         return replace(device, content=content, decision=content.decision if content else "keep")
 
     def all_differences(self) -> Iterator[str]:
@@ -77,6 +80,21 @@ class _Comparison:
             disks=tuple(gpt.adopted(disk, disks[disk.device], self) for disk in self.layout.disks),
             aggregates=tuple(aggregate.adopted(self) for aggregate in self.layout.aggregates),
         )
+
+    @functools.cached_property
+    def _hidden(self) -> tuple[Structure, ...]:
+        """The wanted structures that lie on devices that cannot be looked at, or on each other."""
+        devices = {device for x in self.node.structures for device, content in x.offers if content == UNKNOWN}
+        found = []
+        for structure in self.layout.structures():
+            seen = any(structure.means(x) for x in self.node.structures)
+            if devices.issuperset(structure.members) and not seen:
+                found.append(structure)
+                devices |= {device.device for device in structure.devices}
+        return tuple(found)
+
+    def _is_hidden(self, device: Device, found: Signature | None) -> bool:
+        return found == UNKNOWN or any(device in structure.devices for structure in self._hidden)
 
     def _here(self) -> list[Found]:
         return on_disks(self.node, {disk.device for disk in self.layout.disks})

@@ -50,8 +50,11 @@ class Below(dict[str, set[str]]):
         return {device}
 
 
-def disks_below(node: NodeFacts) -> Below:
-    """The disks that every disk, partition and device of a structure lies on, through whatever is between."""
+def disks_below(node: NodeFacts, layout: Layout | None = None) -> Below:
+    """The disks that every disk, partition and device of a structure lies on, through whatever is between.
+
+    :param layout: tells of what is kept in something that was closed when the node was looked at.
+    """
     found = Below()
     for disk in node.disks:
         found[disk.device] = {disk.device}
@@ -68,6 +71,9 @@ def disks_below(node: NodeFacts) -> Below:
                 if not disks <= found[device]:
                     found[device] |= disks
                     grown = True
+    for planned in layout.structures() if layout else ():
+        below = {disk for member in planned.members for disk in found[member]}
+        found.update((x.device, below) for x in planned.devices if x.device not in found)
     return found
 
 
@@ -121,18 +127,18 @@ def _top_first(running: Sequence[Found]) -> list[Found]:
         raise UnsuitableNode(f"it cannot be told what stands on what: {names}") from None
 
 
-def lost_disks(node: NodeFacts, devices: Iterable[str]) -> list[DiskFacts]:
-    """The disks that lose data when ``devices`` lose theirs."""
-    below = disks_below(node)
+def lost_disks(node: NodeFacts, devices: Iterable[str], layout: Layout | None = None) -> list[DiskFacts]:
+    """The disks that lose data when ``devices``, some of which only the layout may know, lose theirs."""
+    below = disks_below(node, layout)
     names = {disk for device in devices for disk in below[device]}
     return [disk for disk in node.disks if disk.device in names]
 
 
-def forbidden(node: NodeFacts, devices: Iterable[str], allowed: Collection[str]) -> list[str]:
+def forbidden(node: NodeFacts, layout: Layout, devices: Iterable[str], allowed: Collection[str]) -> list[str]:
     """The disks that lose data though no name, serial or wwn in ``allowed`` means them, in words."""
     return [
         f"{disk.device} (serial {disk.serial or 'unknown'}, wwn {disk.wwn or 'unknown'}) would lose data"
-        for disk in lost_disks(node, devices)
+        for disk in lost_disks(node, devices, layout)
         if not _names(disk) & set(allowed)
     ]
 

@@ -16,6 +16,7 @@ from bareon.storage import schema
 from bareon.storage.allocate import DoesNotFit
 from bareon.storage.kind import (
     LINUX_DATA,
+    UNKNOWN,
     Comparison,
     Content,
     Kind,
@@ -175,11 +176,15 @@ def read(
 
 @dataclass(frozen=True)
 class PlannedFilesystem(PlannedContent):
-    """A file system on its device, with its UUID in the form that its own tools print."""
+    """A file system on its device, with its UUID in the form that its own tools print.
+
+    ``unseen`` says that it is kept where nobody can look yet, so that its UUID is another one than decided.
+    """
 
     type: str
     uuid: str
     wanted: Filesystem
+    unseen: bool = False
 
     @property
     def label(self) -> str | None:
@@ -221,6 +226,8 @@ class PlannedFilesystem(PlannedContent):
         anew = self._anew(comparison)
         if anew or found is None:
             return replace(self, decision="format" if anew else "keep")
+        if found == UNKNOWN:
+            return replace(self, decision="keep", unseen=True)
         kind = found.type if found.type in TYPES else self.type
         return replace(self, type=kind, decision="keep", uuid=found.uuid or self.uuid)
 
@@ -270,7 +277,7 @@ def document(filesystem: object) -> dict[str, Any]:
     return {
         "mount": found.wanted.point if found else None,
         "file_system": found.type if found else None,
-        "uuid": found.uuid if found else None,
+        "uuid": found.uuid if found and not found.unseen else None,
         "label": found.label if found else None,
         "images": list(found.wanted.images) if found else [],
     }

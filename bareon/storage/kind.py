@@ -347,6 +347,10 @@ class Signature:
         return f"{self.type} {self.label!r}" if self.label else self.type
 
 
+UNKNOWN = Signature("unknown")
+"""Stands for what is on a device that cannot be looked at, as that of a container of which nobody has the key."""
+
+
 def words(signature: Signature | None) -> str:
     """A signature for people, or that there is none."""
     return signature.words if signature else "no file system"
@@ -377,7 +381,7 @@ class Found(ABC):
     @property
     @abstractmethod
     def offers(self) -> tuple[tuple[str, Signature | None], ...]:
-        """The devices that it offers, running or not, each with what is on it as far as it is known."""
+        """The devices that it offers, running or not, each with what is on it; :data:`UNKNOWN` if nobody can tell."""
 
     @property
     def present(self) -> tuple[str, ...]:

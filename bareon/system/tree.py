@@ -42,16 +42,23 @@ def mounted_tree(mounts: Sequence[Mounted], *, root: str = ROOT, writing: str | 
 
 
 def actual(mounts: Iterable[Mounted]) -> tuple[Mounted, ...]:
-    """The mounts with type and UUID as they are on the devices; only an image's own can be other than decided.
+    """The mounts with type and UUID as they are on the devices.
 
-    :raises ActionFailed: naming a device without a file system: its image was not brought yet.
+    Only those of an image's own, and of what could not be looked at before it was opened, can be other than decided.
+
+    :raises ActionFailed: naming a device without a file system, as where an image was not brought yet; or with
+        another one than it was to keep.
     """
-    return tuple(_found(mount) if mount.filesystem.wanted.from_image else mount for mount in mounts)
+    return tuple(_found(x) if x.filesystem.wanted.from_image or x.filesystem.unseen else x for x in mounts)
 
 
 def _found(mount: Mounted) -> Mounted:
     tags = blkid.probe([mount.device]).get(mount.device, {})
     kind = tags.get("TYPE", "no file system")
+    if mount.filesystem.unseen and not mount.filesystem.wanted.from_image:
+        if kind != mount.type:
+            raise ActionFailed(f"{mount.device}: expected {mount.type}, found {kind}")
+        return replace(mount, filesystem=replace(mount.filesystem, uuid=tags.get("UUID", mount.uuid), unseen=False))
     if kind not in TYPES or kind == SWAP:
         raise ActionFailed(f"{mount.device} for {mount.point} holds {kind}: no image was written to it")
     found = replace(mount.filesystem, type=kind, uuid=tags.get("UUID", mount.uuid))

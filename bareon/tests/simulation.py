@@ -8,6 +8,7 @@ from dataclasses import replace
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.storage.disk import PartitionFacts, PartitionLayout
+from bareon.storage.kind import UNKNOWN, Found
 from bareon.storage.kinds import sections
 
 
@@ -27,8 +28,21 @@ def after(layout: Layout, node: NodeFacts) -> NodeFacts:
             else disk
             for disk in node.disks
         ),
-        structures=tuple(x.found() for kind in sections() for x in layout.structures() if x.kind is kind),
+        structures=_structures(layout),
     )
+
+
+def _structures(layout: Layout) -> tuple[Found, ...]:
+    """What is found but for what lies in something closed, in the order of the facts."""
+    hidden: set[str] = set()
+    found = []
+    for structure in layout.structures():
+        if hidden.issuperset(structure.members):
+            hidden |= {device.device for device in structure.devices}
+            continue
+        found.append(structure.found())
+        hidden |= {device for device, content in found[-1].offers if content == UNKNOWN}
+    return tuple(x for kind in sections() for x in found if type(x) is kind.found)
 
 
 def _partition(part: PartitionLayout) -> PartitionFacts:
