@@ -50,7 +50,7 @@ class _Comparison:
         self.warnings.append(words)
 
     def found(self, form: type[F], *, everywhere: bool = False) -> list[F]:
-        there = self.node.structures if everywhere else self._here()
+        there = self.node.structures if everywhere else self._here
         # What cannot be looked at is taken to be as it is described, until it is used.
         return [x for x in (*there, *(structure.found() for structure in self._hidden)) if isinstance(x, form)]
 
@@ -96,13 +96,14 @@ class _Comparison:
     def _is_hidden(self, device: Device, found: Signature | None) -> bool:
         return found == UNKNOWN or any(device in structure.devices for structure in self._hidden)
 
+    @functools.cached_property
     def _here(self) -> list[Found]:
         return on_disks(self.node, {disk.device for disk in self.layout.disks})
 
     def _unasked(self) -> Iterator[str]:
         """Structures on the disks of the layout that it does not have: they may reach to other disks."""
         wanted = list(self.layout.structures())
-        for found in self._here():
+        for found in self._here:
             if not any(structure.means(found) for structure in wanted):
                 on = ", ".join(sorted(found.stands_on)) or "none"
                 yield f"{found.title}: expected none, found one on {on}"

@@ -174,6 +174,6 @@ class DiskFacts:
     sequence: int | None = None
 
     def in_use(self) -> tuple[str, ...]:
-        """Who uses the disk or any of its partitions, in words that name the device."""
+        """Users of the disk or any of its partitions, in words that name the device."""
         of_parts = [f"{part.device} is {user}" for part in self.partitions for user in part.users]
         return (*(f"{self.device} is {user}" for user in self.users), *of_parts)

@@ -47,7 +47,7 @@ _NOT_IN_VFAT = set(_LISTED)
 
 @dataclass(frozen=True)
 class Type:
-    """What is to be known of a type of file system.
+    """Properties of a type of file system.
 
     ``label`` is the longest label and ``smallest`` the smallest size that its mkfs takes with its defaults, in bytes,
     from the man pages. ``checked`` says whether an fsck at boot does anything. GRUB reads it by ``grub_module``.
@@ -193,12 +193,12 @@ class PlannedFilesystem(PlannedContent):
 
     @property
     def mounts(self) -> tuple[Mounted, ...]:
-        """It at each of its mount points."""
+        """Mounts of the file system: one for each of its mount points."""
         return tuple(Mounted(self, mount) for mount in self.wanted.mounts)
 
     @property
     def is_made(self) -> bool:
-        """Whether a run that makes the layout makes it."""
+        """True where partitioning runs its mkfs: it is not kept, and does not arrive inside an image."""
         return self.decision != "keep" and not self.wanted.from_image
 
     @property
@@ -267,12 +267,12 @@ class Mounted:
 
     @property
     def kept(self) -> bool:
-        """Whether what is in it stays."""
+        """True where the file system is kept with what is in it."""
         return self.filesystem.decision == "keep"
 
 
 def document(filesystem: object) -> dict[str, Any]:
-    """What the plan's JSON says of the file system on a device, whether there is one or not."""
+    """JSON members of the plan for the file system on a device; nulls where there is none."""
     found = filesystem if isinstance(filesystem, PlannedFilesystem) else None
     return {
         "mount": found.wanted.point if found else None,

@@ -134,7 +134,7 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Disk
 
 
 def entries_of(disk: Disk) -> list[Reservation | Partition]:
-    """What a disk is to hold, in its order."""
+    """Partitions of a disk in their order: reservations before the volumes, the volumes, reservations at the end."""
     before = [x for x in disk.reservations if not x.at_end]
     return [*before, *disk.volumes, *(x for x in disk.reservations if x.at_end)]
 
@@ -174,7 +174,7 @@ def _partition(part: Reservation | Partition, place: Place, number: int, start: 
 
 
 def differences(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> Iterator[str]:
-    """What is otherwise on a disk, in words."""
+    """Differences between the planned table of a disk and what was found, a line each."""
     if found.table != wanted.table:
         yield f"{wanted.device}: expected a gpt table, found {found.table or 'none'}"
         return

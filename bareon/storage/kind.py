@@ -29,7 +29,7 @@ Firmware = Literal["bios", "uefi"]
 Policy = Literal["verify", "clean"]
 Decision = Literal["create", "keep", "format"]
 Key = tuple[str, str]
-"""What identifies an aggregate among the wanted: its kind and its name."""
+"""Key of a wanted aggregate: the name of its kind, and its own."""
 
 LINUX_DATA = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 """The partition type GUID of a Linux file system; Discoverable Partitions Specification."""
@@ -43,7 +43,7 @@ D = TypeVar("D", bound="Device")
 
 @dataclass(frozen=True)
 class Content(ABC):
-    """What a device shall hold.
+    """Wanted content of a device.
 
     ``role`` is what the plan says of a partition that holds it.
     """
@@ -63,11 +63,11 @@ class Content(ABC):
 
     @property
     def inner(self) -> Content | None:
-        """What lies on the device that it opens into."""
+        """Content of the device that it opens into; ``None`` for one that opens into nothing."""
         return None
 
     def nested(self) -> Iterator[Content]:
-        """It, and what is contained in it."""
+        """The content itself, then what is contained in it, outermost first."""
         yield self
         if self.inner:
             yield from self.inner.nested()
@@ -95,7 +95,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Aggregate(ABC):
-    """What its members make up together, and what offers devices again: an array, a volume group."""
+    """Wanted aggregate: made up by its members, it offers devices again, as an array or a volume group does."""
 
     name: str
     path: str = field(default="$", compare=False, kw_only=True)
@@ -103,12 +103,12 @@ class Aggregate(ABC):
     @property
     @abstractmethod
     def key(self) -> Key:
-        """What its members name it by."""
+        """Key that the contents of its members have as ``joins``."""
 
     @property
     @abstractmethod
     def contents(self) -> tuple[Content, ...]:
-        """What lies on the devices that it offers."""
+        """Contents of the devices that it offers."""
 
     @abstractmethod
     def mapped(self, change: Callable[[Content], Content]) -> Aggregate:
@@ -160,7 +160,7 @@ class Place:
 
 @dataclass(frozen=True)
 class System:
-    """What a deployed system needs to use something.
+    """Needs of a deployed system to use something.
 
     ``grub_modules`` read it while the machine starts, ``crypttab`` are lines of that file; crypttab(5).
     """
@@ -171,7 +171,7 @@ class System:
 
 @dataclass(frozen=True)
 class PlannedContent(ABC):
-    """What ``device``, of ``size`` bytes, will hold."""
+    """Planned content of ``device``, which has ``size`` bytes."""
 
     device: str
     size: int
@@ -189,17 +189,17 @@ class PlannedContent(ABC):
 
     @property
     def system(self) -> System:
-        """What the deployed system needs to use it."""
+        """Needs of the deployed system to use it."""
         return System()
 
     @property
     def signature(self) -> Signature | None:
-        """What libblkid will see of it."""
+        """Signature that libblkid will see once it is made; ``None`` for none."""
         return None
 
     @abstractmethod
     def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
-        """What is otherwise on the device, in words."""
+        """Differences from the signature that was found on the device, a line each."""
 
     @abstractmethod
     def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedContent:
@@ -228,7 +228,7 @@ class View:
 
 
 class Structure(ABC):
-    """What offers devices and can be started and stopped: an aggregate, or an opened container."""
+    """Planned thing that offers devices and can be started: an aggregate, or an opened container."""
 
     decision: Decision
 
@@ -250,7 +250,7 @@ class Structure(ABC):
     @property
     @abstractmethod
     def system(self) -> System:
-        """What the deployed system needs to use it."""
+        """Needs of the deployed system to use it."""
 
     @property
     @abstractmethod
@@ -259,11 +259,11 @@ class Structure(ABC):
 
     @abstractmethod
     def means(self, found: Found) -> bool:
-        """Whether a found thing is this one, by its name."""
+        """True for a found thing of the same kind and name."""
 
     @abstractmethod
     def clash(self, found: Found) -> str:
-        """Why it cannot be made beside a found one of its name."""
+        """Reason to refuse: a found thing of its name stays on other disks."""
 
     @abstractmethod
     def make(self, action: str) -> Iterator[Step]:
@@ -275,15 +275,15 @@ class Structure(ABC):
 
     @abstractmethod
     def view(self) -> View:
-        """It for people."""
+        """View of it for the text of the plan."""
 
     @abstractmethod
     def document(self) -> dict[str, Any]:
-        """It as JSON values, for its kind's section of the plan."""
+        """Item of its kind's section in the JSON of the plan."""
 
     @abstractmethod
     def found(self) -> Found:
-        """What will be found of it, stopped, once it is made."""
+        """Facts that a probe will find once it is made and stopped; what verify must then take as the same."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class PlannedAggregate(Structure, ABC):
 
     @abstractmethod
     def differences(self, comparison: Comparison) -> Iterator[str]:
-        """What was found otherwise, in words."""
+        """Differences from what was found on the node, a line each."""
 
     @abstractmethod
     def adopted(self, comparison: Comparison) -> PlannedAggregate:
@@ -303,25 +303,25 @@ class PlannedAggregate(Structure, ABC):
 
 
 class Comparison(Protocol):
-    """What the planned may ask while it is compared with what was found."""
+    """Comparison of a layout with a node, as planned things see it; see :mod:`bareon.layout.compare`."""
 
     @property
     def make(self) -> bool:
-        """Whether what is not to be kept is made anew in this run."""
+        """True where this run makes file systems anew that are not to be kept."""
 
     @property
     def copy(self) -> bool:
-        """Whether images are copied in this run."""
+        """True where this run copies images."""
 
     @property
     def policy(self) -> Policy:
-        """That of the deployment."""
+        """Policy of the deployment."""
 
     def found(self, form: type[F], *, everywhere: bool = False) -> list[F]:
-        """What was found of a kind on the disks of the layout, or on the whole node."""
+        """Found things of a kind on the disks of the layout, or on the whole node."""
 
     def differences(self, device: Device, found: Signature | None) -> Iterator[str]:
-        """What is otherwise on a device."""
+        """Differences of the content of a device, a line each."""
 
     def adopted(self, device: D, found: Signature | None) -> D:
         """A device with what is on it."""
@@ -366,12 +366,12 @@ class Found(ABC):
     @property
     @abstractmethod
     def title(self) -> str:
-        """It for people, such as ``volume group os``."""
+        """Noun and name for people, such as ``volume group os``."""
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """It and what is on it, for people who are to lose it."""
+        """Title and contents for people who are about to lose them, such as ``array boot (ext4)``."""
 
     @property
     @abstractmethod
@@ -391,11 +391,11 @@ class Found(ABC):
     @property
     @abstractmethod
     def running(self) -> bool:
-        """Whether it keeps what it lies on busy."""
+        """True while it holds the devices that it lies on."""
 
     @property
     def usable(self) -> bool:
-        """Whether all its devices can be used."""
+        """True where all its devices can be used now."""
         return self.running
 
     @property
@@ -413,14 +413,14 @@ class Started(Protocol):
 
     @property
     def title(self) -> str:
-        """It for people."""
+        """Noun and name for people."""
 
     @property
     def devices(self) -> Sequence[str]:
         """The kernel's names of the devices that it offers, such as ``/dev/md127``."""
 
     def runs(self) -> bool:
-        """Whether it runs now."""
+        """True while it runs."""
 
     def stop(self) -> None:
         """Stop it.
@@ -430,14 +430,14 @@ class Started(Protocol):
 
 
 class Look(Protocol):
-    """What a kind may ask while it looks for its own on the machine; see :mod:`bareon.look`."""
+    """The machine as a search sees it; see :mod:`bareon.look`."""
 
     def devices(self, signature: str) -> list[str]:
         """The devices with a signature, also those that what was found so far offers."""
 
     @property
     def nested(self) -> int:
-        """How many devices of arrays have come to light; what is in partitions of those is not known."""
+        """Number of devices so far that may hold a partition table of their own, such as arrays; it is not read."""
 
     def content(self, device: str) -> Signature | None:
         """The signature on a device.
@@ -475,21 +475,21 @@ class Search(ABC):
 
     @abstractmethod
     def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
-        """What was found, with what of it runs now that all that was started has been stopped."""
+        """The same facts with their present state, once all that was started has been stopped."""
 
 
 # The kind itself.
 
 
 class Reader(Protocol):
-    """What a kind may ask while it reads its volumes from a document that fits its schema."""
+    """Reader of a document, as the kinds see it that read their volumes; see :mod:`bareon.drivers.data.volume`."""
 
     defects: list[Defect]
     warnings: list[str]
     aggregates: list[Aggregate]
 
     def volume(self, value: dict[str, Any], path: str) -> Volume | None:
-        """What stands in a list of volumes."""
+        """Volume that an item of a list of volumes describes; ``None`` for one without effect."""
 
     def content(self, value: dict[str, Any], path: str) -> Content | None:
         """The file system that a volume describes, in the containers that it describes."""
@@ -518,13 +518,13 @@ class Kind:
     section: ClassVar[str] = ""
     """The key of its structures in the JSON of plans and node facts; empty where it has none."""
     noun: ClassVar[str] = ""
-    """What one of its structures is called."""
+    """Noun for one of its structures."""
     about_section: ClassVar[str] = ""
-    """What is in the section, in the plural."""
+    """Noun for the items of the section, in the plural, for the schemas."""
     roles: ClassVar[tuple[str, ...]] = ()
-    """What the plan may say a partition is for because of its content."""
+    """Roles that a partition may have in the plan because of its content."""
     always: ClassVar[bool] = False
-    """Whether the section is there even if it is empty."""
+    """True for a section that is there even where it is empty."""
     lsblk_types: ClassVar[tuple[str, ...]] = ()
     """lsblk(8) types of the devices that it offers."""
     signatures: ClassVar[tuple[str, ...]] = ()
@@ -551,7 +551,7 @@ class Kind:
         return {}
 
     def readers(self, reader: Reader) -> Mapping[str, Read]:
-        """Who reads a volume of which type; asked once for each document."""
+        """Functions that read volumes, by ``type``; made once for each document."""
         return {}
 
     def contain(self, value: dict[str, Any], path: str, content: Content | None, reader: Reader) -> Content | None:
@@ -574,5 +574,5 @@ class Kind:
         return False
 
     def about(self, item: Mapping[str, Any]) -> str:
-        """What an item of its section is, in a word or two for a picture."""
+        """Caption of an item of its section, for the picture in a report."""
         return self.noun

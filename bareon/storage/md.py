@@ -64,7 +64,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 
 @dataclass(frozen=True)
 class Level:
-    """What is to be known of a RAID level: the ``fewest`` members that mdadm takes, what members of ``component``
+    """Properties of a RAID level: the ``fewest`` members that mdadm takes, what members of ``component``
     bytes each offer together, and by which module GRUB reads it beside that for md itself.
     """
 
@@ -84,12 +84,12 @@ LEVELS: dict[str, Level] = {
 
 
 def component(sizes: Sequence[int]) -> int:
-    """What an array uses of each of its members of ``sizes`` bytes: as much as the smallest has, in whole MiB."""
+    """Component size: bytes that an array uses of each of its members, as much as the smallest has, in whole MiB."""
     return max(0, round_down(min(sizes) - DATA_OFFSET))
 
 
 def array_size(level: str, sizes: Sequence[int]) -> int:
-    """What an array over members of ``sizes`` bytes offers; md(4)."""
+    """Size in bytes of an array over members of ``sizes`` bytes; md(4)."""
     if level == "raid0":  # the only one that uses all of members of different sizes
         return sum(max(0, round_down(size - DATA_OFFSET)) for size in sizes)
     return LEVELS[level].offers(len(sizes), component(sizes))
