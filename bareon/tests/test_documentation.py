@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import typing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ import docutils.nodes
 import pytest
 
 from bareon import facts
+from bareon.model.node import NodeFacts
+from bareon.storage import kinds
 from bareon.tests.conftest import Record
 
 ROOT = Path(__file__).parents[2]
@@ -141,8 +144,18 @@ def _keys(value: Any) -> set[str]:
 
 
 def _fact_keys() -> set[str]:
-    kinds = [kind for kind in vars(facts).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    """The keys of the node and of all that may be in it; each kind of storage has a section of its own."""
+    sections = {kind.section: kind.found for kind in kinds.sections()}
+    assert {"arrays", "volume_groups"} <= set(sections)
+    own = _fields(NodeFacts) - {"structures"}
+    return own.union(sections, *(_fields(found) for found in sections.values()))
+
+
+def _fields(form: Any) -> set[str]:
+    """The names of a dataclass' fields, and of those of the dataclasses in it."""
+    if not dataclasses.is_dataclass(form):
+        return {name for inner in typing.get_args(form) for name in _fields(inner)}
+    return {key for name, hint in typing.get_type_hints(form).items() for key in {name, *_fields(hint)}}
 
 
 @pytest.mark.parametrize("builder", ["html", "man"])

@@ -17,12 +17,14 @@ nitpick_ignore_regex = [
     # Without the network there is no index of the standard library; and docstrings may use short names.
     (r"py:.*", r"(?!bareon\.).*"),
     # What is not for plug-ins is mentioned, but has no page.
-    (r"py:.*", r"bareon\.(cmd|layout|target)\..*"),
+    (r"py:.*", r"bareon\.(decide|look|cmd\..*|layout\..*|storage\.kinds)"),
+    (r"py:.*", r"bareon\.storage\.kind\.[DF]"),  # type variables
 ]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # the bases have a page, and say it once
 
 _FORMS = ("partition", "configdrive", "copyimage", "bootloader", "reboot")
 man_pages = [
