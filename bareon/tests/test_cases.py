@@ -1,14 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the case files."""
+"""Runs the case files, where no program can be started: a plan is made of input and node alone."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from bareon import errors
+from bareon.run import run
 from bareon.tests.cases import PARTS, cases, describe, load, plan_of
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every start of a process fail with an error that no code under test handles."""
+
+    def refuse(argv: object, *_: object, **__: object) -> None:
+        raise AssertionError(f"a process was to be started while a plan was made: {argv}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+def test_no_process_can_be_started() -> None:
+    with pytest.raises(AssertionError, match=r"to be started .*\['true'\]"):
+        run(["true"])
 
 
 @pytest.mark.parametrize("path", cases("plan"), ids=lambda path: path.stem)

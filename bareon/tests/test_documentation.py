@@ -105,6 +105,12 @@ def test_plain_pages_need_no_sphinx(name: str) -> None:
     assert _parsed(ROOT / name).findall(docutils.nodes.section)
 
 
+def test_contributing_shows_every_room_of_the_house() -> None:
+    shown = set(re.findall(r"^``bareon/([\w.]+)/?``  ", (ROOT / "CONTRIBUTING.rst").read_text(), re.M))
+    there = {path.name for path in (ROOT / "bareon").iterdir() if not path.name.startswith("__")}
+    assert shown == there
+
+
 def _parsed(path: Path) -> docutils.nodes.document:
     """The page as docutils alone reads it, without any inclusion: what PyPI does. Warnings are errors."""
     settings = {"halt_level": 2, "report_level": 2, "file_insertion_enabled": False, "raw_enabled": False}
