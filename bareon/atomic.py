@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are replaced in one go."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o600) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` when the ``with`` block ends well: no reader ever sees half of it.
+    """A file that replaces ``path`` atomically when the ``with`` block succeeds: no reader ever sees half of it.
 
     A link at ``path`` is replaced, never followed.
     """

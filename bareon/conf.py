@@ -134,7 +134,7 @@ def values(conf: cfg.ConfigOpts, options: Mapping[str, object]) -> dict[str, obj
 
 
 def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
-    """What the options say about transfers.
+    """Settings of transfers, from the options.
 
     :raises UsageError: when the account for ``swift://`` is given in part, or a time is no number.
     """

@@ -116,7 +116,7 @@ def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tupl
 def _layout(
     deployment: Deployment, node: NodeFacts, makes: Collection[str], seed: uuid.UUID
 ) -> tuple[Layout, tuple[str, ...]]:
-    """What the disks will be; what they are, where nothing or only file systems are to be made. And warnings."""
+    """The layout, and warnings. Without partitioning, or with the policy ``verify``, what is there is taken over."""
     wanted = build(deployment, node, Identifiers(seed))
     making = "layout" in makes
     if making and deployment.policy == "clean":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can go wrong, by who must act.
+"""All errors for people, by who must act.
 
 Only :mod:`bareon.cmd.exit` turns these into exit codes; see the table in ``doc/source/reference/exit-codes.rst``.
 """
@@ -60,7 +60,7 @@ class UnsuitableNode(BareonError):
 
 
 class DisksDiffer(BareonError):
-    """What is on the disks is not what the input describes; nothing was written.
+    """The disks differ from their description in the input; nothing was written.
 
     ``wanted`` is the layout that was compared, a :class:`bareon.model.layout.Layout`.
     """

@@ -54,7 +54,7 @@ Listener = Callable[[Event], None]
 
 
 def preflight(plan: Plan) -> None:
-    """Let every step check what only the machine can tell, before any of them changes anything.
+    """Run the preflight of every step, before any of them changes anything.
 
     :raises UnsuitableNode: or :class:`ImageFailed`, from the first step that cannot work.
     """
@@ -77,7 +77,7 @@ def execute(plan: Plan, listeners: Sequence[Listener]) -> None:
 
 
 def conclude(plan: Plan) -> None:
-    """Let the steps do what nothing may follow, after everything else of the run."""
+    """Run the conclusions of the steps, such as a restart, after all else of the run."""
     for step in plan.steps:
         step.conclude()
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at what lies on disks and offers other devices: arrays, volume groups, whatever stands on what.
+"""Finds the structures of a node: arrays, volume groups, and others on top of them.
 
-What is not running is started read-only meanwhile, and nothing is left started that was not.
+Those that do not run are started read-only meanwhile, and stopped again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from bareon.tools import blkid, udev
 LOG = logging.getLogger(__name__)
 
 TRIES = 3
-"""How often it is tried to stop what was started."""
+"""Attempts at stopping what was started."""
 
 SYS = Path("/sys/class/block")
 
 
 def structures(disks: Sequence[DiskFacts]) -> tuple[Found, ...]:
-    """What lies on the disks, and on each other, and offers devices.
+    """The structures on the disks and on each other: arrays, volume groups and the like.
 
-    What does not let itself be stopped after it was looked at is told of as running.
+    One that cannot be stopped after it was looked at is reported as running.
 
     :raises UnsuitableNode: when there is something, but not the programs to read it; or naming what cannot be read.
     """
@@ -44,7 +44,7 @@ def structures(disks: Sequence[DiskFacts]) -> tuple[Found, ...]:
 
 
 def tags(device: str) -> dict[str, str]:
-    """What :func:`bareon.tools.blkid.probe` finds on one device.
+    """The tags of one device, by :func:`bareon.tools.blkid.probe`.
 
     :raises UnsuitableNode: naming the device, when it cannot be read.
     """
@@ -68,8 +68,8 @@ def signature(found: dict[str, str]) -> Signature | None:
 class _Look:
     """A :class:`bareon.storage.kind.Look`, at whose end all is stopped, top first, that was started in it.
 
-    What udev or a service has started on top meanwhile is stopped with it. What cannot be stopped is left to run,
-    with a warning.
+    Whatever udev or a service has started on top is stopped as well. A structure that cannot be stopped is left
+    running, with a warning.
     """
 
     def __init__(self, disks: Sequence[DiskFacts]) -> None:
@@ -84,7 +84,7 @@ class _Look:
 
     @property
     def began(self) -> bool:
-        """Whether anything was started."""
+        """True if anything was started."""
         return bool(self._begun)
 
     def devices(self, signature: str) -> list[str]:
@@ -130,7 +130,7 @@ class _Look:
                     started.stop()
                 except CommandError as failure:
                     reason = failure
-            with contextlib.suppress(CommandError):  # all the more reason to go on, and to try again
+            with contextlib.suppress(CommandError):  # what still runs is tried again, then reported
                 udev.settle()
         for started in self._begun:
             if started.runs():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading plug-ins by name, and blaming those of others by name for what they should not have raised."""
+"""Loading of plug-ins by name, and attribution of unexpected exceptions to the plug-in that raised them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def load(namespace: str, name: str, base: type[T]) -> T:
 
 @contextlib.contextmanager
 def blamed(kind: type[BareonError]) -> Iterator[None]:
-    """Turn what a plug-in of others raised, and is no error for people, into one of ``kind`` that names the plug-in.
+    """Turn an unexpected exception of a foreign plug-in into an error of ``kind`` that names the plug-in.
 
-    Nothing else is touched: an unexpected exception that passed through no plug-in is a bug of bareon's.
+    Other exceptions go on: one that passed through no foreign plug-in is a bug of bareon.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def blamed(kind: type[BareonError]) -> Iterator[None]:
 
 
 def _guilty(error: BaseException) -> str | None:
-    """The plug-in whose code the exception passed last, and where; ``None`` when it was none."""
+    """The foreign plug-in of the innermost frame in the traceback, and the place; ``None`` if there is none."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         module = str(frame.f_globals.get("__name__"))
         known = [x for x in _foreign if x.module.partition(".")[0] == module.partition(".")[0]]

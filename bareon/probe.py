@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the machine; nothing else does, and this changes nothing on any disk.
 
-To see what is in arrays and logical volumes that are not running, they are started read-only meanwhile.
+Arrays and volume groups that do not run are started read-only meanwhile, to see their content.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ends what a run has started when the run itself was killed.
+"""Watchdog that ends the commands of a run when the run itself was killed.
 
-A command dies with the process that started it, see ``run.py``, but what the command started does not: of the two
-processes of an rsync the other one waits for its like for minutes, with the disks in use. So a process, which nothing
-that is meant for the run reaches, keeps the process groups of its commands, and kills them once the run is gone.
+A command dies with the process that started it, see ``run.py``, but its own children do not. rsync runs as two
+processes: if one is killed, the other waits minutes for its peer and keeps the disks busy. A watchdog, which signals
+to the run do not reach, therefore records the process group of each command, and kills the groups when the run is
+gone.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def watching(lock: int) -> Iterator[None]:
         yield
     finally:
         _pipe = None
-        with contextlib.suppress(OSError):  # it was killed itself
+        with contextlib.suppress(OSError):  # the watchdog was killed itself
             os.write(writing, _END)
         os.close(writing)
         os.waitpid(pid, 0)
 
 
 def enrol() -> None:
-    """Note the calling process, the first of its group; to be called between fork and exec."""
+    """Register the calling process, a group leader, with the watchdog; to be called between fork and exec."""
     if _pipe is None:
         return
-    # Should nobody watch any more, the command runs all the same.
+    # Without a watchdog the command runs all the same.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     with contextlib.suppress(BrokenPipeError):
         os.write(_pipe, f"{os.getpid()}\n".encode())
@@ -63,13 +64,13 @@ def enrol() -> None:
 
 
 def _watch(reading: int, lock: int, run: int) -> None:
-    """Read numbers of groups until nobody is there to write one, and kill those that still exist."""
+    """The watchdog: record process groups until the run is gone, then kill those that still exist."""
     os.setsid()
     for ignored in _IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
-    # With a standard stream open, an SSH session would not end.
+    # An SSH session ends only when nobody has its standard streams open.
     for number in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - {reading, lock}:
-        with contextlib.suppress(OSError):  # the one that read the list
+        with contextlib.suppress(OSError):  # the descriptor of iterdir() itself, closed already
             os.close(number)
     os.chdir("/")
     groups: set[int] = set()
@@ -79,7 +80,7 @@ def _watch(reading: int, lock: int, run: int) -> None:
         if text.endswith(_END):
             return
         *numbers, rest = text.split(b"\n")
-        # Those that have ended are forgotten: their numbers will be others'.
+        # Groups that have ended are dropped, since their numbers are used again.
         groups = {group for group in groups | set(map(int, numbers)) if _signal(group, 0)}
     while groups := {group for group in groups if _signal(group, signal.SIGKILL)}:
         said = f"what process {run} left behind when it was killed, groups {sorted(groups)}\n".encode()

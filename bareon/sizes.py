@@ -43,7 +43,7 @@ class Relative:
 
 @dataclass(frozen=True)
 class Remaining:
-    """What is left after all the others."""
+    """The room that is left after all the others."""
 
 
 Size = Absolute | Relative | Remaining

@@ -21,7 +21,7 @@ class Step(ABC):
     @property
     @abstractmethod
     def description(self) -> str:
-        """What it does, for people: one line, no secrets."""
+        """Description for people: one line, no secrets."""
 
     @property
     def destroys(self) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words for people: without what is secret in them, and without control characters."""
+"""Text for people: secrets masked, control characters escaped."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def counted(number: int, noun: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """``text`` without what looks like a secret.
+    """``text`` with everything masked that looks like a secret.
 
-    Log and report have none in the first place; what the kernel and other programs say is not bareon's to choose.
+    For output of the kernel and of other programs; bareon's own log and report have no secrets in the first place.
     """
     text = re.sub(_URL, lambda url: shown(url[0]), text)
     return re.sub(_NAMED, r"\1***", re.sub(_HASH, "***", text))
@@ -36,7 +36,7 @@ def redacted(text: str) -> str:
 def shown(url: str) -> str:
     """A URL for people: user, password and the values of its query are masked.
 
-    Whatever stands before the last ``@`` counts as a password: one with a slash in it is not where a URL has it.
+    Everything before the last ``@`` counts as a password, which may have a slash in it.
     """
     scheme = re.match(_SCHEME, url)
     start = scheme[0] if scheme else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who uses a block device now: mounts of every process, swap areas, devices stacked on it."""
+"""Users of block devices now: mounts of every process, swap areas, devices stacked on them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an action is.
+"""The base class of actions, the stages of a deployment, and of transports.
 
 All queued actions reserve, then the layout is made, then all validate, then all plan; only then does the executor
 start. None of these methods changes anything or reads the machine.
@@ -21,14 +21,14 @@ from bareon.step import Step
 
 
 class Transport(ABC):
-    """How the bits of an image arrive: what a deploy driver lends to the copyimage action."""
+    """The way images arrive: each deploy driver is one, and ``do_copyimage`` uses it."""
 
     @abstractmethod
     def requires(self, job: Job) -> Iterable[str]:
         """The programs it starts, checked before anything is written."""
 
     def reserve(self, deployment: Deployment) -> Deployment:
-        """Say what its images mean for the layout, for instance that a file system arrives with one.
+        """Adapt the deployment to its images, for instance where a file system arrives with one.
 
         Called in every run with this transport, whether an image is copied in it or not: the stages of a deployment
         may run apart, and must agree.
@@ -102,7 +102,7 @@ class Action(ABC):
         """
 
     def warnings(self, job: Job) -> Iterable[str]:
-        """What does not stand in the way, but somebody should know of: a line each, no secrets."""
+        """Warnings: what does not stop the run, but its operator should know. A line each, no secrets."""
         return ()
 
     @abstractmethod

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""do_configdrive: what cloud-init of the deployed system reads, into the partition that was reserved for it."""
+"""do_configdrive: writes the configdrive, which cloud-init reads, to the partition that was reserved for it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _places(job: Job) -> Iterator[tuple[DiskLayout, PartitionLayout]]:
 
 
 def stale(job: Job) -> list[str]:
-    """The devices that hold another configdrive and will still do so after this run."""
+    """Stale configdrives: the devices that will still hold another one after this run."""
     written = {part.device for _, part in _places(job)}
     cleared = set()
     if job.deployment.policy == "clean" and "layout" in job.makes:
@@ -81,7 +81,7 @@ def stale(job: Job) -> list[str]:
 
 @dataclass(frozen=True)
 class WriteConfigdrive(Step):
-    """Write a configdrive over a whole partition: of an earlier one nothing is left."""
+    """Write a configdrive over a whole partition, so that nothing of an earlier one is left."""
 
     partition: PartitionLayout
     configdrive: Configdrive = field(repr=False)
@@ -122,7 +122,7 @@ class WriteConfigdrive(Step):
             mount.write_back(_POINT)
 
     def completed(self, name: str, content: bytes) -> bytes:
-        """cloud-init takes no metadata without a uuid, which tells it whether the system is a new one."""
+        """The content, with a uuid where metadata lacks it: by that cloud-init tells a new system from an old one."""
         if name != "meta_data.json":
             return content
         return json.dumps({"uuid": self.partition.guid.lower(), **json.loads(content)}).encode()

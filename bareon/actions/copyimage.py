@@ -37,7 +37,7 @@ class CopyImage(Action):
     def _steps(self, job: Job) -> Iterator[Step]:
         for image in job.deployment.images:
             yield from job.transport.fetch(image, job)
-        # Only now: a system's volumes may be those of several images.
+        # Not before all images are there: several may make up one system.
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 yield WriteFstab(self.name, image.name, job.layout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""do_partitioning: from whatever is on the disks to the tables and file systems of the layout."""
+"""do_partitioning: clears the disks and makes the tables, arrays, groups and file systems of the layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bareon.tools import filesystem
 
 
 class Partitioning(Action):
-    """Makes the disks what the layout says; makes only file systems where the policy keeps the rest."""
+    """Makes everything in the layout; with the policy ``verify`` only the file systems that are not kept."""
 
     name = "do_partitioning"
     makes = ("layout",)
@@ -81,7 +81,7 @@ class Partitioning(Action):
 
 
 def _contents(disk: DiskFacts, node: NodeFacts) -> tuple[str, ...]:
-    """What would be lost with the disk, in words."""
+    """Descriptions of the content that is lost when the disk is cleared."""
     found = [f"{words(disk.content)} on the whole disk"] if disk.content else []
     if disk.table and not disk.partitions:
         found.append(f"an empty {disk.table} table")

@@ -42,6 +42,6 @@ def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
 
 
 def _name(disk: DiskFacts) -> str:
-    """What stays the same when the kernel numbers disks differently."""
+    """A stable name: the same when the kernel numbers disks differently."""
     name = disk.serial or disk.wwn or disk.device.removeprefix("/dev/")
     return "".join(char if char.isascii() and char.isprintable() else "_" for char in name)[:64]

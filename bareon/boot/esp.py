@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An EFI system partition after ``grub-install``: the path that firmware takes without being told, EFI/BOOT."""
+"""The removable path of an EFI system partition, EFI/BOOT, which firmware boots without an NVRAM entry."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def defaults(tree: Tree) -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The plain assignments in a piece of shell. Nothing is run: what needs a shell to be known is left out."""
+    """The plain assignments in a piece of shell. Nothing is run: those that need a shell are left out."""
     found: dict[str, str] = {}
     for line in text.split("\n"):
         match = _ASSIGNMENT.fullmatch(line) if len(line) <= _LONGEST else None

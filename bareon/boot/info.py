@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told about the images of a node with more than one: ``boot-info.json``, and the list of ``bareon-boot``."""
+"""The images of a node with more than one, as published: ``boot-info.json`` and the list of ``bareon-boot``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bareon.tools import grub, mount
 
 @dataclass(frozen=True)
 class Source:
-    """Where GRUB comes from and where its modules go.
+    """The installation that GRUB comes from, and the place of its modules.
 
     ``tree`` holds the file systems; with ``inside``, programs of the system in it are run, and paths are its own.
     """
@@ -38,7 +38,7 @@ class Source:
 
 
 def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
-    """Put GRUB onto every disk, and have the firmware know of it where it has a memory for that."""
+    """Install GRUB on every disk, with an NVRAM entry for each on UEFI."""
     boot = source.path(source.boot)
     loaders = []
     for disk in disks:

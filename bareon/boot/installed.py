@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a deployed system has to boot, and what it calls itself: its kernels and os-release(5)."""
+"""Kernels and names (os-release(5)) of deployed systems."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 def remember(disks: Sequence[BootDisk], loaders: Sequence[str]) -> str:
     """Make an NVRAM entry for each disk, that of the first disk first in the order.
 
-    The removable path is there without any, so that a firmware that refuses ends no deployment.
+    The removable path works without an entry, so a firmware that refuses them does not fail the deployment.
 
     :param loaders: the path of the loader on the EFI system partition of each disk, as firmware writes it.
     :returns: how many entries were made, and why not more.

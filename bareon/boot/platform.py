@@ -33,7 +33,7 @@ PC_UEFI = Platform(
     removable="BOOTX64.EFI",
     shim="shimx64.efi",
     grub="grubx64.efi",
-    # shim's fallback would write NVRAM entries of its own and start the machine anew.
+    # shim's fallback would write NVRAM entries of its own and restart the machine.
     left_out=("fbx64.efi", "bootx64.csv"),
 )
 PLATFORMS = (PC_BIOS, PC_UEFI)

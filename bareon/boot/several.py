@@ -34,7 +34,7 @@ FOLDER = "/boot/grub2"
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of a system: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``."""
+    """A system that was found: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``."""
 
     device: str
     uuid: str
@@ -101,7 +101,7 @@ class InstallMultiboot(Step):
         return self.layout.multiboot
 
     def _mounted(self, number: int) -> contextlib.AbstractContextManager[Tree]:
-        """The volumes of an image, each at a place of its own: os-prober is quick where something is mounted."""
+        """The volumes of an image, each mounted on a folder of its own: os-prober is quick with mounted ones."""
         return mounted_tree(self.layout.tree(self.images[number].name), root=f"{ROOT}/images/{number}")
 
     def _found(self, name: str, tree: Tree) -> Found | None:
@@ -159,7 +159,7 @@ class InstallMultiboot(Step):
 
 
 def _probed(systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
-    """The names that os-prober has for the images. One that it misses keeps the name it has for itself."""
+    """Names by image, from os-prober. An image that it misses is left out, and keeps the name it has for itself."""
     try:
         seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
     except CommandError as error:
@@ -183,7 +183,7 @@ def _sure(found: Found | None) -> Found:
 def _prepare(tree: Tree) -> None:
     """Let ``grub-install``, which insists on ``boot/grub``, write to ``boot/grub2``.
 
-    Root of any image may have written here since: what is in the way is no place to write to.
+    Root of a deployed image may have put links here, which must not be followed.
     """
     link = Path(tree.folder("/boot")) / "grub"
     try:
@@ -197,7 +197,7 @@ def _prepare(tree: Tree) -> None:
 
 
 def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
-    """Install GRUB; a failure on a full partition is called that."""
+    """Install GRUB; if it fails because the partition is full, the error says so."""
     try:
         return install(disks, Source(tree, inside=False, loader="bareon"))
     except CommandError as error:

@@ -84,7 +84,7 @@ def _own_grub(tree: Tree, target: str) -> tuple[str, str, str] | None:
 
 @contextlib.contextmanager
 def _system_mounts(tree: Tree) -> Iterator[None]:
-    """What programs of the deployed system need of the running one."""
+    """The mounts that programs of the deployed system need of the running one: /proc, /sys, /dev, /run."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(mount.mounted("proc", tree.folder("/proc"), kind="proc"))
         stack.enter_context(mount.mounted("sysfs", tree.folder("/sys"), kind="sysfs"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bareon-boot in the ramdisk: the script that the deployed images have, for the partition that is found by label."""
+"""bareon-boot in the ramdisk: runs the script of the deployed images, which finds its partition by label."""
 
 from __future__ import annotations
 

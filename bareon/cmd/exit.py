@@ -34,7 +34,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that nothing takes it for a failure it could handle."""
+    """SIGTERM arrived. Not an Exception, so that no handler of failures catches it."""
 
     def __str__(self) -> str:
         return "ended by SIGTERM"
@@ -53,7 +53,7 @@ def catch_signals() -> None:
 
 
 def code_of(error: BaseException) -> int:
-    """The exit code for an error; 1 for everything nobody thought of."""
+    """The exit code for an error; 1 for an unexpected one."""
     if isinstance(error, Terminated):
         return 143
     return next((code for kind, code in CODES if isinstance(error, kind)), 1)
@@ -62,8 +62,7 @@ def code_of(error: BaseException) -> int:
 class _Lasting(io.FileIO):
     """Output that must not end a deployment: what cannot be written is dropped.
 
-    That its reader goes away (a broken SSH session, a lost console) is all right; of any other error ``failure`` is
-    the first.
+    A reader that goes away (a broken SSH session, a lost console) is no error; ``failure`` is the first other one.
     """
 
     failure: OSError | None = None

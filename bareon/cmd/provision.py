@@ -77,7 +77,7 @@ class _Run:
         return guarded(self._program, self._body, self._hints)
 
     def _hints(self) -> list[str]:
-        """Where to read more about a failure."""
+        """Hints at the bundle and the log of a failed run."""
         places = (("bundle", self._bundled), ("log", self._log))
         return [f"the {name} is {path}" for name, path in places if path]
 
@@ -179,7 +179,7 @@ class _Run:
         return fingerprint(self._seed, self._given, decision.node, [x.device for x in decision.plan.layout.disks])
 
     def _reading(self) -> contextlib.AbstractContextManager[None]:
-        """Reading a node starts arrays and volume groups for a moment, which must not meet another run."""
+        """The lock, where the node is read: that starts arrays and volume groups, which must not meet another run."""
         from bareon.cmd.lock import node_lock
 
         return contextlib.nullcontext() if self._conf.node_facts or os.geteuid() else node_lock()
@@ -231,7 +231,7 @@ class _Run:
         _conclude(plan, report)
 
     def _bundle(self, error: BaseException) -> None:
-        """Collect what explains a failure of this node: not one of the input, nor that somebody ended the run."""
+        """Write the bundle of a failure on this node; none for a wrong input or a run that somebody ended."""
         path = self._conf.bundle
         if not path or not isinstance(error, Exception) or isinstance(error, UsageError | InvalidInput):
             return

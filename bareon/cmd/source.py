@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the input comes from: an option, a file, or standard input."""
+"""The input: from an option, a file, or standard input."""
 
 from __future__ import annotations
 

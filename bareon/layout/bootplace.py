@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of several possible places a volume gets that is made only once, such as a ``/boot`` offered by each disk."""
+"""The choice of one place for a volume that several disks offer, such as ``/boot``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _Place = tuple[int, int]  # of the disk in the deployment, and of the volume on 
 def placed(deployment: Deployment, node: NodeFacts | None = None) -> Deployment:
     """The deployment with each volume of several places in the first that the node can boot from.
 
-    Disks that hold other volumes come first. A disk on which nothing is left is none of the deployment's.
+    Disks that hold other volumes come first. A disk left without volumes is dropped from
+    the deployment.
 
     :param node: ``None`` where it is not known; then each place counts as one to boot from.
     :raises UnsuitableNode: when the node can boot from none of them.
@@ -58,6 +59,6 @@ def _chosen(
 
 
 def _can_boot(disk: DiskFacts, node: NodeFacts) -> bool:
-    """Whether firmware finds a boot loader's files there: a BIOS seldom knows NVMe."""
+    """True if the firmware can read a boot loader's files there: a BIOS seldom knows NVMe."""
     nvme = disk.transport == "nvme" or disk.device.startswith("/dev/nvme")
     return node.firmware == "uefi" or not nvme

@@ -27,7 +27,7 @@ _UNKNOWN = 1 << 70  # bytes; stands for a disk whose size only the node knows
 
 @dataclass(frozen=True)
 class _Problem:
-    """Something does not fit: where in the input, on which disk if on one, and why."""
+    """A size that does not fit: its path in the input, its disk if it is on one, and the reason."""
 
     path: str
     device: str | None
@@ -48,7 +48,7 @@ def build(deployment: Deployment, node: NodeFacts, identifiers: Identifiers) -> 
 
 
 def declared_defects(deployment: Deployment) -> list[Defect]:
-    """What is wrong with the sizes whatever the node: disks and volume groups that cannot hold their volumes.
+    """Defects in sizes on any node: disks and volume groups that cannot hold their volumes.
 
     A BIOS node is assumed, whose implicit partitions are the smaller ones.
     """
@@ -71,7 +71,7 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
 
 
 def _is_unknown(have: int | None) -> bool:
-    """Whether so many bytes are what is left of the size that stands for an unknown one."""
+    """True if so many bytes remain of :data:`_UNKNOWN`, the size of a disk that is not known."""
     return have is not None and have >= _UNKNOWN // 2
 
 

@@ -44,7 +44,7 @@ def boot_claims(deployment: Deployment, firmware: Firmware) -> Deployment:
 
 
 def _for_firmware(disk: Disk, firmware: Firmware) -> list[Reservation]:
-    """What this node's firmware boots from, and the room for the other one's where it is wanted."""
+    """The partitions this node's firmware boots from, and room for the other firmware's where it is wanted."""
     path = f"{disk.path} (implicit esp)"
     bios = Reservation("bios_grub", (24 * MIB, 24 * MIB), BIOS_BOOT)
     esp = Reservation("esp", _ESP_SIZES, ESP, Filesystem("vfat", label="ESP", fat32=True, path=path))

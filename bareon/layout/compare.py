@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wanted against what is found: differences in words, or the layout with what is there taken over."""
+"""Comparison of the wanted with the found: the differences, or the layout with all that is there taken over."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Comparison:
         return replace(device, content=content, decision=content.decision if content else "keep")
 
     def all_differences(self) -> Iterator[str]:
-        """What is otherwise than the layout says, bottom first."""
+        """All differences from the layout, bottom first."""
         disks = {disk.device: disk for disk in self.node.disks}
         for disk in self.layout.disks:
             yield from gpt.differences(disk, disks[disk.device], self)
@@ -101,7 +101,7 @@ class _Comparison:
         return on_disks(self.node, {disk.device for disk in self.layout.disks})
 
     def _unasked(self) -> Iterator[str]:
-        """Structures on the disks of the layout that it does not have: they may reach to other disks."""
+        """Differences: found structures that the layout does not have. They may reach to other disks."""
         wanted = list(self.layout.structures())
         for found in self._here:
             if not any(structure.means(found) for structure in wanted):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which real disk is meant: exactly one, or an error that lists every candidate and why it was rejected."""
+"""Matching of wanted disks with real ones: exactly one each, or an error that says why each candidate is none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
 
 
 def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
-    """Why ``disk`` is none that the deciding identities mean; ``None`` when it is."""
+    """The reason that ``disk`` matches none of the deciding identities; ``None`` if it matches one."""
     named = [identity for identity in rank if _named(identity, disk)]
     if not named:
         return _difference(rank[0], disk)
@@ -54,7 +54,7 @@ def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
 
 
 def _common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
-    """What shows that two devices are paths of one LUN, in words; ``None`` when nothing does.
+    """The identity that shows two devices to be paths of one LUN; ``None`` if there is none.
 
     The WWN decides where both have one. A serial number alone does not: some controllers give theirs to each drive.
     """
@@ -68,7 +68,7 @@ def _common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
 
 
 def _is_wwn(wwn: str | None) -> bool:
-    """Whether it tells disks apart: some controllers report zeros for each drive."""
+    """True for a WWN that tells disks apart: some controllers report zeros for each drive."""
     digits = re.sub(r"^(0x|eui\.|naa\.|uuid\.)", "", wwn or "")
     return bool(digits.strip("0-"))
 

@@ -45,7 +45,7 @@ def _signatures(node: NodeFacts) -> Iterator[tuple[str, str, Signature]]:
 
 
 def _one_set(one: Signature, other: Signature) -> bool:
-    """Whether two signatures are of one set. Firmware RAID without a UUID may be: one format, one controller."""
+    """True if two signatures are of one set. Firmware RAID without a UUID is, if the format is the same."""
     if one.type != other.type:
         return False
     if one.type in _FIRMWARE and not (one.uuid and other.uuid):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies on what, found and planned, in its order: top first to take down, bottom first to start."""
+"""The order of structures, found and planned, by what lies on what: take down from the top, start from the bottom."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def in_order(needs: Mapping[T, Collection[T]]) -> list[T]:
 
 
 def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
-    """Who uses the disks now, in words; empty when they are free."""
+    """Users of the disks now, in words; empty if they are free."""
     return [f"in use: {use}" for disk in node.disks if disk.device in disks for use in disk.in_use()]
 
 
@@ -78,7 +78,7 @@ def disks_below(node: NodeFacts, layout: Layout | None = None) -> Below:
 
 
 def stands_on(structure: Found, disks: Collection[str], below: Below) -> bool:
-    """Whether a structure lies on any of the disks."""
+    """True if a structure lies on any of the disks."""
     return any(below[member] & set(disks) for member in structure.stands_on)
 
 
@@ -89,7 +89,7 @@ def on_disks(node: NodeFacts, disks: Collection[str]) -> list[Found]:
 
 
 def teardown(node: NodeFacts, disks: Collection[str]) -> list[Found]:
-    """What runs on the disks and must be stopped before they are free, top first.
+    """Running structures to stop before the disks are free, top first.
 
     :raises UnsuitableNode: when a structure lies partly on other disks, naming both sides.
     """
@@ -100,7 +100,7 @@ def teardown(node: NodeFacts, disks: Collection[str]) -> list[Found]:
 
 
 def _torn(structure: Found, disks: Collection[str], below: Below) -> Iterator[str]:
-    """Why a structure cannot go with the disks: it lies on others too."""
+    """The reason that a structure cannot be cleared with the disks: it lies on others too."""
     inside = sorted(member for member in structure.stands_on if below[member] & set(disks))
     outside = sorted(member for member in structure.stands_on if below[member] - set(disks))
     if not inside or not outside:
@@ -163,7 +163,7 @@ def clashes(layout: Layout, node: NodeFacts) -> Iterator[str]:
 
 
 def to_start(layout: Layout, node: NodeFacts, *, everything: bool) -> list[Structure]:
-    """What is kept and must be started, bottom first.
+    """Kept structures to start, bottom first.
 
     :param everything: also what only has to be mounted; else only what a file system is to be made on, since an array
         that is started is written to.

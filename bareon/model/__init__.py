@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wanted (:mod:`.deployment` and its parts) and what was decided (:mod:`.layout`).
+"""Values: the deployment that is wanted (:mod:`.deployment`), the node, and the layout that was decided.
 
 Frozen values without I/O. Sizes are bytes. ``path`` is the JSON path of the input a value came from, for error
 messages; it takes no part in comparisons.

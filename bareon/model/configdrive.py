@@ -18,7 +18,7 @@ SIZE = 64 * MIB
 """The size of its partition, and the most that a configdrive may have."""
 
 FOLDER = "openstack/latest"
-"""Where the files of one made from the input lie."""
+"""The folder of the files in a configdrive that is made from the input."""
 
 
 @dataclass(frozen=True)

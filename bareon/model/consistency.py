@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a deployment must satisfy whatever its dialect and whatever the node. No hardware is needed to know it.
+"""Contradictions within a deployment, of any dialect and for any node.
 
-What concerns one kind of storage alone is said by that kind.
+Those within one kind of storage are found by that kind.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole of what is wanted, as every data driver delivers it."""
+"""The deployment: all that is wanted, as every data driver delivers it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InterfaceName:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a node shall become. ``rsync_flags`` is an argument list, ``kernel_params`` goes to the kernel.
+    """The wanted state of a node. ``rsync_flags`` is an argument list, ``kernel_params`` goes to the kernel.
 
     ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
     """
@@ -38,7 +38,7 @@ class Deployment:
     interface_names: tuple[InterfaceName, ...] = ()
 
     def contents(self) -> Iterator[Content]:
-        """What shall lie on devices, in the order of the input; what is contained behind its container."""
+        """All wanted contents of devices, in the order of the input, each behind its container."""
         held = [volume.content for disk in self.disks for volume in disk.volumes]
         held += [content for aggregate in self.aggregates for content in aggregate.contents]
         return (x for content in held if content for x in content.nested())
@@ -49,7 +49,7 @@ class Deployment:
 
     @property
     def multiboot(self) -> bool:
-        """Whether more than one image has volumes, so that a boot loader apart from all of them is needed."""
+        """True if more than one image has volumes, so that a boot loader apart from all of them is needed."""
         return len({image for filesystem in self.filesystems() for image in filesystem.images}) > 1
 
     def with_filesystems(self, change: Callable[[Filesystem], Filesystem]) -> Deployment:

@@ -22,8 +22,8 @@ class Digest:
 
 @dataclass(frozen=True)
 class Published:
-    """What is published beside an image: ``digest`` and ``served`` (bytes) of what is served, ``plain`` and ``size``
-    (bytes) of the image in it.
+    """Digests and sizes published beside an image: ``digest`` and ``served`` (bytes) of the file as it is served,
+    ``plain`` and ``size`` (bytes) of the image in it.
     """
 
     digest: Digest | None = None

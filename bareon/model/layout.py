@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was decided: where each thing lies on which disk, with which identifiers, and what happens to it.
+"""The layout that was decided: the place, the identifiers and the decision for everything on the disks.
 
 Sizes and positions are bytes. UUIDs are decided here and handed to the programs that make things, so that nothing
 has to be read back afterwards to be known.
@@ -54,7 +54,7 @@ class Layout:
         return tuple(sorted(found, key=lambda x: x.point.rstrip("/").split("/")))
 
     def has_root(self, image: str) -> bool:
-        """Whether the image has a root file system, without which it is no system of its own."""
+        """True if the image has a root file system, without which it is no system of its own."""
         return any(x.point == "/" for x in self.tree(image))
 
     def swaps(self, image: str) -> tuple[Mounted, ...]:
@@ -88,7 +88,7 @@ class Layout:
         return Mounted(found, Mount(ESP_MOUNT, "umask=0077,nofail", images=(image,)))
 
     def system(self, filesystem: PlannedFilesystem) -> System:
-        """What a deployed system needs to use a file system: of itself, then of all that it lies on, top first."""
+        """The needs of a deployed system for a file system: its own, then those of all that it lies on, top first."""
         needs, below = [filesystem.system], {filesystem.device}
         for structure in reversed(list(self.structures())):
             if below & {device.device for device in structure.devices}:
@@ -100,7 +100,7 @@ class Layout:
 
 
 def _containers(devices: Sequence[Device]) -> Iterator[Structure]:
-    """What is opened on devices, and on what opens from them."""
+    """The containers on devices, and those on the devices that open from them."""
     for device in devices:
         if isinstance(device.content, Structure):
             yield device.content

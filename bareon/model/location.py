@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an image is served: a URL, or an rsync daemon's ``HOST::MODULE``, parsed once, masked where it is shown."""
+"""The location of an image: a URL or an rsync daemon's ``HOST::MODULE``, parsed once, masked where it is shown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Location:
 
     @property
     def sound(self) -> bool:
-        """Whether it can be parsed: brackets that hold an address, a port that is a number up to 65535."""
+        """True if it can be parsed: brackets hold an address, the port is a number up to 65535."""
         return self._sound
 
     @property
@@ -56,7 +56,7 @@ class Location:
 
     @property
     def authority(self) -> str | None:
-        """What stands between ``//`` and the path, as written; ``None`` without ``//`` (RFC 3986, 3.2)."""
+        """The authority component as written; ``None`` without ``//`` (RFC 3986, 3.2)."""
         empty = self._whole[len(self.scheme) :].startswith("://")  # urlsplit does not tell it from none
         return self._parts.netloc if self._parts.netloc or empty else None
 
@@ -100,7 +100,7 @@ class Location:
         return Location(self._parts._replace(netloc=self._parts.netloc.rpartition("@")[2]).geturl())
 
     def joined(self, reference: str) -> Location:
-        """Where a reference leads that was found here (RFC 3986, 5.2), such as that of a redirect."""
+        """A reference resolved against this location (RFC 3986, 5.2), such as that of a redirect."""
         try:
             return Location(urljoin(self.without_account().reveal(), reference))
         except ValueError:

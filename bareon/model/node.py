@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node is, as values. Sizes and positions are bytes. :mod:`bareon.facts` has its JSON form."""
+"""Node facts: the disks of a node and all that lies on them. :mod:`bareon.facts` has their JSON form.
+
+Sizes and positions are bytes.
+"""
 
 from __future__ import annotations
 

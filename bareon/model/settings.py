@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operator of the ramdisk sets for transfers: how long to try, whom to trust, who we are."""
+"""Transfer settings of the ramdisk's operator: time limits, trusted certificates, accounts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 BOOT_INFO = "/tmp/boot-info.json"
-"""Where it is told about the images of a node with more than one, unless the configuration says otherwise."""
+"""Default path of the file that lists the images of a node with more than one."""
 
 
 @dataclass(frozen=True)
 class SwiftAccount:
-    """Who asks for ``swift://`` images, and where; in the terms of python-swiftclient."""
+    """The account for ``swift://`` images, in the terms of python-swiftclient."""
 
     auth_url: str
     user: str

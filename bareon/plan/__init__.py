@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What will be done: :class:`~.step.Step` and :class:`~.step.Plan`, and their printed forms."""
+"""Plans: :class:`.plan.Plan`, its text and JSON, and the seal of a saved one."""

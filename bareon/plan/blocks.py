@@ -28,8 +28,8 @@ def gaps(size: int, blocks: Iterable[Block]) -> Iterator[tuple[int, int]]:
 def draw(size: int, blocks: Sequence[Block], width: int) -> list[str]:
     """One line of ``width`` characters for a disk of ``size`` bytes, free space as dots.
 
-    Every block gets its ``|`` even where it is too small for a character of its own, so the small ones push the
-    others a little; a label that does not fit is cut.
+    Every block gets its ``|``, even one too small for a character, so that the others move a little. A label that
+    does not fit is cut.
     """
     if not blocks:
         return ["|" + "free".center(width - 2, ".") + "|"]

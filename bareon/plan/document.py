@@ -44,7 +44,7 @@ def document(plan: Plan) -> dict[str, Any]:
 
 
 def differing(layout: Layout, differences: Sequence[str]) -> dict[str, Any]:
-    """The document of a plan that cannot be, because the disks are not what was described."""
+    """The document of a refused plan: the disks differ from their description."""
     return {**layout_document(layout), "differences": list(differences), "steps": [], "warnings": []}
 
 

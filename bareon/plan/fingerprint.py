@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fingerprint of a saved plan: the input and the node it was made for, so that it is applied to no other.
+"""The fingerprint of a saved plan: digests of the input and the disks it was made for. A stale plan is refused.
 
 A plan is not read back into steps: it is made again from the same input, the same seed of identifiers and the node as
 it is then, and must come out the same.

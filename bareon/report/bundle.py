@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle of a failed run: one archive with everything that explains it, and no secret."""
+"""The bundle of a failed run: one archive with log, report and state of the node, secrets masked."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as one HTML page that needs nothing else: no script, no font, no picture from anywhere.
+"""A report as a self-contained HTML page: no script, no font, no picture from anywhere.
 
 ``page.html.jinja2`` lays it out. Its environment escapes whatever stands in a report, so that it stays text.
 """
@@ -62,7 +62,7 @@ def _template() -> Template:
 
 
 def _shown(value: object) -> object:
-    """What an expression of the template becomes: made visible, unless the template itself made HTML of it."""
+    """The text of an expression of the template: control characters made visible, unless it is HTML already."""
     if hasattr(value, "__html__"):
         return value
     return visible(f"{value:g}" if isinstance(value, float) else str(value), "\n")
@@ -108,7 +108,7 @@ class _Drawing:
 
 
 def _drawings(report: dict[str, Any]) -> dict[str, Any]:
-    """What is drawn of disks, arrays and volume groups, and the words that go with it."""
+    """The pictures of disks, arrays and volume groups, and the words that go with them."""
     node, plan = report["node"], report["plan"]
     if node is None:
         return {}

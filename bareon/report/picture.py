@@ -81,7 +81,7 @@ def _members(item: dict[str, Any]) -> set[str]:
 
 
 def _parts(item: dict[str, Any]) -> list[dict[str, Any]]:
-    """What offers devices in it: volumes, or the thing itself."""
+    """The devices that it offers: its volumes, or itself as the only one."""
     found: list[dict[str, Any]] = item.get("volumes", [item])
     return found
 
@@ -95,7 +95,7 @@ def _offered(item: dict[str, Any]) -> set[str]:
 
 
 def _fate(plan: dict[str, Any] | None) -> Callable[[str], State]:
-    """What becomes of something that was found, by its device."""
+    """The fate of found devices: ``keep`` or ``lost``; ``found`` without a plan."""
     if plan is None:
         return lambda device: "found"
     parts = [part for disk in plan["disks"] for part in disk["partitions"]]

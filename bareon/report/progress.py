@@ -109,7 +109,7 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 def _write(out: TextIO, text: str) -> None:
-    """A file that cannot take more must not stop a deployment half-way."""
+    """Write a line; after an error the rest is dropped, since that must not stop a deployment half-way."""
     try:
         out.write(text + "\n")
         out.flush()

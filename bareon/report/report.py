@@ -45,7 +45,7 @@ class Report:
 
     @property
     def content(self) -> Mapping[str, Any]:
-        """What is known so far, in the form of ``schemas/report.json``."""
+        """The report so far, in the form of ``schemas/report.json``."""
         return self._content
 
     def begin(self) -> None:
@@ -129,7 +129,7 @@ class Report:
 
 
 def _figures(event: Event) -> dict[str, Any]:
-    """What a step counted; with bytes also their ``rate`` a second."""
+    """The figures of a step; with bytes also their ``rate`` a second."""
     return event.outcome if event.rate is None else {**event.outcome, "rate": event.rate}
 
 

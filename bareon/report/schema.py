@@ -53,7 +53,7 @@ def _report() -> dict[str, Any]:
 
 
 def _other_roles() -> list[str]:
-    """What a partition may be for because of its content, in alphabetical order."""
+    """Roles of partitions that come from their content, in alphabetical order."""
     return sorted(role for kind in KINDS if kind is not gpt.KIND for role in kind.roles)
 
 

@@ -14,9 +14,9 @@ _HEADER = "# Written by bareon.\n"
 
 
 def render(names: Sequence[InterfaceName]) -> str:
-    """The rules. ``DRIVERS`` and ``type`` leave out bridges and VLANs, which have the address of what they are on.
+    """The rules. ``DRIVERS`` and ``type`` leave out bridges and VLANs, which have the address of the interface below.
 
-    The kernel's own name is not asked for: an initramfs may have given another one already.
+    The rules do not match the kernel's name, since an initramfs may have renamed the interface already.
     """
     event = 'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{type}=="1"'
     return _HEADER + "".join(f'{event}, ATTR{{address}}=="{x.mac}", NAME="{x.name}"\n' for x in names)

@@ -72,7 +72,7 @@ def holder(path: str, mounts: Sequence[Mounted]) -> Mounted:
 
 
 def holds(folder: str, path: str) -> bool:
-    """Whether a path of the deployed system lies in a folder of it, or is that folder."""
+    """True if a path of the deployed system lies in a folder of it, or is that folder."""
     return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
@@ -96,7 +96,7 @@ class Tree:
         return self.outside(path)
 
     def is_file(self, path: str) -> bool:
-        """Whether there is a regular file, links followed inside the tree only."""
+        """True if there is a regular file, links followed inside the tree only."""
         return self.find(path) is not None
 
     def find(self, path: str) -> str | None:
@@ -145,7 +145,7 @@ class Tree:
             os.close(folder)
 
     def refuse_links(self, path: str) -> None:
-        """See that a program of the ramdisk can write below ``path`` without being led out of the tree.
+        """Refuse links below ``path``, through which a program of the ramdisk could write outside of the tree.
 
         :raises ActionFailed: naming a link there.
         """

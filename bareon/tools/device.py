@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Block devices: whether one is free, by the kernel's own answer; wipefs(8); writing one as a whole."""
+"""Block devices: the exclusive open, which shows if one is in use; wipefs(8); writing one as a whole."""
 
 from __future__ import annotations
 

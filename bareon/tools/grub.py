@@ -14,7 +14,7 @@ _TIMEOUT = 600.0  # seconds; grub-mkconfig probes each kernel, slowly under emul
 
 
 def has_modules(target: str) -> bool:
-    """Whether GRUB for ``target`` (``i386-pc``, ``x86_64-efi``) is installed here."""
+    """True if GRUB for ``target`` (``i386-pc``, ``x86_64-efi``) is installed here."""
     return Path("/usr/lib/grub", target, "normal.mod").is_file()
 
 

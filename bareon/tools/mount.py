@@ -41,7 +41,7 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
     try:
         yield target
     except BaseException:
-        # What went wrong matters more than what the unmounting says of it.
+        # The first error matters more than that of the unmounting.
         with contextlib.suppress(CommandError):
             run([*umount, *([] if "-l" in umount else ["-l"]), target], timeout=600.0)
         raise
@@ -49,7 +49,7 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
 
 
 def is_full(path: str) -> bool:
-    """Whether the file system at ``path`` has no room left, or no inodes for further files."""
+    """True if the file system at ``path`` has no room left, or no inodes for further files."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize < MIB or bool(status.f_files and not status.f_favail)
 

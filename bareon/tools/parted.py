@@ -26,7 +26,7 @@ def read(device: str) -> tuple[str, tuple[Seen, ...]]:
 
 
 def parse(output: str) -> tuple[str, tuple[Seen, ...]]:
-    """What ``parted --json DISK unit B print`` says."""
+    """The kind of the table and its partitions, from the output of ``parted --json DISK unit B print``."""
     disk = json.loads(output)["disk"]
     rows = disk.get("partitions", ())
     return str(disk["label"]), tuple(

@@ -74,7 +74,7 @@ def listing(url: str, flags: Sequence[str], empty: str) -> list[tuple[str, int]]
 
 
 class Progress:
-    """What ``--info=progress2`` says: ``bytes`` so far, those of the ``total`` where known, and ``files`` done."""
+    """Figures of ``--info=progress2``: ``bytes`` so far, those of the ``total`` where known, and ``files`` done."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -118,7 +118,7 @@ def copy(url: str, flags: Sequence[str], target: str, output: Callable[[str], No
 
 
 def reason(error: CommandError) -> str:
-    """Why rsync failed, from its own words without the one that only repeats the exit code."""
+    """The reason for rsync's failure: its messages, less the one that only repeats the exit code."""
     lines = [line.strip() for line in error.stderr.splitlines()]
     telling = [line for line in lines if line and not line.startswith("rsync error:")]
     more = [f"and {len(telling) - _SHOWN} more like these"] if len(telling) > _SHOWN else []
@@ -126,7 +126,7 @@ def reason(error: CommandError) -> str:
 
 
 def is_local(error: CommandError) -> bool:
-    """Whether files could not be written here, and all of them could be read over there."""
+    """True for a failure on this side: files could not be written here, and all could be read on the server."""
     lines = error.stderr.splitlines()
     here = any(line.startswith(("rsync: [receiver]", "rsync: [generator]")) for line in lines)
     return error.code in (FILE_IO, PARTIAL) and here and not any(line.startswith("rsync: [sender]") for line in lines)

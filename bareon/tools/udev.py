@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for what udev makes of a change: bounded, and for the very devices that are needed."""
+"""Waiting for udev after a change: within a time limit, and for the devices that are needed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def settle(seconds: int = 30) -> None:
 
 
 def look_again(device: str) -> None:
-    """Have udev read a device that was written to, and wait until its links say what is there now.
+    """Have udev read a device that was written to, and wait until its links are up to date.
 
-    It notices by itself, but not while it is busy with an earlier event of the same device: links such as those in
-    ``/dev/disk/by-uuid`` would then go on naming what is gone.
+    udev watches devices itself, but misses a change while it handles an earlier event of the same device; links in
+    ``/dev/disk/by-uuid`` would then stay stale.
     """
     run(["udevadm", "trigger", "--settle", "--action=change", device], timeout=60.0)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a transfer may take, and how often it is tried.
+"""Deadline, cancellation and retries of a transfer.
 
-Its threads come to an end all together: when one fails, time is up, or the caller leaves.
+All threads of a transfer end together: when one fails, the time is over, or the caller leaves.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def retrying(
     told: Callable[[BaseException, int], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> tenacity.Retrying:
-    """What calls a function until it succeeds, or fails for good; then its own exception goes on.
+    """A retrier: calls a function until it succeeds, or fails for good; then the last exception goes on.
 
     :param mendable: whether another attempt may help after such an exception.
     :param told: called before each further attempt with the exception and the number of the attempt that failed.

@@ -20,7 +20,7 @@ from bareon.transfer.format import Format
 ZSTD_WINDOW_LOG = 26
 XZ_MEMORY = 68 * MIB
 
-# Zero bytes behind the end that the format's own program takes without a word: a multiple of how many.
+# Padding: the format's own program accepts zero bytes behind the end, in multiples of this number.
 _PADDING: dict[Format, int] = {"gzip": 1, "xz": 4}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fails on the way from a server, in words of our own; which image it was is said once, by :func:`named`.
+"""Failures of transfers in messages of our own; the image is named once, by :func:`named`.
 
 The messages of requests and urllib3 hold whole URLs, and so the signature of a TempURL: they must reach neither the
 report nor the log.
@@ -58,18 +58,18 @@ def refused(status: int) -> str:
 
 
 def final(status: int) -> bool:
-    """Whether asking again is of no use."""
+    """True for an HTTP status that is permanent: a retry would give the same."""
     return status < 500 and status not in (408, 425, 429)
 
 
 def hopeless(error: BaseException) -> bool:
-    """Whether the failure stays the same however often it is tried."""
+    """True for a permanent failure: a retry would give the same."""
     bad = (ssl.SSLCertVerificationError, lower.LocationParseError, ValueError, UnicodeError)
     return any(isinstance(link, bad) for link in _chain(error))
 
 
 def reason(error: BaseException, host: str) -> str:
-    """Why no answer came from ``host``."""
+    """The reason that no answer came from ``host``, in words."""
     links = list(_chain(error))
     for link in links:
         if isinstance(link, ssl.SSLCertVerificationError):

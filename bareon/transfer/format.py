@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image is, by its first bytes, and how large it gets, where they tell."""
+"""Detection of an image's format by its first bytes, and its size where they tell."""
 
 from __future__ import annotations
 

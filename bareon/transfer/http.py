@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request for an image: redirects, credentials, certificates and answers, without a word of a secret."""
+"""One request for an image: redirects, credentials, certificates and answers. No secret is shown."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Answer:
         return len(data)
 
     def close(self) -> None:
-        """Hang up, from any thread: one that waits in ``readinto`` comes back."""
+        """Close the connection, from any thread; a ``readinto`` under way returns."""
         with contextlib.suppress(*FAILURES, ValueError, RuntimeError):
             self._response.raw.shutdown()
         with contextlib.suppress(*FAILURES, ValueError, RuntimeError):

@@ -30,7 +30,7 @@ DiskFormat = Literal["raw", "qcow2"] | None
 
 @dataclass(frozen=True)
 class Offer:
-    """What a source offers.
+    """An image as its source serves it.
 
     ``served`` is its bytes on the wire, ``size`` its bytes once decoded; ``None`` where only reading all of it would
     tell. ``format`` is what the content is, whatever its name.
@@ -43,7 +43,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Written:
-    """What was brought. ``written`` leaves out runs of zeros; ``attempts`` counts connections."""
+    """The figures of a transfer. ``written`` leaves out runs of zeros; ``attempts`` counts connections."""
 
     served: int
     size: int
@@ -94,7 +94,7 @@ def _check_sizes(published: Published, served: int | None, size: int | None) -> 
 
 
 def _looked_at(source: Source, disk_format: DiskFormat) -> tuple[Offer, bytes]:
-    """What the first bytes of the source say, and these bytes."""
+    """The image as far as the first bytes of the source tell, and these bytes."""
     buffer = memoryview(bytearray(HEAD))
     head = bytes(buffer[: source.fill(buffer)])
     if not head:
@@ -159,7 +159,7 @@ def write(
 
 
 class _Checks:
-    """What an image is held to: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
+    """The checks of an image: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
 
     def __init__(self, kind: Format, digest: Digest | None, published: Published) -> None:
         self._published = published
@@ -181,7 +181,7 @@ class _Checks:
 def _reshape(
     kind: Format, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
 ) -> Reshape | None:
-    """What makes the image of the bytes that are served, ``None`` where they are the image."""
+    """The converter from the served bytes to the image; ``None`` where they are the image."""
     if kind == "raw":
         return None
     if kind == "qcow2":

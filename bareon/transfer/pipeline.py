@@ -44,11 +44,11 @@ class Packer:
         self._zero = True
 
     def room(self) -> int:
-        """How many bytes the next ``add`` may bring."""
+        """The bytes that the next ``add`` may bring at most."""
         return PIECE - self._fill
 
     def seek(self, offset: int) -> None:
-        """Where in the image the next bytes belong."""
+        """Set the place in the image where the next bytes belong."""
         if offset != self._start + self._fill:
             self.flush()
             self._start = offset
@@ -73,7 +73,7 @@ class Packer:
         self.seek(offset)
         while length:
             part = min(length, ZEROED_AT_ONCE)
-            # With the buffer, which is not needed, the writer holds back who is faster than it is.
+            # Back-pressure: with the buffer, which is not needed, a faster producer waits for the writer.
             self._buffer = self._buffer or self._ring.take()
             self._put(part, None)
             length -= part
@@ -94,7 +94,7 @@ class Pipeline:
         self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
         self._error: BaseException | None = None
         self._fetched = Ring(_BUFFERS)
-        # A digest takes as long as all the rest of a raw image's way, so it has a thread of its own.
+        # A digest takes as long as all else that is done to a raw image, so it has a thread of its own.
         self._known = self._fetched if self._digest is None else Ring(0, behind=self._fetched)
         self._outward = self._known
         self.served = 0
@@ -198,7 +198,7 @@ class Pipeline:
 
 
 def decoding(kind: Format, seen: Callable[[bytes | memoryview], None] | None = None) -> Reshape:
-    """What makes plain bytes of a compressed stream. ``seen`` is called with each piece of them."""
+    """The decoder of a compressed stream. ``seen`` is called with each piece of them."""
 
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
         first = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A qcow2 image as a stream: its tables turned round, to tell which bytes of the file belong where in the image.
+"""A qcow2 image as a stream: its tables inverted, from places in the file to places in the image.
 
 So the file can be streamed once, from its first byte to its last, each cluster being written where it belongs; there
 need be no room for the file. The tables are small, and read beforehand in parts. Nothing in them is trusted.
@@ -40,7 +40,7 @@ ReadAt = Callable[[int, int], bytes | None]
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes say: the size of the image and of its clusters, and where its tables are."""
+    """The header: size of the image, size of its clusters, and places of its tables."""
 
     size: int
     cluster_bits: int
@@ -86,7 +86,7 @@ def header(head: bytes) -> Header:
 
 
 def _features(head: bytes) -> bool:
-    """Refuse what is not known; whether clusters are compressed by zstd."""
+    """Refuse unknown incompatible features; true if clusters are compressed by zstd."""
     if len(head) < _HEADER.size + _HEADER_3.size:
         raise _bad("its header is cut off")
     incompatible, _, _, _, length = _HEADER_3.unpack_from(head, _HEADER.size)
@@ -102,7 +102,7 @@ def _features(head: bytes) -> bool:
 
 
 class Map:
-    """Where each byte of the image comes from: ``runs`` in the order of the file, and ``holes``, which are zero."""
+    """The map of the image: ``runs`` of bytes of the file, in its order, and ``holes``, which are zero."""
 
     def __init__(self, parsed: Header, length: int | None, read_at: ReadAt) -> None:
         self.header = parsed

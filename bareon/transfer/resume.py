@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image from a server as one stream of bytes, whatever breaks on the way.
+"""An image from a server as one stream of bytes, resumed after broken connections.
 
 After a broken connection the stream goes on where it stopped, by ``Range``; from a server without ranges the bytes
-that are here already are read once more and dropped. So who reads keeps the state of digest and decoder.
+that are here already are read once more and dropped. So digest and decoder keep their state.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class HttpSource:
 
 
 def _strong(answer: Answer) -> str | None:
-    """The entity tag, where it stands for these very bytes (RFC 9110, 8.8.3)."""
+    """The entity tag, if it is a strong one (RFC 9110, 8.8.3)."""
     etag = answer.header("ETag")
     return None if etag is None or etag.startswith("W/") else etag
 

@@ -15,7 +15,7 @@ _ZEROS = bytes(PIECE)
 
 
 def all_zero(data: memoryview | bytes) -> bool:
-    """Whether at most one piece of bytes is zero throughout."""
+    """True if all of ``data``, one piece at most, is zero."""
     # A memcmp; to compare a memoryview goes through it element by element.
     return _ZEROS.startswith(data)
 
@@ -56,7 +56,7 @@ class Ring:
         self._filled.put(piece)
 
     def end(self) -> None:
-        """Nothing comes after what was put."""
+        """Mark the end: nothing is put any more."""
         self._filled.put(None)
 
     def get(self) -> Piece | None:
@@ -71,6 +71,6 @@ class Ring:
         self._free.put(buffer)
 
     def stop(self) -> None:
-        """Wake who waits, on both sides."""
+        """Wake the waiting threads on both sides."""
         self._free.put(None)
         self._filled.put(Stopped)

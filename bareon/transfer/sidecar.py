@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is published of an image beside it: a YAML document with digests and sizes, where there is one.
+"""The sidecar of an image: a YAML document beside it with digests and sizes, where there is one.
 
 ``images`` lists an entry for each file: ``container_name``, ``container_md5`` and ``container_size`` are of the file
 as it is served, ``raw_name``, ``raw_md5`` and ``raw_size`` of the image in it.
@@ -24,7 +24,7 @@ _LARGEST = 1 << 20  # bytes
 
 
 def look_up(image: Location, metadata: Location, settings: TransferSettings) -> Published:
-    """What the document at ``metadata`` says of the image at ``image``; nothing where there is no such document.
+    """The entry for the image at ``image`` in the document at ``metadata``; empty where there is no such document.
 
     :raises ImageFailed: when it cannot be fetched or understood.
     """

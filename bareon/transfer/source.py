@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an image's bytes come from: a file or a server, behind one interface."""
+"""Sources of an image's bytes: a file or a server, behind one interface."""
 
 from __future__ import annotations
 

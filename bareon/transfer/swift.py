@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``swift://container/object``: which URL and which token that is, from the account in the configuration."""
+"""``swift://container/object``: resolved to a URL and a token by the account in the configuration."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data driver is."""
+"""The base class of data drivers, which translate one dialect of input each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DataDriver(ABC):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the last :meth:`parse` accepted, but the author should know of."""
+        """Warnings of the last :meth:`parse`: what it accepted, but the author of the input should know."""
         return ()
 
 

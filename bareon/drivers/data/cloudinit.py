@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A configdrive made by templates: what a system is told by cloud-init at its first start.
+"""The configdrive made from templates.
 
 Templates are chosen by a profile. They run in a sandbox, and values reach them as values: a template writes each by a
 filter that makes one word of its format of it: ``yaml``, ``shell`` or ``tojson``. No message quotes any.
@@ -32,7 +32,7 @@ _OVERRIDES = "$.ks_meta.cloud_init_templates"
 
 
 def missing(value: dict[str, Any]) -> Iterator[Defect]:
-    """What a document that has a profile must have besides."""
+    """Keys that are missing from a document although it has a profile."""
     meta = value["ks_meta"]
     if "hostname" not in value:
         yield Defect("$", "the key 'hostname' is missing beside 'profile'")
@@ -148,7 +148,7 @@ def as_yaml(value: object) -> str:
 
 
 def _words(value: dict[str, Any]) -> dict[str, Any]:
-    """What templates know; every word is there, ``None`` or empty where the input does not have it."""
+    """The variables of the templates. All are defined: ``None`` or empty where the input does not have them."""
     meta = value["ks_meta"]
     interfaces = [
         {"name": name, "mac": x["mac_address"].lower(), "ip": x.get("ip_address"), "netmask": x.get("netmask")}

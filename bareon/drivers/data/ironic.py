@@ -69,7 +69,7 @@ class _Translation:
         )
 
     def collecting(self, make: Callable[[], T]) -> T | None:
-        """What ``make`` returns; its defects are added to the others."""
+        """The result of ``make``; ``None`` if it finds defects, which are added to the others."""
         try:
             return make()
         except InvalidInput as error:

@@ -125,7 +125,7 @@ class _Translation:
             self.defects.append(Defect(f"{_KERNEL}['netcfg/choose_interface']", message))
 
     def _configdrive(self) -> Configdrive | None:
-        """What the templates of the profile make, ``None`` without a profile."""
+        """The configdrive made from the templates of the profile; ``None`` without a profile."""
         if "profile" not in self._value:
             self.warnings.append("$: without a profile there is no configdrive, cloud-init is told nothing")
             return None

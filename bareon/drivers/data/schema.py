@@ -58,7 +58,7 @@ def _fragments(list_of: str | None) -> list[Fragment]:
 
 
 def _branch(fragment: Fragment) -> dict[str, Any]:
-    """That an entry of one of the types has the form of the fragment."""
+    """The condition that an entry of one of the types matches the fragment."""
     types = {"type": {"enum": list(fragment.types)}}
     return {"if": {"properties": types, "required": ["type"]}, "then": {"$ref": f"#/$defs/{fragment.name}"}}
 

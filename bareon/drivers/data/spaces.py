@@ -52,7 +52,7 @@ class Spaces:
 
     @property
     def keeps_data(self) -> bool:
-        """Whether anything is to be kept, so that the disks must be as described already."""
+        """True if any volume is to be kept, so that the disks must be as described already."""
         entries = [volume for entry, path in (*self._disks, *self._groups) for volume, _ in _made(entry, path)]
         return any(volume.get("keep_data") for volume in entries)
 

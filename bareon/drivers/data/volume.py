@@ -38,7 +38,7 @@ class Volumes:
         self.aggregates.append(found)
 
     def volume(self, value: dict[str, Any], path: str) -> Volume | None:
-        """What stands in a list of volumes; ``None`` for what is accepted and ignored."""
+        """An item of a list of volumes; ``None`` for one that is accepted and ignored."""
         found = self._read(value, path)
         assert found is None or isinstance(found, Volume)
         return found

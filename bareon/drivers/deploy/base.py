@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a deploy driver is: a transport for images, a default flow of actions, and how each stage of it is done."""
+"""The base class of deploy drivers: a transport for images, and the default flow of actions with their stages."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Rsync(DeployDriver):
 
 
 def is_daemon(location: Location) -> bool:
-    """Whether rsync takes it for a module of a daemon, and for nothing else, such as an option or a path."""
+    """True if rsync can only take it for a module of a daemon, never for an option or a path."""
     return _DAEMON.fullmatch(location.reveal()) is not None
 
 

@@ -40,7 +40,7 @@ class Swift(DeployDriver):
         return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
-        """A volume that an image is brought to gets its file system from there."""
+        """Mark the volumes that images are brought to: each gets its file system from the image."""
         targets = {(image.system, image.target) for image in deployment.images}
 
         def filled(fs: Filesystem) -> Filesystem:
@@ -99,7 +99,7 @@ def _sources(deployment: Deployment) -> Iterator[Defect]:
 
 
 def is_fetchable(location: Location) -> bool:
-    """Whether a URL is of a known scheme and names a host that can be asked, or a file, which needs none."""
+    """True if a URL has a known scheme and, unless it is a ``file:`` URL, a valid host."""
     if location.scheme not in SCHEMES or location.authority is None:
         return False
     return location.scheme == "file" or (location.sound and bool(location.host) and location.port != 0)
@@ -117,7 +117,7 @@ def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
 
 @dataclass(frozen=True)
 class LeaveVolume(Step):
-    """Say that an image is not written, because what is on its volume is to be kept."""
+    """A step that leaves a volume alone: its content is kept, so the image is not written."""
 
     image: Image
     mount: Mounted
@@ -172,7 +172,7 @@ class WriteImage(Step):
 
     @functools.cached_property
     def _published(self) -> Published | None:
-        """What is published beside the image.
+        """The digests and sizes that are published beside the image.
 
         Looked up by ``preflight`` and kept with the step, as that returns nothing: a document that changes or
         disappears afterwards must not change what the image is held to once the disks are overwritten.
@@ -250,7 +250,7 @@ class FitFilesystem(Step):
         return {"file_system": kind}
 
     def _kind(self) -> str:
-        """What arrived.
+        """The type of the file system that arrived.
 
         :raises ImageFailed: when it is no file system that a system could live on.
         """
@@ -264,7 +264,7 @@ class FitFilesystem(Step):
         raise self._failed(f"it holds {kind or 'no file system'}, and needs to hold one of {known}")
 
     def _failed(self, reason: str) -> ImageFailed:
-        device.wipe([self._device])  # nothing may take it for a good one
+        device.wipe([self._device])  # so that nothing takes it for a sound file system
         return ImageFailed(f"image {self.image.name!r}: {reason}")
 
 
