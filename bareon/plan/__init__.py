@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans: :class:`.plan.Plan`, its text and JSON, and the seal of a saved one."""
+"""Plans: :class:`.plan.Plan`, its text and JSON, and the fingerprint of a saved one."""
