@@ -15,7 +15,7 @@ from bareon.layout.stack import disks_below
 from bareon.model.configdrive import FOLDER, LABEL, Configdrive
 from bareon.model.deployment import Deployment
 from bareon.step import Outcome, Progress, Step
-from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.identifier import as_kind
 from bareon.tools import blkid, device, filesystem, mount, udev
 
@@ -61,7 +61,7 @@ class ConfigdriveAction(Action):
         return [WriteConfigdrive(self.name, part, configdrive) for _, part in _places(job)]
 
 
-def _places(job: Job) -> Iterator[tuple[DiskLayout, PartitionLayout]]:
+def _places(job: Job) -> Iterator[tuple[PlannedDisk, PlannedPartition]]:
     for disk in job.layout.disks:
         for part in disk.partitions:
             if part.role == "configdrive":
@@ -83,7 +83,7 @@ def stale(job: Job) -> list[str]:
 class WriteConfigdrive(Step):
     """Write a configdrive over a whole partition, so that nothing of an earlier one is left."""
 
-    partition: PartitionLayout
+    partition: PlannedPartition
     configdrive: Configdrive = field(repr=False)
 
     @property

@@ -18,7 +18,7 @@ from bareon.model.node import NodeFacts
 from bareon.sizes import MIB
 from bareon.storage import gpt
 from bareon.storage.allocate import DoesNotFit
-from bareon.storage.disk import DiskFacts, DiskLayout
+from bareon.storage.disk import DiskFacts, PlannedDisk
 from bareon.storage.identifier import Identifiers, NoIdentifiers
 from bareon.storage.kind import Aggregate, Device, Firmware, Key, PlannedAggregate
 
@@ -80,7 +80,7 @@ def _lay_out(
 ) -> tuple[Layout, list[_Problem]]:
     """The layout, and what does not fit in it. What lies on something with a problem is left out."""
     problems: list[_Problem] = []
-    disks: list[DiskLayout] = []
+    disks: list[PlannedDisk] = []
     for wanted, real in zip(boot_claims(deployment, firmware).disks, reals, strict=True):
         try:
             disks.append(gpt.disk_layout(wanted, real, identifiers))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bareon.storage.disk import DiskLayout
+from bareon.storage.disk import PlannedDisk
 from bareon.storage.filesystem import SWAP, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Device, Firmware, PlannedAggregate, Policy, Structure, System
 
@@ -23,7 +23,7 @@ class Layout:
 
     policy: Policy
     firmware: Firmware
-    disks: tuple[DiskLayout, ...]
+    disks: tuple[PlannedDisk, ...]
     aggregates: tuple[PlannedAggregate, ...] = ()
 
     def devices(self) -> Iterator[Device]:

@@ -10,7 +10,7 @@ from typing import Any
 from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
 from bareon.storage import filesystem
-from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.kinds import sections
 
 
@@ -59,7 +59,7 @@ def layout_document(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _disk(disk: DiskLayout) -> dict[str, Any]:
+def _disk(disk: PlannedDisk) -> dict[str, Any]:
     return {
         "device": disk.device,
         "size": disk.size,
@@ -69,7 +69,7 @@ def _disk(disk: DiskLayout) -> dict[str, Any]:
     }
 
 
-def _partition(partition: PartitionLayout) -> dict[str, Any]:
+def _partition(partition: PlannedPartition) -> dict[str, Any]:
     return {
         "number": partition.number,
         "device": partition.device,

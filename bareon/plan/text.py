@@ -11,7 +11,7 @@ from bareon.plan.blocks import Block, draw
 from bareon.plan.plan import Plan
 from bareon.sizes import human
 from bareon.storage import filesystem
-from bareon.storage.disk import DiskFacts, DiskLayout, PartitionFacts, PartitionLayout
+from bareon.storage.disk import DiskFacts, PartitionFacts, PlannedDisk, PlannedPartition
 from bareon.storage.kind import View
 from bareon.storage.kinds import sections
 from bareon.text import counted, visible
@@ -53,7 +53,7 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     yield f"Content that will be lost: {', '.join(lost)}" if lost else "No content will be lost."
 
 
-def _disk(disk: DiskLayout, found: DiskFacts) -> Iterator[str]:
+def _disk(disk: PlannedDisk, found: DiskFacts) -> Iterator[str]:
     about = ", ".join(x for x in (human(disk.size), found.model, found.serial and f"serial {found.serial}") if x)
     yield f"{disk.device}  ({about})"
     yield from (f"  before {line}" if not i else f"         {line}" for i, line in enumerate(_before(found)))
@@ -88,19 +88,19 @@ def _holds(part: PartitionFacts) -> str:
     return part.content.type if part.content else part.name or str(part.number)
 
 
-def _after(disk: DiskLayout) -> list[str]:
+def _after(disk: PlannedDisk) -> list[str]:
     pieces = [Block(part.start, part.size, _purpose(part)) for part in disk.partitions]
     return draw(disk.size, pieces, WIDTH - 9)
 
 
-def _purpose(part: PartitionLayout) -> str:
+def _purpose(part: PlannedPartition) -> str:
     kind, point = filesystem.cells(part.content)
     if kind != "-":
         return point if point != "-" else kind
     return part.member_of or part.name or part.role
 
 
-def _row(part: PartitionLayout) -> tuple[str, ...]:
+def _row(part: PlannedPartition) -> tuple[str, ...]:
     return (
         str(part.number),
         human(part.start),
@@ -111,7 +111,7 @@ def _row(part: PartitionLayout) -> tuple[str, ...]:
     )
 
 
-def _what(part: PartitionLayout) -> str:
+def _what(part: PlannedPartition) -> str:
     if part.member_of:
         return f"{part.role} of {part.member_of}"
     return part.name or part.role

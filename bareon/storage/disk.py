@@ -83,7 +83,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class PartitionLayout(Device):
+class PlannedPartition(Device):
     """An entry of a partition table that was decided; positions are bytes.
 
     ``role`` is what it is for, ``guid_given`` says that the GUID is the input's, ``rewritten`` that this run writes
@@ -111,14 +111,14 @@ class PartitionLayout(Device):
 
 
 @dataclass(frozen=True)
-class DiskLayout:
+class PlannedDisk:
     """A disk of the input with its whole table. ``sector`` is the logical sector size in bytes."""
 
     device: str
     size: int
     sector: int
     guid: str
-    partitions: tuple[PartitionLayout, ...]
+    partitions: tuple[PlannedPartition, ...]
     table: str = "gpt"
 
 

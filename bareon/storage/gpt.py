@@ -19,7 +19,7 @@ from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import filesystem
 from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
-from bareon.storage.disk import Disk, DiskFacts, DiskLayout, Partition, PartitionFacts, PartitionLayout
+from bareon.storage.disk import Disk, DiskFacts, Partition, PartitionFacts, PlannedDisk, PlannedPartition
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
 from bareon.text import counted
@@ -107,7 +107,7 @@ def _read(value: dict[str, Any], path: str, reader: Reader) -> Partition:
 # Planned.
 
 
-def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> DiskLayout:
+def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> PlannedDisk:
     """The table of a disk, to be created.
 
     :raises DoesNotFit: when the real disk cannot hold it.
@@ -130,7 +130,7 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Disk
         partitions.append(_partition(part, place, number, start))
         start += size
     guid = identifiers.guid(f"table {real.device}")
-    return DiskLayout(real.device, real.size, real.logical_sector, guid, tuple(partitions))
+    return PlannedDisk(real.device, real.size, real.logical_sector, guid, tuple(partitions))
 
 
 def entries_of(disk: Disk) -> list[Reservation | Partition]:
@@ -151,17 +151,17 @@ def partition_device(disk: str, number: int) -> str:
     return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
 
 
-def _partition(part: Reservation | Partition, place: Place, number: int, start: int) -> PartitionLayout:
+def _partition(part: Reservation | Partition, place: Place, number: int, start: int) -> PlannedPartition:
     content = part.content.plan(place) if part.content else None
     guid = place.identifiers.guid(f"partition {place.device}")
     if isinstance(part, Reservation):
-        return PartitionLayout(
+        return PlannedPartition(
             *(place.device, place.size, number, start, part.role, guid, part.type_guid, part.name or part.role),
             content=content,
             rewritten=part.rewritten,
         )
     wanted = part.content
-    return PartitionLayout(
+    return PlannedPartition(
         *(place.device, place.size, number, start),
         role=wanted.role if wanted else "volume",
         guid=part.guid or guid,
@@ -173,7 +173,7 @@ def _partition(part: Reservation | Partition, place: Place, number: int, start: 
     )
 
 
-def differences(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> Iterator[str]:
+def differences(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -> Iterator[str]:
     """Differences between the planned table of a disk and what was found, a line each."""
     if found.table != wanted.table:
         yield f"{wanted.device}: expected a gpt table, found {found.table or 'none'}"
@@ -191,7 +191,7 @@ def differences(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) ->
         yield f"{extra.device}: expected no partition, found one of {mib(extra.size)} at {mib(extra.start)}"
 
 
-def _differences(wanted: PartitionLayout, found: PartitionFacts, comparison: Comparison) -> Iterator[str]:
+def _differences(wanted: PlannedPartition, found: PartitionFacts, comparison: Comparison) -> Iterator[str]:
     for what, a, b in (("start", wanted.start, found.start), ("end", wanted.end, found.end)):
         if abs(a - b) > TOLERANCE:
             yield f"{wanted.device}: expected its {what} at {mib(a)}, found {mib(b)}"
@@ -207,7 +207,7 @@ def _differences(wanted: PartitionLayout, found: PartitionFacts, comparison: Com
     yield from comparison.differences(wanted, found.content)
 
 
-def adopted(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> DiskLayout:
+def adopted(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -> PlannedDisk:
     """The disk with the places and identifiers that are there. There are no differences."""
     there = {part.number: part for part in found.partitions}
     return replace(
@@ -215,7 +215,7 @@ def adopted(wanted: DiskLayout, found: DiskFacts, comparison: Comparison) -> Dis
     )
 
 
-def _adopted(wanted: PartitionLayout, found: PartitionFacts, comparison: Comparison) -> PartitionLayout:
+def _adopted(wanted: PlannedPartition, found: PartitionFacts, comparison: Comparison) -> PlannedPartition:
     part = comparison.adopted(wanted, found.content)
     return replace(
         part,
@@ -271,7 +271,7 @@ class ClearDisk(Step):
 class WriteTable(Step):
     """Write the partition table in one go, and have another program read it back."""
 
-    disk: DiskLayout
+    disk: PlannedDisk
 
     @property
     def description(self) -> str:
@@ -294,7 +294,7 @@ class WriteTable(Step):
         return {"partitions": len(wanted)}
 
 
-def entries(disk: DiskLayout) -> list[tools.sfdisk.Entry]:
+def entries(disk: PlannedDisk) -> list[tools.sfdisk.Entry]:
     """The partitions of a disk as sfdisk takes them."""
     return [
         tools.sfdisk.Entry(

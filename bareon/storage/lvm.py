@@ -196,10 +196,10 @@ class VolumeGroup(Aggregate):
         volumes = (self._planned(x, y, identifiers) for x, y in zip(self.volumes, sizes, strict=True))
         return PlannedGroup(self.name, size, EXTENT, physical, tuple(volumes))
 
-    def _planned(self, wanted: LogicalVolume, size: int, identifiers: Identifiers) -> LogicalVolumeLayout:
+    def _planned(self, wanted: LogicalVolume, size: int, identifiers: Identifiers) -> PlannedVolume:
         place = Place(f"/dev/{self.name}/{wanted.name}", size, f"{wanted.path}.size", identifiers)
         content = wanted.content.plan(place) if wanted.content else None
-        return LogicalVolumeLayout(place.device, size, wanted.name, content=content)
+        return PlannedVolume(place.device, size, wanted.name, content=content)
 
 
 def _physical_volume(value: dict[str, Any], path: str, reader: Reader) -> PhysicalVolume:
@@ -243,7 +243,7 @@ class PlannedPhysicalVolume(PlannedContent):
 
 
 @dataclass(frozen=True)
-class LogicalVolumeLayout(Device):
+class PlannedVolume(Device):
     """A logical volume of whole extents."""
 
     name: str
@@ -256,7 +256,7 @@ class PlannedGroup(PlannedAggregate):
     size: int
     extent: int
     physical: tuple[PlannedPhysicalVolume, ...]
-    volumes: tuple[LogicalVolumeLayout, ...]
+    volumes: tuple[PlannedVolume, ...]
 
     @property
     def kind(self) -> Kind:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
-from bareon.storage.disk import PartitionFacts, PartitionLayout
+from bareon.storage.disk import PartitionFacts, PlannedPartition
 from bareon.storage.kind import UNKNOWN, Found
 from bareon.storage.kinds import sections
 
@@ -45,7 +45,7 @@ def _structures(layout: Layout) -> tuple[Found, ...]:
     return tuple(x for kind in sections() for x in found if type(x) is kind.found)
 
 
-def _partition(part: PartitionLayout) -> PartitionFacts:
+def _partition(part: PlannedPartition) -> PartitionFacts:
     return PartitionFacts(
         number=part.number,
         device=part.device,

@@ -127,9 +127,9 @@ def test_nothing_is_left_of_an_earlier_one(tmp_path: Path) -> None:
 
 def test_meta_data_gets_a_uuid_only_where_it_has_none() -> None:
     from bareon.actions.configdrive import WriteConfigdrive
-    from bareon.storage.disk import PartitionLayout
+    from bareon.storage.disk import PlannedPartition
 
-    part = PartitionLayout("/dev/x2", SIZE, 2, MIB, "configdrive", "ABCD")
+    part = PlannedPartition("/dev/x2", SIZE, 2, MIB, "configdrive", "ABCD")
     step = WriteConfigdrive("do_configdrive", part, from_documents({}))
     assert json.loads(step.completed("meta_data.json", b'{"a": 1}')) == {"a": 1, "uuid": "abcd"}
     assert json.loads(step.completed("meta_data.json", b'{"uuid": "mine"}')) == {"uuid": "mine"}

@@ -19,7 +19,7 @@ from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute, Relative, Remaining, Size
-from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskLayout, Partition
+from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition, PlannedDisk
 from bareon.storage.filesystem import Filesystem
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import Firmware, Reservation, Volume
@@ -141,7 +141,7 @@ def _several(deployment: Deployment) -> bool:
     return {"a", "b"} <= {name for fs in deployment.filesystems() for name in fs.images}
 
 
-def _check_disk(disk: DiskLayout, wanted: Disk, real: DiskFacts, firmware: Firmware, menu: bool) -> None:
+def _check_disk(disk: PlannedDisk, wanted: Disk, real: DiskFacts, firmware: Firmware, menu: bool) -> None:
     end = MIB
     budget = wanted.size or real.size // MIB * MIB
     for number, part in enumerate(disk.partitions, 1):

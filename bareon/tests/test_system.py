@@ -11,7 +11,7 @@ import pytest
 from bareon.boot.installed import kernels, release
 from bareon.errors import ActionFailed
 from bareon.model.layout import Layout
-from bareon.storage.disk import DiskLayout, PartitionLayout
+from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.system import fstab
 from bareon.system.tree import Tree
@@ -95,8 +95,8 @@ def _layout(*filesystems: tuple[str, str, str], options: str = "defaults", enabl
     for number, (kind, point, uuid) in enumerate(filesystems, 1):
         wanted = Filesystem(kind, (Mount(point, options, enabled, ("a",)),))
         fs = PlannedFilesystem("/dev/x", 1, kind, uuid, wanted)
-        parts.append(PartitionLayout("/dev/x", 1, number, 0, "volume", "", content=fs))
-    return Layout("clean", "bios", (DiskLayout("/dev/x", 1, 512, "", tuple(parts)),))
+        parts.append(PlannedPartition("/dev/x", 1, number, 0, "volume", "", content=fs))
+    return Layout("clean", "bios", (PlannedDisk("/dev/x", 1, 512, "", tuple(parts)),))
 
 
 def _render(layout: Layout, image: str, existing: str = "") -> str:
