@@ -14,7 +14,7 @@ from bareon.layout.bootplace import placed
 from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
-from bareon.layout.stack import busy, forbidden, meant, to_start
+from bareon.layout.stack import busy, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
@@ -118,6 +118,8 @@ def _layout(
 ) -> tuple[Layout, tuple[str, ...]]:
     """The layout, and warnings. Without partitioning, or with the policy ``verify``, what is there is taken over."""
     wanted = build(deployment, node, Identifiers(seed))
+    if reasons := unreadable(node, {disk.device for disk in wanted.disks}):
+        raise UnsuitableNode(*reasons)
     making = "layout" in makes
     if making and deployment.policy == "clean":
         return wanted, ()

@@ -14,9 +14,10 @@ from types import TracebackType
 
 from bareon.errors import CommandError, UnsuitableNode
 from bareon.storage.disk import DiskFacts
-from bareon.storage.kind import Found, Signature, Started
+from bareon.storage.kind import UNREADABLE, Found, Signature, Started
 from bareon.storage.kinds import KINDS
 from bareon.tools import blkid, udev
+from bareon.tools.device import unreadable
 
 LOG = logging.getLogger(__name__)
 
@@ -44,22 +45,29 @@ def structures(disks: Sequence[DiskFacts]) -> tuple[Found, ...]:
 
 
 def tags(device: str) -> dict[str, str]:
-    """The tags of one device, by :func:`bareon.tools.blkid.probe`.
+    """The tags of one device, by :func:`bareon.tools.blkid.probe`; ``UNREADABLE`` where it cannot be read.
 
-    :raises UnsuitableNode: naming the device, when it cannot be read.
+    :raises UnsuitableNode: naming the device, when blkid fails.
     """
     try:
-        return blkid.probe([device]).get(device, {})
+        found = blkid.probe([device]).get(device, {})
     except CommandError as error:
         if error.code is None:  # the program is missing
             raise
         raise UnsuitableNode(f"{device} cannot be read: {error}") from None
+    # blkid ends alike on what is blank and what it cannot read.
+    if not found and (reason := unreadable(device)):
+        LOG.warning("%s cannot be read: %s", device, reason)
+        return {"UNREADABLE": "yes"}
+    return found
 
 
 def signature(found: dict[str, str]) -> Signature | None:
     """The signature among blkid's tags, if there is one."""
     if "AMBIVALENT" in found:
         return Signature("ambivalent")
+    if "UNREADABLE" in found:
+        return Signature(UNREADABLE)
     if "TYPE" not in found:
         return None
     return Signature(found["TYPE"], found.get("UUID"), found.get("LABEL"))

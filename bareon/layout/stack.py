@@ -12,7 +12,7 @@ from bareon.errors import UnsuitableNode
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.storage.disk import DiskFacts
-from bareon.storage.kind import Found, Structure
+from bareon.storage.kind import UNREADABLE, Found, Structure
 from bareon.storage.kinds import KINDS
 
 T = TypeVar("T", bound=Hashable)
@@ -36,6 +36,18 @@ def in_order(needs: Mapping[T, Collection[T]]) -> list[T]:
         for new in sorter.get_ready():
             heapq.heappush(ready, rank[new])
     return found
+
+
+def unreadable(node: NodeFacts, disks: Collection[str]) -> list[str]:
+    """What on the disks cannot be read, in words: nobody knows what it holds, or what larger thing it is part of.
+
+    Disks that are not among them may well be dead, locked or passive paths.
+    """
+    mine = [disk for disk in node.disks if disk.device in disks]
+    found = [(disk.device, disk.content) for disk in mine]
+    found += [(part.device, part.content) for disk in mine for part in disk.partitions]
+    found += [offered for structure in on_disks(node, disks) for offered in structure.offers]
+    return [f"{device} cannot be read" for device, content in found if content and content.type == UNREADABLE]
 
 
 def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:

@@ -333,6 +333,10 @@ class Comparison(Protocol):
 # Found.
 
 
+UNREADABLE = "unreadable"
+"""The type in place of a signature where the kernel could not read the device."""
+
+
 @dataclass(frozen=True)
 class Signature:
     """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …"""

@@ -21,7 +21,7 @@ from bareon.storage.disk import DiskFacts
 from bareon.storage.kind import Signature
 from bareon.storage.lvm import VolumeGroupFacts
 from bareon.storage.md import ArrayFacts
-from bareon.tools import blkid, lvm, mdadm, udev
+from bareon.tools import blkid, device, lvm, mdadm, udev
 from bareon.tools import device as devices
 
 DISK = "/dev/vda"
@@ -42,6 +42,7 @@ class Machine:
     stubborn: set[str] = field(default_factory=set)
     before_stopping: list[Callable[[], None]] = field(default_factory=list)
     unreadable: str = ""
+    bad: str = ""
     where: Path = Path()
 
     def show(self) -> None:
@@ -90,6 +91,8 @@ class Machine:
         )
 
     def probe(self, devices: Sequence[str]) -> dict[str, dict[str, str]]:
+        if self.bad in devices:
+            return {}  # as for a blank device
         found = {"/dev/base/leg": "linux_raid_member", "/dev/md127": "LVM2_member", "/dev/data/srv": "ext4"}
         if self.unreadable in devices:
             raise CommandError(("blkid", self.unreadable), 1, "ended with code 1")
@@ -116,6 +119,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setattr(lvm, "deactivate", lambda uuid: found.stop(by_uuid[uuid]))
     monkeypatch.setattr(blkid, "probe", found.probe)
     monkeypatch.setattr(udev, "settle", lambda: found.log.append("settle"))
+    monkeypatch.setattr(look, "unreadable", lambda device: "Input/output error" if device == found.bad else None)
     return found
 
 
@@ -188,3 +192,18 @@ def test_what_cannot_be_read_is_named_and_nothing_is_left_started(machine: Machi
     with pytest.raises(UnsuitableNode, match=f"^{device} cannot be read: "):
         _read()
     assert not machine.running
+
+
+def test_what_cannot_be_read_is_not_taken_for_blank(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.bad = "/dev/data/srv"
+    _, groups = _read()
+    assert groups[1].volumes[0].content == Signature("unreadable")
+    assert "/dev/data/srv cannot be read: Input/output error" in caplog.text
+    assert not machine.running
+
+
+def test_unreadable_is_what_fails_to_be_read_and_not_what_is_absent(tmp_path: Path) -> None:
+    blank = tmp_path / "blank"
+    blank.write_bytes(bytes(10 << 20))
+    found = [device.unreadable(str(x)) for x in (blank, tmp_path / "absent", tmp_path)]
+    assert found == [None, None, "Is a directory"]

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from bareon.run import run
 
 PROGRAMS = ("blkid",)
 _NOTHING_FOUND = 2
+# Bytes from the start of a bcache device; struct cache_sb_disk, drivers/md/bcache/bcache_ondisk.h of the kernel.
+_BCACHE_SET = 4096 + 56
 _TAGS = {
     "ID_FS_TYPE": "TYPE",
     "ID_FS_UUID_ENC": "UUID",
@@ -21,7 +26,8 @@ _TAGS = {
 def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
     """Tags such as ``TYPE``, ``UUID``, ``LABEL``, ``PTTYPE`` by device; devices without a signature are left out.
 
-    A device on which contradicting signatures were found has the tag ``AMBIVALENT``.
+    A device on which contradicting signatures were found has the tag ``AMBIVALENT``. The ``UUID`` of a bcache device
+    is that of its set.
     """
     found: dict[str, dict[str, str]] = {}
     for device in devices:
@@ -31,7 +37,17 @@ def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
             found[device] = {"AMBIVALENT": "yes"}
         elif result.code == 0:
             found[device] = parse(result.stdout)
+            if found[device].get("TYPE") == "bcache":
+                with contextlib.suppress(OSError, ValueError):  # it went meanwhile
+                    found[device]["UUID"] = _bcache_set(device)
     return found
+
+
+def _bcache_set(device: str) -> str:
+    """The UUID that all devices of a bcache set have; libblkid tells each device's own."""
+    with Path(device).open("rb") as file:
+        file.seek(_BCACHE_SET)
+        return str(uuid.UUID(bytes=file.read(16)))
 
 
 def parse(output: str) -> dict[str, str]:

@@ -15,6 +15,10 @@ __all__ = ["kernel_name", "missing", "overwrite", "refuse_if_busy", "wipe"]
 
 PROGRAMS = ("wipefs",)
 _PIECE = 1 << 20  # bytes
+# Bytes at both ends of a device in which libblkid looks for signatures, LUKS2's second header being the innermost.
+_HEAD, _TAIL = 5 << 20, 2 << 20
+# Without such a device or a medium in it there is nothing to read, which is no failure.
+_ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM)
 
 
 def refuse_if_busy(device: str) -> None:
@@ -44,6 +48,20 @@ def wipe(devices: Sequence[str]) -> None:
         # with it it would not look whether somebody uses the device.
         refuse_if_busy(device)
         run(["wipefs", "--all", "--force", "--quiet", "--lock=yes", device])
+
+
+def unreadable(device: str) -> str | None:
+    """Why those parts of a device cannot be read in which signatures may be; ``None`` when they can."""
+    try:
+        with Path(device).open("rb", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            for start, length in ((0, _HEAD), (max(0, size - _TAIL), _TAIL)):
+                file.seek(start)
+                while length > 0 and (piece := file.read(min(length, _PIECE))):
+                    length -= len(piece)
+    except OSError as error:
+        return None if error.errno in _ABSENT else error.strerror
+    return None
 
 
 def overwrite(device: str, content: bytes, size: int) -> None:
