@@ -17,7 +17,7 @@ nitpick_ignore_regex = [
     # Without the network there is no index of the standard library; and docstrings may use short names.
     (r"py:.*", r"(?!bareon\.).*"),
     # What is not for plug-ins is mentioned, but has no page.
-    (r"py:.*", r"bareon\.(decide|look|cmd\..*|layout\..*|storage\.kinds)"),
+    (r"py:.*", r"bareon\.(decide|look|cmd\..*|drivers\.data\.volume|layout\..*|storage\.kinds)"),
     (r"py:.*", r"bareon\.storage\.kind\.[DF]"),  # type variables
 ]
 
