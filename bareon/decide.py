@@ -118,10 +118,11 @@ def _layout(
 ) -> tuple[Layout, tuple[str, ...]]:
     """The layout, and warnings. Without partitioning, or with the policy ``verify``, what is there is taken over."""
     wanted = build(deployment, node, Identifiers(seed))
-    if reasons := unreadable(node, {disk.device for disk in wanted.disks}):
-        raise UnsuitableNode(*reasons)
     making = "layout" in makes
-    if making and deployment.policy == "clean":
+    clearing = making and deployment.policy == "clean"
+    if reasons := unreadable(node, {disk.device for disk in wanted.disks}, inside=not clearing):
+        raise UnsuitableNode(*reasons)
+    if clearing:
         return wanted, ()
     return adopt(wanted, node, make=making, copy="images" in makes)
 

@@ -38,15 +38,19 @@ def in_order(needs: Mapping[T, Collection[T]]) -> list[T]:
     return found
 
 
-def unreadable(node: NodeFacts, disks: Collection[str]) -> list[str]:
+def unreadable(node: NodeFacts, disks: Collection[str], *, inside: bool) -> list[str]:
     """What on the disks cannot be read, in words: nobody knows what it holds, or what larger thing it is part of.
 
     Disks that are not among them may well be dead, locked or passive paths.
+
+    :param inside: also what structures on them offer. It goes with them where they are cleared, as does a snapshot
+        that has overflowed, which can never be read.
     """
     mine = [disk for disk in node.disks if disk.device in disks]
     found = [(disk.device, disk.content) for disk in mine]
     found += [(part.device, part.content) for disk in mine for part in disk.partitions]
-    found += [offered for structure in on_disks(node, disks) for offered in structure.offers]
+    if inside:
+        found += [offered for structure in on_disks(node, disks) for offered in structure.offers]
     return [f"{device} cannot be read" for device, content in found if content and content.type == UNREADABLE]
 
 
