@@ -10,9 +10,8 @@ from bareon.model.node import NodeFacts
 from bareon.plan.blocks import Block, draw
 from bareon.plan.plan import Plan
 from bareon.sizes import human
-from bareon.storage import filesystem
 from bareon.storage.disk import DiskFacts, PartitionFacts, PlannedDisk, PlannedPartition
-from bareon.storage.kind import View
+from bareon.storage.kind import View, cells
 from bareon.storage.kinds import sections
 from bareon.text import counted, visible
 
@@ -94,7 +93,7 @@ def _after(disk: PlannedDisk) -> list[str]:
 
 
 def _purpose(part: PlannedPartition) -> str:
-    kind, point = filesystem.cells(part.content)
+    kind, point = cells(part.content)
     if kind != "-":
         return point if point != "-" else kind
     return part.member_of or part.name or part.role
@@ -106,7 +105,7 @@ def _row(part: PlannedPartition) -> tuple[str, ...]:
         human(part.start),
         human(part.size),
         _what(part),
-        *filesystem.cells(part.content),
+        *cells(part.content),
         part.decision,
     )
 

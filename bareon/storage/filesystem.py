@@ -210,6 +210,10 @@ class PlannedFilesystem(PlannedContent):
     def signature(self) -> Signature:
         return Signature(self.type, self.uuid, self.label)
 
+    @property
+    def cells(self) -> tuple[str, str]:
+        return self.type, self.wanted.point or "-"
+
     def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
         if self.wanted.from_image:
             return  # an image's own file system may be of any kind, and is not there before the image is
@@ -292,13 +296,6 @@ def planned_fields() -> dict[str, schema.Schema]:
         "label": schema.optional_string("The label of the file system."),
         "images": schema.items("The names of the images it belongs to."),
     }
-
-
-def cells(filesystem: object) -> tuple[str, str]:
-    """Type and mount point of the file system on a device, for a table."""
-    if not isinstance(filesystem, PlannedFilesystem):
-        return "-", "-"
-    return filesystem.type, filesystem.wanted.point or "-"
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,11 @@ class PlannedContent(ABC):
         """Signature that libblkid will see once it is made; ``None`` for none."""
         return None
 
+    @property
+    def cells(self) -> tuple[str, str]:
+        """Type and mount point for a table; ``-`` for the type of a member, whose aggregate the table names."""
+        return "-" if self.joins or not self.signature else self.signature.type, "-"
+
     @abstractmethod
     def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
         """Differences from the signature that was found on the device, a line each."""
@@ -353,6 +358,11 @@ class Signature:
 
 UNKNOWN = Signature("unknown")
 """Stands for what is on a device that cannot be looked at, as that of a container of which nobody has the key."""
+
+
+def cells(content: PlannedContent | None) -> tuple[str, str]:
+    """Type and mount point of a planned content for a table, also of none."""
+    return content.cells if content else ("-", "-")
 
 
 def words(signature: Signature | None) -> str:

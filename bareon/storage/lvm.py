@@ -39,6 +39,7 @@ from bareon.storage.kind import (
     System,
     View,
     Volume,
+    cells,
     words,
 )
 from bareon.storage.schema import Schema
@@ -319,7 +320,7 @@ class PlannedGroup(PlannedAggregate):
         yield ActivateGroup(action, self.name)
 
     def view(self) -> View:
-        rows = tuple((x.name, human(x.size), *filesystem.cells(x.content), x.decision) for x in self.volumes)
+        rows = tuple((x.name, human(x.size), *cells(x.content), x.decision) for x in self.volumes)
         return View(
             f"volume group {self.name}  ({human(self.size)}, on {', '.join(self.members)})",
             ("name", "size", "file system", "mount", "decision"),

@@ -39,6 +39,7 @@ from bareon.storage.kind import (
     Signature,
     System,
     View,
+    cells,
     words,
 )
 from bareon.storage.schema import Schema
@@ -305,7 +306,7 @@ class PlannedArray(PlannedAggregate):
     def view(self) -> View:
         content = self.device.content
         purpose = f"volume group {content.member_of}" if content and content.member_of else "-"
-        kind, point = filesystem.cells(content)
+        kind, point = cells(content)
         row = (human(self.device.size), purpose if kind == "-" else kind, point, self.decision)
         title = f"{self.device.device}  ({self.level}, {human(self.device.size)}, on {', '.join(self.members)})"
         return View(title, ("size", "file system", "mount", "decision"), (row,))
