@@ -17,8 +17,6 @@ from bareon.text import visible
 
 PLAIN_INTERVAL = 5.0  # seconds between two lines of progress
 
-MODES = ("auto", "bar", "plain", "json", "none")
-
 
 def listener(mode: str, out: TextIO | None = None) -> Listener:
     """The listener for a mode. ``auto`` is a bar on a terminal that can draw one, else plain lines."""

@@ -27,7 +27,6 @@ from bareon.text import counted
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
 
-TABLE = "gpt"
 PROGRAMS = ("blkid", "parted", "sfdisk", "udevadm", "wipefs")
 MAX_PARTITIONS = 128
 TOLERANCE = MIB  # bytes that a start or end may be off
