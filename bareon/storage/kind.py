@@ -6,6 +6,18 @@ within an input; the planned values with their differences from what was found, 
 and start them, what the deployed system needs to use them, and their rows and JSON; the found values with the steps
 that stop them, and how they are found. It ends with the one :class:`Kind` that :mod:`.kinds` lists.
 
+A kind takes one of three shapes:
+
+* a *leaf* is a :class:`Content` and its :class:`PlannedContent`;
+* a *container* is a :class:`Content` whose planned value is a :class:`PlannedContent` and a :class:`Structure` in one
+  (a class with both bases): compared as the content of its device, made and started as what offers the opened one;
+* an *aggregate* is an :class:`Aggregate` and its :class:`PlannedAggregate`, with a :class:`Content` for its members.
+
+What a structure says of itself in JSON, planned and found, is drawn by :mod:`bareon.report.picture`, which reads
+``members``, ``size``, ``decision``, its ``volumes`` or itself as the only one, the first there is of ``alias``,
+``device`` and ``name`` for each, what is in them (``content`` found; ``mount``, ``file_system`` and ``volume_group``
+planned), and nothing else.
+
 Sizes are bytes. ``path`` is the JSON path of the input a value came from; it takes no part in comparisons.
 """
 

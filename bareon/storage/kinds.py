@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of all kinds of storage: a new one is a line here. What stands on others comes behind them."""
+"""The list of all kinds of storage: a new one is a line here. What stands on others comes behind them.
+
+Containers are read in this order too, the innermost first.
+"""
 
 from __future__ import annotations
 
