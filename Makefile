@@ -17,7 +17,7 @@ help:
 	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' copies it"
 	echo "make docs        build the documentation into doc/build"
 	echo "make man         build the manual pages into doc/build/man"
-	echo "make lint        ruff and mypy"
+	echo "make lint        ruff, mypy and the contract of imports"
 	echo "make clean       remove what was built in this checkout; BAREON_CACHE stays"
 
 demo:
@@ -59,6 +59,7 @@ lint:
 	"$$python" -m ruff format --check .
 	"$$python" -m mypy
 	"$$python" -m mypy --strict tests_functional
+	"$$(dirname "$$python")/lint-imports"
 
 clean:
 	rm -rf build dist doc/build bareon.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -88,15 +88,15 @@ def decide(
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
-    warnings = (
+    warnings = [
         str(warning) for x in actions for warning in returned(x.warnings(job), Iterable, f"{x.name}: warnings")
-    )
-    started = to_start(layout, node, everything=any(action.mounts for action in actions)) if actions else []
-    first = [step for structure in started for step in structure.start(names[0])]
-    steps = (*first, *_steps(actions, transport, job))
+    ]
     programs = {
         str(program) for x in actions for program in returned(x.requires(job), Iterable, f"{x.name}: requires")
     }
+    started = to_start(layout, node, everything=any(action.mounts for action in actions)) if actions else []
+    first = [step for structure in started for step in structure.start(names[0])]
+    steps = (*first, *_steps(actions, transport, job))
     if started:
         programs |= {*udev.PROGRAMS, *(program for structure in started for program in structure.programs)}
     return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node)

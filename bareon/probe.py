@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the machine; nothing else does, and this changes nothing on any disk.
+"""Facts of the machine, read from it; this changes nothing on any disk.
 
 Arrays and volume groups that do not run are started read-only meanwhile, to see their content.
 """

@@ -36,7 +36,7 @@ def _report() -> dict[str, Any]:
     for name, definition in whole["$defs"].items():
         definitions[name] = definition
         if name == "partition":
-            definition["properties"]["role"]["enum"] = [*gpt.KIND.roles, *_other_roles()]
+            definition["properties"]["role"]["examples"] = [*gpt.KIND.roles, *_other_roles()]
             for kind in sections():
                 definitions |= kind.plan_schema
     for kind in sections():

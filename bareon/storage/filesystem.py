@@ -335,7 +335,6 @@ class MakeFilesystem(Step):
 
 class _Filesystems(Kind):
     name = "file system"
-    signatures = tuple(TYPES)
 
     def defects(self, deployment: Deployment) -> Iterator[Defect]:
         known = {image.name for image in deployment.images}

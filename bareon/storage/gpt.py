@@ -199,8 +199,8 @@ def _differences(wanted: PlannedPartition, found: PartitionFacts, comparison: Co
     if found.type.upper() not in right:
         yield f"{wanted.device}: expected partition type {wanted.type_guid}, found {found.type}"
     if wanted.name and wanted.role == "volume" and wanted.name != found.name:
-        named = repr(found.name) if found.name else "not named"
-        comparison.warn(f"{wanted.device} is {named} and not {wanted.name!r} in the partition table, which is kept")
+        named = repr(found.name) if found.name else "no name"
+        comparison.warn(f"{wanted.device}: expected the name {wanted.name!r}, found {named}; the table is kept")
     if wanted.guid_given and wanted.guid != (found.guid or "").upper():
         yield f"{wanted.device}: expected the GUID {wanted.guid}, found {found.guid}"
     yield from comparison.differences(wanted, found.content)
@@ -221,6 +221,7 @@ def _adopted(wanted: PlannedPartition, found: PartitionFacts, comparison: Compar
         device=found.device,
         start=found.start,
         size=found.size,
+        name=found.name if part.role == "volume" else part.name,
         guid=found.guid or wanted.guid,
         decision="format" if wanted.rewritten else part.decision,
     )
@@ -289,7 +290,7 @@ class WriteTable(Step):
         found = [(part.number, part.start, part.size) for part in seen]
         if label != disk.table or found != wanted:
             raise ActionFailed(f"{disk.device}: parted reads back {label} {found}, not {disk.table} {wanted}")
-        tools.udev.wait_for([part.device for part in disk.partitions], {p.device: p.size for p in disk.partitions})
+        tools.udev.wait_for({part.device: part.size for part in disk.partitions})
         return {"partitions": len(wanted)}
 
 

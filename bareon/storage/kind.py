@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The grammar of storage: what every kind of it is made of, wanted, planned and found.
 
-A kind is one module with these in this order: the schema fragment and the wanted values; the programs; the defects
-within an input; the planned values with their differences from what was found, their adoption, the steps that make
-and start them, what the deployed system needs to use them, and their rows and JSON; the found values with the steps
-that stop them, and how they are found. It ends with the one :class:`Kind` that :mod:`.kinds` lists.
+A kind is one module with these in this order: the programs; the schema fragment and the wanted values; the planned
+values with their differences from what was found, their adoption, the steps that make and start them, what the
+deployed system needs to use them, and their rows and JSON; the found values with the steps that stop them; the one
+:class:`Kind` that :mod:`.kinds` lists, with the readers and the defects within an input; the search on the machine.
 
 A kind takes one of three shapes:
 
@@ -529,7 +529,11 @@ Read = Callable[[dict[str, Any], str], Volume | Aggregate | None]
 
 @dataclass(frozen=True)
 class Fragment:
-    """A part of the schema of the ironic dialect: the entries of the types ``types`` in the list ``list_of``."""
+    """A part of the schema of an input that describes disks by volumes: items of the types ``types`` in a list.
+
+    ``list_of`` is ``entry`` for the list of disks and the like, ``volume`` for that of an entry, ``lv_entry`` for
+    that of a volume group. The keys of :meth:`Kind.keys` are added to it by its ``name``.
+    """
 
     list_of: Literal["entry", "volume", "lv_entry"]
     name: str
@@ -538,7 +542,7 @@ class Fragment:
 
 
 class Kind:
-    """A kind of storage. Most have but some of these."""
+    """A kind of storage. Most define only some of these."""
 
     name: ClassVar[str]
     section: ClassVar[str] = ""
@@ -553,13 +557,11 @@ class Kind:
     """True for a section that is there even where it is empty."""
     lsblk_types: ClassVar[tuple[str, ...]] = ()
     """lsblk(8) types of the devices that it offers."""
-    signatures: ClassVar[tuple[str, ...]] = ()
-    """libblkid's types of what it takes for its own."""
     found: ClassVar[type[Found] | None] = None
 
     @property
     def fragments(self) -> tuple[Fragment, ...]:
-        """The volumes that it adds to the ironic dialect."""
+        """The volumes that it adds to an input that describes disks by volumes."""
         return ()
 
     def keys(self, fragment: str) -> Mapping[str, Any]:

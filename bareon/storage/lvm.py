@@ -203,6 +203,13 @@ class VolumeGroup(Aggregate):
         return PlannedVolume(place.device, size, wanted.name, content=content)
 
 
+def _logical(volume: Volume) -> LogicalVolume:
+    """The volume, which no other kind can have put into a group."""
+    if not isinstance(volume, LogicalVolume):
+        raise TypeError(f"{volume.path} is no logical volume")
+    return volume
+
+
 def _physical_volume(value: dict[str, Any], path: str, reader: Reader) -> PhysicalVolume:
     metadata = None
     if "lvm_meta_size" in value:
@@ -390,7 +397,7 @@ class MakeGroup(Step):
         tools.lvm.create_group(group.name, group.extent, group.members)
         for volume in group.volumes:
             tools.lvm.create_volume(group.name, volume.name, volume.size // group.extent)
-        tools.udev.wait_for([volume.device for volume in group.volumes], {x.device: x.size for x in group.volumes})
+        tools.udev.wait_for({volume.device: volume.size for volume in group.volumes})
         self._check()
         return {"bytes": group.size, "volumes": len(group.volumes)}
 
@@ -517,7 +524,6 @@ class _Lvm(Kind):
     always = True
     roles = (PhysicalVolume.role,)
     lsblk_types = ("lvm",)
-    signatures = (SIGNATURE,)
     found = VolumeGroupFacts
 
     @property
@@ -586,7 +592,7 @@ class _Lvm(Kind):
     def readers(self, reader: Reader) -> Mapping[str, Read]:
         def group(value: dict[str, Any], path: str) -> VolumeGroup:
             volumes = (reader.volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
-            return VolumeGroup(value["id"], tuple(x for x in volumes if isinstance(x, LogicalVolume)), path=path)
+            return VolumeGroup(value["id"], tuple(_logical(x) for x in volumes if x), path=path)
 
         def volume(value: dict[str, Any], path: str) -> LogicalVolume:
             size = parse_size(value["size"])

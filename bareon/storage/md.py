@@ -360,7 +360,7 @@ class MakeArray(Step):
             device, array.name, array.level, array.uuid, array.members, DATA_OFFSET, array.component, CHUNK
         )
         # A wrong size would only be seen when the file system is full.
-        tools.udev.wait_for([device], {device: array.device.size})
+        tools.udev.wait_for({device: array.device.size})
         # What an earlier array left at the same place must not come back to life.
         tools.device.wipe([device])
         found = tools.mdadm.detail(device)
@@ -382,7 +382,7 @@ class StartArray(Step):
     def run(self, progress: Progress) -> Outcome:
         device = self.array.device.device
         tools.mdadm.assemble(device, self.array.uuid, self.array.members)
-        tools.udev.wait_for([device], {})
+        tools.udev.wait_for({device: None})
         return {}
 
 
@@ -463,7 +463,6 @@ class _Md(Kind):
     always = True
     roles = (RaidMember.role,)
     lsblk_types = ("linear", *LEVELS, "raid4")
-    signatures = (SIGNATURE,)
     found = ArrayFacts
 
     @property

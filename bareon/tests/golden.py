@@ -209,7 +209,7 @@ def plain(value: Any) -> Any:
 
 def _replaced(value: Any, old: str, new: str) -> Any:
     if isinstance(value, dict):
-        return {key: _replaced(item, old, new) for key, item in value.items()}
+        return {key.replace(old, new): _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
         return [_replaced(item, old, new) for item in value]
     return value.replace(old, new) if isinstance(value, str) else value

@@ -40,6 +40,11 @@ def test_plan(path: Path) -> None:
         assert expected in warning
 
 
+def test_volumes_that_are_kept_are_planned_with_the_names_they_have() -> None:
+    (path,) = (path for path in cases("plan") if path.stem == "verify-partitions-of-other-tools")
+    assert [part.name for part in plan_of(load(path)).layout.disks[0].partitions[1:]] == ["primary", "primary", None]
+
+
 @pytest.mark.parametrize("path", cases("error"), ids=lambda path: path.stem)
 def test_error(path: Path) -> None:
     case = load(path)

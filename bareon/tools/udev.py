@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from bareon.errors import ActionFailed
@@ -29,20 +29,19 @@ def look_again(device: str) -> None:
     run(["udevadm", "trigger", "--settle", "--action=change", device], timeout=60.0)
 
 
-def wait_for(devices: Iterable[str], sizes: dict[str, int], seconds: float = 30.0) -> None:
-    """Wait until each device node is there and as large as the kernel was told.
+def wait_for(sizes: Mapping[str, int | None], seconds: float = 30.0) -> None:
+    """Wait until each device node is there and has as many bytes as is said of it; ``None`` where nothing is.
 
     :raises ActionFailed: naming those that are not, after the time limit.
     """
-    wanted = list(devices)
     deadline = time.monotonic() + seconds
     settle()
     while True:
-        absent = [device for device in wanted if not _present(device, sizes.get(device))]
+        absent = [device for device, size in sizes.items() if not _present(device, size)]
         if not absent:
             return
         if time.monotonic() > deadline:
-            raise ActionFailed(f"not there {seconds:g} s after the table was written: {', '.join(absent)}")
+            raise ActionFailed(f"not there, or not of its size, after {seconds:g} s: {', '.join(absent)}")
         run(
             ["udevadm", "wait", f"--timeout={max(1, int(deadline - time.monotonic()))}", *absent],
             ok=(0, 1),
