@@ -14,6 +14,8 @@ from bareon.layout.bootplace import placed
 from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
+from bareon.layout.match import all_paths
+from bareon.layout.sets import torn
 from bareon.layout.stack import busy, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
@@ -84,7 +86,7 @@ def decide(
         deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
     layout, noticed = _layout(deployment, node, makes, seed)
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)
-    if in_use := busy(node, {disk.device for disk in job.layout.disks}):
+    if in_use := busy(node, all_paths(node, {disk.device for disk in job.layout.disks})):
         raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
@@ -97,6 +99,8 @@ def decide(
     started = to_start(layout, node, everything=any(action.mounts for action in actions)) if actions else []
     first = [step for structure in started for step in structure.start(names[0])]
     steps = (*first, *_steps(actions, transport, job))
+    if sets := torn(node, {device for step in steps for device in step.destroys}):
+        raise UnsuitableNode(*sets)
     if started:
         programs |= {*udev.PROGRAMS, *(program for structure in started for program in structure.programs)}
     return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node)

@@ -58,7 +58,7 @@ def from_json(value: object) -> NodeFacts:
     assert isinstance(facts, NodeFacts)
     facts = dataclasses.replace(facts, structures=tuple(structures))
     for path, device, right in _plausible(facts):
-        if not device.startswith("/dev/"):
+        if not (device.startswith("/dev/") and device.isprintable()) or {".", ".."} & set(device.split("/")):
             raise ValueError(f"{path}.device: {device!r} is no path in /dev")
         if not right:
             raise ValueError(f"{path}: no device has such a size, sector size, start or number")

@@ -67,7 +67,7 @@ def signature(found: dict[str, str]) -> Signature | None:
     if "AMBIVALENT" in found:
         return Signature("ambivalent")
     if "UNREADABLE" in found:
-        return Signature(UNREADABLE)
+        return UNREADABLE
     if "TYPE" not in found:
         return None
     return Signature(found["TYPE"], found.get("UUID"), found.get("LABEL"))

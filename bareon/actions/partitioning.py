@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bareon.actions.base import Action, Job
 from bareon.errors import UnsuitableNode
 from bareon.layout.claim import configdrive_claim
-from bareon.layout.sets import torn
+from bareon.layout.match import all_paths
 from bareon.layout.stack import clashes, disks_below, on_disks, stands_on, teardown
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
@@ -44,9 +44,8 @@ class Partitioning(Action):
     def validate(self, job: Job) -> None:
         if job.deployment.policy != "clean":
             return
-        disks = {disk.device for disk in job.layout.disks}
-        teardown(job.node, disks)
-        if reasons := [*torn(job.node, disks), *clashes(job.layout, job.node)]:
+        teardown(job.node, _disks(job))
+        if reasons := [*clashes(job.layout, job.node)]:
             raise UnsuitableNode(*reasons)
 
     def plan(self, job: Job) -> Sequence[Step]:
@@ -55,14 +54,14 @@ class Partitioning(Action):
     def _clear(self, job: Job) -> Iterator[Step]:
         if job.deployment.policy != "clean":
             return
-        going = teardown(job.node, {disk.device for disk in job.layout.disks})
+        going = teardown(job.node, _disks(job))
         for structure in going:
             yield from structure.stop(self.name)
         below = disks_below(job.node)
         found = {disk.device: disk for disk in job.node.disks}
         for disk in (found[disk.device] for disk in job.layout.disks):
             partitions = tuple(part.device for part in disk.partitions)
-            stacked = any(stands_on(structure, {disk.device}, below) for structure in going)
+            stacked = any(stands_on(structure, all_paths(job.node, {disk.device}), below) for structure in going)
             contents = _contents(disk, job.node)
             yield ClearDisk(self.name, disk.device, partitions, contents, stacked, disk.size, disk.sequence)
 
@@ -78,6 +77,11 @@ class Partitioning(Action):
 
     def _filesystems(self, job: Job) -> Iterator[Step]:
         return (MakeFilesystem(self.name, fs) for fs in job.layout.filesystems() if fs.is_made)
+
+
+def _disks(job: Job) -> set[str]:
+    """The disks of the layout, by all their paths."""
+    return all_paths(job.node, {disk.device for disk in job.layout.disks})
 
 
 def _contents(disk: DiskFacts, node: NodeFacts) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import defaultdict
+from collections.abc import Collection
 
 from bareon.errors import UnsuitableNode
 from bareon.model.deployment import Deployment
@@ -33,7 +35,7 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
             entries.append(disk)
             found.append(hits[0])
     for (first, one), (second, other) in itertools.combinations(zip(entries, found, strict=True), 2):
-        if same := _common_identity(one, other):
+        if same := common_identity(one, other):
             paths = f"{one.device} ({first.path}) and {other.device} are two paths of one disk (multipath)"
             reasons.append(f"{second.path}: {paths}, both with {same}; name it once")
     if reasons:
@@ -53,7 +55,20 @@ def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
     return "read-only" if disk.read_only else None
 
 
-def _common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
+def all_paths(node: NodeFacts, disks: Collection[str]) -> set[str]:
+    """The disks, and every other path of the LUNs that they are: who writes to one writes to all."""
+    alike: dict[str, list[DiskFacts]] = defaultdict(list)
+    for disk in node.disks:
+        for key in filter(None, (disk.wwn, disk.serial)):
+            alike[key].append(disk)
+    named = (disk for disk in node.disks if disk.device in disks)
+    others = (
+        (disk, other) for disk in named for key in (disk.wwn, disk.serial) for other in alike.get(key or "", ())
+    )
+    return {*disks, *(other.device for disk, other in others if common_identity(disk, other))}
+
+
+def common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
     """The identity that shows two devices to be paths of one LUN; ``None`` if there is none.
 
     The WWN decides where both have one. A serial number alone does not: some controllers give theirs to each drive.
@@ -104,7 +119,7 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
 
 def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
-        pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if _common_identity(x, y)]
+        pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if common_identity(x, y)]
         paths = "".join(f"; {x.device} and {y.device} are two paths of one disk (multipath)" for x, y in pairs)
         return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}{paths}"
     rank = _deciding(disk.id, node)

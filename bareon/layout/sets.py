@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sets of devices that bareon does not manage: firmware RAID, btrfs and ZFS over several disks, bcache.
 
-libblkid sees each member by itself. Members of one set have signatures of the same type with the same UUID.
+libblkid sees each member by itself. Members of one set have signatures of the same type with the same UUID. So have
+those of an md array, which is one of these sets where its superblocks could not be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from bareon.layout.match import all_paths
+from bareon.layout.stack import disks_below
 from bareon.model.node import NodeFacts
 from bareon.storage.kind import Signature
 
 #: The libblkid types whose UUID is that of the whole set, and what the set is called.
-_SETS = {"btrfs": "btrfs", "zfs_member": "the ZFS pool", "bcache": "the bcache set"}
+_SETS = {
+    "btrfs": "btrfs",
+    "zfs_member": "the ZFS pool",
+    "bcache": "the bcache set",
+    "linux_raid_member": "the md array",
+}
 #: Firmware RAID: libblkid names the format, and a UUID for some of them only.
 _FIRMWARE = (
     *("adaptec_raid_member", "ddf_raid_member", "hpt37x_raid_member", "hpt45x_raid_member", "isw_raid_member"),
@@ -21,27 +29,36 @@ _FIRMWARE = (
 )
 
 
-def torn(node: NodeFacts, disks: Collection[str]) -> list[str]:
-    """The sets with members both on ``disks`` and on other disks, in words that name the members."""
-    inside = [(device, content) for disk, device, content in _signatures(node) if disk in disks]
-    outside = [(device, content) for disk, device, content in _signatures(node) if disk not in disks]
+def torn(node: NodeFacts, devices: Collection[str]) -> list[str]:
+    """The sets with members both among what is lost with ``devices`` and elsewhere, in words that name the members.
+
+    With a disk goes all that lies on it. A member that is a whole disk also loses what is written to a part of it.
+    """
+    below = disks_below(node)
+    disks = {disk for device in devices for disk in below[device]}
+    lost = {device for device, _ in node.contents() if below[device] & set(devices)} | disks | set(devices)
+    same = all_paths(node, disks) - disks  # they show the same members again
     found: dict[str, tuple[list[str], list[str]]] = {}
-    for device, content in inside:
-        if others := [other for other, theirs in outside if _one_set(content, theirs)]:
-            members, _ = found.setdefault(_name(content), ([], others))
-            members.append(device)
+    members = list(_members(node))
+    for device, content in members:
+        others = [x for x, theirs in members if x not in lost and not below[x] <= same and _one_set(content, theirs)]
+        if device in lost and others:
+            found.setdefault(_name(content), ([], others))[0].append(device)
     return [
-        f"{name} lies on {', '.join(members)} and also on {', '.join(others)}, which is not in the schema"
-        for name, (members, others) in found.items()
+        f"{name} lies on {', '.join(going)}, which would lose data, and also on {', '.join(others)}"
+        for name, (going, others) in found.items()
     ]
 
 
-def _signatures(node: NodeFacts) -> Iterator[tuple[str, str, Signature]]:
-    """The disk, the device and the content of each disk and partition that may be a member of a set."""
-    for disk in node.disks:
-        for device, content in ((disk.device, disk.content), *((x.device, x.content) for x in disk.partitions)):
-            if content and (content.type in _SETS or content.type in _FIRMWARE):
-                yield disk.device, device, content
+def _members(node: NodeFacts) -> Iterator[tuple[str, Signature]]:
+    """The devices that may be members of sets, with their contents, but for those of arrays that are known."""
+    known = {member for structure in node.structures for member in structure.stands_on}
+    offered = {device for structure in node.structures for device, _ in structure.offers}
+    for device, content in node.contents():
+        if content is None or device in known:
+            continue
+        if content.type in _SETS or (content.type in _FIRMWARE and device not in offered):  # firmware knows but disks
+            yield device, content
 
 
 def _one_set(one: Signature, other: Signature) -> bool:

@@ -9,10 +9,11 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
 from bareon.errors import UnsuitableNode
+from bareon.layout.match import all_paths
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.storage.disk import DiskFacts
-from bareon.storage.kind import UNREADABLE, Found, Structure
+from bareon.storage.kind import UNKNOWN, UNREADABLE, Found, Structure
 from bareon.storage.kinds import KINDS
 
 T = TypeVar("T", bound=Hashable)
@@ -41,6 +42,8 @@ def in_order(needs: Mapping[T, Collection[T]]) -> list[T]:
 def unreadable(node: NodeFacts, disks: Collection[str], *, inside: bool) -> list[str]:
     """What on the disks cannot be read, in words: nobody knows what it holds, or what larger thing it is part of.
 
+    That of a disk or partition cannot be left to be seen later, as that of a closed container is.
+
     Disks that are not among them may well be dead, locked or passive paths.
 
     :param inside: also what structures on them offer. It goes with them where they are cleared, as does a snapshot
@@ -49,9 +52,11 @@ def unreadable(node: NodeFacts, disks: Collection[str], *, inside: bool) -> list
     mine = [disk for disk in node.disks if disk.device in disks]
     found = [(disk.device, disk.content) for disk in mine]
     found += [(part.device, part.content) for disk in mine for part in disk.partitions]
+    never = [device for device, content in found if content in (UNREADABLE, UNKNOWN)]
     if inside:
-        found += [offered for structure in on_disks(node, disks) for offered in structure.offers]
-    return [f"{device} cannot be read" for device, content in found if content and content.type == UNREADABLE]
+        offered = (offered for structure in on_disks(node, disks) for offered in structure.offers)
+        never += [device for device, content in offered if content == UNREADABLE]
+    return [f"{device} cannot be read" for device in never]
 
 
 def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
@@ -160,8 +165,9 @@ def forbidden(node: NodeFacts, layout: Layout, devices: Iterable[str], allowed: 
 
 
 def meant(node: NodeFacts, value: str) -> tuple[str, ...]:
-    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk."""
-    return tuple(disk.device for disk in node.disks if value in _names(disk))
+    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk, by whatever path."""
+    found = tuple(disk.device for disk in node.disks if value in _names(disk))
+    return found[:1] if all_paths(node, found[:1]).issuperset(found) else found
 
 
 def _names(disk: DiskFacts) -> set[str]:
@@ -170,7 +176,7 @@ def _names(disk: DiskFacts) -> set[str]:
 
 def clashes(layout: Layout, node: NodeFacts) -> Iterator[str]:
     """Structures on disks that stay, with names that are to be given to new ones."""
-    disks, below = {disk.device for disk in layout.disks}, disks_below(node)
+    disks, below = all_paths(node, {disk.device for disk in layout.disks}), disks_below(node)
     kinds = [kind.name for kind in KINDS]
     for structure in sorted(layout.structures(), key=lambda x: -kinds.index(x.kind.name)):
         for found in node.structures:

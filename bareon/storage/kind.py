@@ -350,10 +350,6 @@ class Comparison(Protocol):
 # Found.
 
 
-UNREADABLE = "unreadable"
-"""The type in place of a signature where the kernel could not read the device."""
-
-
 @dataclass(frozen=True)
 class Signature:
     """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …"""
@@ -367,6 +363,9 @@ class Signature:
         """Its type and, if it has one, its label."""
         return f"{self.type} {self.label!r}" if self.label else self.type
 
+
+UNREADABLE = Signature("unreadable")
+"""Stands for what is on a device that the kernel could not read."""
 
 UNKNOWN = Signature("unknown")
 """Stands for what is on a device that cannot be looked at, as that of a container of which nobody has the key."""

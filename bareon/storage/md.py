@@ -284,10 +284,15 @@ class PlannedArray(PlannedAggregate):
             yield f"{name}: expected an array over {_listed(self.members)}, found {len(found) or 'none'}"
             return
         array = found[0]
+        for other in comparison.found(ArrayFacts, everywhere=True):
+            if self.means(other) and other is not array:  # one of the two has the name; nobody can say which, later
+                yield f"{name}: expected no other array of this name, found one over {_listed(other.members)}"
         if array.level != self.level:
             yield f"{name}: expected {self.level}, found {array.level}"
         if set(array.members) != set(self.members):
             yield f"{name}: expected the members {_listed(self.members)}, found {_listed(array.members)}"
+        if array.count != len(self.members):
+            yield f"{name}: expected {len(self.members)} members in use, found a place for {array.count}"
         if array.size is not None and abs(array.size - self.device.size) > TOLERANCE:
             yield f"{name}: expected {mib(self.device.size)}, found {mib(array.size)}"
         yield from comparison.differences(self.device, array.content)

@@ -144,6 +144,14 @@ def test_facts_that_are_no_facts(tmp_path: Path, document: str) -> None:
         ([], "expected an object"),
         ({"format": 1, "firmware": "bios", "disks": [{"device": "", "size": 1}]}, "$.disks[0].device: '' is no path"),
         (
+            {"format": 1, "firmware": "bios", "disks": [{"device": "/dev/a\ud800", "size": 1}]},
+            "$.disks[0].device: '/dev/a\\ud800' is no path",
+        ),
+        (
+            {"format": 1, "firmware": "bios", "disks": [{"device": "/dev/../a", "size": 1}]},
+            "$.disks[0].device: '/dev/../a' is no path",
+        ),
+        (
             {"format": 1, "firmware": "bios", "disks": [{"device": "/dev/a", "size": 1, "logical_sector": 1536}]},
             "$.disks[0]: no device has such a size",
         ),
@@ -231,6 +239,19 @@ def test_an_allowed_disk_is_one_disk(tmp_path: Path) -> None:
     warning = "--allow_destroy: 'sdz' is no disk of this node"
     assert (done.returncode, done.stderr) == (0, f"warning: {warning}\n")
     assert json.loads(done.stdout)["warnings"] == [warning]
+
+
+def test_an_allowed_disk_may_have_several_paths(tmp_path: Path) -> None:
+    node = tmp_path / "node.json"
+    disks = [{"device": f"/dev/sd{letter}", "size": 4 << 30, "serial": "L", "wwn": "0x9"} for letter in "ab"]
+    node.write_text(json.dumps({"format": 1, "firmware": "bios", "disks": disks}))
+    partitions = [{"type": "disk", "id": {"type": "name", "value": "sda"}, "volumes": []}]
+    text = json.dumps({"partitions_policy": "clean", "partitions": partitions})
+    for allowed in ("0x9", "L"):
+        done = _run(
+            "bareon-partition", "--plan", "--node_facts", str(node), "--input_data", text, "--allow_destroy", allowed
+        )
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_log_says_an_error_once(facts: str, document: str, tmp_path: Path) -> None:
