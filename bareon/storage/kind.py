@@ -13,7 +13,7 @@ A kind takes one of three shapes:
   (a class with both bases): compared as the content of its device, made and started as what offers the opened one;
 * an *aggregate* is an :class:`Aggregate` and its :class:`PlannedAggregate`, with a :class:`Content` for its members.
 
-What a structure says of itself in JSON, planned and found, is drawn by :mod:`bareon.report.picture`, which reads
+What a structure says of itself in JSON, planned and found, is drawn by ``bareon/report/picture.py``, which reads
 ``members``, ``size``, ``decision``, its ``volumes`` or itself as the only one, the first there is of ``alias``,
 ``device`` and ``name`` for each, what is in them (``content`` found; ``mount``, ``file_system`` and ``volume_group``
 planned), and nothing else.
