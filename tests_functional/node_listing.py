@@ -43,7 +43,8 @@ def words() -> dict[str, str]:
 
 def replaced(content: bytes, known: dict[str, str]) -> bytes:
     """Return a content with words in the place of identifiers, however they are written."""
-    for identifier, word in known.items():
+    # The longest first: the volume id of a configdrive is the end of its partition's GUID, and may be all figures.
+    for identifier, word in sorted(known.items(), key=lambda item: -len(item[0])):
         for form in {identifier, identifier.lower(), identifier.upper(), identifier.replace("-", "")}:
             content = content.replace(form.encode(), word.encode())
     return content
