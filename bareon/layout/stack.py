@@ -165,9 +165,8 @@ def forbidden(node: NodeFacts, layout: Layout, devices: Iterable[str], allowed: 
 
 
 def meant(node: NodeFacts, value: str) -> tuple[str, ...]:
-    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk, by whatever path."""
-    found = tuple(disk.device for disk in node.disks if value in _names(disk))
-    return found[:1] if all_paths(node, found[:1]).issuperset(found) else found
+    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk."""
+    return tuple(disk.device for disk in node.disks if value in _names(disk))
 
 
 def _names(disk: DiskFacts) -> set[str]:

@@ -241,19 +241,6 @@ def test_an_allowed_disk_is_one_disk(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["warnings"] == [warning]
 
 
-def test_an_allowed_disk_may_have_several_paths(tmp_path: Path) -> None:
-    node = tmp_path / "node.json"
-    disks = [{"device": f"/dev/sd{letter}", "size": 4 << 30, "serial": "L", "wwn": "0x9"} for letter in "ab"]
-    node.write_text(json.dumps({"format": 1, "firmware": "bios", "disks": disks}))
-    partitions = [{"type": "disk", "id": {"type": "name", "value": "sda"}, "volumes": []}]
-    text = json.dumps({"partitions_policy": "clean", "partitions": partitions})
-    for allowed in ("0x9", "L"):
-        done = _run(
-            "bareon-partition", "--plan", "--node_facts", str(node), "--input_data", text, "--allow_destroy", allowed
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_the_log_says_an_error_once(facts: str, document: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = _run("bareon-provision", "--plan", "--node_facts", facts, "--input_data_file", document,
