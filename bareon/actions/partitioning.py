@@ -61,7 +61,8 @@ class Partitioning(Action):
         found = {disk.device: disk for disk in job.node.disks}
         for disk in (found[disk.device] for disk in job.layout.disks):
             partitions = tuple(part.device for part in disk.partitions)
-            stacked = any(stands_on(structure, all_paths(job.node, {disk.device}), below) for structure in going)
+            paths = all_paths(job.node, {disk.device}) if going else ()
+            stacked = any(stands_on(structure, paths, below) for structure in going)
             contents = _contents(disk, job.node)
             yield ClearDisk(self.name, disk.device, partitions, contents, stacked, disk.size, disk.sequence)
 

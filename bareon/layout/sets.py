@@ -35,14 +35,17 @@ def torn(node: NodeFacts, devices: Collection[str]) -> list[str]:
     With a disk goes all that lies on it. A member that is a whole disk also loses what is written to a part of it.
     """
     below = disks_below(node)
-    disks = {disk for device in devices for disk in below[device]}
-    lost = {device for device, _ in node.contents() if below[device] & set(devices)} | disks | set(devices)
+    gone = set(devices)
+    disks = {disk for device in gone for disk in below[device]}
+    lost = {device for device, _ in node.contents() if below[device] & gone} | disks | gone
     same = all_paths(node, disks) - disks  # they show the same members again
-    found: dict[str, tuple[list[str], list[str]]] = {}
     members = list(_members(node))
+    staying = [(device, content) for device, content in members if device not in lost and not below[device] <= same]
+    found: dict[str, tuple[list[str], list[str]]] = {}
     for device, content in members:
-        others = [x for x, theirs in members if x not in lost and not below[x] <= same and _one_set(content, theirs)]
-        if device in lost and others:
+        if device not in lost:
+            continue
+        if others := [other for other, theirs in staying if _one_set(content, theirs)]:
             found.setdefault(_name(content), ([], others))[0].append(device)
     return [
         f"{name} lies on {', '.join(going)}, which would lose data, and also on {', '.join(others)}"
