@@ -20,9 +20,9 @@ from typing import Literal
 
 from bareon.drivers.deploy.rsync import FetchTree, flags_for
 from bareon.model.image import Image
-from bareon.model.layout import FilesystemLayout
+from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.storage.filesystem import Filesystem
+from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.tools.mount import enter_private_namespace
 from benchmarks.timing import show
 
@@ -95,9 +95,10 @@ def plain(url: str, device: str, point: Path) -> None:
 
 def step(url: str, device: str, decision: Literal["create", "keep"]) -> FetchTree:
     """The driver's own step. Its preflight, which asks for the list of files, is no part of the same work."""
-    held = FilesystemLayout(Filesystem("ext4", "/", images=("tree",)), device, DISK, "", decision)
-    image = Image("tree", url)
-    return FetchTree("do_copyimage", image, (held,), flags_for(image, (held,), ASKED), TransferSettings())
+    wanted = Filesystem("ext4", (Mount("/", images=("tree",)),), images=("tree",))
+    held = PlannedFilesystem(device, DISK, "ext4", "", wanted, decision=decision).mounts
+    image = Image("tree", Location(url))
+    return FetchTree("do_copyimage", image, held, flags_for(image, held, ASKED), TransferSettings())
 
 
 def run(transfer: FetchTree) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,8 @@ def test_nobody_else_names_a_kind_of_storage() -> None:
     files = [x for x in (ROOT / "bareon").rglob("*.py") if not any(x.is_relative_to(folder) for folder in apart)]
     assert len(files) > 50
     assert not [path for path in files if _imported(path) & kinds]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_benchmarks_can_be_started(path: Path) -> None:
+    importlib.import_module(f"benchmarks.{path.stem}")

@@ -146,13 +146,25 @@ def _validator(name: str) -> Any:
     """The library's validator of a schema.
 
     The schemas use one form each of ``$ref`` and ``allOf``: a definition of their own, and "if ``type`` is one of
-    these, then that definition". Rules for these two forms, with one validator per definition, check 2048 volumes in
-    0.1 s, where the library's rules take 0.4 s, as long as all the rest of a plan.
+    these, then that definition". Rules for these two forms and for ``properties``, with one validator for each schema
+    in them, check 2048 volumes in 0.05 s, where the library's rules take 0.4 s, as long as all the rest of a plan.
     """
     from jsonschema import Draft202012Validator  # here, as importing it takes a tenth of a second
     from jsonschema.validators import extend
 
     definitions: dict[str, Any] = {}
+    parts: dict[int, Any] = {}  # by the identity of a schema, which lives as long as its form
+
+    def properties(validator: Any, known: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
+        if not isinstance(value, dict):
+            return
+        for key in (key for key in known if key in value):
+            part = known[key]
+            if id(part) not in parts:
+                parts[id(part)] = validator.evolve(schema=part)
+            for error in parts[id(part)].iter_errors(value[key]):
+                error.path.appendleft(key)
+                yield error
 
     def ref(_validator: Any, reference: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
         yield from definitions[reference].iter_errors(value)
@@ -164,7 +176,7 @@ def _validator(name: str) -> Any:
                 yield from definitions[branch["then"]["$ref"]].iter_errors(value)
 
     form = schema(name)
-    rules = {"$ref": ref, "allOf": all_of, "pattern": _pattern}
+    rules = {"$ref": ref, "allOf": all_of, "pattern": _pattern, "properties": properties}
     whole: Any = extend(Draft202012Validator, rules)(form, format_checker=_formats())  # type: ignore[no-untyped-call]
     definitions |= {f"#/$defs/{key}": whole.evolve(schema=part) for key, part in form["$defs"].items()}
     return whole
