@@ -6,11 +6,12 @@ PREPARE = python=$$(tests_functional/prepare)
 .SHELLFLAGS = -euc
 .ONESHELL:
 
-.PHONY: help demo test unit functional crash-matrix ramdisk docs man lint clean
+.PHONY: help demo test test-all unit functional crash-matrix ramdisk docs man lint clean
 
 help:
 	@echo "make demo        deploy a virtual node, boot it and show proof"
 	echo "make test        unit tests, then functional tests"
+	echo "make test-all    the same and what that leaves out; takes hours"
 	echo "make unit        unit tests"
 	echo "make functional  functional tests; ARGS='-k two_disks --keep' goes to pytest"
 	echo "make crash-matrix  cut the power at every boundary between two steps; takes an hour"
@@ -28,6 +29,11 @@ test:
 	@$(PREPARE)
 	"$$python" -m pytest -n auto bareon/tests
 	"$$python" -m pytest tests_functional
+
+test-all:
+	@$(PREPARE)
+	"$$python" -m pytest -n auto bareon/tests
+	"$$python" -m pytest tests_functional --thorough --every-point
 
 unit:
 	@$(PREPARE)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ MOST_CELLS = 8
 #: What the machine had before the session, and what became of it.
 BEFORE = pytest.StashKey[leftovers.Found]()
 LEFT = pytest.StashKey[str]()
+#: The names of the tests that are for ``--thorough``.
+LEFT_OUT = pytest.StashKey[list[str]]()
 UNKNOWN = "left behind: not looked for, since another session runs on this machine"
 CLEAN = "left behind: nothing (processes, interfaces, namespaces, loop devices, mounts are as before)"
 _STARTED = time.monotonic()
@@ -45,6 +48,7 @@ def say(line: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line("markers", "long: takes minutes, and had better be started first")
+    config.addinivalue_line("markers", "thorough(why): for make test-all; why make test can do without it")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,6 +67,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--every-point",
         action="store_true",
         help="cut the power at every boundary between two steps and at 20 moments, not at some (an hour)",
+    )
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="run also what is left out by default; what -k or a test's name asks for is never left out",
     )
     parser.addoption(
         "--cells",
@@ -121,18 +130,31 @@ def _left_behind(config: pytest.Config) -> str:
     return "left behind: " + "; ".join(lines) if lines else CLEAN
 
 
+def pytest_testnodedown(node: Any) -> None:
+    """Take over from a cell the names of the tests that it left out."""
+    if names := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[LEFT_OUT] = names
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session when something of it stays, once all the cells have ended."""
     config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = config.stash.get(LEFT_OUT, [])
     if BEFORE in config.stash:
         config.stash[LEFT] = _left_behind(config)
         if config.stash[LEFT] not in (CLEAN, UNKNOWN):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what takes longest come first, so that no cell is left with it in the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for ``--thorough``. Let what takes longest come first: no cell shall be left with it."""
+    if not (config.option.thorough or config.option.keyword or any("::" in x for x in config.args)):
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        config.stash[LEFT_OUT] = [item.nodeid.partition("::")[2] for item in left]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
@@ -174,6 +196,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("functional cases")
     for name, (outcome, seconds) in sorted(_REPORTS.items()):
         terminalreporter.write_line(f"{seconds:7.1f} s  {outcome:7}  {name.partition('::')[2]}")
+    if left_out := config.stash.get(LEFT_OUT, []):
+        terminalreporter.section("left to make test-all")
+        for name in sorted(left_out):
+            terminalreporter.write_line(name)
     terminalreporter.section("the slowest ten")
     for name, (_, seconds) in sorted(_REPORTS.items(), key=lambda entry: -entry[1][1])[:10]:
         terminalreporter.write_line(f"{seconds:7.1f} s  {name.partition('::')[2]}")

@@ -21,14 +21,14 @@ REPORT = "/tmp/bareon-report.json"
 
 def parameters(kind: str) -> list[object]:
     """Return the case files of a kind as parameters, marked by what they do."""
-    return [
-        pytest.param(
-            path,
-            id=path.stem,
-            marks=[pytest.mark.long] if case.boots(path) else [],
-        )
-        for path in case.find(kind)
-    ]
+    return [pytest.param(path, id=path.stem, marks=marks(path)) for path in case.find(kind)]
+
+
+def marks(path: Path) -> list[pytest.MarkDecorator]:
+    """Return the markers of a case file."""
+    found = [pytest.mark.long] if case.boots(path) else []
+    why = case.thorough(path)
+    return [*found, *([pytest.mark.thorough(why)] if why else [])]
 
 
 @pytest.mark.parametrize("path", parameters("positive"))

@@ -82,7 +82,7 @@ KEYS = frozenset(
     {
         *("description", "node", "before", "input", "input_text", "command", "timeout"),
         *("exit_code", "stdout", "stdout_json", "stderr", "disks_unchanged", "expect"),
-        *("boot", "booted", "rounds"),
+        *("boot", "booted", "rounds", "thorough"),
     }
 )
 
@@ -94,11 +94,21 @@ def find(kind: str) -> list[Path]:
 
 def boots(path: Path) -> bool:
     """Tell whether a case boots what it deploys; a file that cannot be read fails as a case."""
+    return bool(_peek(path, "boot"))
+
+
+def thorough(path: Path) -> str | None:
+    """Return why a case is left to ``make test-all``, or None for one of ``make test``."""
+    why = _peek(path, "thorough")
+    return str(why) if why else None
+
+
+def _peek(path: Path, key: str) -> Any:
     try:
         data = yaml.safe_load(path.read_text())
     except yaml.YAMLError:
-        return False
-    return isinstance(data, dict) and bool(data.get("boot", False))
+        return None
+    return data.get(key) if isinstance(data, dict) else None
 
 
 def load(path: Path, words: Words) -> Case:
