@@ -12,7 +12,7 @@ from bareon import tools
 from bareon.errors import Defect
 from bareon.sizes import human, mib
 from bareon.step import Outcome, Progress, Step
-from bareon.storage import schema
+from bareon.storage import mountpoint, schema
 from bareon.storage.allocate import DoesNotFit
 from bareon.storage.kind import (
     LINUX_DATA,
@@ -37,9 +37,6 @@ LINUX_SWAP = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
 
 LONGEST_NAME = 255
 """Bytes of a name in a folder; Linux has no file system of which bareon makes that takes more."""
-
-_OF_THE_KERNEL = ("dev", "proc", "run", "sys")
-"""Folders at the root that the kernel and systemd fill while a system runs."""
 
 _LISTED = '*?.,;:/\\|+=<>[]"'
 _NOT_IN_VFAT = set(_LISTED)
@@ -351,11 +348,10 @@ class _Filesystems(Kind):
 
 
 def _mount_point(point: str, path: str) -> Iterator[Defect]:
-    parts = point.split("/")
-    if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in parts):
+    if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in point.split("/")):
         yield Defect(f"{path}.mount", f"a folder's name has at most {LONGEST_NAME} bytes")
-    if len(parts) > 1 and parts[1] in _OF_THE_KERNEL:
-        yield Defect(f"{path}.mount", f"/{parts[1]} belongs to the kernel of the running system")
+    if reason := mountpoint.refusal(point):
+        yield Defect(f"{path}.mount", reason)
 
 
 def _label(fs: Filesystem) -> Iterator[Defect]:
