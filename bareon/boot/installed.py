@@ -1,25 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels and names (os-release(5)) of deployed systems."""
+"""Kernels and names (os-release(5)) of deployed systems, and whether they come up with those kernels."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
+from bareon.errors import ActionFailed
 from bareon.system.tree import Tree
+
+LOG = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
 #: Characters of a line; shlex takes its time for long ones.
 _LONGEST = 4096
+#: The initial ramdisk of a kernel in Debian, in what has dracut or mkinitcpio, in SUSE and in Alpine.
+_INITRDS = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initramfs-{}")
+#: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
+_MODULES = ("kernel", "modules.builtin", "modules.dep", "modules.order")
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel and its initial ramdisk, as paths on the file system that a boot loader reads them from."""
+    """A kernel and its initial ramdisk, as paths on the file system that a boot loader reads them from.
+
+    ``release`` is what it calls itself, as ``uname -r`` says and its folder of modules is named.
+    """
 
     image: str
     initrd: str | None
+    release: str
 
     @property
     def name(self) -> str:
@@ -36,10 +50,91 @@ def kernels(tree: Tree) -> list[Kernel]:
     images = [name for name in names if name.startswith("vmlinuz-") and "rescue" not in name]
     for name in sorted(images, key=_version, reverse=True):
         version = name.removeprefix("vmlinuz-")
-        candidates = (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}")
-        initrd = next((x for x in candidates if x in names), None)
-        found.append(Kernel(f"{prefix}/{name}", f"{prefix}/{initrd}" if initrd else None))
+        candidates = (x.format(version) for x in _INITRDS)
+        initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
+        found.append(Kernel(f"{prefix}/{name}", initrd, _release(tree.find(f"/boot/{name}")) or version))
     return found
+
+
+def _release(path: str | None) -> str | None:
+    """The release in the header of an x86 kernel, whose file may be called otherwise.
+
+    ``None`` for what is none. Documentation/arch/x86/boot.rst of Linux: ``HdrS`` at 0x202, at 0x20e the place of the
+    version, counted from 0x200.
+    """
+    if not path:
+        return None
+    with Path(path).open("rb") as file:
+        head = file.read(0x210)
+        if head[0x202:0x206] != b"HdrS":
+            return None
+        file.seek(0x200 + int.from_bytes(head[0x20E:], "little"))
+        words = file.read(256).split(b"\0")[0].decode("ascii", "replace").split()
+    return words[0] if words and _PLAIN.fullmatch(words[0]) else None
+
+
+def with_modules(tree: Tree) -> frozenset[str]:
+    """The releases of those kernels whose modules are in the tree."""
+    return frozenset(
+        release
+        for folder in ("/lib/modules", "/usr/lib/modules")
+        for release in tree.names(folder)
+        if set(_MODULES) & set(tree.names(f"{folder}/{release}"))
+    )
+
+
+def own_kernels(tree: Tree, image: str, others: Collection[str] = ()) -> list[Kernel]:
+    """Those of the kernels in ``/boot`` that belong to the system in the tree, newest first.
+
+    Those of which it has the modules. A tree without any modules has kernels that need none: all of them but those
+    that belong to systems it shares ``/boot`` with.
+
+    :param others: the paths of kernels on the file system of ``/boot`` that belong to another system.
+    :raises ActionFailed: when it has modules, but for none of the kernels.
+    """
+    there, modules = kernels(tree), with_modules(tree)
+    own = [x for x in there if (x.release in modules if modules else x.image not in others)]
+    if left := [x.name for x in there if x not in own]:
+        reason = f"modules of {', '.join(sorted(modules)) or 'no kernel'} are in /lib/modules"
+        if modules and not own:
+            raise ActionFailed(
+                f"image {image!r} has no kernel in /boot whose modules it has: found {', '.join(left)}, and {reason}"
+            )
+        LOG.warning("image %s: kernels in /boot that are not its own: %s; %s", image, ", ".join(left), reason)
+    return own
+
+
+def check_usr(tree: Tree, image: str, kernel: Kernel) -> None:
+    """See that a system whose ``/usr`` is a volume of its own comes up with a kernel.
+
+    The initramfs of initramfs-tools and dracut mounts it by the system's fstab, that of mkinitcpio by a hook.
+
+    :raises ActionFailed: when nothing mounts it before init, which lies there.
+    """
+    init = tree.find("/sbin/init")
+    if not init or all(x.point != "/usr" for x in tree.mounts) or not init.startswith(f"{tree.root}/usr/"):
+        return
+    reason = f"image {image!r} would not come up: its init lies on the volume of /usr, and "
+    if not kernel.initrd:
+        raise ActionFailed(f"{reason}{kernel.name} has no initramfs that would mount it")
+    hooks = _mkinitcpio_hooks(tree)
+    if hooks and not {"usr", "systemd"} & hooks:
+        raise ActionFailed(
+            f"{reason}HOOKS in its mkinitcpio.conf has no usr, which would have the initramfs mount it"
+        )
+
+
+def _mkinitcpio_hooks(tree: Tree) -> set[str]:
+    """The hooks of an image whose initramfs is made by mkinitcpio; none for any other."""
+    others = ("/usr/bin/dracut", "/usr/sbin/update-initramfs")
+    if not tree.is_file("/usr/bin/mkinitcpio") or any(map(tree.is_file, others)):
+        return set()
+    files = [f"/etc/mkinitcpio.conf.d/{x}" for x in tree.names("/etc/mkinitcpio.conf.d") if x.endswith(".conf")]
+    hooks = ""
+    for file in ("/etc/mkinitcpio.conf", *files):
+        for line in (tree.read(file) or "").split("\n"):
+            hooks = line.removeprefix("HOOKS=") if line.startswith("HOOKS=") else hooks
+    return set(re.findall(r"[\w-]+", hooks[:_LONGEST]))
 
 
 def _version(name: str) -> list[tuple[int, str]]:

@@ -16,7 +16,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
-from bareon.boot.installed import kernels, release
+from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
@@ -75,11 +75,12 @@ class InstallMultiboot(Step):
         udev.settle()
         with contextlib.ExitStack() as stack:
             trees = {image.name: stack.enter_context(self._mounted(i)) for i, image in enumerate(self.images)}
-            systems = {name: self._found(name, tree) for name, tree in trees.items()}
+            systems = {name: self._found(name, trees) for name in trees}
             if not systems[self.default]:
                 raise ActionFailed(
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
+            _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
             own = Mounted(self._partition, Mount("/"))
             place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot"))
             names, outcome = _probed({name: found for name, found in systems.items() if found})
@@ -104,13 +105,17 @@ class InstallMultiboot(Step):
         """The volumes of an image, each mounted on a folder of its own: os-prober is quick with mounted ones."""
         return mounted_tree(self.layout.tree(self.images[number].name), root=f"{ROOT}/images/{number}")
 
-    def _found(self, name: str, tree: Tree) -> Found | None:
-        """The system of an image, with the newest of its kernels; ``None`` where there is none."""
+    def _found(self, name: str, trees: Mapping[str, Tree]) -> Found | None:
+        """The system of an image, with the newest of its own kernels; ``None`` where there is none."""
+        tree = trees[name]
         root = tree.mounts[0]
-        there = kernels(tree)
-        if root.point != "/" or not there:
+        if root.point != "/":
             return None
         boot = holder("/boot", tree.mounts)
+        there = own_kernels(tree, name, _kernels_of_others(name, trees))
+        if not there:
+            return None
+        check_usr(tree, name, there[0])
         settings, about = defaults(tree), release(tree)
         entry = Entry(
             name,
@@ -156,6 +161,33 @@ class InstallMultiboot(Step):
         tree.write(f"{FOLDER}/grub.cfg", text)
         mount.write_back(tree.root)
         return done
+
+
+def _kernels_of_others(name: str, trees: Mapping[str, Tree]) -> set[str]:
+    """The paths of kernels on the file system of an image's ``/boot`` that have their modules in another image."""
+    systems = {x: tree for x, tree in trees.items() if tree.mounts[0].point == "/"}
+    boots = {x: holder("/boot", tree.mounts).device for x, tree in systems.items()}
+    return {
+        kernel.image
+        for x, tree in systems.items()
+        if x != name and boots[x] == boots[name]
+        for kernel in kernels(tree)
+        if kernel.release in with_modules(tree)
+    }
+
+
+def _warn_of_one_kernel(entries: Mapping[str, Entry]) -> None:
+    """Warn of images with one kernel file on a common ``/boot``, and so with the initramfs that came last."""
+    images: dict[tuple[str, str], list[str]] = {}
+    for name, entry in entries.items():
+        images.setdefault((entry.uuid, entry.kernel), []).append(name)
+    for (_, kernel), names in images.items():
+        if len(names) > 1:
+            LOG.warning(
+                "images %s share %s and its initramfs, which the last of them brought; give each its own /boot if"
+                " they differ",
+                *(", ".join(names), kernel),
+            )
 
 
 def _probed(systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:

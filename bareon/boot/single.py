@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
-from bareon.boot.installed import kernels
+from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels
 from bareon.boot.menu import Entry, arguments, configuration, terminal
 from bareon.errors import ActionFailed
 from bareon.step import Outcome, Progress, Step
@@ -36,10 +36,14 @@ class InstallGrub(Step):
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
         with mounted_tree(self.mounts) as tree:
-            if not kernels(tree):
+            there = own_kernels(tree, self.image)
+            if not there:
                 raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
+            check_usr(tree, self.image, there[0])
             own = _own_grub(tree, self.disks[0].platform.grub_target)
-            done = self._from_image(tree, *own) if own else self._from_ramdisk(tree)
+            if own:
+                _check_default(tree, self.image, there)
+            done = self._from_image(tree, *own) if own else self._from_ramdisk(tree, there)
         return {"grub": "image" if own else "ramdisk", **done}
 
     def _from_image(self, tree: Tree, program: str, mkconfig: str, folder: str) -> Outcome:
@@ -61,13 +65,13 @@ class InstallGrub(Step):
             )
         return done
 
-    def _from_ramdisk(self, tree: Tree) -> Outcome:
+    def _from_ramdisk(self, tree: Tree, there: Sequence[Kernel]) -> Outcome:
         tree.refuse_links("/boot/grub")
         done = install(self.disks, Source(tree, inside=False, loader="bareon"))
         settings = defaults(tree)
         words = arguments(settings, tree.mounts[0].uuid, self.kernel_params)
         boot = holder("/boot", tree.mounts)
-        entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in kernels(tree)]
+        entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in there]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
         return done
 
@@ -80,6 +84,20 @@ def _own_grub(tree: Tree, target: str) -> tuple[str, str, str] | None:
         if there and tree.is_file(f"/usr/lib/grub/{target}/normal.mod"):
             return programs[0], programs[1], folder
     return None
+
+
+def _check_default(tree: Tree, image: str, own: Sequence[Kernel]) -> None:
+    """See that the newest kernel, which ``grub-mkconfig`` puts first, is one of the image's own.
+
+    :raises ActionFailed: when it is not, and the image's settings name no other one as the default.
+    """
+    newest = kernels(tree)[0]
+    if newest not in own and defaults(tree).get("GRUB_DEFAULT", "0") == "0":
+        reason = f"there are no modules of {newest.release} in /lib/modules"
+        raise ActionFailed(
+            f"image {image!r} would boot {newest.name}, the newest kernel in its /boot, and {reason}:"
+            " take it out of the image, or bring its modules"
+        )
 
 
 @contextlib.contextmanager

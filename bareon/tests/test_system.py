@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bareon.boot.installed import kernels, release
+from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
 from bareon.errors import ActionFailed
 from bareon.model.layout import Layout
 from bareon.storage.disk import PlannedDisk, PlannedPartition
-from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system import fstab
 from bareon.system.tree import Tree
 
@@ -154,6 +156,106 @@ def test_kernels_are_files_with_plain_names(tree: Tree) -> None:
         ("/boot/vmlinuz-6.1.0-10-amd64", "/boot/initrd.img-6.1.0-10-amd64"),
         ("/boot/vmlinuz-6.1.0-9-amd64", None),
     ]
+
+
+def _bzimage(release: str) -> str:
+    """What a boot loader reads of an x86 kernel: the header, and its version behind it."""
+    return "\0" * 0x202 + "HdrS" + "\0" * 8 + "\x30\x01" + "\0" * 0x120 + f"{release} (builder@host) #1 SMP\0"
+
+
+def _with_kernels(tree: Tree, names: Iterable[str], modules: Iterable[str], usr: str = "") -> None:
+    for name in names:
+        tree.write(f"/boot/vmlinuz-{name}", "kernel")
+        tree.write(f"/boot/initrd.img-{name}", "initramfs")
+    for name in modules:
+        tree.write(f"{usr}/lib/modules/{name}/modules.dep", "")
+
+
+def test_field_31_a_kernel_belongs_to_the_image_that_has_its_modules(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    _with_kernels(tree, ["6.1.0-40-amd64", "6.12.41-amd64"], ["6.1.0-40-amd64"])
+    assert [x.name for x in kernels(tree)] == ["vmlinuz-6.12.41-amd64", "vmlinuz-6.1.0-40-amd64"]
+    assert [(x.image, x.initrd) for x in own_kernels(tree, "deb12")] == [
+        ("/boot/vmlinuz-6.1.0-40-amd64", "/boot/initrd.img-6.1.0-40-amd64")
+    ]
+    assert "image deb12: kernels in /boot that are not its own: vmlinuz-6.12.41-amd64" in caplog.text
+
+
+def test_field_31_modules_of_a_merged_usr(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1", "6.12"], ["6.12"], usr="/usr")
+    assert [x.release for x in own_kernels(tree, "a")] == ["6.12"]
+    Path(tree.outside("/lib")).symlink_to("usr/lib")
+    assert with_modules(tree) == {"6.12"}
+
+
+def test_field_31_what_a_removed_package_leaves_is_no_modules(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1", "6.12"], ["6.1"])
+    tree.folder("/lib/modules/6.12/updates/dkms")
+    assert [x.release for x in own_kernels(tree, "a")] == ["6.1"]
+
+
+def test_field_31_kernels_without_any_modules_are_kept(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1", "6.12"], [])
+    tree.folder("/lib/modules")
+    assert [x.release for x in own_kernels(tree, "a")] == ["6.12", "6.1"]
+    assert [x.release for x in own_kernels(tree, "a", {"/boot/vmlinuz-6.12"})] == ["6.1"]
+
+
+def test_field_31_modules_of_other_kernels_only(tree: Tree) -> None:
+    _with_kernels(tree, ["6.12"], ["6.1"])
+    with pytest.raises(
+        ActionFailed, match=r"no kernel .* modules it has: found vmlinuz-6\.12, and modules of 6\.1 are"
+    ):
+        own_kernels(tree, "deb12")
+
+
+@pytest.mark.parametrize(
+    ("content", "release"), [("linux", None), ("", None), (_bzimage("6.9.1-arch1-1"), "6.9.1-arch1-1")]
+)
+def test_field_31_a_kernel_says_itself_which_it_is(tree: Tree, content: str, release: str | None) -> None:
+    tree.write("/boot/vmlinuz-linux", content)
+    tree.write("/boot/initramfs-linux.img", "")
+    tree.write("/usr/lib/modules/6.9.1-arch1-1/modules.order", "")
+    assert kernels(tree)[0].release == (release or "linux")
+    if release:
+        assert own_kernels(tree, "arch")[0].initrd == "/boot/initramfs-linux.img"
+
+
+def _usr_apart(tree: Tree) -> Tree:
+    tree.write("/usr/lib/systemd/systemd", "")
+    for name in ("lib", "sbin"):
+        Path(tree.outside(f"/{name}")).symlink_to(f"usr/{name}")
+    tree.folder("/usr/sbin")
+    Path(tree.outside("/usr/sbin/init")).symlink_to("/lib/systemd/systemd")
+    fs = PlannedFilesystem("/dev/vda3", 1, "ext4", "u", Filesystem("ext4"))
+    return Tree(tree.root, (Mounted(fs, Mount("/")), Mounted(fs, Mount("/usr"))))
+
+
+def test_field_42_usr_apart_needs_an_initramfs(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1"], [])
+    kernel = kernels(tree)[0]
+    apart = _usr_apart(tree)
+    check_usr(apart, "a", kernel)
+    check_usr(tree, "a", replace(kernel, initrd=None))  # one volume for all
+    with pytest.raises(ActionFailed, match=r"'a' would not come up: its init .* vmlinuz-6\.1 has no initramfs"):
+        check_usr(apart, "a", replace(kernel, initrd=None))
+    Path(tree.outside("/sbin")).unlink()
+    tree.write("/sbin/init", "")  # /usr is not merged
+    check_usr(apart, "a", replace(kernel, initrd=None))
+
+
+@pytest.mark.parametrize("hooks", ["base udev fsck", "base udev fsck usr", "base systemd"])
+def test_field_42_usr_apart_with_an_initramfs_of_mkinitcpio(tree: Tree, hooks: str) -> None:
+    _with_kernels(tree, ["6.1"], [])
+    apart = _usr_apart(tree)
+    tree.write("/usr/bin/mkinitcpio", "")
+    tree.write("/etc/mkinitcpio.conf", f"MODULES=()\n#HOOKS=(usr)\nHOOKS=({hooks})\n")
+    if hooks == "base udev fsck":
+        with pytest.raises(ActionFailed, match=r"HOOKS in its mkinitcpio\.conf has no usr"):
+            check_usr(apart, "arch", kernels(tree)[0])
+    else:
+        check_usr(apart, "arch", kernels(tree)[0])
 
 
 def test_a_link_to_what_cannot_be_is_no_file(tree: Tree) -> None:
