@@ -284,7 +284,7 @@ class WriteTable(Step):
 
     def run(self, progress: Progress) -> Outcome:
         disk = self.disk
-        tools.sfdisk.write(disk.device, tools.sfdisk.script(disk.guid, disk.sector, entries(disk)))
+        tools.sfdisk.write(disk.device, tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk)))
         label, seen = tools.parted.read(disk.device)
         wanted = [(part.number, part.start, part.size) for part in disk.partitions]
         found = [(part.number, part.start, part.size) for part in seen]

@@ -97,7 +97,9 @@ def create_physical_volume(device: str, metadata: int, backup: int = 0) -> None:
     argv = ["pvcreate", "--yes", "--force", "--zero", "y", "--dataalignment", "1m"]
     if backup:
         argv += ["--metadatacopies", "2"]
-    _lvm(*argv, "--metadatasize", f"{size // KIB}k", device)
+    # The offset to the next multiple of the disk's optimal I/O size would be added, or refused as larger than 1 MiB.
+    config = f"{_CONFIG} devices/data_alignment_offset_detection = 0"
+    run(["lvm", *argv, "--metadatasize", f"{size // KIB}k", device, "--config", config])
 
 
 def create_group(name: str, extent: int, devices: Sequence[str]) -> None:

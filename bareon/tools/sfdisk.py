@@ -67,10 +67,16 @@ def parse(output: str) -> Table:
     return Table(str(table["label"]), table.get("id"), tuple(entries))
 
 
-def script(guid: str, sector: int, entries: Sequence[Entry]) -> str:
-    """The sfdisk script of a GPT table; ``sector`` is the logical sector size in bytes."""
+def script(guid: str, sector: int, first: int, entries: Sequence[Entry]) -> str:
+    """The sfdisk script of a GPT table.
+
+    :param sector: the logical sector size in bytes.
+    :param first: where the first partition may start, bytes.
+    """
     # The header says what a bare number counts; without it sfdisk assumes the sector size of the device.
-    lines = ["label: gpt", f"label-id: {guid}", "unit: sectors", f"sector-size: {sector}", ""]
+    lines = ["label: gpt", f"label-id: {guid}", "unit: sectors", f"sector-size: {sector}"]
+    # Without it no partition may start before the disk's optimal I/O size, which can be many MiB.
+    lines += [f"first-lba: {first // sector}", ""]
     for entry in entries:
         fields = [
             f"start={entry.start // sector}",

@@ -173,7 +173,7 @@ def _disks(entries: Sequence[Mapping[str, Any]]) -> list[DiskSpec]:
     counts: dict[str, int] = {}
     disks = []
     for entry in entries:
-        _known(entry, frozenset({"size", "bus", "serial", "sector"}), "a disk")
+        _known(entry, frozenset({"size", "bus", "serial", "sector", "properties"}), "a disk")
         bus = entry.get("bus", "virtio")
         prefix = {"virtio": "vd", "scsi": "sd", "sata": "sd", "nvme": "nvme"}[bus]
         number = counts.get(prefix, 0)
@@ -181,7 +181,8 @@ def _disks(entries: Sequence[Mapping[str, Any]]) -> list[DiskSpec]:
         target = f"nvme{number}n1" if bus == "nvme" else prefix + chr(ord("a") + number)
         serial = entry.get("serial", f"BAREON-{target}".upper())
         sector = int(entry.get("sector", 512))
-        disks.append(DiskSpec(target, bus, serial, size_in_bytes(entry["size"]), sector))
+        properties = tuple((str(name), int(value)) for name, value in entry.get("properties", {}).items())
+        disks.append(DiskSpec(target, bus, serial, size_in_bytes(entry["size"]), sector, properties))
     return disks
 
 

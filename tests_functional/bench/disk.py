@@ -26,13 +26,14 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk of a node; ``target`` is its name in the ramdisk, ``sector`` in bytes."""
+    """One disk of a node; ``target`` is its name in the ramdisk, ``sector`` in bytes, ``properties`` are qemu's."""
 
     path: Path
     target: str
     bus: Bus
     serial: str
     sector: int = 512
+    properties: tuple[tuple[str, int], ...] = ()
 
     def make(self, size: int) -> None:
         """Create the file, ``size`` bytes of nothing."""

@@ -14,7 +14,14 @@ from tests_functional.bench.disk import Disk
 from tests_functional.bench.hypervisor import Hypervisor, port
 from tests_functional.bench.process import ProgramError
 from tests_functional.bench.ssh import Ssh
-from tests_functional.bench.template import DiskSpec, Template, child, disk_element, nvme_element
+from tests_functional.bench.template import (
+    DiskSpec,
+    Template,
+    child,
+    disk_element,
+    nvme_element,
+    override_element,
+)
 
 #: Kernel parameters of a ramdisk: messages to the serial console, which is kept. Nobody attacks an emulated machine,
 #: and the ways around a processor's weaknesses take time.
@@ -102,6 +109,7 @@ class Node:
         if disks:
             devices.extend(disk_element(disk) for disk in there if disk.bus != "nvme")
             root.append(nvme_element([disk for disk in there if disk.bus == "nvme"]))
+            root.append(override_element([disk for disk in there if disk.bus != "nvme"]))
         ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
         child(devices, "serial/source").set("path", str(self.console))
         accelerator.apply(self.hypervisor.accelerator, root)

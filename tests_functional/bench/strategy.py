@@ -43,7 +43,8 @@ class Strategy:
 
         :raises NodeTimeoutError: when a step takes too long
         """
-        if all(disk.bus in HOT_PLUG for disk in node.disks):
+        # libvirt hands on properties at the start alone.
+        if all(disk.bus in HOT_PLUG and not disk.properties for disk in node.disks):
             self._restored(node)
             return
         node.power_on(self.boot)

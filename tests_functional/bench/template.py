@@ -41,18 +41,19 @@ def size_in_bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class DiskSpec:
-    """A disk that a node shall have; ``size`` and ``sector`` are in bytes."""
+    """A disk that a node shall have; ``size`` and ``sector`` are in bytes, ``properties`` are qemu's."""
 
     target: str
     bus: Bus
     serial: str
     size: int
     sector: int = 512
+    properties: tuple[tuple[str, int], ...] = ()
 
     def make(self, place: Path) -> Disk:
         """Create the disk, empty, in a directory."""
         path = place / f"{self.target}.raw"
-        disk = Disk(path, self.target, self.bus, self.serial, self.sector)
+        disk = Disk(path, self.target, self.bus, self.serial, self.sector, self.properties)
         disk.make(self.size)
         return disk
 
@@ -117,6 +118,24 @@ def disk_element(disk: Disk) -> ET.Element:
         size = str(disk.sector)
         ET.SubElement(element, "blockio", logical_block_size=size, physical_block_size=size)
     ET.SubElement(element, "serial").text = disk.serial
+    if disk.properties:
+        ET.SubElement(element, "alias", name=_alias(disk))
+    return element
+
+
+def _alias(disk: Disk) -> str:
+    return f"ua-{disk.target}"
+
+
+def override_element(disks: Sequence[Disk]) -> ET.Element:
+    """Return the properties of disks that libvirt has no words for, for a domain."""
+    element = ET.Element(f"{{{QEMU}}}override")
+    for disk in disks:
+        if disk.properties:
+            device = ET.SubElement(element, f"{{{QEMU}}}device", alias=_alias(disk))
+            frontend = ET.SubElement(device, f"{{{QEMU}}}frontend")
+            for name, value in disk.properties:
+                ET.SubElement(frontend, f"{{{QEMU}}}property", name=name, type="unsigned", value=str(value))
     return element
 
 
@@ -129,6 +148,7 @@ def nvme_element(disks: Sequence[Disk]) -> ET.Element:
         device = f"nvme,drive=nvme{number},serial={disk.serial},bus=pcie.0,addr={16 + number:#x}"
         if disk.sector != 512:
             device += f",logical_block_size={disk.sector},physical_block_size={disk.sector}"
+        device += "".join(f",{name}={value}" for name, value in disk.properties)
         for word in ("-drive", drive, "-device", device):
             ET.SubElement(element, f"{{{QEMU}}}arg", value=word)
     return element
