@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""do_copyimage: each image onto its volumes, by the deploy driver's transport, and its fstab."""
+"""do_copyimage: each image onto its volumes, by the deploy driver's transport, and its binding to the node."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bareon.actions.base import Action, Job
 from bareon.errors import Defect, InvalidInput
-from bareon.model.deployment import InterfaceName
+from bareon.layout.stack import disks_below
 from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
-from bareon.system import crypttab, fstab, interface
+from bareon.system.bindings.home import Home, identifiers
+from bareon.system.bindings.table import bind
 from bareon.system.tree import actual, mounted_tree
 from bareon.tools import mount
 
+LOG = logging.getLogger(__name__)
+
 
 class CopyImage(Action):
-    """Fetches the images and writes ``/etc/fstab``, and ``/etc/crypttab`` if needed, into each deployed system."""
+    """Fetches the images and binds each deployed system to the node: ``/etc/fstab``, and what else names devices."""
 
     name = "do_copyimage"
     makes = ("images",)
@@ -38,69 +43,51 @@ class CopyImage(Action):
         for image in job.deployment.images:
             yield from job.transport.fetch(image, job)
         # Not before all images are there: several may make up one system.
+        elsewhere, former = _beside(job.layout, job.node)
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
-                yield WriteFstab(self.name, image.name, job.layout)
-                if job.layout.crypttab(image.name):
-                    yield WriteCrypttab(self.name, image.name, job.layout)
-                if names := job.deployment.interface_names:
-                    yield NameInterfaces(self.name, image.name, job.layout, names)
+                home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
+                yield BindSystem(self.name, home)
+
+
+def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
+    """The identifiers of what lies outside of the layout, and of what lay where the layout is."""
+    mine, below = {disk.device for disk in layout.disks}, disks_below(node)
+    names: tuple[set[str], set[str]] = set(), set()
+    for device, content in node.contents():
+        names[bool(below[device] & mine)].update(identifiers(device, content))
+    for disk in node.disks:
+        if disk.device not in mine:
+            names[False].update(disk.links)
+            names[False].update(f"PARTUUID={part.guid.lower()}" for part in disk.partitions if part.guid)
+            names[False].update(f"PARTLABEL={part.name}" for part in disk.partitions if part.name)
+    elsewhere = frozenset(names[False])
+    # Another disk may have the same label; names of devices and labels come back.
+    former = frozenset(x for x in names[True] if x.startswith("UUID=")) - elsewhere
+    return elsewhere, former
 
 
 @dataclass(frozen=True)
-class WriteFstab(Step):
-    """Write ``/etc/fstab`` of one image from its own volumes."""
+class BindSystem(Step):
+    """Bind the system of one image to this node: what it knows of devices, from ``/etc/fstab`` on."""
 
-    image: str
-    layout: Layout
-
-    @property
-    def description(self) -> str:
-        return f"Write /etc/fstab of image {self.image!r}"
-
-    def run(self, progress: Progress) -> Outcome:
-        mounts = self.layout.tree(self.image)
-        with mounted_tree(mounts, writing="/etc/fstab") as tree:
-            existing = tree.read("/etc/fstab") if mounts[0].kept else None
-            esp = self.layout.mounted_esp(self.image)
-            ours = (*tree.mounts, *([esp] if esp else []), *actual(self.layout.swaps(self.image)))
-            tree.write("/etc/fstab", fstab.render(ours, existing or ""))
-        return {}
-
-
-@dataclass(frozen=True)
-class WriteCrypttab(Step):
-    """Write ``/etc/crypttab`` of one image, by which it opens what its volumes lie in."""
-
-    image: str
-    layout: Layout
+    home: Home
 
     @property
     def description(self) -> str:
-        return f"Write /etc/crypttab of image {self.image!r}"
+        names = ", ".join(f"{x.mac} {x.name}" for x in self.home.interfaces)
+        also = f"; name the network interfaces: {names}" if names else ""
+        return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}"
 
     def run(self, progress: Progress) -> Outcome:
-        mounts = self.layout.tree(self.image)
-        with mounted_tree(mounts, writing="/etc/crypttab") as tree:
-            existing = tree.read("/etc/crypttab") if mounts[0].kept else None
-            tree.write("/etc/crypttab", crypttab.render(self.layout.crypttab(self.image), existing or ""))
-        return {}
-
-
-@dataclass(frozen=True)
-class NameInterfaces(Step):
-    """Write the rules by which udev of one image names network interfaces."""
-
-    image: str
-    layout: Layout
-    names: tuple[InterfaceName, ...]
-
-    @property
-    def description(self) -> str:
-        listed = ", ".join(f"{x.mac} {x.name}" for x in self.names)
-        return f"Name the network interfaces of image {self.image!r}: {listed}"
-
-    def run(self, progress: Progress) -> Outcome:
-        with mounted_tree(self.layout.tree(self.image), writing=interface.RULES) as tree:
-            tree.write(interface.RULES, interface.render(self.names))
-        return {}
+        layout, image = self.home.layout, self.home.image
+        with mounted_tree(layout.tree(image), writing=("/etc",)) as tree:
+            esp = layout.mounted_esp(image)
+            volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
+            result = bind(tree, replace(self.home, volumes=volumes))
+        for line in result.done:
+            LOG.info("image %s: %s", image, line)
+        for line in result.warnings:
+            LOG.warning("image %s: %s", image, line)
+        found = {"done": result.done, "warnings": result.warnings}
+        return {name: "; ".join(lines) for name, lines in found.items() if lines}

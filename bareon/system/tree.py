@@ -22,21 +22,23 @@ LARGEST = 16 * MIB
 
 
 @contextlib.contextmanager
-def mounted_tree(mounts: Sequence[Mounted], *, root: str = ROOT, writing: str | None = None) -> Iterator[Tree]:
+def mounted_tree(
+    mounts: Sequence[Mounted], *, root: str = ROOT, writing: Sequence[str] | None = None
+) -> Iterator[Tree]:
     """Mount the file systems of an image, parents first, for the length of a ``with`` block.
 
     :param mounts: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
         folder of the ramdisk.
-    :param writing: the one file that will be written: what is kept and does not hold it is mounted read-only, for
-        not even a time stamp of it is to change.
+    :param writing: the files or folders that will be written: what is kept and holds none of them is mounted
+        read-only, for not even a time stamp of it is to change.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
     tree = Tree(root, actual(mounts))
     with contextlib.ExitStack() as stack:
         for mount in tree.mounts:
             point = root if mount.point == "/" else tree.folder(mount.point)
-            untouched = writing is not None and mount.kept and not holds(mount.point, writing)
-            options = "ro" if untouched else None
+            used = writing is None or not mount.kept or any(holds(mount.point, x) for x in writing)
+            options = None if used else "ro"
             stack.enter_context(mounted(mount.device, point, kind=mount.type, options=options))
         yield tree
 
@@ -141,6 +143,22 @@ class Tree:
             os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             raise ActionFailed(f"cannot write {path} of the deployed system: {error.strerror}") from error
+        finally:
+            os.close(folder)
+
+    def remove(self, path: str) -> None:
+        """Remove the file, or the link to it; nothing where there is none.
+
+        :raises ActionFailed: when a part of the path is a link or no folder, or it cannot be removed.
+        """
+        place = PurePosixPath(path)
+        folder = self._open_folder(str(place.parent), make=True)
+        try:
+            os.unlink(place.name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ActionFailed(f"cannot remove {path} of the deployed system: {error.strerror}") from error
         finally:
             os.close(folder)
 

@@ -25,7 +25,8 @@ from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.plan.plan import Plan
 from bareon.storage.filesystem import PlannedFilesystem
-from bareon.system import fstab
+from bareon.system.bindings.fstab import Fstab
+from bareon.system.bindings.home import Home
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import efi, grub, osprober
@@ -231,7 +232,7 @@ def test_one_image_mounts_the_first_esp_and_several_do_not() -> None:
     assert fs
     assert fs.device == "/dev/vda1"
     line = f"UUID={fs.uuid} /boot/efi vfat umask=0077,nofail 0 2\n"
-    assert line in fstab.render([*layout.tree("a"), fs])
+    assert line in str(Fstab().bound("", None, Home(layout, "a", volumes=(*layout.tree("a"), fs))).text)
     assert _plan("multiboot-uefi").layout.mounted_esp("a") is None
     assert _plan("root-and-swap").layout.mounted_esp("a") is None
 

@@ -12,10 +12,7 @@ import pytest
 
 from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
 from bareon.errors import ActionFailed
-from bareon.model.layout import Layout
-from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
-from bareon.system import fstab
 from bareon.system.tree import Tree
 
 
@@ -90,59 +87,6 @@ def test_links_are_resolved_inside_the_tree_for_reading(tree: Tree, tmp_path: Pa
     assert tree.read("/absolute/../../../usr/sbin/grub-install") == "inside"
     assert tree.read("/usr/escape") is None
     assert tree.read("/loop") is None
-
-
-def _layout(*filesystems: tuple[str, str, str], options: str = "defaults", enabled: bool = True) -> Layout:
-    parts = []
-    for number, (kind, point, uuid) in enumerate(filesystems, 1):
-        wanted = Filesystem(kind, (Mount(point, options, enabled, ("a",)),))
-        fs = PlannedFilesystem("/dev/x", 1, kind, uuid, wanted)
-        parts.append(PlannedPartition("/dev/x", 1, number, 0, "volume", "", content=fs))
-    return Layout("clean", "bios", (PlannedDisk("/dev/x", 1, 512, "", tuple(parts)),))
-
-
-def _render(layout: Layout, image: str, existing: str = "") -> str:
-    return fstab.render([*layout.tree(image), *layout.swaps(image)], existing)
-
-
-def test_fstab() -> None:
-    layout = _layout(
-        ("swap", "swap", "u-swap"),
-        ("xfs", "/srv/a b", "u-srv"),
-        ("ext4", "/var/log", "u-log"),
-        ("ext4", "/", "u-root"),
-        ("vfat", "/boot/efi", "AB-CD"),
-        ("btrfs", "/var", "u-var"),
-    )
-    assert _render(layout, "a").removeprefix(fstab.HEADER).splitlines() == [
-        "UUID=u-root / ext4 defaults 0 1",
-        "UUID=AB-CD /boot/efi vfat defaults 0 2",
-        r"UUID=u-srv /srv/a\040b xfs defaults 0 0",
-        "UUID=u-var /var btrfs defaults 0 0",
-        "UUID=u-log /var/log ext4 defaults 0 2",
-        "UUID=u-swap none swap defaults 0 0",
-    ]
-    assert _render(layout, "another") == fstab.HEADER
-
-
-def test_fstab_disabled_is_a_comment() -> None:
-    text = _render(_layout(("ext4", "/", "u"), enabled=False, options="noatime,ro"), "a")
-    assert "# UUID=u / ext4 noatime,ro 0 1\n" in text
-
-
-def test_foreign_lines_stay_and_ours_are_renewed() -> None:
-    layout = _layout(("ext4", "/", "u-root"), ("swap", "swap", "u-swap"))
-    once = _render(
-        layout, "a", "# by hand\nserver:/x /mnt nfs ro 0 0\nUUID=old / ext3 defaults 0 1\ntmpfs /tmp tmpfs"
-    )
-    assert once.removeprefix(fstab.HEADER).splitlines() == [
-        "UUID=u-root / ext4 defaults 0 1",
-        "UUID=u-swap none swap defaults 0 0",
-        "# by hand",
-        "server:/x /mnt nfs ro 0 0",
-        "tmpfs /tmp tmpfs",
-    ]
-    assert _render(layout, "a", once) == once
 
 
 def test_kernels_are_files_with_plain_names(tree: Tree) -> None:

@@ -29,6 +29,7 @@ from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
+from bareon.system.bindings.table import of_node
 from bareon.system.tree import holder, mounted_tree
 from bareon.tools import mount, rsync
 
@@ -42,9 +43,9 @@ _PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 _ALWAYS = ("--numeric-ids", "--hard-links")
 # On file systems just made there is nothing to compare with.
 _FRESH = ("--whole-file", "--inplace")
-# On a root that is kept its fstab is kept too: bareon changes only its own lines in it.
-# The first rule that fits decides, so it comes before those of the input.
-_KEPT_ROOT = ("--exclude=/etc/fstab",)
+# On a root that is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
+# The first rule that fits decides, so they come before those of the input.
+_KEPT_ROOT = tuple(f"--exclude={path}" for path in of_node())
 
 
 class Rsync(DeployDriver):
@@ -87,7 +88,7 @@ class Rsync(DeployDriver):
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         mounts = job.layout.tree(image.system)
-        flags = flags_for(image, mounts, job.deployment.rsync_flags)
+        flags = flags_for(image, mounts, job.deployment.rsync_flags, clean=job.layout.policy == "clean")
         return [FetchTree(CopyImage.name, image, mounts, flags, job.settings)]
 
 
@@ -96,9 +97,14 @@ def is_daemon(location: Location) -> bool:
     return _DAEMON.fullmatch(location.reveal()) is not None
 
 
-def flags_for(image: Image, mounts: Sequence[Mounted], asked: Sequence[str]) -> tuple[str, ...]:
-    """The options for rsync: those ``asked`` for, and what these file systems need."""
-    kept = _KEPT_ROOT if mounts[0].kept and image.target == "/" else ()
+def flags_for(
+    image: Image, mounts: Sequence[Mounted], asked: Sequence[str], *, clean: bool = False
+) -> tuple[str, ...]:
+    """The options for rsync: those ``asked`` for, and what these file systems need.
+
+    :param clean: the policy, under which what an earlier stage made is kept, and nobody's.
+    """
+    kept = _KEPT_ROOT if mounts[0].kept and image.target == "/" and not clean else ()
     return (*kept, *asked, *_ALWAYS, *(_FRESH if _all_fresh(mounts) else ()))
 
 

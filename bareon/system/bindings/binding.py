@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base class of bindings: files by which a system is bound to the machine that it was made on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from bareon.system.bindings.home import Home
+from bareon.system.tree import Tree
+from bareon.text import visible
+
+#: Stands before a line that was taken out: whoever misses it finds it, and no program reads it.
+TAKEN_OUT = "# Taken out by bareon: "
+_SHOWN = 200  # characters of a line of an image that a message shows
+
+
+def shown(line: str) -> str:
+    """A piece of a file for a message."""
+    text = visible(line.strip())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one file is to be: ``None`` for no such file. ``done`` and ``warnings`` are lines for people."""
+
+    text: str | None
+    done: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Result:
+    """What was found and done in one tree.
+
+    ``stale`` are the files of which an initramfs may hold a copy that is not theirs any more.
+    """
+
+    done: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+
+class Binding(ABC):
+    """One thing that an image knows of a machine.
+
+    ``files`` are its paths; the last part of one may be a pattern. ``of_node`` says that they hold nothing else, so
+    that on a root that is kept those of the node stay, and the image's are not brought. ``copied`` says that an
+    initramfs holds a copy.
+    """
+
+    files: ClassVar[tuple[str, ...]]
+    of_node: ClassVar[bool] = False
+    copied: ClassVar[bool] = False
+
+    @abstractmethod
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        """The file as it must be on this node.
+
+        :param text: as it is now, ``None`` where there is none.
+        """
+
+    def paths(self, tree: Tree) -> list[str]:
+        """Its files; of those with a pattern what is there."""
+        found = []
+        for path in map(PurePosixPath, self.files):
+            if "*" in path.name:
+                names = tree.names(str(path.parent))
+                found += [str(path.parent / name) for name in names if PurePosixPath(name).match(path.name)]
+            else:
+                found.append(str(path))
+        return found
+
+    def apply(self, tree: Tree, home: Home, result: Result) -> None:
+        """Change the files in a tree."""
+        for path in self.paths(tree):
+            text = tree.read(path)
+            change = self.bound(path, text, home)
+            result.done += change.done
+            result.warnings += change.warnings
+            if change.text != text:
+                _put(tree, path, change.text)
+                result.stale += [path] if self.copied else []
+            elif self.copied and text and self.is_own(text) and _newer(tree, path):
+                # It was changed by an earlier run, and then came an image with an initramfs of its own.
+                result.stale.append(path)
+
+    def is_own(self, text: str) -> bool:
+        """True if bareon wrote a part of the file."""
+        return "bareon" in text
+
+
+def initramfs(tree: Tree) -> list[str]:
+    """The initial ramdisks of an image, as the ramdisk sees them."""
+    names = (name for name in tree.names("/boot") if name.startswith(("initrd", "initramfs")))
+    return [found for name in names if (found := tree.find(f"/boot/{name}"))]
+
+
+def _newer(tree: Tree, path: str) -> bool:
+    found = tree.find(path)
+    return bool(found) and any(Path(x).stat().st_mtime < Path(str(found)).stat().st_mtime for x in initramfs(tree))
+
+
+def _put(tree: Tree, path: str, text: str | None) -> None:
+    found = tree.find(path)
+    if text is None:
+        tree.remove(path)
+    elif found:
+        tree.write(path, text, Path(found).stat().st_mode & 0o777)
+    else:
+        tree.write(path, text)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/etc/crypttab``, crypttab(5): systemd waits for every device in it."""
+
+from __future__ import annotations
+
+from bareon.system.bindings import block
+from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
+from bareon.system.bindings.home import Home
+
+PLACE = "/etc/crypttab"
+HEADER = "# Written by bareon. Lines for other names are kept when the node is deployed again."
+
+
+class Crypttab(Binding):
+    """What the volumes of the layout lie in."""
+
+    files = (PLACE,)
+    of_node = True
+    copied = True
+
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        ours = home.layout.crypttab(home.image)
+        names = {line.split()[0] for line in ours}
+        others, done, warnings = [], [], []
+        for line in block.outside(text or "", HEADER, lambda line: not line.startswith("#")):
+            fields = [] if line.startswith("#") else line.split()
+            if names & set(fields[:1]):
+                continue
+            if not home.lacking(fields[1:2]):
+                others.append(line)
+            elif home.fresh:
+                others.append(TAKEN_OUT + line)
+                done.append(f"{path}: {shown(line)!r} was taken out, since the node lacks {shown(fields[1])}")
+            else:
+                others.append(line)
+                warnings.append(f"{path}: {shown(line)!r} is kept, and the node lacks {shown(fields[1])}")
+        lines = block.joined(HEADER, ours, others) if ours else "".join(f"{line}\n" for line in others)
+        unchanged = lines == "".join(f"{line}\n" for line in (text or "").split("\n") if line)
+        return Change(text if unchanged else lines, tuple(done), tuple(warnings))

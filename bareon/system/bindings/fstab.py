@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/etc/fstab``, fstab(5): written anew from the layout; lines of others are kept on a root that is."""
+
+from __future__ import annotations
+
+import re
+
+from bareon.storage.filesystem import SWAP, TYPES, Mounted
+from bareon.system.bindings import block
+from bareon.system.bindings.binding import Binding, Change, shown
+from bareon.system.bindings.home import Home, normal
+
+PLACE = "/etc/fstab"
+HEADER = "# Written by bareon. Lines for other mount points are kept when the node is deployed again."
+_OWN = re.compile(r"(?:# )?UUID=\S+ \S+ \S+ \S+ 0 [012]")
+
+
+class Fstab(Binding):
+    """The file systems and swap areas of the layout, by UUID."""
+
+    files = (PLACE,)
+    of_node = True
+
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        others = [] if home.fresh or text is None else _others(text, home)
+        warnings = []
+        for line in others:
+            if not line.startswith("#") and (lacking := home.lacking(line.split()[:1])):
+                warnings.append(f"{path}: {shown(line)!r} is kept, and the node lacks {shown(lacking[0])}")
+        return Change(block.joined(HEADER, [_line(x) for x in home.volumes], others), (), tuple(warnings))
+
+
+def _line(mounted: Mounted) -> str:
+    point = "none" if mounted.point == SWAP else _escape(mounted.point)
+    check = 0 if not TYPES[mounted.type].checked else 1 if point == "/" else 2
+    options = _escape(mounted.mount.options)
+    line = f"UUID={mounted.uuid} {point} {mounted.type} {options} 0 {check}"
+    return line if mounted.mount.enabled else f"# {line}"
+
+
+def _others(text: str, home: Home) -> list[str]:
+    """The lines that are not bareon's: for other mount points, and of devices that were never of this layout."""
+    points = {_escape(mounted.point) for mounted in home.volumes}
+    uuids = {f"UUID={mounted.uuid}" for mounted in home.volumes}
+    gone = home.gone
+    ended = block.END in text.split("\n")
+
+    def own(line: str) -> bool:
+        # Of earlier versions nobody knows where the block ended: what is there, and not ours, may be somebody else's.
+        return bool(_OWN.fullmatch(line)) and (ended or normal(line.split()[line[0] == "#"]) not in home.elsewhere)
+
+    kept = []
+    for line in block.outside(text, HEADER, own):
+        fields = line.removeprefix("# ").split()
+        mine = len(fields) >= 4 and (
+            fields[0] in uuids or (not line.startswith("#") and (fields[1] in points or normal(fields[0]) in gone))
+        )
+        if not mine:
+            kept.append(line)
+    return kept
+
+
+def _escape(text: str) -> str:
+    for char, code in (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")):
+        text = text.replace(char, code)
+    return text

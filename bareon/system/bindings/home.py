@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node that a deployed system has come to, as the files know it that name devices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bareon.model.deployment import InterfaceName
+from bareon.model.layout import Layout
+from bareon.storage.filesystem import SWAP, Mounted
+from bareon.storage.kind import Signature
+from bareon.tools.lvm import mapper_device
+
+_TAGS = {tag: f"/dev/disk/by-{tag.lower()}/" for tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL", "ID")}
+_IGNORING_CASE = ("UUID", "PARTUUID")
+#: What the running kernel makes by itself, or is no disk of the node.
+_NO_DISK = re.compile(
+    r"/dev/(?:zram|loop|ram|fd|sr|cdrom|dvd|shm|nfs|null|zero|full|random|urandom|tty)[^/]*(?:/.*)?"
+)
+_PLAIN_IN_LINKS = "#+-.:=@_"
+
+
+def normal(name: str) -> str | None:
+    """A device as fstab(5) names it, in one form for all that mean the same; ``None`` for what is no device."""
+    name = name.replace('"', "").replace("'", "")
+    for tag, folder in _TAGS.items():
+        for start in (f"{tag}=", folder):
+            if name.startswith(start) and len(name) > len(start):
+                value = name.removeprefix(start)
+                return f"{tag}={value.lower() if tag in _IGNORING_CASE else value}"
+    return name if name.startswith("/dev/") and not _NO_DISK.fullmatch(name) else None
+
+
+def array(uuid: str) -> str:
+    """The UUID of an md array in one form, whether mdadm or libblkid wrote it."""
+    return f"MD={re.sub('[^0-9a-f]', '', uuid.lower())}"
+
+
+def identifiers(device: str, content: Signature | None) -> Iterator[str]:
+    """The normal forms of all names that a device has by itself, and by what is on it."""
+    yield device
+    yield mapper_device(device)
+    if content and content.uuid:
+        yield f"UUID={content.uuid.lower()}"
+        if content.type == "linux_raid_member":
+            yield array(content.uuid)
+    if content and content.label:
+        yield f"LABEL={content.label}"
+
+
+def _there(name: str) -> bool:
+    """True if udev has a link for a device of that name in the ramdisk."""
+    tag, _, value = name.partition("=")
+    encoded = "".join(x if x.isalnum() or x in _PLAIN_IN_LINKS else f"\\x{ord(x):02x}" for x in value)
+    places = (
+        [name] if name.startswith("/") else [f"{_TAGS.get(tag, '/dev/no/')}{x}" for x in (encoded, value.upper())]
+    )
+    return any(Path(place).exists() for place in places)
+
+
+@dataclass(frozen=True)
+class Home:
+    """The node as one image's system meets it.
+
+    ``elsewhere`` are the identifiers of what lies outside of the layout, ``former`` those of what lay where the
+    layout is now; all in the form of :func:`normal`. ``volumes`` are what fstab is written of: file systems, parents
+    first, and swap areas. ``there`` tells whether the ramdisk sees a device.
+    """
+
+    layout: Layout
+    image: str
+    elsewhere: frozenset[str] = frozenset()
+    former: frozenset[str] = frozenset()
+    interfaces: tuple[InterfaceName, ...] = ()
+    volumes: tuple[Mounted, ...] = ()
+    there: Callable[[str], bool] = _there
+
+    @property
+    def fresh(self) -> bool:
+        """True where nothing but images made the root: under clean nothing is kept, whichever stage this is."""
+        root = next((x for x in self.layout.tree(self.image) if x.point == "/"), None)
+        return self.layout.policy == "clean" or not (root and root.kept)
+
+    @property
+    def swap(self) -> Mounted | None:
+        """The swap area that the system resumes from: the first that it uses."""
+        return next((x for x in self.volumes if x.point == SWAP and x.mount.enabled), None)
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """The identifiers of everything in the layout."""
+        return frozenset(self._ours())
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The identifiers of what this layout took the place of."""
+        return self.former - self.ours
+
+    def _ours(self) -> Iterator[str]:
+        for disk in self.layout.disks:
+            yield disk.device
+            for part in disk.partitions:
+                yield f"PARTUUID={part.guid.lower()}"
+                if part.name:
+                    yield f"PARTLABEL={part.name}"
+        for device in self.layout.devices():
+            content = device.content
+            yield from identifiers(device.device, content.signature if content else None)
+        for volume in self.volumes:
+            yield f"UUID={volume.uuid.lower()}"
+        for structure in self.layout.structures():
+            if uuid := getattr(structure, "uuid", None):
+                yield array(uuid)
+
+    def lacks(self, name: str) -> bool:
+        """True if ``name``, as fstab(5) has it, or ``MD=`` and the UUID of an array, is a device that is not here."""
+        known = array(name) if name.startswith("MD=") else normal(name)
+        if known is None or known in self.ours or known in self.elsewhere:
+            return False
+        return known in self.former or not self.there(known)
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that the node lacks, each once."""
+        return [name for name in dict.fromkeys(names) if self.lacks(name)]
