@@ -168,6 +168,8 @@ def _damaged() -> Iterator[Fault]:
         yield Fault(f"last 3 bytes missing: {form}", f"{{http}}/plain/clipped.img.{form}", ends)
         yield Fault(f"one byte changed: {form}", f"{{http}}/plain/flipped.img.{form}", "damaged|corrupt|sum|invalid")
         yield Fault(f"garbage behind the end: {form}", f"{{http}}/plain/garbage.img.{form}", "behind|after|trailing")
+    for name in ("cut.img", *(f"cut.img.{form}" for form in FORMS), "cut.qcow2"):
+        yield Fault(f"shorter than its file system: {name}", f"{{http}}/plain/{name}", "48 MiB .* the image 32 MiB")
     yield Fault("truncated qcow2", "{http}/plain/truncated.qcow2", "end|cut off|outside the file")
     yield refused("qcow2 with a backing file", "{http}/plain/backing.qcow2", "backing")
     yield refused("empty", "{http}/plain/empty.img", "empty")

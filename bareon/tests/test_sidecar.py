@@ -19,11 +19,12 @@ from bareon.model.image import Digest, Image, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.tests.filesystems import with_ext2
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import write
 from bareon.transfer.sidecar import look_up
 
-PLAIN = random.Random(8).randbytes(3 << 20)
+PLAIN = with_ext2(random.Random(8).randbytes(3 << 20))
 SERVED = gzip.compress(PLAIN, 1)
 SETTINGS = TransferSettings(attempts=2, back_off=0.01)
 
@@ -166,4 +167,4 @@ def test_it_is_asked_for_once(site: Site) -> None:
     write.preflight()
     site.before = None
     write.preflight()
-    assert [request["path"] for request in site.requests] == ["/image", "/image.yaml", "/image"]
+    assert [request["path"] for request in site.requests].count("/image.yaml") == 1

@@ -26,6 +26,7 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer.image import Offer, Written, inspect, write
+from bareon.transfer.superblock import Superblock
 
 MIB = 1 << 20
 SETTINGS = TransferSettings(attempts=3, total_timeout=20, connect_timeout=2, idle_timeout=1, back_off=0.01)
@@ -73,7 +74,7 @@ def intact(device: Path) -> bool:
 
 
 def test_a_raw_image(site: Site, device: Path) -> None:
-    assert inspect(Location(site.url), SETTINGS) == Offer(len(IMAGE), len(IMAGE), "raw")
+    assert inspect(Location(site.url), SETTINGS) == Offer(len(IMAGE), len(IMAGE), "raw", Superblock())
     done = bring(site.url, device)
     assert intact(device)
     assert (done.served, done.size, done.attempts, done.format) == (len(IMAGE), len(IMAGE), 1, "raw")

@@ -89,6 +89,11 @@ class Device:
     def _asked(self, request: int) -> bytes:
         return fcntl.ioctl(self._fd, request, bytes(4))
 
+    @property
+    def head(self) -> memoryview:
+        """What was kept of the first MiB so far."""
+        return self._head.content()
+
     def begin(self) -> None:
         """Zero the first and the last MiB, durably."""
         for kept in (self._head, self._tail):

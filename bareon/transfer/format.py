@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from bareon.errors import ImageFailed
 from bareon.transfer.source import Source
 
 Format = Literal["raw", "gzip", "zstd", "xz", "bzip2", "qcow2"]
@@ -35,8 +36,20 @@ def recognised(head: memoryview | bytes) -> Format:
     return next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "raw")
 
 
+def refuse_nested(kind: Format, plain: bytes) -> None:
+    """Raise ImageFailed when what was decoded begins as another form, which is not decoded once more."""
+    inner = recognised(plain)
+    if inner == "qcow2":
+        raise ImageFailed(f"is a qcow2 image inside {kind}: serve the qcow2 file itself")
+    if inner != "raw":
+        raise ImageFailed(f"is compressed twice, {inner} inside {kind}: compress it once")
+
+
 def decoded_size(kind: Format, head: bytes, source: Source) -> int | None:
-    """Bytes of the image once it is decoded, ``None`` where that shows only by decoding it."""
+    """Bytes of the image once it is decoded, ``None`` where that shows only by decoding it.
+
+    Of zstd it is the size of the first frame: the image has at least that many.
+    """
     if kind == "raw":
         return source.length
     if kind == "zstd":
@@ -49,6 +62,8 @@ def decoded_size(kind: Format, head: bytes, source: Source) -> int | None:
 def _zstd(head: bytes) -> int | None:
     from backports import zstd
 
+    if head[:4] in _SKIPPABLE:
+        return None
     try:
         return zstd.get_frame_info(head).decompressed_size
     except zstd.ZstdError:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bareon.errors import ImageFailed
@@ -15,7 +15,8 @@ from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
-from bareon.transfer import qcow2
+from bareon.transfer import qcow2, superblock
+from bareon.transfer.beginning import check_whole, look
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
@@ -23,6 +24,7 @@ from bareon.transfer.format import HEAD, Format, decoded_size, recognised
 from bareon.transfer.pipeline import Pipeline, Reshape, decoding
 from bareon.transfer.resume import HttpSource
 from bareon.transfer.source import FileSource, Source
+from bareon.transfer.superblock import Superblock
 from bareon.transfer.swift import Account
 
 DiskFormat = Literal["raw", "qcow2"] | None
@@ -33,12 +35,14 @@ class Offer:
     """An image as its source serves it.
 
     ``served`` is its bytes on the wire, ``size`` its bytes once decoded; ``None`` where only reading all of it would
-    tell. ``format`` is what the content is, whatever its name.
+    tell. ``format`` is what the content is, whatever its name, and ``superblock`` what is in it, ``None`` where that
+    does not show yet.
     """
 
     served: int | None
     size: int | None
     format: Format
+    superblock: Superblock | None = None
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,20 @@ def inspect(location: Location, settings: TransferSettings, disk_format: DiskFor
     """
     deadline = Deadline(settings.total_timeout)
     with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
-        return _looked_at(source, disk_format)[0]
+        offer, head = _looked_at(source, disk_format)
+        found, size = look(offer.format, offer.size, head, source)
+        return replace(offer, size=size, superblock=found)
 
 
 def compare(location: Location, offer: Offer, published: Published) -> None:
-    """See that an image is as large as is published, as far as both are known.
+    """See that an image is as large as is published, and holds all of its file system, as far as both are known.
 
     :raises ImageFailed: naming the size that differs.
     """
     with named(location):
         _check_sizes(published, offer.served, offer.size)
+        if offer.superblock:
+            check_whole(offer.superblock, published.size if offer.size is None else offer.size)
 
 
 def _check_sizes(published: Published, served: int | None, size: int | None) -> None:
@@ -122,8 +130,8 @@ def write(
     """Stream an image onto a block device, at most ``limit`` bytes of it.
 
     An image that is known to be too large is refused before anything is written. From then on the first MiB of the
-    device is zero until all the rest is there and the length, the end of the compressed stream and the digest were
-    found right; then it is written, last.
+    device is zero until all the rest is there and the length, the end of the compressed stream, the digest and the
+    size of the file system were found right; then it is written, last.
 
     :param digest: of the bytes as they are served.
     :param published: what is known of it besides; a digest in it counts where ``digest`` is ``None``.
@@ -146,6 +154,7 @@ def write(
             pipeline = Pipeline(source, target, deadline, served.algorithm if served else None)
             pipeline.run(head, reshape, progress)
             checks.verify(pipeline)
+            check_whole(superblock.read(bytes(target.head)), pipeline.size)
             target.commit()
             return Written(
                 served=pipeline.served,

@@ -17,7 +17,7 @@ from bareon.sizes import mib
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
 from bareon.transfer.device import ZEROED_AT_ONCE, Device
-from bareon.transfer.format import Format
+from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
 from bareon.transfer.source import Source
 
@@ -203,8 +203,8 @@ def decoding(kind: Format, seen: Callable[[bytes | memoryview], None] | None = N
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
         first = True
         for plain in Decoding(kind).run(served, packer.room):
-            if first and plain.startswith(b"QFI\xfb"):
-                raise ImageFailed(f"is a qcow2 image inside {kind}: serve the qcow2 file itself")
+            if first:
+                refuse_nested(kind, plain)
             first = False
             if seen is not None:
                 seen(plain)

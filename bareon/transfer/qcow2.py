@@ -108,7 +108,7 @@ class Map:
         self.header = parsed
         if length is None:
             raise _bad("is served without its length")
-        self._length = length
+        self.length = length
         self._read_at = read_at
         # Host offset, first cluster in the image, and clusters or (with the flag) bytes of the file: one number each,
         # since an object each would need three times the memory.
@@ -139,6 +139,24 @@ class Map:
             position = start + ((span & (1 << 31) - 1) << bits)
         if position < self.header.size:
             yield position, self.header.size - position
+
+    def inflated(self, run: Run, data: bytes) -> bytes:
+        """A compressed cluster; behind it in ``data`` there may be bytes of the next one."""
+        from backports import zstd
+        from isal import isal_zlib
+
+        size = self.header.cluster
+        try:
+            if self.header.zstd:
+                options = {int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG}
+                plain = zstd.ZstdDecompressor(options=options).decompress(data, size)
+            else:
+                plain = isal_zlib.decompressobj(-12).decompress(data, size)
+        except (zstd.ZstdError, cast(type[Exception], isal_zlib.error), EOFError):
+            plain = b""
+        if len(plain) != size:
+            raise _bad("is damaged: a compressed cluster cannot be decoded")
+        return plain[: self.header.size - run.guest]
 
     def _load(self) -> None:
         parsed = self.header
@@ -189,7 +207,7 @@ class Map:
         if not count:
             return
         # The last cluster need not be whole; what is missing is zero.
-        if host % self.header.cluster or host + (count - 1 << self.header.cluster_bits) >= self._length:
+        if host % self.header.cluster or host + (count - 1 << self.header.cluster_bits) >= self.length:
             raise _bad("is damaged: a cluster lies outside the file")
         self._packed.append(host << 72 | guest << 32 | count)
 
@@ -198,12 +216,12 @@ class Map:
         host = entry & (1 << shift) - 1
         sectors = (entry & _COMPRESSED - 1) >> shift
         size = (sectors + 1) * 512 - host % 512
-        if host >= self._length or host >> 56:
+        if host >= self.length or host >> 56:
             raise _bad("is damaged: a cluster lies outside the file")
         return host << 72 | 1 << 31 | size
 
     def _part(self, offset: int, length: int) -> bytes:
-        if offset + length > self._length:
+        if offset + length > self.length:
             raise _bad("is damaged or cut off: a table lies outside the file")
         data = self._read_at(offset, length)
         if data is None:
@@ -215,6 +233,20 @@ class Map:
         if sys.byteorder == "little":
             table.byteswap()
         return table
+
+
+def beginning(mapped: Map, read_at: ReadAt, count: int) -> bytes:
+    """The first ``count`` bytes of the image, fewer where it has fewer, each run of them by a request of its own."""
+    data = bytearray(min(count, mapped.header.size))
+    for run in mapped.runs():
+        if run.guest >= len(data):
+            continue
+        wanted = run.length if run.compressed else min(run.length, len(data) - run.guest)
+        part = read_at(run.host, min(wanted, mapped.length - run.host)) or b""
+        plain = mapped.inflated(run, part) if run.compressed else part
+        end = min(run.guest + len(plain), len(data))
+        data[run.guest : end] = plain[: end - run.guest]
+    return bytes(data)
 
 
 class Window:
@@ -266,7 +298,7 @@ class Placing:
         for run in self._map.runs():
             packer.seek(run.guest)
             if run.compressed:
-                self._feed(packer, self._inflated(run, window.read(run.host, run.length)))
+                self._feed(packer, self._map.inflated(run, window.read(run.host, run.length)))
             else:
                 self._copy(run, window, packer)
         window.drain()
@@ -285,24 +317,6 @@ class Placing:
             part = view[: packer.room()]
             packer.add(part)
             view = view[len(part) :]
-
-    def _inflated(self, run: Run, data: bytes) -> bytes:
-        """A compressed cluster; behind it in ``data`` there may be bytes of the next one."""
-        from backports import zstd
-        from isal import isal_zlib
-
-        size = self._map.header.cluster
-        try:
-            if self._map.header.zstd:
-                options = {int(zstd.DecompressionParameter.window_log_max): ZSTD_WINDOW_LOG}
-                plain = zstd.ZstdDecompressor(options=options).decompress(data, size)
-            else:
-                plain = isal_zlib.decompressobj(-12).decompress(data, size)
-        except (zstd.ZstdError, cast(type[Exception], isal_zlib.error), EOFError):
-            plain = b""
-        if len(plain) != size:
-            raise _bad("is damaged: a compressed cluster cannot be decoded")
-        return plain[: self._map.header.size - run.guest]
 
 
 def _bad(text: str) -> ImageFailed:

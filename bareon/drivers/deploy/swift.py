@@ -160,13 +160,15 @@ class WriteImage(Step):
         fs = self.mount
         self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
-        published = self._published
-        if published:
-            compare(self.image.url, offer, published)
-        size = offer.size if offer.size is not None or not published else published.size
-        if size is not None and size > fs.size:
-            room = f"{fs.device} for {fs.point} holds {mib(fs.size)}"
-            raise UnsuitableNode(f"image {self.image.name!r} has {mib(size)}, and {room}")
+        published = self._published or Published()
+        compare(self.image.url, offer, published)
+        if offer.superblock and (reason := _unfit(offer.superblock.type, offer.superblock.table)):
+            raise ImageFailed(f"image {self.image.name!r}: {reason}")
+        inner = offer.superblock.size if offer.superblock else None
+        room = f"{fs.device} for {fs.point} holds {mib(fs.size)}"
+        for size, what in ((published.size if offer.size is None else offer.size, ""), (inner, "a file system of ")):
+            if size is not None and size > fs.size:
+                raise UnsuitableNode(f"image {self.image.name!r} has {what}{mib(size)}, and {room}")
         if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
 
@@ -218,6 +220,15 @@ class WriteImage(Step):
         return {**figures, "digest": written.digest} if written.digest else figures
 
 
+def _unfit(kind: str | None, table: str | None) -> str | None:
+    """The reason that a volume of this type, or with a partition table, is none that a system could live on."""
+    if kind in filesystem.KINDS:
+        return None
+    if table:
+        return f"it is a whole disk with a partition table ({table}), not a file system"
+    return f"it holds {kind or 'no file system'}, and needs to hold one of {', '.join(filesystem.KINDS)}"
+
+
 @dataclass(frozen=True)
 class FitFilesystem(Step):
     """Make the file system of an image this node's own: sound, with the UUID that was decided, as large as can be."""
@@ -256,12 +267,9 @@ class FitFilesystem(Step):
         """
         tags = blkid.probe([self._device]).get(self._device, {})
         kind = tags.get("TYPE")
-        if kind in filesystem.KINDS:
-            return str(kind)
-        if "PTTYPE" in tags:
-            raise self._failed(f"it is a whole disk with a partition table ({tags['PTTYPE']}), not a file system")
-        known = ", ".join(filesystem.KINDS)
-        raise self._failed(f"it holds {kind or 'no file system'}, and needs to hold one of {known}")
+        if reason := _unfit(kind, tags.get("PTTYPE")):
+            raise self._failed(reason)
+        return str(kind)
 
     def _failed(self, reason: str) -> ImageFailed:
         device.wipe([self._device])  # so that nothing takes it for a sound file system

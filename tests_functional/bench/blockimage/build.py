@@ -23,6 +23,8 @@ MIB = 1 << 20
 #: Label of a tenant's file system.
 LABEL = "cloud-root"
 SMALL_SIZE = 48 * MIB
+#: What is left of the small image where it is cut short.
+CUT_SIZE = 32 * MIB
 #: Bytes of the small image that no program can compress, so that a stream of it has a middle.
 NOISE = 6 * MIB
 #: The smallest that mkfs.xfs makes.
@@ -85,6 +87,7 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
         files = _files(scratch / "files")
         small = _small(place, files)
         damage.add(place, small)
+        _cut(place, small)
         _others(place, scratch, files)
         debian = _system(scratch / "debian12.img", systems["debian12"].tree)
         compress(debian, place / "debian12.img.zst")
@@ -114,6 +117,17 @@ def _small(place: Path, files: Path) -> Path:
     _qcow2(small, place / "small.qcow2")
     _qcow2(small, place / "small-compressed.qcow2", "-c")
     return small
+
+
+def _cut(place: Path, small: Path) -> None:
+    """Make an image that is shorter than its file system, in every form: each of them is whole by itself."""
+    cut = place / "cut.img"
+    with cut.open("xb") as target, small.open("rb") as source:
+        target.write(source.read(CUT_SIZE))
+    run(["fallocate", "--dig-holes", cut], timeout=60)
+    for form in COMPRESSORS:
+        compress(cut, place / f"cut.img.{form}")
+    _qcow2(cut, place / "cut.qcow2")
 
 
 def _others(place: Path, scratch: Path, files: Path) -> None:
