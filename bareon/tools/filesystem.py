@@ -23,7 +23,7 @@ class Family(ABC):
     programs: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def options(self, uuid: str, label: str | None, *, fat32: bool) -> list[str]:
+    def options(self, uuid: str, label: str | None, *, fat32: bool, groups: int | None) -> list[str]:
         """The options of mkfs(8), the device left out."""
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Family(ABC):
 class _Ext(Family):
     programs = ("e2fsck", "tune2fs", "resize2fs")
 
-    def options(self, uuid: str, label: str | None, *, fat32: bool) -> list[str]:
+    def options(self, uuid: str, label: str | None, *, fat32: bool, groups: int | None) -> list[str]:
         return ["-q", "-F", "-U", uuid, *_labelled(label)]
 
     def check(self, device: str, point: str) -> None:
@@ -59,8 +59,9 @@ class _Ext(Family):
 class _Xfs(Family):
     programs = ("xfs_repair", "xfs_admin", "xfs_growfs")
 
-    def options(self, uuid: str, label: str | None, *, fat32: bool) -> list[str]:
-        return ["-q", "-f", "-m", f"uuid={uuid}", *_labelled(label)]
+    def options(self, uuid: str, label: str | None, *, fat32: bool, groups: int | None) -> list[str]:
+        data = [] if groups is None else ["-d", f"agcount={groups}"]
+        return ["-q", "-f", "-m", f"uuid={uuid}", *data, *_labelled(label)]
 
     def check(self, device: str, point: str) -> None:
         # Only the kernel replays a log that was left behind, and xfs_repair refuses to go on without.
@@ -80,7 +81,7 @@ class _Xfs(Family):
 class _Btrfs(Family):
     programs = ("btrfs", "btrfstune")
 
-    def options(self, uuid: str, label: str | None, *, fat32: bool) -> list[str]:
+    def options(self, uuid: str, label: str | None, *, fat32: bool, groups: int | None) -> list[str]:
         return ["-q", "-f", "-U", uuid, *_labelled(label)]
 
     def check(self, device: str, point: str) -> None:
@@ -100,7 +101,7 @@ class _Btrfs(Family):
 class _Vfat(Family):
     programs = ("fsck.vfat", "fatlabel")
 
-    def options(self, uuid: str, label: str | None, *, fat32: bool) -> list[str]:
+    def options(self, uuid: str, label: str | None, *, fat32: bool, groups: int | None) -> list[str]:
         size = ["-F", "32"] if fat32 else []
         return [*size, "-i", uuid.replace("-", ""), *(["-n", label] if label else [])]
 
@@ -141,15 +142,18 @@ def programs(kind: str) -> tuple[str, ...]:
     return _FAMILIES[kind].programs
 
 
-def make(kind: str, device: str, uuid: str, label: str | None, *, fat32: bool = False) -> None:
+def make(
+    kind: str, device: str, uuid: str, label: str | None, *, fat32: bool = False, groups: int | None = None
+) -> None:
     """Make a file system or swap area, whatever was there before.
 
     :param fat32: of vfat: make it FAT32, as firmware asks of an ESP.
+    :param groups: of xfs: the number of allocation groups, ``None`` for its own choice.
     """
     if kind == "swap":
         options = ["-f", "-q", "-U", uuid, *_labelled(label)]
     else:
-        options = _FAMILIES[kind].options(uuid, label, fat32=fat32)
+        options = _FAMILIES[kind].options(uuid, label, fat32=fat32, groups=groups)
     run([maker(kind), *options, device], timeout=_MAKING)
 
 

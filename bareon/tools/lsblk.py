@@ -86,6 +86,18 @@ def sequence(device: str) -> int | None:
     return int(text) if text else None
 
 
+def striped(device: str) -> bool:
+    """True where a device is striped, as mkfs.xfs sees it: both its sizes of I/O are above a physical sector."""
+    least, best, sector = (
+        int(_attribute(device, f"queue/{name}") or 0)
+        for name in ("minimum_io_size", "optimal_io_size", "physical_block_size")
+    )
+    return min(least, best) > sector
+
+
 def _attribute(device: str, name: str) -> str | None:
-    path = Path("/sys/class/block", Path(device).resolve().name.replace("/", "!"), name)
+    place = Path("/sys/class/block", Path(device).resolve().name.replace("/", "!")).resolve()
+    # A queue is that of the disk, whose folder a partition's lies in.
+    folder = place.parent if name.startswith("queue/") and (place / "partition").exists() else place
+    path = folder / name
     return path.read_text().strip() if path.exists() else None
