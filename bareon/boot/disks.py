@@ -11,12 +11,16 @@ from bareon.model.node import NodeFacts
 from bareon.storage.disk import DiskFacts
 from bareon.storage.filesystem import PlannedFilesystem
 
+PREFIX = "bareon "
+"""Of the labels of bareon's entries in the firmware's menu."""
+
 
 @dataclass(frozen=True)
 class BootDisk:
-    """A disk that firmware can start GRUB from. ``esp`` is its EFI system partition, with its ``number``.
+    """A disk that firmware can start GRUB from.
 
-    On a BIOS node there is none. ``label`` names the disk in the firmware's menu, the same in every run.
+    ``esp`` is its EFI system partition, with its ``number`` and ``guid``; on a BIOS node there is none. ``label``
+    names the disk in the firmware's menu, the same in every run.
     """
 
     device: str
@@ -24,6 +28,7 @@ class BootDisk:
     platform: Platform
     esp: PlannedFilesystem | None = None
     number: int = 0
+    guid: str = ""
 
 
 def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
@@ -32,12 +37,12 @@ def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
     there = platform(layout.firmware)
     found = []
     for disk in layout.disks:
-        label = f"bareon {_name(facts[disk.device])}"
+        label = f"{PREFIX}{_name(facts[disk.device])}"
         for part in disk.partitions:
             if part.role == "bios_grub" and there.firmware == "bios":
                 found.append(BootDisk(disk.device, label, there))
             elif part.role == "esp" and isinstance(part.content, PlannedFilesystem):
-                found.append(BootDisk(disk.device, label, there, part.content, part.number))
+                found.append(BootDisk(disk.device, label, there, part.content, part.number, part.guid))
     return tuple(found)
 
 

@@ -180,6 +180,7 @@ def test_why_a_copy_failed_and_where() -> None:
 
 
 def test_boot_entries_of_the_firmware_and_of_efibootmgr() -> None:
-    labels = _result("efi/entries")
-    assert "bareon" in labels.values()
-    assert any(label.startswith("Größe ") for label in labels.values())
+    labels = [x["label"] for x in _result("efi/entries").values()]
+    assert "bareon" in labels
+    assert any(label.startswith("Größe ") for label in labels)
+    assert set(_result("efi/order")) == set(_result("efi/entries"))

@@ -5,11 +5,13 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from bareon.boot.esp import add_removable
 from bareon.boot.grub_defaults import parse, with_kernel_params
 from bareon.boot.menu import Entry, command_line, configuration, terminal
 from bareon.boot.platform import PC_UEFI
-from bareon.tools.efi import label
+from bareon.tools import efi
 
 
 def _sourced(text: str) -> str:
@@ -71,10 +73,14 @@ rm -rf /
     assert terminal(parse('GRUB_TERMINAL=serial\nGRUB_SERIAL_COMMAND="halt"')) == []
 
 
-def test_labels_in_nvram() -> None:
-    option = bytes.fromhex("07000000010000001000") + "bareon A\0".encode("utf-16-le") + b"\x04\x01"
-    assert label(option) == "bareon A"
-    assert label(b"\0\0\0\0") == ""
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("", efi.Entry("bareon A")), ("0401", efi.Entry("bareon A")), ("0404ffff", efi.Entry("bareon A", None, ""))],
+)
+def test_broken_entries_in_nvram(path: str, found: efi.Entry) -> None:
+    option = bytes.fromhex("07000000010000001000") + "bareon A\0".encode("utf-16-le") + bytes.fromhex(path)
+    assert efi.entry(option) == found
+    assert efi.entry(option[:20]) == efi.entry(b"\0\0\0\0") == efi.Entry("")
 
 
 def test_removable_path(tmp_path: Path) -> None:
