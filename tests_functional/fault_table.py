@@ -101,6 +101,8 @@ def _resumed() -> Iterator[Fault]:
     yield _cut("silent after 2000000 bytes, once", "stall-2000000", "small.img.gz", 2)
     yield _cut("500, 500, then success", "500x2", "small.img.gz", 3)
     yield _cut("503, 503, then cut once", "503x2+cut-at-3000000", "small.img.gz", 4)
+    yield _cut("429, 429, then success", "429x2", "small.img.gz", 3)
+    yield _cut("498 as of a busy Swift, then success", "498x1", "small.img.gz", 2)
     yield _cut("408, then success", "408x1", "small.img", 2)
 
 

@@ -28,7 +28,8 @@ class TransferSettings:
     """Limits of one image's transfer; times in seconds.
 
     ``attempts`` counts connections that brought nothing new in a row; ``total_timeout`` is for all of them together.
-    ``back_off`` is waited before the second attempt, twice as long before each further one, ``longest_wait`` at most.
+    ``back_off`` is waited at most before the second attempt, twice as long before each further one, never more than
+    ``longest_wait`` unless the server asks for it.
     ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
     """
 

@@ -55,6 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(fault or Fault())
         self.close_connection = True
 
+    def do_CONNECT(self) -> None:
+        """Answer as a proxy that opens no tunnel."""
+        self.do_GET()
+
     def _answer(self, fault: Fault) -> None:
         if fault.silent:
             time.sleep(fault.silent)

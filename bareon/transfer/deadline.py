@@ -6,6 +6,7 @@ All threads of a transfer end together: when one fails, the time is over, or the
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -52,17 +53,36 @@ class Deadline:
         return max(0.001, min(at_most, self._end - time.monotonic()))
 
 
+def pause(settings: TransferSettings, failed: int, asked: float, chance: float) -> float:
+    """Seconds to wait after so many ``failed`` attempts in a row.
+
+    Many nodes that one server has sent away must not come back at the same moment: ``chance``, from 0 to 1, chooses
+    between half and all of a time that doubles with each attempt.
+
+    :param asked: the seconds that the other side asks to wait; the time is added to them.
+    """
+    longest = min(settings.back_off * 2.0 ** min(failed - 1, 30), settings.longest_wait)
+    return asked + longest * (1 + chance) / 2
+
+
 def retrying(
     settings: TransferSettings,
     mendable: Callable[[BaseException], bool],
     told: Callable[[BaseException, int], None],
     sleep: Callable[[float], None] = time.sleep,
+    asked: Callable[[BaseException], float] = lambda error: 0.0,
 ) -> tenacity.Retrying:
     """A retrier: calls a function until it succeeds, or fails for good; then the last exception goes on.
 
     :param mendable: whether another attempt may help after such an exception.
     :param told: called before each further attempt with the exception and the number of the attempt that failed.
+    :param asked: the seconds that the other side asked to wait by such an exception.
     """
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        assert error
+        return pause(settings, state.attempt_number, asked(error), random.random())
 
     def say(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -72,7 +92,7 @@ def retrying(
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(mendable),
         stop=tenacity.stop_after_attempt(settings.attempts) | tenacity.stop_after_delay(settings.total_timeout),
-        wait=tenacity.wait_exponential(multiplier=settings.back_off, max=settings.longest_wait),
+        wait=wait,
         before_sleep=say,
         sleep=sleep,
         reraise=True,

@@ -16,7 +16,18 @@ from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.deadline import Deadline
-from bareon.transfer.failure import FAILURES, Broken, NotThere, final, hopeless, reason, refused
+from bareon.transfer.failure import (
+    FAILURES,
+    Broken,
+    NotThere,
+    Peer,
+    final,
+    hopeless,
+    peer,
+    reason,
+    refused,
+    wait_asked,
+)
 
 LOG = logging.getLogger(__name__)
 # They log whole URLs with "debug", TempURL signatures included.
@@ -30,9 +41,9 @@ _OURS = {"Accept-Encoding": "identity", "User-Agent": "bareon", "Connection": "c
 class Answer:
     """A response whose body is still to be read."""
 
-    def __init__(self, response: requests.Response, host: str) -> None:
+    def __init__(self, response: requests.Response, asked: Peer) -> None:
         self._response = response
-        self._host = host
+        self._peer = asked
         self._left = self.length
         inner = getattr(response.raw, "_fp", None)
         # Past urllib3, where each byte is copied once more, which takes half as much time again as reading it;
@@ -48,6 +59,11 @@ class Answer:
         return self._response.headers.get(name)
 
     @property
+    def refusal(self) -> str:
+        """The status in words."""
+        return refused(self.status, self._peer)
+
+    @property
     def length(self) -> int | None:
         """Bytes that the body says it has."""
         value = self.header("Content-Length")
@@ -61,13 +77,13 @@ class Answer:
         try:
             count = self._readinto(buffer if self._left is None else buffer[: self._left])
         except FAILURES as error:
-            raise Broken(reason(error, self._host)) from None
+            raise Broken(reason(error, self._peer)) from None
         except (AttributeError, ValueError):
             # What http.client and urllib3 raise when the connection is closed meanwhile by another thread.
-            raise Broken(f"{self._host} broke the connection") from None
+            raise Broken(f"{self._peer.host} broke the connection") from None
         if self._left is not None:
             if not count and self._left:
-                raise Broken(f"{self._host} closed the connection")
+                raise Broken(f"{self._peer.host} closed the connection")
             self._left -= count
         return count
 
@@ -116,7 +132,7 @@ class Client:
 
     def _ask(self, location: Location, headers: dict[str, str], account: Location) -> Answer:
         self._deadline.check()
-        settings, host = self._settings, location.host
+        settings, asked = self._settings, peer(location)
         try:
             # No session: a connection that is kept may be closed by the server just when it is used again.
             response = requests.get(
@@ -130,20 +146,23 @@ class Client:
             )
         except (*FAILURES, ValueError) as error:
             if hopeless(error):
-                raise ImageFailed(reason(error, host)) from None
-            raise Broken(reason(error, host)) from None
-        return Answer(response, host)
+                raise ImageFailed(reason(error, asked)) from None
+            raise Broken(reason(error, asked)) from None
+        return Answer(response, asked)
 
     def _judged(self, answer: Answer) -> Answer:
         if answer.status in (200, 206) or answer.status in (401, 416):
             return answer
         answer.close()
-        text = refused(answer.status)
+        text = answer.refusal
         if answer.status in (404, 410):
             raise NotThere(text)
         if final(answer.status):
             raise ImageFailed(text)
-        raise Broken(text)
+        after = wait_asked(answer.header)
+        if after > self._deadline.left(after):
+            raise ImageFailed(f"{text} and asks to wait {after:g} s, which is longer than image_timeout leaves")
+        raise Broken(text, after)
 
 
 def _sound(location: Location) -> Location:

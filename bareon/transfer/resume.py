@@ -17,7 +17,7 @@ from bareon.errors import ImageFailed
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.transfer.deadline import Deadline, Stopped, retrying
-from bareon.transfer.failure import Broken, refused
+from bareon.transfer.failure import Broken
 from bareon.transfer.http import Answer, Client
 
 LOG = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ class HttpSource:
                 "%s: %s, trying again (%d of %d)", self._location, error, number + 1, settings.attempts
             ),
             self._deadline.pause,
+            lambda error: error.after if isinstance(error, Broken) else 0.0,
         )
         try:
             return again(once)
@@ -137,7 +138,7 @@ class HttpSource:
             answer.close()
             if answer.status == 416 and self._offset:
                 raise ImageFailed(f"changed while it was read: it ends before byte {self._offset}")
-            raise ImageFailed(f"{refused(answer.status)}")
+            raise ImageFailed(answer.refusal)
         with self._lock:
             self._open.add(answer)
         return answer

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from urllib.parse import quote, unquote
 
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
-from bareon.transfer.failure import FAILURES, Broken, final, reason
+from bareon.transfer.failure import FAILURES, Broken, Peer, chain, final, hopeless, peer, reason, refused, wait_asked
+
+#: Where swiftclient keeps the headers of an answer, and where requests does, whose answer Keystone's clients keep.
+_HEADERS = ("http_response_headers", "headers")
 
 
 class Account:
@@ -43,9 +48,9 @@ class Account:
 
     def _asked(self) -> tuple[str, str]:
         from swiftclient import client
-        from swiftclient.exceptions import ClientException
 
-        account, host = self._account, Location(self._account.auth_url).host
+        failures: tuple[type[Exception], ...] = (*_refusals(), *FAILURES)
+        account, asked = self._account, peer(Location(self._account.auth_url))
         options = {
             "project_name": account.project,
             "user_domain_name": account.user_domain,
@@ -62,15 +67,37 @@ class Account:
                 cacert=self._settings.ca_file,
                 timeout=self._settings.connect_timeout,
             )
-        except ClientException as error:
-            raise self._refused(error.http_status, host) from None
-        except FAILURES as error:
-            raise Broken(f"swift_auth_url: {reason(error, host)}") from None
+        except failures as error:
+            raise _refused(error, asked) from None
+        if not storage or not token:
+            raise ImageFailed(f"{asked.host} gives no token: is swift_auth_url the address of its accounts?")
         return str(storage), str(token)
 
-    def _refused(self, status: int | None, host: str) -> Exception:
-        if status in (401, 403):
-            return ImageFailed(f"{host} refuses swift_user and swift_key ({status})")
-        # Its text may hold the request; the status says enough.
-        text = f"{host} gives no token" + (f" (status {status})" if status else "")
-        return ImageFailed(text) if status and final(status) else Broken(text)
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What swiftclient raises, and the clients of Keystone where it hands on what these raise."""
+    from swiftclient.exceptions import ClientException
+
+    if find_spec("keystoneauth1") is None:
+        return (ClientException,)
+    return ClientException, import_module("keystoneauth1.exceptions").ClientException
+
+
+def _refused(error: Exception, asked: Peer) -> Exception:
+    # Its text may hold the request; the status says enough. Of Keystone only what lies below may have one.
+    status = next(filter(None, (getattr(link, "http_status", None) for link in chain(error))), None)
+    if status in (401, 403):
+        return ImageFailed(f"{asked.host} refuses swift_user and swift_key ({status})")
+    if status == 407:
+        return ImageFailed(f"swift_auth_url: {refused(status, asked)}")
+    if status:
+        text = f"{asked.host} gives no token (status {status})"
+    elif any(isinstance(link, FAILURES) for link in chain(error)):
+        text = f"swift_auth_url: {reason(error, asked)}"
+    else:
+        text = f"{asked.host} gives no token"
+    if final(status) if status else hopeless(error):
+        return ImageFailed(text)
+    found = (getattr(x, name, None) for x in (error, getattr(error, "response", None)) for name in _HEADERS)
+    headers: Mapping[str, str] = next(filter(None, found), {})
+    return Broken(text, wait_asked(headers.get))
