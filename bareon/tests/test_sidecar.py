@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import random
@@ -160,6 +161,13 @@ def test_another_size_is_refused_before_anything_is_written(site: Site) -> None:
 def test_a_published_size_tells_that_it_does_not_fit(site: Site) -> None:
     with pytest.raises(UnsuitableNode, match="image '/' has 3 MiB"):
         step(site, {"raw_size": len(PLAIN)}, 2 << 20).preflight()
+
+
+def test_field_39_a_published_size_tells_that_it_is_cut_short(site: Site) -> None:
+    write = step(site, {"raw_size": 2 << 20})
+    site.body = bz2.compress(PLAIN, 1)
+    with pytest.raises(ImageFailed, match=r"is cut short: its ext2 file system has 3 MiB .* the image 2 MiB"):
+        write.preflight()
 
 
 def test_it_is_asked_for_once(site: Site) -> None:

@@ -7,12 +7,14 @@ import base64
 import bz2
 import contextlib
 import gzip
+import json
 import lzma
 import os
 import shutil
 import struct
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,13 +22,18 @@ from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bareon.drivers.deploy.swift import WriteImage
+from bareon.actions.copyimage import CopyImage
+from bareon.actions.partitioning import Partitioning
+from bareon.decide import decide
+from bareon.drivers.data.ironic import Ironic
+from bareon.drivers.deploy.swift import Swift, WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import MIB
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.tests.cases import SEED, node
 from bareon.tests.filesystems import SIZES, made, with_ext2
 from bareon.tests.imageserver import Fault, serving
 from bareon.transfer.image import inspect, write
@@ -103,7 +110,7 @@ def test_field_39_more_blocks_than_32_bits_hold() -> None:
     struct.pack_into("<I", head, 1024 + 96, 1 << 7)
     struct.pack_into("<I", head, 1024 + 336, 3)
     head[1080:1082] = b"\x53\xef"
-    assert read(bytes(head)) == Superblock("ext4", None, (3 << 32 | 5) * 4096, None)
+    assert read(bytes(head)) == Superblock("ext4", None, (3 << 32 | 5) * 4096, 4096)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -201,6 +208,56 @@ def test_field_39_a_sparse_giant(tmp_path: Path) -> None:
     subprocess.run(["qemu-img", "resize", "-f", "qcow2", str(grown), "1T"], check=True, capture_output=True)
     with pytest.raises(UnsuitableNode, match="image 'root' has 1048576 MiB, and"):
         step(f"file://{grown}").preflight()
+
+
+def test_blocks_that_are_smaller_than_sectors(tmp_path: Path) -> None:
+    small = step(f"file://{made(tmp_path / 'small', 'ext4', '-b', '1024')}")
+    small.preflight()
+    words = "image 'root' is ext4 with blocks of 1024 bytes, and /dev/none for / has sectors of 4096: make it with"
+    with pytest.raises(UnsuitableNode, match=words):
+        replace(small, sector=4096).preflight()
+    large = step(f"file://{made(tmp_path / 'large', 'ext4', '-b', '4096')}")
+    replace(large, sector=4096).preflight()
+
+
+def test_sectors_of_what_a_volume_lies_on() -> None:
+    facts = node("four-disks")
+    facts = replace(
+        facts, disks=tuple(replace(x, logical_sector=4096 if x.device == "/dev/vdb" else 512) for x in facts.disks)
+    )
+
+    def raid(name: str) -> dict[str, str]:
+        return {"type": "raid", "name": name, "mount": "/", "size": "1 GiB", "images": ["a"]}
+
+    disks: dict[str, list[dict[str, object]]] = {
+        "vda": [{**raid("root")}, {"type": "partition", "mount": "/", "size": "1 GiB", "images": ["b"]}],
+        "vdb": [{**raid("root")}, {"type": "pv", "vg": "v", "size": "1 GiB"}],
+    }
+    volume = {"type": "lv", "name": "c", "mount": "/", "size": "512 MiB", "images": ["c"]}
+    parts = [{"type": "disk", "id": {"type": "name", "value": x}, "volumes": y} for x, y in disks.items()]
+    given = {
+        "partitions_policy": "clean",
+        "images": [{"name": x, "image_pull_url": f"http://server/{x}"} for x in "abc"],
+        "partitions": [*parts, {"type": "vg", "id": "v", "volumes": [volume]}],
+    }
+    deployment = Ironic().parse(json.dumps(given).encode())
+    steps = decide(deployment, facts, [Partitioning(), CopyImage()], Swift(), SEED).plan.steps
+    assert [x.sector for x in steps if isinstance(x, WriteImage)] == [4096, 512, 4096]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "unit"),
+    [
+        ("ext2", ["-b", "2048"], 2048),
+        ("xfs", [], 512),
+        ("xfs", ["-s", "size=4096"], 4096),
+        ("btrfs", [], 4096),
+        ("vfat", [], 512),
+        ("vfat", ["-S", "4096"], 4096),
+    ],
+)
+def test_blocks_of_each_kind(tmp_path: Path, kind: str, options: list[str], unit: int) -> None:
+    assert read(made(tmp_path / "image", kind, *options).read_bytes()[:SEEN]).unit == unit
 
 
 def test_half_of_a_btrfs(tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ class Superblock:
     """What the first bytes of an image tell.
 
     ``type`` is the content's, or ``table`` that of a partition table: ``gpt``, ``dos``. ``size`` is the bytes that
-    the file system says it has on its device. ``lacking`` says what of it is not in this image.
+    the file system says it has on its device, ``unit`` the bytes that it reads and writes at once at least.
+    ``lacking`` says what of it is not in this image.
     """
 
     type: str | None = None
     table: str | None = None
     size: int | None = None
+    unit: int = 512
     lacking: str | None = None
 
 
@@ -69,7 +71,7 @@ def _ext(head: bytes) -> Superblock | None:
         kind = "ext3" if journal else "ext2"
     (inode,) = struct.unpack_from("<I", head, _EXT + 224)
     lacking = "its journal is on another device" if journal and not inode else None
-    return Superblock(kind, None, (high << 32 | low) << 10 + log, lacking)
+    return Superblock(kind, None, (high << 32 | low) << 10 + log, 1 << 10 + log, lacking)
 
 
 # struct xfs_dsb, fs/xfs/libxfs/xfs_format.h of the kernel.
@@ -82,7 +84,7 @@ def _xfs(head: bytes) -> Superblock | None:
     block, blocks, realtime = fields
     if block & block - 1 or not 512 <= block <= 65536 or not 0 < blocks < 1 << 52:
         return None
-    version = head[101] & 15
+    version, (sector,) = head[101] & 15, struct.unpack_from(">H", head, 102)
     incompatible = struct.unpack_from(">I", head, 216)[0] if version == 5 else 0
     reasons = {
         "its log is on another device": not any(head[48:56]),
@@ -90,7 +92,8 @@ def _xfs(head: bytes) -> Superblock | None:
         "its mkfs did not come to its end": bool(head[126]),
         "it is marked as in need of xfs_repair": bool(incompatible & _XFS_NEEDS_REPAIR),
     }
-    return Superblock("xfs", None, block * blocks, next((text for text, true in reasons.items() if true), None))
+    lacking = next((text for text, true in reasons.items() if true), None)
+    return Superblock("xfs", None, block * blocks, sector, lacking)
 
 
 # struct btrfs_super_block, include/uapi/linux/btrfs_tree.h of the kernel.
@@ -111,7 +114,8 @@ def _btrfs(head: bytes) -> Superblock | None:
         lacking = f"it is one of the {devices} devices of a btrfs"
     elif flags & _BTRFS_SEED:
         lacking = "it is the seed of a btrfs, which cannot be written to"
-    return Superblock("btrfs", None, size, lacking)
+    (sector,) = struct.unpack_from("<I", head, _BTRFS + 144)
+    return Superblock("btrfs", None, size, sector, lacking)
 
 
 # The BIOS parameter block; fatgen103, "Microsoft Extensible Firmware Initiative FAT32 File System Specification".
@@ -130,7 +134,7 @@ def _vfat(head: bytes) -> Superblock | None:
         return None
     if not (short or long):
         return None
-    return Superblock("vfat", None, sector * (short or long))
+    return Superblock("vfat", None, sector * (short or long), sector)
 
 
 def _table(head: bytes) -> str | None:

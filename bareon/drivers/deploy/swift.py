@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
@@ -17,6 +18,7 @@ from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, Unsui
 from bareon.layout.stack import disks_below
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
+from bareon.model.layout import Layout
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
@@ -25,6 +27,9 @@ from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev
+
+if TYPE_CHECKING:
+    from bareon.transfer.superblock import Superblock
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +64,8 @@ class Swift(DeployDriver):
         held = next(mount for mount in job.layout.tree(image.system) if mount.point == image.target)
         if held.kept:
             return [LeaveVolume(name, image, held)]
-        write = WriteImage(name, image, held, job.settings, _overwritten(job))
+        sector = _sector(job.layout, held.device)
+        write = WriteImage(name, image, held, job.settings, _overwritten(job), sector)
         fit = FitFilesystem(name, image, held.filesystem)
         inner = _inner(held, job.layout.tree(image.system))
         return [write, fit, *([SpreadTree(name, image, held, inner)] if inner else [])]
@@ -74,6 +80,15 @@ def _overwritten(job: Job) -> tuple[tuple[str, str], ...]:
     disks = {disk.device for disk in job.layout.disks}
     below = disks_below(job.node)
     return tuple((device, ", ".join(sorted(found & disks))) for device, found in below.items() if found & disks)
+
+
+def _sector(layout: Layout, device: str) -> int:
+    """The logical sector size of a device: the largest of the disks that it lies on."""
+    found = {part.device: disk.sector for disk in layout.disks for part in disk.partitions}
+    for structure in layout.structures():
+        largest = max((found.get(member, 512) for member in structure.members), default=512)
+        found |= {offered.device: largest for offered in structure.devices}
+    return found.get(device, 512)
 
 
 def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
@@ -137,13 +152,15 @@ class LeaveVolume(Step):
 class WriteImage(Step):
     """Stream one image onto its volume. Until all of it is found right, the volume holds no file system.
 
-    ``overwritten`` has each device that lies on disks of the deployment, with the disks.
+    ``overwritten`` has each device that lies on disks of the deployment, with the disks; ``sector`` is the bytes of a
+    logical sector of the volume.
     """
 
     image: Image
     mount: Mounted
     settings: TransferSettings
     overwritten: tuple[tuple[str, str], ...]
+    sector: int = 512
 
     @property
     def description(self) -> str:
@@ -164,13 +181,24 @@ class WriteImage(Step):
         compare(self.image.url, offer, published)
         if offer.superblock and (reason := _unfit(offer.superblock.type, offer.superblock.table)):
             raise ImageFailed(f"image {self.image.name!r}: {reason}")
-        inner = offer.superblock.size if offer.superblock else None
-        room = f"{fs.device} for {fs.point} holds {mib(fs.size)}"
-        for size, what in ((published.size if offer.size is None else offer.size, ""), (inner, "a file system of ")):
-            if size is not None and size > fs.size:
-                raise UnsuitableNode(f"image {self.image.name!r} has {what}{mib(size)}, and {room}")
+        self._refuse_size(offer.superblock, published.size if offer.size is None else offer.size)
         if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
+
+    def _refuse_size(self, found: Superblock | None, size: int | None) -> None:
+        """See that an image of that many bytes has room, and that the volume's disk can be read in its blocks."""
+        fs, name = self.mount, f"image {self.image.name!r}"
+        for inner, what in ((size, ""), (found.size if found else None, "a file system of ")):
+            if inner is not None and inner > fs.size:
+                raise UnsuitableNode(
+                    f"{name} has {what}{mib(inner)}, and {fs.device} for {fs.point} holds {mib(fs.size)}"
+                )
+        if found and found.type and found.unit < self.sector:
+            blocks = f"{found.type} with blocks of {found.unit} bytes"
+            disk = f"{fs.device} for {fs.point} has sectors of {self.sector}"
+            raise UnsuitableNode(
+                f"{name} is {blocks}, and {disk}: make it with blocks of {self.sector} bytes or more"
+            )
 
     @functools.cached_property
     def _published(self) -> Published | None:
