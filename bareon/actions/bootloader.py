@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bareon.actions.base import Action, Job
 from bareon.boot.disks import boot_disks
@@ -41,6 +41,15 @@ class Bootloader(Action):
             raise InvalidInput(defects)
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
+
+    def warnings(self, job: Job) -> Iterator[str]:
+        esps = [disk.esp for disk in boot_disks(job.layout, job.node) if disk.esp]
+        for mounted in (x for esp in esps for x in esp.mounts if len(esps) > 1):
+            if "nofail" not in mounted.mount.options.split(","):
+                yield (
+                    f"{mounted.filesystem.wanted.path}.fstab_options: without nofail the system does not come up from"
+                    f" another disk when that of {mounted.device} has failed"
+                )
 
     def plan(self, job: Job) -> Sequence[Step]:
         systems = _systems(job)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bareon.boot import esp, nvram
 from bareon.boot.disks import BootDisk
-from bareon.model.layout import ESP_MOUNT
 from bareon.step import Outcome
+from bareon.storage.filesystem import ESP_MOUNT
 from bareon.system.tree import Tree
 from bareon.tools import grub, mount
 

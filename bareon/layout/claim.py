@@ -15,13 +15,12 @@ from bareon.model.configdrive import LABEL, SIZE
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB
-from bareon.storage.disk import Disk
-from bareon.storage.filesystem import Filesystem
+from bareon.storage.disk import Disk, Partition
+from bareon.storage.filesystem import ESP, ESP_MOUNT, EfiSystemPartition, Filesystem
 from bareon.storage.kind import Aggregate, Content, Firmware, Reservation
 
-# Partition type GUIDs of the UEFI specification, and GRUB's.
+# The partition type GUID that is GRUB's.
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
-ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 # FAT32 has at least 65525 clusters, and a cluster is at least a sector.
 _ESP_SIZES = (200 * MIB, 260 * MIB)
@@ -32,28 +31,43 @@ _UEFI_ROOM = "uefi"
 def boot_claims(deployment: Deployment, firmware: Firmware) -> Deployment:
     """The deployment with what the node boots from on each disk, and the boot loader's own partition on the first.
 
-    The latter only where there is more than one image.
+    The latter only where there is more than one image. On a UEFI node what the input mounts at ``/boot/efi`` is the
+    EFI system partition of its disk.
     """
     disks = []
-    for number, disk in enumerate(deployment.disks):
-        claims = [*_for_firmware(disk, firmware)]
+    for number, described in enumerate(deployment.disks):
+        disk = _with_own_esp(described) if firmware == "uefi" else described
+        claims = _for_firmware(disk, firmware)
         if number == 0 and deployment.multiboot:
             claims.append(_multiboot(disk))
         disks.append(replace(disk, reservations=(*claims, *disk.reservations)))
     return replace(deployment, disks=tuple(disks))
 
 
+def _with_own_esp(disk: Disk) -> Disk:
+    """The disk with the EFI system partition that the input describes, if it does."""
+
+    def taken(volume: Partition) -> Partition:
+        fs = volume.content
+        if not isinstance(fs, Filesystem) or not _is_at(ESP_MOUNT, fs):
+            return volume
+        return replace(volume, content=EfiSystemPartition.of(fs))
+
+    return replace(disk, volumes=tuple(map(taken, disk.volumes)))
+
+
 def _for_firmware(disk: Disk, firmware: Firmware) -> list[Reservation]:
     """The partitions this node's firmware boots from, and room for the other firmware's where it is wanted."""
     path = f"{disk.path} (implicit esp)"
     bios = Reservation("bios_grub", (24 * MIB, 24 * MIB), BIOS_BOOT)
-    esp = Reservation("esp", _ESP_SIZES, ESP, Filesystem("vfat", label="ESP", fat32=True, path=path))
-    if not disk.any_firmware:
-        return [bios if firmware == "bios" else esp]
-    if firmware == "uefi":
-        return [bios, esp]
+    esp = [Reservation("esp", _ESP_SIZES, ESP, EfiSystemPartition(label="ESP", path=path))]
     # Not an ESP without a file system, which firmware and installers would stumble over.
-    return [bios, Reservation("volume", _ESP_SIZES, name=_UEFI_ROOM)]
+    room = [Reservation("volume", _ESP_SIZES, name=_UEFI_ROOM)]
+    if any(_is_at(ESP_MOUNT, x.content) for x in disk.volumes if x.content):
+        esp = room = []  # the input has one, and no disk needs two
+    if not disk.any_firmware:
+        return [bios] if firmware == "bios" else esp
+    return [bios, *(esp if firmware == "uefi" else room)]
 
 
 def _multiboot(disk: Disk) -> Reservation:
@@ -95,12 +109,12 @@ def _configdrive(written: bool) -> Reservation:
 
 def root_disk(deployment: Deployment) -> int | None:
     """The index of the first disk of the deployment that holds a part of a ``/``."""
-    holding = {x.key for x in deployment.aggregates if any(map(_is_root, _nested(x)))}
+    holding = {x.key for x in deployment.aggregates if any(_is_at("/", y) for y in _nested(x))}
     while more := {x.key for x in deployment.aggregates if any(y.joins in holding for y in _nested(x))} - holding:
         holding |= more
     for number, disk in enumerate(deployment.disks):
         contents = [x for volume in disk.volumes if volume.content for x in volume.content.nested()]
-        if any(_is_root(x) or x.joins in holding for x in contents):
+        if any(_is_at("/", x) or x.joins in holding for x in contents):
             return number
     return None
 
@@ -109,5 +123,5 @@ def _nested(aggregate: Aggregate) -> list[Content]:
     return [x for content in aggregate.contents for x in content.nested()]
 
 
-def _is_root(content: Content) -> bool:
-    return isinstance(content, Filesystem) and any(mount.point == "/" for mount in content.mounts)
+def _is_at(point: str, content: Content) -> bool:
+    return isinstance(content, Filesystem) and any(mount.point == point for mount in content.mounts)

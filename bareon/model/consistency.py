@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator
 
 from bareon.errors import Defect
 from bareon.model.deployment import Deployment
-from bareon.storage.filesystem import SWAP, Filesystem
+from bareon.sizes import Absolute, mib
+from bareon.storage.filesystem import ESP_MOUNT, SWAP, Filesystem, smallest_fat32
 from bareon.storage.kinds import KINDS
+
+_ESP_LEFT_OUT = "leave it out, bareon makes one on each disk that has none"
 
 
 def defects(deployment: Deployment) -> list[Defect]:
@@ -22,6 +25,7 @@ def defects(deployment: Deployment) -> list[Defect]:
         *(defect for kind in KINDS for defect in kind.defects(deployment)),
         *_image_names(deployment),
         *_mounts(deployment),
+        *_esps(deployment),
         *_targets(deployment),
     ]
 
@@ -71,7 +75,32 @@ def _mounts(deployment: Deployment) -> Iterator[Defect]:
     for image, mounts in _trees(deployment).items():
         for point, first, again in _repeated((point, fs.path) for point, fs in mounts):
             where = f" of image {image!r}" if image else ""
-            yield Defect(f"{again}.mount", f"{point} is already the mount point of {first}{where}")
+            hint = f": {_ESP_LEFT_OUT}" if point == ESP_MOUNT else ""
+            yield Defect(f"{again}.mount", f"{point} is already the mount point of {first}{where}{hint}")
+
+
+def _esps(deployment: Deployment) -> Iterator[Defect]:
+    """Defects of what is mounted where the EFI system partition is, which it is to be on a UEFI node."""
+    plain = {id(volume.content): volume for disk in deployment.disks for volume in disk.volumes}
+    for fs in deployment.filesystems():
+        for point in (mount.point for mount in fs.mounts):
+            if point.startswith(f"{ESP_MOUNT}/"):
+                yield Defect(f"{fs.path}.mount", f"{point} lies in the EFI system partition, which is one whole")
+            if point != ESP_MOUNT:
+                continue
+            volume = plain.get(id(fs))
+            if deployment.multiboot:
+                message = f"with several images it is that of the boot loader that starts them all: {_ESP_LEFT_OUT}"
+                yield Defect(f"{fs.path}.mount", message)
+            elif not volume:
+                message = f"firmware reads an EFI system partition from a plain partition alone: {_ESP_LEFT_OUT}"
+                yield Defect(f"{fs.path}.mount", message)
+            elif fs.type != "vfat":
+                message = f"{fs.type} at {ESP_MOUNT}: firmware reads an EFI system partition as vfat alone"
+                yield Defect(f"{fs.path}.file_system", message)
+            elif isinstance(volume.size, Absolute) and volume.size.size < (least := smallest_fat32(512)):
+                what = f"{mib(volume.size.size)} is too small for an EFI system partition"
+                yield Defect(f"{volume.path}.size", f"{what}, which needs {mib(least)}")
 
 
 def _targets(deployment: Deployment) -> Iterator[Defect]:

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bareon.storage.disk import PlannedDisk
-from bareon.storage.filesystem import SWAP, Mount, Mounted, PlannedFilesystem
+from bareon.storage.filesystem import ESP_MOUNT, SWAP, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Device, Firmware, PlannedAggregate, Policy, Structure, System
-
-ESP_MOUNT = "/boot/efi"
 
 
 @dataclass(frozen=True)

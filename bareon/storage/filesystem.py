@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bareon import tools
 from bareon.errors import Defect
-from bareon.sizes import GIB, human, mib
+from bareon.sizes import GIB, human, mib, round_up
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import mountpoint, schema
 from bareon.storage.allocate import DoesNotFit
@@ -38,6 +38,12 @@ LINUX_SWAP = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
 XFS_GROUPS = 4
 XFS_LARGEST_GROUP = 1024 * GIB
 """Bytes of an allocation group of XFS at most."""
+
+ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+"""The partition type GUID of an EFI system partition; UEFI specification, table 5.6."""
+
+ESP_MOUNT = "/boot/efi"
+"""The mount point of the EFI system partition in a deployed system."""
 
 LONGEST_NAME = 255
 """Bytes of a name in a folder; Linux has no file system of which bareon makes that takes more."""
@@ -70,6 +76,15 @@ TYPES: dict[str, Type] = {
     "vfat": Type(11, 1 << 20, True, "fat"),
     SWAP: Type(16, 1 << 20, False, None, LINUX_SWAP),
 }
+
+
+def smallest_fat32(sector: int) -> int:
+    """The bytes that a FAT32 takes at least on sectors of ``sector`` bytes, in whole MiB.
+
+    It has 65525 clusters, with fewer it is a FAT16 to firmware, and a cluster is at least a sector. Before them come
+    32 sectors and two tables with 4 bytes for each cluster.
+    """
+    return round_up((65525 + 32) * sector + 2 * 4 * 65525)
 
 
 # Wanted.
@@ -129,13 +144,38 @@ class Filesystem(Content):
         return self.mounts[0].point if self.mounts else None
 
     def plan(self, place: Place) -> PlannedFilesystem:
-        smallest = TYPES[self.type].smallest
+        what, smallest = self._smallest(place.sector)
         if place.size < smallest:
-            raise DoesNotFit(
-                place.path, f"{mib(place.size)} is too small for {self.type}, which needs {mib(smallest)}"
-            )
+            raise DoesNotFit(place.path, f"{mib(place.size)} is too small for {what}, which needs {mib(smallest)}")
         uuid = place.identifiers.filesystem(self.type, place.device)
         return PlannedFilesystem(place.device, place.size, self.type, uuid, self)
+
+    def _smallest(self, sector: int) -> tuple[str, int]:
+        """What is too small for less, and how many bytes that is."""
+        return self.type, TYPES[self.type].smallest
+
+
+@dataclass(frozen=True)
+class EfiSystemPartition(Filesystem):
+    """The file system of an EFI system partition, from which firmware starts the boot loader."""
+
+    role: ClassVar[str] = "esp"
+    type: str = "vfat"
+    fat32: bool = True
+
+    @classmethod
+    def of(cls, filesystem: Filesystem) -> EfiSystemPartition:
+        """A file system of the input, taken for one. What arrives in an image may be any FAT, as it is there."""
+        return cls(**{**vars(filesystem), "fat32": not filesystem.from_image})
+
+    @property
+    def type_guid(self) -> str:
+        return ESP
+
+    def _smallest(self, sector: int) -> tuple[str, int]:
+        if not self.fat32:
+            return super()._smallest(sector)
+        return "an EFI system partition", smallest_fat32(sector)
 
 
 def leaf(content: Content | None) -> Filesystem | None:

@@ -125,7 +125,8 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Plan
     for number, (part, request, size) in enumerate(zip(parts, requests, sizes, strict=True), 1):
         if isinstance(part, Reservation) and part.at_end:
             start = FIRST + round_down(min(budget, available)) - size
-        place = Place(partition_device(real.device, number), size, request.path, identifiers)
+        device = partition_device(real.device, number)
+        place = Place(device, size, request.path, identifiers, real.logical_sector)
         partitions.append(_partition(part, place, number, start))
         start += size
     guid = identifiers.guid(f"table {real.device}")
@@ -196,14 +197,27 @@ def _differences(wanted: PlannedPartition, found: PartitionFacts, comparison: Co
             yield f"{wanted.device}: expected its {what} at {mib(a)}, found {mib(b)}"
     # Programs differ in the type of a data partition, of which only its place and content count.
     right = DATA if wanted.type_guid in DATA else {wanted.type_guid}
+    if filesystem.ESP_MOUNT in _points(wanted):
+        right = {*right, filesystem.ESP}  # which a BIOS does not mind, and programs choose there too
     if found.type.upper() not in right:
         yield f"{wanted.device}: expected partition type {wanted.type_guid}, found {found.type}"
-    if wanted.name and wanted.role == "volume" and wanted.name != found.name:
+    if wanted.name and _is_named_by_author(wanted) and wanted.name != found.name:
         named = repr(found.name) if found.name else "no name"
         comparison.warn(f"{wanted.device}: expected the name {wanted.name!r}, found {named}; the table is kept")
     if wanted.guid_given and wanted.guid != (found.guid or "").upper():
         yield f"{wanted.device}: expected the GUID {wanted.guid}, found {found.guid}"
     yield from comparison.differences(wanted, found.content)
+
+
+def _points(part: PlannedPartition) -> list[str]:
+    """The mount points of the file system on a partition."""
+    content = part.content
+    return [x.point for x in content.mounts] if isinstance(content, filesystem.PlannedFilesystem) else []
+
+
+def _is_named_by_author(part: PlannedPartition) -> bool:
+    """True for a partition with data, and for an EFI system partition of the input, which alone is mounted."""
+    return part.role == "volume" or bool(part.role == "esp" and _points(part))
 
 
 def adopted(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -> PlannedDisk:
@@ -221,7 +235,7 @@ def _adopted(wanted: PlannedPartition, found: PartitionFacts, comparison: Compar
         device=found.device,
         start=found.start,
         size=found.size,
-        name=found.name if part.role == "volume" else part.name,
+        name=found.name if _is_named_by_author(part) else part.name,
         guid=found.guid or wanted.guid,
         decision="format" if wanted.rewritten else part.decision,
     )

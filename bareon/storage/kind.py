@@ -159,12 +159,16 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Place:
-    """The device that a content is planned for. ``path`` is that of the size that was asked for."""
+    """The device that a content is planned for. ``path`` is that of the size that was asked for.
+
+    ``sector`` are the bytes of a logical sector, where that is known.
+    """
 
     device: str
     size: int
     path: str
     identifiers: Identifiers
+    sector: int = 512
 
 
 # Planned.

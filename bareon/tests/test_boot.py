@@ -19,12 +19,14 @@ from bareon.boot.info import Listed
 from bareon.boot.nvram import remember
 from bareon.boot.platform import PC_UEFI
 from bareon.boot.several import InstallMultiboot, _prepare
+from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.plan.plan import Plan
-from bareon.storage.filesystem import PlannedFilesystem
+from bareon.storage.filesystem import ESP, PlannedFilesystem
+from bareon.storage.kind import LINUX_DATA
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
 from bareon.system.tree import Tree
@@ -307,6 +309,24 @@ def test_one_image_mounts_the_first_esp_and_several_do_not() -> None:
     assert line in str(Fstab().bound("", None, Home(layout, "a", volumes=(*layout.tree("a"), fs))).text)
     assert _plan("multiboot-uefi").layout.mounted_esp("a") is None
     assert _plan("root-and-swap").layout.mounted_esp("a") is None
+
+
+def test_field_48_the_esp_of_the_input_is_the_one_that_boots() -> None:
+    plan = _plan("field-48-own-esp")
+    table = plan.layout.disks[0].partitions[1]
+    assert (table.type_guid, table.name, table.role) == (ESP, "firmware", "esp")
+    assert isinstance(table.content, PlannedFilesystem)
+    assert table.content.wanted.fat32
+    step = plan.steps[-1]
+    assert isinstance(step, InstallGrub)
+    assert [(x.device, x.number, x.esp and x.esp.device) for x in step.disks] == [
+        ("/dev/vda", 2, "/dev/vda2"),
+        ("/dev/vdb", 1, "/dev/vdb1"),
+    ]
+    # It is in fstab as the input says, and no other one beside it.
+    assert plan.layout.mounted_esp("a") is None
+    assert [x.device for x in plan.layout.tree("a") if x.point == "/boot/efi"] == ["/dev/vda2"]
+    assert _plan("field-48-own-esp-on-bios").layout.disks[0].partitions[1].type_guid == LINUX_DATA
 
 
 def test_what_can_be_known_before_is_refused_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
