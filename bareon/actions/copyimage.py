@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from bareon.actions.base import Action, Job
 from bareon.errors import Defect, InvalidInput
 from bareon.layout.stack import disks_below
+from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
@@ -35,12 +36,24 @@ class CopyImage(Action):
         if not job.deployment.images:
             raise InvalidInput([Defect("$.images", f"{self.name} is queued, but there is no image to copy")])
         job.transport.validate(job)
+        if defects := list(shared_targets(job.deployment)):
+            raise InvalidInput(defects)
+
+    def warnings(self, job: Job) -> Iterator[str]:
+        images = job.deployment.images
+        for number, image in enumerate(images):
+            for outer in job.deployment.around(image):
+                if outer in images[number:]:
+                    yield (
+                        f"{image.path}.target: {image.target} lies in the tree of image {outer.name!r}, so image"
+                        f" {image.name!r} is brought after it; of files that both have, its own stay"
+                    )
 
     def plan(self, job: Job) -> Sequence[Step]:
         return list(self._steps(job))
 
     def _steps(self, job: Job) -> Iterator[Step]:
-        for image in job.deployment.images:
+        for image in job.deployment.outer_first():
             yield from job.transport.fetch(image, job)
         # Not before all images are there: several may make up one system.
         elsewhere, former = _beside(job.layout, job.node)

@@ -103,6 +103,16 @@ def _esps(deployment: Deployment) -> Iterator[Defect]:
                 yield Defect(f"{volume.path}.size", f"{what}, which needs {mib(least)}")
 
 
+def shared_targets(deployment: Deployment) -> Iterator[Defect]:
+    """Defects of images that would be brought to one place: the files of the second would replace the first's."""
+    for fs in deployment.filesystems():
+        for place in fs.mounts:
+            images = [x for x in deployment.images if x.system in place.images and x.target == place.point]
+            for image in images[1:]:
+                message = f"the volume at {place.point} ({fs.path}) is already that of image {images[0].name!r}"
+                yield Defect(f"{image.path}.target", message)
+
+
 def _targets(deployment: Deployment) -> Iterator[Defect]:
     trees = _trees(deployment)
     for image in deployment.images:

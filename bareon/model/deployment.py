@@ -52,6 +52,32 @@ class Deployment:
         """True if more than one image has volumes, so that a boot loader apart from all of them is needed."""
         return len({image for filesystem in self.filesystems() for image in filesystem.images}) > 1
 
+    def around(self, image: Image) -> tuple[Image, ...]:
+        """Images into whose tree another one is brought: its target is a volume of theirs, below their own target."""
+        mounts = [mount for fs in self.filesystems() for mount in fs.mounts]
+        held = [x.images for x in mounts if x.point == image.target and image.system in x.images]
+        return tuple(
+            other
+            for other in self.images
+            if any(other.system in names for names in held)
+            and image.target.startswith(f"{other.target.rstrip('/')}/")
+            and image.target != other.target
+        )
+
+    def outer_first(self) -> tuple[Image, ...]:
+        """The images in the order that they are brought in: each behind those around it, else as in the input."""
+        order: list[Image] = []
+
+        def bring(image: Image) -> None:
+            for outer in self.around(image):  # whose target is shorter, so that this ends
+                bring(outer)
+            if image not in order:
+                order.append(image)
+
+        for image in self.images:
+            bring(image)
+        return tuple(order)
+
     def with_filesystems(self, change: Callable[[Filesystem], Filesystem]) -> Deployment:
         """The same with each file system replaced by what ``change`` makes of it."""
 

@@ -16,6 +16,7 @@ from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.layout.stack import disks_below
+from bareon.model.consistency import shared_targets
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
 from bareon.model.layout import Layout
@@ -55,7 +56,7 @@ class Swift(DeployDriver):
         return deployment.with_filesystems(filled)
 
     def validate(self, job: Job) -> None:
-        defects = [*_sources(job.deployment), *_shared_targets(job.deployment)]
+        defects = [*_sources(job.deployment), *shared_targets(job.deployment)]
         if defects:
             raise InvalidInput(defects)
 
@@ -118,16 +119,6 @@ def is_fetchable(location: Location) -> bool:
     if location.scheme not in SCHEMES or location.authority is None:
         return False
     return location.scheme == "file" or (location.sound and bool(location.host) and location.port != 0)
-
-
-def _shared_targets(deployment: Deployment) -> Iterator[Defect]:
-    """Volumes that more than one image would be written to: the second would replace the first."""
-    for fs in deployment.filesystems():
-        for place in fs.mounts:
-            images = [x for x in deployment.images if x.system in place.images and x.target == place.point]
-            for image in images[1:]:
-                message = f"the volume at {place.point} ({fs.path}) is already that of image {images[0].name!r}"
-                yield Defect(f"{image.path}.target", message)
 
 
 @dataclass(frozen=True)
