@@ -18,7 +18,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.info import Listed
 from bareon.boot.nvram import remember
 from bareon.boot.platform import PC_UEFI
-from bareon.boot.several import InstallMultiboot, _prepare
+from bareon.boot.several import InstallMultiboot, _prepare, _warn_of_one_kernel
 from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -327,6 +327,43 @@ def test_field_48_the_esp_of_the_input_is_the_one_that_boots() -> None:
     assert plan.layout.mounted_esp("a") is None
     assert [x.device for x in plan.layout.tree("a") if x.point == "/boot/efi"] == ["/dev/vda2"]
     assert _plan("field-48-own-esp-on-bios").layout.disks[0].partitions[1].type_guid == LINUX_DATA
+
+
+def _shared_boot(tmp_path: Path, modules: dict[str, list[str]]) -> tuple[InstallMultiboot, dict[str, Tree]]:
+    """The last step of a plan with two images, and their trees with one /boot, in which are kernels 6.1 and 6.12."""
+    step = _plan("field-31-shared-boot").steps[-1]
+    assert isinstance(step, InstallMultiboot)
+    trees = {}
+    for image, releases in modules.items():
+        trees[image] = tree = Tree(str(tmp_path / image), step.layout.tree(image))
+        Path(tree.root).mkdir()
+        for release in ("6.1", "6.12"):
+            tree.write(f"/boot/vmlinuz-{release}", "kernel")
+            tree.write(f"/boot/initrd.img-{release}", "initramfs")
+        for release in releases:
+            tree.write(f"/usr/lib/modules/{release}/modules.dep", "")
+    return step, trees
+
+
+def test_field_31_each_entry_has_its_own_kernel(tmp_path: Path) -> None:
+    step, trees = _shared_boot(tmp_path, {"deb12": ["6.1"], "deb13": ["6.12"]})
+    found = [step._found(image, trees) for image in trees]
+    assert [(x.entry.kernel, x.entry.initrd) for x in found if x] == [
+        ("/vmlinuz-6.1", "/initrd.img-6.1"),
+        ("/vmlinuz-6.12", "/initrd.img-6.12"),
+    ]
+
+
+def test_field_31_a_tree_without_modules_has_no_kernel_of_another(tmp_path: Path) -> None:
+    step, trees = _shared_boot(tmp_path, {"deb12": ["6.1", "6.12"], "deb13": []})
+    assert step._found("deb12", trees)
+    assert step._found("deb13", trees) is None
+
+
+def test_field_31_one_kernel_for_two_images_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    step, trees = _shared_boot(tmp_path, {"deb12": ["6.1"], "deb13": ["6.1"]})
+    _warn_of_one_kernel({image: found.entry for image in trees if (found := step._found(image, trees))})
+    assert "images deb12, deb13 share /vmlinuz-6.1 and its initramfs" in caplog.text
 
 
 def test_what_can_be_known_before_is_refused_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
+from bareon.boot.single import _check_default
 from bareon.errors import ActionFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.tree import Tree
@@ -164,6 +165,18 @@ def test_field_31_a_kernel_says_itself_which_it_is(tree: Tree, content: str, rel
     assert kernels(tree)[0].release == (release or "linux")
     if release:
         assert own_kernels(tree, "arch")[0].initrd == "/boot/initramfs-linux.img"
+
+
+def test_field_31_the_default_of_the_image_s_own_grub(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1", "6.12"], ["6.1"])
+    own = own_kernels(tree, "a")
+    with pytest.raises(ActionFailed, match=r"'a' would boot vmlinuz-6\.12, the newest .* no modules of 6\.12"):
+        _check_default(tree, "a", own)
+    tree.write("/etc/default/grub", "GRUB_DEFAULT=saved\n")
+    _check_default(tree, "a", own)
+    tree.write("/etc/default/grub", "GRUB_DEFAULT=0\n")
+    tree.write("/lib/modules/6.12/modules.dep", "")
+    _check_default(tree, "a", own_kernels(tree, "a"))
 
 
 def _usr_apart(tree: Tree) -> Tree:
