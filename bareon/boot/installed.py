@@ -16,6 +16,8 @@ from bareon.system.tree import Tree
 LOG = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
+#: Kernels that are no choice of an ordinary boot: to rescue a system, or put aside by its package manager.
+_ASIDE = re.compile(r"rescue|\.dpkg-[a-z-]+$|\.rpm(?:save|new|orig)$")
 #: Characters of a line; shlex takes its time for long ones.
 _LONGEST = 4096
 #: The initial ramdisk of a kernel in Debian, in what has dracut or mkinitcpio, in SUSE and in Alpine.
@@ -47,12 +49,13 @@ def kernels(tree: Tree) -> list[Kernel]:
     found = []
     # Their names become part of menus, which have a syntax.
     names = [name for name in names if _PLAIN.fullmatch(name) and tree.is_file(f"/boot/{name}")]
-    images = [name for name in names if name.startswith("vmlinuz-") and "rescue" not in name]
-    for name in sorted(images, key=_version, reverse=True):
+    images = [name for name in names if name.startswith("vmlinuz-") and not _ASIDE.search(name)]
+    for name in sorted(images, key=_age, reverse=True):
         version = name.removeprefix("vmlinuz-")
-        candidates = (x.format(version) for x in _INITRDS)
+        release = _release(tree.find(f"/boot/{name}")) or version
+        candidates = (x.format(y) for y in (version, release) for x in _INITRDS)
         initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
-        found.append(Kernel(f"{prefix}/{name}", initrd, _release(tree.find(f"/boot/{name}")) or version))
+        found.append(Kernel(f"{prefix}/{name}", initrd, release))
     return found
 
 
@@ -135,6 +138,11 @@ def _mkinitcpio_hooks(tree: Tree) -> set[str]:
         for line in (tree.read(file) or "").split("\n"):
             hooks = line.removeprefix("HOOKS=") if line.startswith("HOOKS=") else hooks
     return set(re.findall(r"[\w-]+", hooks[:_LONGEST]))
+
+
+def _age(name: str) -> tuple[list[tuple[int, str]], bool]:
+    """Sorts kernels by version, and one that ``make install`` has put aside below the one in its place."""
+    return _version(name.removesuffix(".old")), not name.endswith(".old")
 
 
 def _version(name: str) -> list[tuple[int, str]]:

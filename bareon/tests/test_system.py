@@ -116,6 +116,15 @@ def _with_kernels(tree: Tree, names: Iterable[str], modules: Iterable[str], usr:
         tree.write(f"{usr}/lib/modules/{name}/modules.dep", "")
 
 
+def test_a_kernel_put_aside_is_not_the_newest(tree: Tree) -> None:
+    for name in ("6.1", "6.1.old", "6.1.dpkg-new", "6.0.rpmsave", "0-rescue-abc"):
+        tree.write(f"/boot/vmlinuz-{name}", "x")
+    tree.write("/boot/vmlinuz-6.2-generic.efi.signed", _bzimage("6.2-generic"))
+    tree.write("/boot/initrd.img-6.2-generic", "")
+    assert [x.name for x in kernels(tree)] == ["vmlinuz-6.2-generic.efi.signed", "vmlinuz-6.1", "vmlinuz-6.1.old"]
+    assert kernels(tree)[0].initrd == "/boot/initrd.img-6.2-generic"
+
+
 def test_field_31_a_kernel_belongs_to_the_image_that_has_its_modules(
     tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
