@@ -60,7 +60,7 @@ class Bootloader(Action):
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info)]
-        return [InstallGrub(self.name, default, job.layout.tree(default), disks, params)]
+        return [InstallGrub(self.name, default, job.layout, disks, params)]
 
 
 def _systems(job: Job) -> list[Image]:

@@ -14,10 +14,12 @@ from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
+from bareon.system import initramfs
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
 from bareon.system.tree import actual, mounted_tree
-from bareon.tools import mount
+from bareon.tools import chroot, lvm, mount
+from bareon.tools.initramfs import MAKERS
 
 LOG = logging.getLogger(__name__)
 
@@ -30,7 +32,8 @@ class CopyImage(Action):
     after = ("layout", "configdrive")
 
     def requires(self, job: Job) -> set[str]:
-        return {*mount.PROGRAMS, *job.transport.requires(job)}
+        judged = lvm.PROGRAMS if any(x.kind.name == "lvm" for x in job.layout.aggregates) else ()
+        return {*mount.PROGRAMS, *chroot.PROGRAMS, *judged, *job.transport.requires(job)}
 
     def validate(self, job: Job) -> None:
         if not job.deployment.images:
@@ -98,6 +101,15 @@ class BindSystem(Step):
             esp = layout.mounted_esp(image)
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
             result = bind(tree, replace(self.home, volumes=volumes))
+            stale = result.stale if initramfs.initial_ramdisks(tree) else []
+            maker = initramfs.maker(tree)
+        if stale and maker:
+            with mounted_tree(layout.tree(image), writing=initramfs.FOLDERS) as tree:
+                initramfs.remake(tree, maker)
+            result.done.append(f"{maker} made the initramfs anew, which has copies of {', '.join(stale)}")
+        elif stale:
+            copies = f"the initramfs may have copies of {', '.join(stale)} as the image brought them"
+            result.warnings.append(f"{copies}, and the image has neither {' nor '.join(MAKERS)}")
         for line in result.done:
             LOG.info("image %s: %s", image, line)
         for line in result.warnings:

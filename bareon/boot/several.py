@@ -18,6 +18,7 @@ from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
 from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
+from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.layout import Layout
@@ -122,7 +123,7 @@ class InstallMultiboot(Step):
             there[0].image,
             there[0].initrd,
             boot.uuid,
-            arguments(settings, root.uuid, self.kernel_params),
+            arguments(settings, root.uuid, parameters(self.kernel_params, tree, self.layout, name)),
             self.layout.system(boot.filesystem).grub_modules,
         )
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)

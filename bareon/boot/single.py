@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
 from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels
-from bareon.boot.menu import Entry, arguments, configuration, terminal
+from bareon.boot.menu import Entry, arguments, command_line, configuration, terminal
 from bareon.errors import ActionFailed
+from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
-from bareon.storage.filesystem import Mounted
+from bareon.system.initramfs import is_dracut, system_mounts
 from bareon.system.tree import Tree, holder, mounted_tree
-from bareon.tools import grub, lvm, mount, udev
+from bareon.tools import grub, lvm, udev
+
+
+def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
+    """The kernel parameters of an image besides its own: those ``asked`` for, and what its initramfs must be told.
+
+    dracut starts nothing that it is not told of; other initramfs start all that is there.
+    """
+    if not is_dracut(tree):
+        return asked
+    resumes = any(word.startswith("resume=") for word in f"{command_line(defaults(tree))} {asked}".split())
+    return " ".join(dict.fromkeys([*asked.split(), *layout.kernel_arguments(image, resumes=resumes)]))
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class InstallGrub(Step):
     """GRUB from the image where it has one, else the ramdisk's, on each disk."""
 
     image: str
-    mounts: tuple[Mounted, ...]
+    layout: Layout
     disks: tuple[BootDisk, ...]
     kernel_params: str
 
@@ -35,7 +45,7 @@ class InstallGrub(Step):
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
-        with mounted_tree(self.mounts) as tree:
+        with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
             if not there:
                 raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
@@ -46,13 +56,16 @@ class InstallGrub(Step):
             done = self._from_image(tree, *own) if own else self._from_ramdisk(tree, there)
         return {"grub": "image" if own else "ramdisk", **done}
 
+    def _parameters(self, tree: Tree) -> str:
+        return parameters(self.kernel_params, tree, self.layout, self.image)
+
     def _from_image(self, tree: Tree, program: str, mkconfig: str, folder: str) -> Outcome:
         settings = tree.read("/etc/default/grub") or ""
-        changed = with_kernel_params(settings, self.kernel_params)
-        if self.kernel_params or changed != settings:
+        changed = with_kernel_params(settings, self._parameters(tree))
+        if changed != settings:
             tree.write("/etc/default/grub", changed)
         tree.folder(folder)
-        with _system_mounts(tree):
+        with system_mounts(tree):
             done = install(self.disks, Source(tree, inside=True, program=program))
             grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
@@ -69,7 +82,7 @@ class InstallGrub(Step):
         tree.refuse_links("/boot/grub")
         done = install(self.disks, Source(tree, inside=False, loader="bareon"))
         settings = defaults(tree)
-        words = arguments(settings, tree.mounts[0].uuid, self.kernel_params)
+        words = arguments(settings, tree.mounts[0].uuid, self._parameters(tree))
         boot = holder("/boot", tree.mounts)
         entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in there]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
@@ -98,16 +111,3 @@ def _check_default(tree: Tree, image: str, own: Sequence[Kernel]) -> None:
             f"image {image!r} would boot {newest.name}, the newest kernel in its /boot, and {reason}:"
             " take it out of the image, or bring its modules"
         )
-
-
-@contextlib.contextmanager
-def _system_mounts(tree: Tree) -> Iterator[None]:
-    """The mounts that programs of the deployed system need of the running one: /proc, /sys, /dev, /run."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mount.mounted("proc", tree.folder("/proc"), kind="proc"))
-        stack.enter_context(mount.mounted("sysfs", tree.folder("/sys"), kind="sysfs"))
-        stack.enter_context(mount.mounted("/dev", tree.folder("/dev"), kind="bind"))
-        stack.enter_context(mount.mounted("tmpfs", tree.folder("/run"), kind="tmpfs"))
-        if Path("/run/udev").is_dir():
-            stack.enter_context(mount.mounted("/run/udev", tree.folder("/run/udev"), kind="bind"))
-        yield

@@ -7,7 +7,7 @@ has to be read back afterwards to be known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bareon.storage.disk import PlannedDisk
@@ -89,12 +89,32 @@ class Layout:
         """The needs of a deployed system for a file system: its own, then those of all that it lies on, top first."""
         needs, below = [filesystem.system], {filesystem.device}
         for structure in reversed(list(self.structures())):
-            if below & {device.device for device in structure.devices}:
-                needs.append(structure.system)
+            if used := [device for device in structure.devices if device.device in below]:
+                needs += [*(device.system for device in used), structure.system]
                 below |= set(structure.members)
-        modules = [module for need in needs for module in need.grub_modules]
-        lines = [line for need in needs for line in need.crypttab]
-        return System(tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(lines)))
+
+        def merged(values: Callable[[System], tuple[str, ...]]) -> tuple[str, ...]:
+            return tuple(dict.fromkeys(value for need in needs for value in values(need)))
+
+        return System(
+            merged(lambda need: need.grub_modules),
+            merged(lambda need: need.crypttab),
+            merged(lambda need: need.mdadm_conf),
+            merged(lambda need: need.kernel_arguments),
+        )
+
+    def kernel_arguments(self, image: str, *, resumes: bool) -> tuple[str, ...]:
+        """The kernel arguments by which an initramfs gets at what it must mount, and at swap if it resumes from it.
+
+        Of more than that a system need not wait for: it starts with all else missing.
+        """
+        points = ("/", "/usr", *([SWAP] if resumes else []))
+        needed = [self.system(x.filesystem) for x in self.mounts(image) if x.point in points]
+        return tuple(dict.fromkeys(word for need in needed for word in need.kernel_arguments))
+
+    def mdadm_conf(self) -> tuple[str, ...]:
+        """The lines of mdadm.conf for all arrays."""
+        return tuple(line for structure in self.structures() for line in structure.system.mdadm_conf)
 
 
 def _containers(devices: Sequence[Device]) -> Iterator[Structure]:

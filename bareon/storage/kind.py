@@ -178,11 +178,14 @@ class Place:
 class System:
     """Needs of a deployed system to use something.
 
-    ``grub_modules`` read it while the machine starts, ``crypttab`` are lines of that file; crypttab(5).
+    ``grub_modules`` read it while the machine starts, ``crypttab`` and ``mdadm_conf`` are lines of these files;
+    crypttab(5), mdadm.conf(5). By ``kernel_arguments`` an initramfs of dracut starts it; dracut.cmdline(7).
     """
 
     grub_modules: tuple[str, ...] = ()
     crypttab: tuple[str, ...] = ()
+    mdadm_conf: tuple[str, ...] = ()
+    kernel_arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,11 @@ class Device:
     size: int
     decision: Decision = field(default="create", kw_only=True)
     content: PlannedContent | None = field(default=None, kw_only=True)
+
+    @property
+    def system(self) -> System:
+        """Needs of the deployed system to use this one, besides those for what offers it."""
+        return System()
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,10 @@ class PlannedVolume(Device):
 
     name: str
 
+    @property
+    def system(self) -> System:
+        return System(kernel_arguments=(f"rd.lvm.lv={self.device.removeprefix('/dev/')}",))
+
 
 @dataclass(frozen=True)
 class PlannedGroup(PlannedAggregate):

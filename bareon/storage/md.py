@@ -265,7 +265,9 @@ class PlannedArray(PlannedAggregate):
     @property
     def system(self) -> System:
         module = LEVELS[self.level].grub_module
-        return System(("mdraid1x", *([module] if module else [])))
+        line = f"ARRAY {self.device.device} UUID={self.uuid}"
+        modules = ("mdraid1x", *([module] if module else []))
+        return System(modules, mdadm_conf=(line,), kernel_arguments=(f"rd.md.uuid={self.uuid}",))
 
     @property
     def programs(self) -> tuple[str, ...]:

@@ -3,26 +3,45 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bareon.boot.single import parameters
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
+from bareon.plan.plan import Plan
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.storage.kind import Decision, Policy, System
+from bareon.storage.md import PlannedArray
+from bareon.system import initramfs
 from bareon.system.bindings import block, fstab, interface
+from bareon.system.bindings.binding import Change
 from bareon.system.bindings.crypttab import Crypttab
+from bareon.system.bindings.devices_file import DevicesFiles, Filters
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home, normal
+from bareon.system.bindings.home import array as home_array
 from bareon.system.bindings.interface import Interfaces
-from bareon.system.bindings.table import of_node
+from bareon.system.bindings.kernel_words import KernelWords
+from bareon.system.bindings.leftover import Leftovers
+from bareon.system.bindings.mdadm_conf import MdadmConf
+from bareon.system.bindings.multipath import Multipath
+from bareon.system.bindings.resume import MARK, Resume
+from bareon.system.bindings.table import bind, of_node
 from bareon.system.tree import Tree
+from bareon.tests.cases import HERE, load, plan_of
+from bareon.tools import lvm
 
 ROOT = ("ext4", "/", "u-root")
+
+
+def _plan(name: str) -> Plan:
+    return plan_of(load(HERE / "cases/plan" / f"{name}.yaml"))
 
 
 def _layout(
@@ -232,3 +251,229 @@ def test_a_file_is_removed_and_a_link_not_followed(tmp_path: Path) -> None:
     tree.remove("/etc/fstab")
     assert (tmp_path / "victim").read_text() == "precious"
     assert tree.names("/etc") == []
+
+
+def test_field_49_resume() -> None:
+    place, golden = "/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=0d5a3c1e-1111\n"
+    swap = _home(_layout(ROOT, ("swap", "swap", "u-swap")))
+    change = Resume().bound(place, golden, swap)
+    assert change.text == f"{MARK}\nRESUME=UUID=u-swap\n"
+    assert change.done == (f"{place}: RESUME is UUID=u-swap, since the node lacks UUID=0d5a3c1e-1111",)
+    assert Resume().bound(place, change.text, swap) == Change(change.text)
+    # Swap is made anew, then there is none.
+    anew = Resume().bound(place, change.text, _kept(ROOT, ("swap", "swap", "u-new"), former=["UUID=u-swap"]))
+    assert anew.text == f"{MARK}\nRESUME=UUID=u-new\n"
+    assert Resume().bound(place, anew.text, _kept(ROOT)).text == f"{MARK}\nRESUME=none\n"
+
+
+@pytest.mark.parametrize("value", ["none", "auto", "", "/dev/x2", "/dev/zram0"])
+def test_a_resume_that_names_nothing_strange_stays(value: str) -> None:
+    home = _home(_layout(ROOT, ("swap", "swap", "u-swap")))
+    assert Resume().bound("/x", f"RESUME={value}\n", home) == Change(f"RESUME={value}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("quiet resume=UUID=gone resume_offset=17 splash", "quiet resume=UUID=u-swap splash"),
+        ("resume=UUID=u-swap resume_offset=17", "resume=UUID=u-swap resume_offset=17"),
+        ("rd.lvm.lv=rhel/root rd.lvm.lv=rhel/swap rhgb", "rhgb"),
+        ("rd.lvm.vg=rhel rd.lvm.vg=there", "rd.lvm.vg=there"),
+        ("rd.lvm.lv=there/lv rd.auto", "rd.lvm.lv=there/lv rd.auto"),
+        ("a rd.md.uuid=c0ffee00:00004000:80000000:00000001", "a"),
+        ("rd.md.uuid=dead0000:00000000:00000000:00000001", "rd.md.uuid=dead0000:00000000:00000000:00000001"),
+        ("rd.luks.uuid=luks-1234 rd.luks.name=1234=root quiet", "quiet"),
+        ("root=LABEL=cloudimg-rootfs ro console=ttyS0", "ro console=ttyS0"),
+        ("root=/dev/x2", ""),
+        ("root=UUID=u-root root=/dev/x1", "root=UUID=u-root root=/dev/x1"),
+        ("root=ZFS=rpool/ROOT root=/dev/nfs", "root=ZFS=rpool/ROOT root=/dev/nfs"),
+        ("cryptdevice=UUID=1234:root", ""),
+        ("my.resume=UUID=gone $(resume) resume=$X", "my.resume=UUID=gone $(resume) resume=$X"),
+    ],
+)
+def test_words_of_another_machine_are_taken_out_of_the_parameters(words: str, left: str) -> None:
+    known = ["/dev/there/lv", home_array("dead0000-0000-0000-0000-000000000001")]
+    home = _home(_layout(ROOT, ("swap", "swap", "u-swap")), elsewhere=known)
+    for name in ("GRUB_CMDLINE_LINUX", "export GRUB_CMDLINE_LINUX_DEFAULT"):
+        for quote in ('"', "'"):
+            change = KernelWords().bound("/etc/default/grub", f"A=b\n{name}={quote}{words}{quote}\n", home)
+            assert change.text == f"A=b\n{name}={quote}{left}{quote}\n"
+            assert KernelWords().bound("/etc/default/grub", change.text, home) == Change(change.text)
+
+
+def test_settings_of_grub_that_name_another_machines_root() -> None:
+    text = (
+        "GRUB_FORCE_PARTUUID=gone\nGRUB_DEVICE_UUID=u-root\nGRUB_DEVICE=/dev/vg/gone\nGRUB_DISABLE_LINUX_UUID=true\n"
+    )
+    change = KernelWords().bound("/etc/default/grub", text, _home(_layout(ROOT)))
+    assert str(change.text).splitlines() == [
+        "# Taken out by bareon: GRUB_FORCE_PARTUUID=gone",
+        "GRUB_DEVICE_UUID=u-root",
+        "# Taken out by bareon: GRUB_DEVICE=/dev/vg/gone",
+        "GRUB_DISABLE_LINUX_UUID=true",
+    ]
+    assert (len(change.done), len(change.warnings)) == (2, 1)
+
+
+def test_what_the_document_says_of_the_parameters_is_left_alone() -> None:
+    text = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX \"'root=/dev/gone'  # bareon\n"
+    assert KernelWords().bound("/etc/default/grub", text, _home(_layout(ROOT))) == Change(text)
+
+
+def _with_lvm(home: Home) -> Home:
+    layout = _plan("lvm-on-raid").layout
+    return replace(home, layout=replace(layout, policy=home.layout.policy), image="debian")
+
+
+SYSTEM_DEVICES = "VERSION=1.1.1\nIDTYPE=sys_wwid IDNAME=naa.600 DEVNAME=/dev/sda3 PVID=9dRH PART=3\n"
+
+
+def test_field_33_a_devices_file_of_another_machine_is_removed() -> None:
+    place = "/etc/lvm/devices/system.devices"
+    change = DevicesFiles().bound(place, SYSTEM_DEVICES, _with_lvm(_home(_layout(ROOT))))
+    assert (change.text, len(change.done)) == (None, 1)
+    assert DevicesFiles().bound(place, SYSTEM_DEVICES, _home(_layout(ROOT))) == Change(SYSTEM_DEVICES)
+    assert "/etc/lvm/devices/*.devices" in of_node()
+
+
+def test_field_33_a_filter_that_hides_a_physical_volume_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[tuple[Sequence[str], Sequence[str]]] = []
+
+    def passes(patterns: Sequence[str], devices: Sequence[str]) -> bool:
+        judged.append((patterns, devices))
+        return '"a|^/dev/sda|"' not in patterns
+
+    monkeypatch.setattr(lvm, "passes", passes)
+    home = _with_lvm(_home(_layout(ROOT)))
+    text = 'devices {\n\t# filter = [ "r|a|" ]\n\tglobal_filter = [ "a|^/dev/sda|",\n # all else\n "r|.*|" ]\n'
+    text += '\tfilter = [ "r|/dev/zd.*|" ]\n}\n'
+    change = Filters().bound("/etc/lvm/lvm.conf", text, home)
+    assert str(change.text).splitlines() == [
+        "devices {",
+        '\t# filter = [ "r|a|" ]',
+        '# Taken out by bareon: \tglobal_filter = [ "a|^/dev/sda|",',
+        "# Taken out by bareon:  # all else",
+        '# Taken out by bareon:  "r|.*|" ]',
+        '\tfilter = [ "r|/dev/zd.*|" ]',
+        "}",
+    ]
+    assert judged[0] == (['"a|^/dev/sda|"', '"r|.*|"'], home.physical_volumes)
+    assert home.physical_volumes
+    assert Filters().bound("/etc/lvm/lvm.conf", change.text, home) == Change(change.text)
+
+
+def test_a_filter_without_end_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lvm, "passes", lambda *_: False)
+    text = "filter = [ " + '"a|x|" , ' * 20_000
+    assert Filters().bound("/etc/lvm/lvm.conf", text, _with_lvm(_home(_layout(ROOT)))) == Change(text)
+
+
+def test_arrays_of_another_machine() -> None:
+    layout = _plan("raid1-root").layout
+    home = replace(_home(_layout(ROOT)), layout=layout, image="debian")
+    plain = "HOMEHOST <system>\n"
+    assert MdadmConf().bound("/x", plain, home) == Change(plain)
+    golden = "ARRAY /dev/md/0 metadata=1.2 UUID=c0ffee00:00004000:80000000:00000001"
+    text = f"{plain}{golden}\n   name=golden:0\nMAILADDR root\n"
+    change = MdadmConf().bound("/x", text, home)
+    assert str(change.text).splitlines() == [
+        "HOMEHOST <system>",
+        f"# Taken out by bareon: {golden}",
+        "# Taken out by bareon:    name=golden:0",
+        "MAILADDR root",
+        "# Written by bareon: the arrays of this node.",
+        *layout.mdadm_conf(),
+        block.END,
+    ]
+    assert len(layout.mdadm_conf()) == len(layout.aggregates)
+    assert MdadmConf().bound("/x", change.text, home) == Change(change.text)
+    kept = MdadmConf().bound("/x", text, _kept(ROOT))
+    assert (kept.text, len(kept.warnings)) == (text, 1)
+
+
+def test_names_of_multipath() -> None:
+    text = "# Multipath bindings\nmpatha 3600224801234567890abcdef12345678\n"
+    assert Multipath().bound("/etc/multipath/bindings", text, _home(_layout(ROOT))).text is None
+    assert Multipath().bound("/etc/multipath/bindings", text, _kept(ROOT)) == Change(text)
+    assert Multipath().bound("/etc/multipath/wwids", "# none\n", _home(_layout(ROOT))) == Change("# none\n")
+
+
+def test_what_is_left_is_told() -> None:
+    text = (
+        "root=UUID=gone ro\n# UUID=comment\noptions root=/dev/mapper/rhel-root resume=LABEL=SWAP rd.lvm.lv=rhel/x\n"
+    )
+    change = Leftovers().bound("/etc/kernel/cmdline", text, _home(_layout(ROOT)))
+    assert change == Change(
+        text,
+        (),
+        tuple(
+            f"/etc/kernel/cmdline names {name}, which the node lacks"
+            for name in ("UUID=gone", "/dev/mapper/rhel-root", "LABEL=SWAP", "/dev/rhel/x")
+        ),
+    )
+
+
+def _image(tmp_path: Path) -> Tree:
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/fstab", "UUID=golden / xfs defaults 0 0\n")
+    tree.write("/etc/crypttab", "luks UUID=golden none luks\n", 0o600)
+    tree.write("/etc/default/grub", 'GRUB_CMDLINE_LINUX="resume=UUID=golden quiet"\n')
+    tree.write("/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=golden\n")
+    tree.write("/etc/multipath/bindings", "mpatha 3600\n")
+    tree.write("/etc/kernel/cmdline", "root=UUID=golden\n")
+    tree.folder("/lib/modules/6.1")
+    tree.write("/boot/initrd.img-6.1", "golden")
+    return tree
+
+
+def _files(tree: Tree) -> dict[str, tuple[str, int]]:
+    found = (path for path in Path(tree.root).rglob("*") if path.is_file())
+    return {str(path): (path.read_text(), path.stat().st_mode) for path in found}
+
+
+def test_a_second_and_third_run_change_nothing(tmp_path: Path) -> None:
+    tree, layout = _image(tmp_path), _layout(ROOT, ("swap", "swap", "u-swap"))
+    first = bind(tree, _home(layout))
+    copied = ["/etc/crypttab", "/etc/initramfs-tools/conf.d/resume", "/etc/multipath/bindings"]
+    assert first.stale == copied
+    assert first.warnings == ["/etc/kernel/cmdline names UUID=golden, which the node lacks"]
+    os.utime(tree.outside("/boot/initrd.img-6.1"))
+    files = _files(tree)
+    for policy in ("clean", "verify"):
+        again = bind(tree, _home(replace(_layout(ROOT, ("swap", "swap", "u-swap"), policy="verify"), policy=policy)))
+        assert (again.stale, again.done, _files(tree)) == ([], [], files)
+
+
+def test_an_initramfs_that_came_again_is_made_again(tmp_path: Path) -> None:
+    tree, layout = _image(tmp_path), _layout(ROOT, ("swap", "swap", "u-swap"))
+    bind(tree, _home(layout))
+    os.utime(tree.outside("/boot/initrd.img-6.1"), (1, 1))
+    # bindings was removed, and crypttab and resume are older than nothing any more.
+    assert bind(tree, _home(layout)).stale == ["/etc/crypttab", "/etc/initramfs-tools/conf.d/resume"]
+
+
+def test_only_initial_ramdisks_of_kernels_with_modules_are_the_images(tmp_path: Path) -> None:
+    tree = _image(tmp_path)
+    tree.write("/boot/initrd.img-6.12", "another image's")
+    assert initramfs.initial_ramdisks(tree) == [initramfs.InitialRamdisk("/boot/initrd.img-6.1", "6.1")]
+    assert (initramfs.maker(tree), initramfs.is_dracut(tree)) == (None, False)
+    tree.write("/usr/bin/dracut", "")
+    assert (initramfs.maker(tree), initramfs.is_dracut(tree)) == ("dracut", True)
+    tree.write("/usr/sbin/update-initramfs", "")
+    assert initramfs.maker(tree) == "update-initramfs"
+
+
+def test_field_32_dracut_is_told_what_root_lies_on(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    raid, group = _plan("raid1-root").layout, _plan("lvm-on-raid").layout
+    assert parameters("quiet", tree, raid, "debian") == "quiet"
+    tree.write("/usr/bin/dracut", "")
+    uuids = {x.name: x.uuid for x in raid.aggregates if isinstance(x, PlannedArray)}
+    assert parameters("quiet", tree, raid, "debian") == f"quiet rd.md.uuid={uuids['root']}"
+    assert parameters("quiet", tree, _plan("multiboot").layout, "b") == "quiet rd.lvm.lv=os/b"
+    root = next(x for x in group.filesystems() if x.wanted.point == "/")
+    (member,) = (x.uuid for x in group.aggregates if isinstance(x, PlannedArray))
+    assert group.system(root).kernel_arguments == ("rd.lvm.lv=os/root", f"rd.md.uuid={member}")
+    tree.write("/etc/default/grub", 'GRUB_CMDLINE_LINUX="resume=UUID=x"\n')
+    resumed = parameters("quiet", tree, raid, "debian").split()
+    assert len(resumed) == 2 + ("swap" in uuids)

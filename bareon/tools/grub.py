@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bareon.run import run
+from bareon.tools import chroot
 
-PROGRAMS = ("grub-install", "chroot")
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # of a deployed system
-_TIMEOUT = 600.0  # seconds; grub-mkconfig probes each kernel, slowly under emulation
+PROGRAMS = ("grub-install", *chroot.PROGRAMS)
 
 
 def has_modules(target: str) -> bool:
@@ -51,14 +50,12 @@ def install_uefi(
 
 
 def _install(root: str | None, argv: Sequence[str]) -> None:
-    inside = ["chroot", root] if root else []
-    run([*inside, *argv], env={"PATH": _PATH} if root else None, timeout=_TIMEOUT)
+    if root:
+        chroot.run_inside(root, argv)
+    else:
+        run(argv, timeout=chroot.TIMEOUT)
 
 
 def mkconfig(root: str, config: str, program: str = "grub-mkconfig") -> None:
     """Let the deployed system write its own configuration."""
-    run(
-        ["chroot", root, program, "-o", config],
-        env={"GRUB_DISABLE_OS_PROBER": "true", "PATH": _PATH},
-        timeout=_TIMEOUT,
-    )
+    chroot.run_inside(root, [program, "-o", config], env={"GRUB_DISABLE_OS_PROBER": "true"})

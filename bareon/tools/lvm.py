@@ -126,6 +126,15 @@ def deactivate(group_uuid: str) -> None:
     _lvm("vgchange", "--activate", "n", "--select", f"vg_uuid={group_uuid}")
 
 
+def passes(patterns: Sequence[str], devices: Sequence[str]) -> bool:
+    """True if LVM takes all the physical volumes with a ``filter`` of lvm.conf(5).
+
+    :param patterns: its strings as they are in the file, quotes included.
+    """
+    config = f"devices {{ use_devicesfile = 0 filter = [ {', '.join(patterns)} ] }}"
+    return run(["lvm", "pvs", "--readonly", "--config", config, *devices], ok=(0, 5)).code == 0
+
+
 def mapper_device(device: str) -> str:
     """``/dev/mapper/os-root`` for ``/dev/os/root``; hyphens inside the names are doubled there."""
     return "/dev/mapper/" + "-".join(part.replace("-", "--") for part in device.removeprefix("/dev/").split("/"))

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from bareon.system.bindings.home import Home
+from bareon.system.initramfs import initial_ramdisks
 from bareon.system.tree import Tree
 from bareon.text import visible
 
@@ -93,15 +94,10 @@ class Binding(ABC):
         return "bareon" in text
 
 
-def initramfs(tree: Tree) -> list[str]:
-    """The initial ramdisks of an image, as the ramdisk sees them."""
-    names = (name for name in tree.names("/boot") if name.startswith(("initrd", "initramfs")))
-    return [found for name in names if (found := tree.find(f"/boot/{name}"))]
-
-
 def _newer(tree: Tree, path: str) -> bool:
     found = tree.find(path)
-    return bool(found) and any(Path(x).stat().st_mtime < Path(str(found)).stat().st_mtime for x in initramfs(tree))
+    changed = Path(found).stat().st_mtime if found else 0.0
+    return any(Path(tree.outside(x.path)).stat().st_mtime < changed for x in initial_ramdisks(tree))
 
 
 def _put(tree: Tree, path: str, text: str | None) -> None:

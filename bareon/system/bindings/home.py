@@ -90,6 +90,24 @@ class Home:
         return next((x for x in self.volumes if x.point == SWAP and x.mount.enabled), None)
 
     @property
+    def physical_volumes(self) -> tuple[str, ...]:
+        """The devices of all volume groups of the layout."""
+        groups = (structure for structure in self.layout.structures() if structure.kind.name == "lvm")
+        return tuple(member for group in groups for member in group.members)
+
+    @property
+    def new_group(self) -> str | None:
+        """A volume group of the layout that is made in this run."""
+        new = (x for x in self.layout.aggregates if x.kind.name == "lvm" and x.decision != "keep")
+        return next((f"volume group {group.name}" for group in new), None)
+
+    @property
+    def root(self) -> tuple[str, ...]:
+        """The identifiers of the root file system."""
+        root = next((x for x in self.volumes if x.point == "/"), None)
+        return tuple(identifiers(root.device, Signature(root.type, root.uuid, root.filesystem.label))) if root else ()
+
+    @property
     def ours(self) -> frozenset[str]:
         """The identifiers of everything in the layout."""
         return frozenset(self._ours())
@@ -116,8 +134,11 @@ class Home:
                 yield array(uuid)
 
     def lacks(self, name: str) -> bool:
-        """True if ``name``, as fstab(5) has it, or ``MD=`` and the UUID of an array, is a device that is not here."""
-        known = array(name) if name.startswith("MD=") else normal(name)
+        """True if ``name`` is a device that is not here: as fstab(5) has it, or ``MD=UUID``, or ``VG=NAME``."""
+        if name.startswith("VG="):
+            folder = f"/dev/{name[3:]}/"
+            return not any(x.startswith(folder) for x in (*self.ours, *self.elsewhere))
+        known = array(name[3:]) if name.startswith("MD=") else normal(name)
         if known is None or known in self.ours or known in self.elsewhere:
             return False
         return known in self.former or not self.there(known)

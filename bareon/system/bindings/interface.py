@@ -43,6 +43,22 @@ class Interfaces(Binding):
         return Change("\n".join(lines), tuple(done), tuple(warnings))
 
 
+class LinkFiles(Binding):
+    """Settings for interfaces by their addresses, in files that have others too: only told."""
+
+    files = (
+        *("/etc/systemd/network/*.link", "/etc/systemd/network/*.network", "/etc/netplan/*.yaml"),
+        *("/etc/sysconfig/network-scripts/ifcfg-*", "/etc/NetworkManager/system-connections/*"),
+    )
+
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        lines = (line for line in (text or "").split("\n") if not line.startswith(("#", "cloned-mac")))
+        names = dict.fromkeys(mac for line in lines for mac in _MAC.findall(line))
+        here = macs() if names else set()
+        lacking = [mac for mac in names if mac.lower() not in here]
+        return Change(text, (), tuple(f"{path} names {x}, which no interface of the node has" for x in lacking))
+
+
 def macs() -> set[str]:
     """The addresses of the interfaces of this machine."""
     found = set()

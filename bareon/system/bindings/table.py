@@ -5,12 +5,30 @@ from __future__ import annotations
 
 from bareon.system.bindings.binding import Binding, Result
 from bareon.system.bindings.crypttab import Crypttab
+from bareon.system.bindings.devices_file import DevicesFiles, Filters
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
-from bareon.system.bindings.interface import Interfaces
+from bareon.system.bindings.interface import Interfaces, LinkFiles
+from bareon.system.bindings.kernel_words import KernelWords
+from bareon.system.bindings.leftover import Leftovers
+from bareon.system.bindings.mdadm_conf import MdadmConf
+from bareon.system.bindings.multipath import Multipath
+from bareon.system.bindings.resume import Resume
 from bareon.system.tree import Tree
 
-BINDINGS: tuple[Binding, ...] = (Fstab(), Crypttab(), Interfaces())
+BINDINGS: tuple[Binding, ...] = (
+    Fstab(),
+    Crypttab(),
+    Resume(),
+    DevicesFiles(),
+    Filters(),
+    MdadmConf(),
+    KernelWords(),
+    Multipath(),
+    Interfaces(),
+    LinkFiles(),
+    Leftovers(),
+)
 
 
 def bind(tree: Tree, home: Home) -> Result:

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initial ramdisks of a deployed system, and running what makes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bareon.system.tree import Tree
+from bareon.tools import initramfs, mount
+
+FOLDERS = ("/etc", "/boot", "/var", "/tmp")
+"""What their makers write to; the first holds what bareon itself writes."""
+
+_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+
+@contextlib.contextmanager
+def system_mounts(tree: Tree) -> Iterator[None]:
+    """The mounts that programs of the deployed system need of the running one: /proc, /sys, /dev, /run."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mount.mounted("proc", tree.folder("/proc"), kind="proc"))
+        stack.enter_context(mount.mounted("sysfs", tree.folder("/sys"), kind="sysfs"))
+        stack.enter_context(mount.mounted("/dev", tree.folder("/dev"), kind="bind"))
+        stack.enter_context(mount.mounted("tmpfs", tree.folder("/run"), kind="tmpfs"))
+        if Path("/run/udev").is_dir():
+            stack.enter_context(mount.mounted("/run/udev", tree.folder("/run/udev"), kind="bind"))
+        yield
+
+
+@dataclass(frozen=True)
+class InitialRamdisk:
+    """The initial ramdisk of a kernel of the deployed system: its path there, and the kernel's version."""
+
+    path: str
+    version: str
+
+
+def initial_ramdisks(tree: Tree) -> list[InitialRamdisk]:
+    """Those in /boot for kernels that the system has modules of; with a /boot of several, others are not its own."""
+    names = tree.names("/boot")
+    return [
+        InitialRamdisk(f"/boot/{name}", version)
+        for version in tree.names("/lib/modules")
+        for name in (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}")
+        if name in names and tree.is_file(f"/boot/{name}")
+    ]
+
+
+def is_dracut(tree: Tree) -> bool:
+    """True if the initial ramdisks are dracut's: its program is there, or they have the names that it gives them."""
+    named = any(x.startswith("initramfs-") and x.endswith(".img") for x in tree.names("/boot"))
+    return named or _has(tree, "dracut")
+
+
+def maker(tree: Tree) -> str | None:
+    """The program of a deployed system that makes its initial ramdisks, one of :data:`initramfs.MAKERS`."""
+    return next((name for name in initramfs.MAKERS if _has(tree, name)), None)
+
+
+def remake(tree: Tree, program: str) -> None:
+    """Have a deployed system make its initial ramdisks anew.
+
+    :raises CommandError: when that fails.
+    """
+    with system_mounts(tree):
+        for found in initial_ramdisks(tree):
+            initramfs.remake(tree.root, program, found.path, found.version)
+
+
+def _has(tree: Tree, program: str) -> bool:
+    return any(tree.is_file(f"{place}/{program}") for place in _PLACES)
