@@ -15,7 +15,7 @@ from bareon.sizes import MIB, Absolute
 from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import NoIdentifiers
-from bareon.system import interface
+from bareon.system.bindings import interface
 from bareon.tools import lvm
 
 BOOT = Partition(Absolute(MIB), Filesystem("ext4", (Mount("/boot"),)), one_of=True)

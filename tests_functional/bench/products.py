@@ -74,9 +74,11 @@ def build(report: cache.Report) -> Products:
     # Each build is busy on one processor for most of its time.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
+        builds["dracut"] = pool.submit(tenant.dracut.build, report)
         disk = pool.submit(ramdisk.build, report)
         try:
             systems = {name: build.result() for name, build in builds.items()}
+            systems["golden"] = tenant.golden.build(report, systems["debian12"])
             images = blockimage.build(report, systems)
             return Products(disk.result(), systems, images, accelerator.choose(disk.result().kernel, report))
         except BaseException:
