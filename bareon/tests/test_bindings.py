@@ -477,3 +477,9 @@ def test_field_32_dracut_is_told_what_root_lies_on(tmp_path: Path) -> None:
     tree.write("/etc/default/grub", 'GRUB_CMDLINE_LINUX="resume=UUID=x"\n')
     resumed = parameters("quiet", tree, raid, "debian").split()
     assert len(resumed) == 2 + ("swap" in uuids)
+
+
+def test_words_in_words_take_no_time() -> None:
+    text = f'GRUB_CMDLINE_LINUX="{"root=" * 1_000_000}$"\n'
+    assert KernelWords().bound("/etc/default/grub", text, _home(_layout(ROOT))) == Change(text)
+    assert Leftovers().bound("/etc/kernel/cmdline", text, _home(_layout(ROOT))).warnings == ()

@@ -12,6 +12,7 @@ from bareon.system.bindings.home import Home, normal
 _PARAMETERS = re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_[A-Z_]+=.*")
 _DEVICE = re.compile(r"\s*(?:export\s+)?GRUB_(DEVICE(?:_BOOT)?|DEVICE(?:_BOOT)?_UUID|FORCE_PARTUUID)=(.*)")
 _BY_NAME = re.compile(r"\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?true[\"']?\s*")
+_LONGEST = 4096  # characters of a line that is looked at; a kernel takes half of that
 #: How bareon's own line with the parameters of the document ends; they are who wrote them's business.
 _OWN = "  # bareon"
 
@@ -47,7 +48,9 @@ class KernelWords(Binding):
             return Change(None)
         lines, done, warnings = [], [], []
         for line in text.split("\n"):
-            if _PARAMETERS.fullmatch(line) and not line.endswith(_OWN):
+            if len(line) > _LONGEST:
+                pass  # words may hide in words
+            elif _PARAMETERS.fullmatch(line) and not line.endswith(_OWN):
                 line, removed = without_strangers(line, home)
                 done += [f"{path}: {shown(x)} was taken out: that is not of this node" for x in removed]
             elif (found := _DEVICE.fullmatch(line)) and home.lacks(_named(found[1], found[2].strip())):
@@ -66,7 +69,7 @@ def _named(setting: str, value: str) -> str:
 
 def named_by_words(line: str) -> list[str]:
     """What the words of a kernel's command line name, in words of fstab(5)."""
-    return [_WORDS[word](value) for word, value in _WORD.findall(line)]
+    return [_WORDS[word](value) for word, value in _WORD.findall(line[:_LONGEST])]
 
 
 def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
