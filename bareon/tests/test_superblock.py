@@ -10,6 +10,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -37,6 +38,7 @@ from bareon.tests.cases import SEED, node
 from bareon.tests.filesystems import SIZES, made, with_ext2
 from bareon.tests.imageserver import Fault, serving
 from bareon.transfer.image import inspect, write
+from bareon.transfer.source import FileSource
 from bareon.transfer.superblock import SEEN, Superblock, read
 
 SETTINGS = TransferSettings(attempts=2, back_off=0.01)
@@ -146,6 +148,27 @@ def test_field_39_an_image_that_is_cut_short(tmp_path: Path, kind: str, form: st
         bring(url, tmp_path / "device")
     with (tmp_path / "device").open("rb") as device:
         assert not any(device.read(MIB))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_field_39_little_of_a_whole_image_is_read_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = made(tmp_path / "image", "ext4")
+    with path.open("r+b") as file:
+        file.seek(MIB)
+        file.write(random.Random(5).randbytes(SIZES["ext4"] - MIB))
+    image = packed(path, form)
+    assert image.stat().st_size > 7 * MIB
+    read_of, counts = FileSource._read, list[int]()
+
+    def counting(source: FileSource, offset: int, buffer: memoryview) -> int:
+        counts.append(read_of(source, offset, buffer))
+        return counts[-1]
+
+    monkeypatch.setattr(FileSource, "_read", counting)
+    step(f"file://{image}").preflight()
+    assert 0 < sum(counts) < 2 * MIB
 
 
 def test_field_39_without_a_length(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ image has arrived, before its first MiB is written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from bareon.errors import ImageFailed
@@ -17,6 +18,8 @@ from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE
 from bareon.transfer.source import Source
 from bareon.transfer.superblock import SEEN, Superblock, read
+
+LOG = logging.getLogger(__name__)
 
 _SERVED = 4 * MIB  # bzip2 needs the most: a block of 900 kB, which may have grown
 _CHUNK = 64 * 1024
@@ -48,6 +51,7 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
         refuse_nested(kind, plain)
     found = read(plain)
     if found.size is not None and _doubtful(kind, size, found.size, source):
+        LOG.info("the image may be shorter than its file system: decoding all of it beforehand")
         chunks.limit = None
         size = len(plain) + sum(map(len, stream))
     return found, size
