@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bareon.drivers.deploy import swift
 from bareon.drivers.deploy.swift import WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Digest, Image, Published
@@ -42,6 +43,12 @@ def digest(data: bytes) -> Digest:
 def site() -> Iterator[Site]:
     with serving(b"") as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the programs for all file systems for installed."""
+    monkeypatch.setattr(swift, "missing", lambda programs: [])
 
 
 def published(site: Site, entry: object, file: str = "a.img.gz") -> Published:

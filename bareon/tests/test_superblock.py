@@ -27,6 +27,7 @@ from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
 from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
+from bareon.drivers.deploy import swift
 from bareon.drivers.deploy.swift import Swift, WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Image
@@ -53,6 +54,12 @@ FORMS = {"raw": True, "gz": True, "zst": True, "xz": True, "bz2": False, "qcow2"
 KINDS = tuple(SIZES)
 
 
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the programs for all file systems for installed."""
+    monkeypatch.setattr(swift, "missing", lambda programs: [])
+
+
 def packed(path: Path, form: str) -> Path:
     """The image in a file, in another form."""
     image = path.with_suffix(f".{form}")
@@ -68,8 +75,8 @@ def packed(path: Path, form: str) -> Path:
     return image
 
 
-def step(url: str, room: int = 512 * MIB) -> WriteImage:
-    place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount("/"))
+def step(url: str, room: int = 512 * MIB, point: str = "/srv") -> WriteImage:
+    place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount(point))
     return WriteImage("do_copyimage", Image("root", Location(url)), place, SETTINGS, ())
 
 
@@ -215,7 +222,7 @@ def test_field_39_padding_is_no_fault(tmp_path: Path) -> None:
 def test_field_39_a_file_system_larger_than_the_volume(tmp_path: Path, form: str) -> None:
     url = f"file://{packed(made(tmp_path / 'image', 'ext4'), form)}"
     with pytest.raises(
-        UnsuitableNode, match="image 'root' has a file system of 8 MiB, and /dev/none for / holds 4 MiB"
+        UnsuitableNode, match="image 'root' has a file system of 8 MiB, and /dev/none for /srv holds 4 MiB"
     ):
         step(url, 4 * MIB).preflight()
 
@@ -236,7 +243,7 @@ def test_field_39_a_sparse_giant(tmp_path: Path) -> None:
 def test_blocks_that_are_smaller_than_sectors(tmp_path: Path) -> None:
     small = step(f"file://{made(tmp_path / 'small', 'ext4', '-b', '1024')}")
     small.preflight()
-    words = "image 'root' is ext4 with blocks of 1024 bytes, and /dev/none for / has sectors of 4096: make it with"
+    words = "image 'root' is ext4 with blocks of 1024 bytes, and /dev/none for /srv has sectors of 4096: make it with"
     with pytest.raises(UnsuitableNode, match=words):
         replace(small, sector=4096).preflight()
     large = step(f"file://{made(tmp_path / 'large', 'ext4', '-b', '4096')}")
@@ -281,6 +288,21 @@ def test_sectors_of_what_a_volume_lies_on() -> None:
 )
 def test_blocks_of_each_kind(tmp_path: Path, kind: str, options: list[str], unit: int) -> None:
     assert read(made(tmp_path / "image", kind, *options).read_bytes()[:SEEN]).unit == unit
+
+
+@pytest.mark.parametrize("point", ["/", "/usr", "/var"])
+def test_vfat_for_a_system(tmp_path: Path, point: str) -> None:
+    url = f"file://{made(tmp_path / 'image', 'vfat')}"
+    step(url).preflight()
+    with pytest.raises(ImageFailed, match=f"it is vfat, which keeps no owners, modes and links for {point}$"):
+        step(url, point=point).preflight()
+
+
+def test_another_type_than_described_needs_its_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"file://{made(tmp_path / 'image', 'btrfs')}"
+    monkeypatch.setattr(swift, "missing", lambda programs: ["btrfstune"] if "btrfstune" in programs else [])
+    with pytest.raises(UnsuitableNode, match="image 'root' is btrfs, whose programs are not installed: btrfstune"):
+        step(url).preflight()
 
 
 def test_half_of_a_btrfs(tmp_path: Path) -> None:

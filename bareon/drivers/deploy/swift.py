@@ -22,6 +22,7 @@ from bareon.model.image import Image, Published
 from bareon.model.layout import Layout
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.run import missing
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _ASIDE = "/run/bareon/aside"
+_OF_A_SYSTEM = ("/", "/usr", "/var")
 SCHEMES = ("http", "https", "file", "swift")
 
 
@@ -170,11 +172,23 @@ class WriteImage(Step):
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
         published = self._published or Published()
         compare(self.image.url, offer, published)
-        if offer.superblock and (reason := _unfit(offer.superblock.type, offer.superblock.table)):
-            raise ImageFailed(f"image {self.image.name!r}: {reason}")
+        if offer.superblock:
+            self._refuse_type(offer.superblock)
         self._refuse_size(offer.superblock, published.size if offer.size is None else offer.size)
         if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
+
+    def _refuse_type(self, found: Superblock) -> None:
+        """See that a system can live on what the image brings, and that this machine knows it."""
+        name, kind = f"image {self.image.name!r}", found.type
+        if reason := _unfit(kind, found.table):
+            raise ImageFailed(f"{name}: {reason}")
+        assert kind
+        if kind == "vfat" and self.mount.point in _OF_A_SYSTEM:
+            raise ImageFailed(f"{name}: it is vfat, which keeps no owners, modes and links for {self.mount.point}")
+        # What is asked for in the plan are the programs of the type that the input describes.
+        if absent := missing(_programs(kind)):
+            raise UnsuitableNode(f"{name} is {kind}, whose programs are not installed: {', '.join(absent)}")
 
     def _refuse_size(self, found: Superblock | None, size: int | None) -> None:
         """See that an image of that many bytes has room, and that the volume's disk can be read in its blocks."""
