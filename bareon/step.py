@@ -32,6 +32,7 @@ class Step(ABC):
         """Check, changing nothing, what only the machine or the network can tell. Runs before the first step.
 
         :raises UnsuitableNode: when the step could not work on this node.
+        :raises InvalidInput: when the input asks for what cannot be, as what was looked at shows.
         :raises ImageFailed: when what it needs from elsewhere is not there.
         """
 

@@ -47,8 +47,8 @@ def main(module_name: str, function: str, text: str) -> None:
     arguments = json.loads(text)
     if hasattr(module, "run"):
         module.run = recording
-    if "output" in inspect.signature(called).parameters:
-        arguments["output"] = lambda _: None
+    for name in {"output", "take"} & set(inspect.signature(called).parameters):
+        arguments[name] = lambda _: None
     try:
         called(**arguments)
     except BareonError as error:

@@ -234,6 +234,6 @@ def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
     try:
         return install(disks, Source(tree, inside=False, loader="bareon"))
     except CommandError as error:
-        if mount.is_full(tree.root):
+        if mount.lacks(tree.root):
             raise ActionFailed("the multiboot partition is full") from error
         raise

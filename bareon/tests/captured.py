@@ -22,6 +22,7 @@ after a change of what is read.
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -73,6 +74,8 @@ def read(module: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: folder if value == "{files}" else value for name, value in entry.get("arguments", {}).items()}
         if function is rsync.copy:
             outcome = {"result": _copied(given, recorder)}
+        elif function is rsync.listing:
+            outcome = _listed(given, recorder)
         else:
             outcome = golden.called(function, given, recorder, {})
     lines = [line["argv"] if isinstance(line, dict) else line for line in recorder.commands]
@@ -90,10 +93,29 @@ def _copied(given: Mapping[str, Any], recorder: golden.Recorder) -> dict[str, An
         try:
             rsync.copy(**given, output=read)
         except CommandError as error:
-            found = {"code": error.code, "reason": rsync.reason(error), "is_local": rsync.is_local(error)}
+            found = {
+                "code": error.code,
+                "reason": rsync.reason(error),
+                "is_local": rsync.is_local(error),
+                "is_transient": rsync.is_transient(error),
+                "is_in_the_way": rsync.is_in_the_way(error),
+            }
         else:
             found = {}
     return {"bytes": progress.bytes, "total": progress.total, "files": progress.files, **found}
+
+
+def _listed(given: Mapping[str, Any], recorder: golden.Recorder) -> dict[str, Any]:
+    """The entries of a listing, less the fields that say nothing. Bytes that are no UTF-8 read ``\\xff``."""
+    found: list[rsync.Entry] = []
+    outcome = golden.called(rsync.listing, {**given, "take": found.append}, recorder, {})
+    if "raises" in outcome:
+        return outcome
+    return {"result": [{key: _text(value) for key, value in x._asdict().items() if value is not None} for x in found]}
+
+
+def _text(value: Any) -> Any:
+    return os.fsencode(value).decode(errors="backslashreplace") if isinstance(value, str) else value
 
 
 def dumped(entry: Mapping[str, Any]) -> str:

@@ -152,13 +152,14 @@ def test_devices_are_those_of_the_machine() -> None:
 
 
 def test_a_listing_has_every_file_whatever_its_name() -> None:
-    found = dict(_result("rsync/listing"))
-    assert {"hello", "etc/os-release", "with space", "-rf", "*", "$(reboot)", "quote\"'s", "lost+found/"} <= set(
-        found
-    )
-    assert (found["hello"], found["hard link"]) in ((6, 0), (0, 6))
-    assert found["with space"] == 4
-    assert len([name for name in found if "latin" in name]) == 1
+    found = {entry["path"]: entry for entry in _result("rsync/listing")}
+    assert {"hello", "etc/os-release", "with space", "-rf", "*", "$(reboot)", "quote\"'s"} <= set(found)
+    assert {"lost+found", "new\nline", "\\134", "tab\there", "latin-\\xe9"} <= set(found)
+    assert {found[name].get("same") for name in ("hello", "hard link")} in ({None, "hello"}, {None, "hard link"})
+    assert (found["with space"]["kind"], found["with space"]["size"]) == ("f", 4)
+    assert (found["up"]["kind"], found["up"]["link"]) == ("L", "../../../../..")
+    assert {found[name]["kind"] for name in ("null", "disk")} == {"D"}
+    assert {found[name]["owner"] for name in found} == {"0:0"}
 
 
 def test_progress_ends_with_all_that_was_copied() -> None:

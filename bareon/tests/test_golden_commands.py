@@ -66,7 +66,7 @@ class Thing:
     def method(self): run(["x"])
     def idle(self): return 1
 def idle(): return os.getpid()
-def pure(): return mount.is_full("/")
+def pure(): return mount.lacks("/")
 """
     assert programs.running(_made(source)) == [
         *(

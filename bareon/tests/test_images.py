@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from bareon import conf
+from bareon.drivers.deploy.listing import Survey
 from bareon.drivers.deploy.rsync import flags_for, is_daemon
 from bareon.drivers.deploy.swift import is_fetchable
 from bareon.errors import UsageError
@@ -59,7 +60,8 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     root = PlannedFilesystem("/dev/vda2", 1 << 30, "ext4", "uuid", Filesystem("ext4"), decision="keep")
-    flags = flags_for(Image("a", Location("rsync://server/a")), [Mounted(root, Mount("/"))], ["-a", "--include=*"])
+    share = Survey("/", [Mounted(root, Mount("/"))]).shares[0]
+    flags = flags_for(Image("a", Location("rsync://server/a")), share, ["-a", "--include=*"])
     assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
 
 

@@ -48,10 +48,12 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
     run([*umount, target], timeout=600.0)
 
 
-def is_full(path: str) -> bool:
-    """True if the file system at ``path`` has no room left, or no inodes for further files."""
+def lacks(path: str) -> str | None:
+    """What the file system at ``path`` has none left of, ``room`` or ``inodes`` for further files; else ``None``."""
     status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize < MIB or bool(status.f_files and not status.f_favail)
+    if status.f_files and not status.f_favail:
+        return "inodes"
+    return "room" if status.f_bavail * status.f_frsize < MIB else None
 
 
 def write_back(path: str) -> None:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from bareon.errors import CommandError
 from bareon.run import Command, run
@@ -14,10 +17,21 @@ IDLE_TIMEOUT = 300  # seconds without any byte in either direction
 _SHOWN = 5  # lines of what rsync says
 
 # Exit codes from rsync(1).
+STARTING = 5
 FILE_IO = 11
 PARTIAL = 23
 VANISHED = 24
-TRANSIENT = (10, 12, 30, 35)
+_TRANSIENT = (10, 12, 30, 35)
+
+# A daemon, or whoever stands before it, says "later" in words of its own, with the exit code of a refusal.
+_LATER = re.compile(r"try again|max connections|too many|busy|temporar|did not see server greeting", re.IGNORECASE)
+# An answer for good, though with the exit code of a broken connection: of the resolver, and of a proxy.
+_NEVER = re.compile(
+    r"getaddrinfo: .*(not known|No address associated|not supported)|bad response from proxy.* 4(?!08|29)[0-9][0-9] "
+)
+# What the side that writes complains of; not all of it is marked as such.
+_IN_THE_WAY = "could not make way for "
+_HERE = ("rsync: [receiver]", "rsync: [generator]", _IN_THE_WAY)
 
 # What a user may ask of rsync. Whatever else it can do runs programs, reads or writes elsewhere, follows links out of
 # the target, or changes the output that bareon reads.
@@ -49,28 +63,66 @@ def _allowed(flag: str) -> bool:
     return name.removeprefix("no-") in ALLOWED
 
 
-def listing(url: str, flags: Sequence[str], empty: str) -> list[tuple[str, int]]:
-    """Path and size in bytes of everything the server would send, without transferring it.
+def literal(name: str) -> str:
+    """A name as a pattern, or as a path that the daemon may take for one, that means just this name."""
+    return re.sub(r"([*?\[\\])", r"\\\1", name) if set(name) & set("*?[") else name
 
-    A further name of a file that is hard-linked counts as 0 bytes.
+
+class Entry(NamedTuple):
+    """A file, folder or the like that the server would send.
+
+    ``path`` has no slash at its ends, and is empty for the top folder. ``kind`` is a letter: ``f`` file, ``d``
+    folder, ``L`` symbolic link, ``D`` device, ``S`` socket or fifo. ``size`` is in bytes, ``owner`` the numbers of
+    user and group, as in ``0:0``. ``link`` is what a symbolic link says, ``same`` another path of the same
+    hard-linked file.
+    """
+
+    path: str
+    kind: str
+    size: int
+    owner: str
+    link: str | None = None
+    same: str | None = None
+
+
+def listing(url: str, flags: Sequence[str], empty: str, take: Callable[[Entry], None]) -> None:
+    """Tell ``take`` of everything the server would send, without transferring it.
 
     :param empty: an empty folder to compare with, so that everything counts as new.
     :raises CommandError: when the server cannot be reached or refuses.
     """
-    found: list[tuple[str, int]] = []
 
-    def take(line: str) -> None:
-        # rsync escapes tabs and newlines in names, so that a tab is always ours.
-        size, *rest = line.split("\t")
-        if size.isdigit() and len(rest) == 2:
-            found.append((rest[0], 0 if rest[1].startswith(" => ") else int(size)))
+    def read(line: str) -> None:
+        if (entry := _entry(line)) is not None:
+            take(entry)
 
     run(
-        ["rsync", *flags, "--dry-run", "--out-format=%l\t%n\t%L", *_limits(), url, f"{empty}/"],
+        ["rsync", *flags, "--dry-run", "--out-format=%i\t%l\t%U:%G\t%n\t%L", *_limits(), url, f"{empty}/"],
         timeout=1800.0,
-        on_output=take,
+        on_output=read,
     )
-    return found
+
+
+def _entry(line: str) -> Entry | None:
+    change, *rest = line.split("\t")
+    if len(change) < 2 or len(rest) < 4 or not rest[0].isdigit():
+        return None  # a message of the daemon's
+    size, owner, *names = rest
+    # rsync leaves tabs in names as they are. Where there are more than ours, it is the name that has them.
+    *parts, more = names
+    path, kind = _plain("\t".join(parts)), change[1]
+    path = "" if path == "./" else path.rstrip("/")
+    if more.startswith(" => "):
+        return Entry(path, kind, int(size), owner, same=_plain(more[4:]))
+    return Entry(path, kind, int(size), owner, link=_plain(more[4:]) if more.startswith(" -> ") else None)
+
+
+def _plain(name: str) -> str:
+    """A name as it is, where rsync wrote some of its bytes as ``\\#ooo``."""
+    if "\\#" in name:
+        octal = re.sub(rb"\\#([0-7]{3})", lambda found: bytes((int(found[1], 8),)), os.fsencode(name))
+        name = os.fsdecode(octal)
+    return name
 
 
 class Progress:
@@ -125,11 +177,35 @@ def reason(error: CommandError) -> str:
     return "; ".join(telling[:_SHOWN] + more) or str(error)
 
 
+def culprit(error: CommandError) -> str | None:
+    """Who failed, where it was neither the server nor this node, in words to put before the reason."""
+    said = error.stderr
+    if "getaddrinfo: " in said:
+        return "the resolver"
+    if "bad response from proxy" in said or (os.environ.get("RSYNC_PROXY") and "failed to connect to" in said):
+        return "the proxy that RSYNC_PROXY names"
+    if "@ERROR: auth failed" in said:
+        return "the credentials, user in the URL and RSYNC_PASSWORD in the environment"
+    return None
+
+
+def is_transient(error: CommandError) -> bool:
+    """True for a failure that another attempt may mend: a broken connection, or an answer that says "later"."""
+    if _NEVER.search(error.stderr):
+        return False
+    return error.code in _TRANSIENT or (error.code == STARTING and _LATER.search(error.stderr) is not None)
+
+
 def is_local(error: CommandError) -> bool:
     """True for a failure on this side: files could not be written here, and all could be read on the server."""
     lines = error.stderr.splitlines()
-    here = any(line.startswith(("rsync: [receiver]", "rsync: [generator]")) for line in lines)
+    here = any(line.startswith(_HERE) for line in lines)
     return error.code in (FILE_IO, PARTIAL) and here and not any(line.startswith("rsync: [sender]") for line in lines)
+
+
+def is_in_the_way(error: CommandError) -> bool:
+    """True if a folder with something in it, or a mount point, is where the server has something else."""
+    return error.code == PARTIAL and any(line.startswith(_IN_THE_WAY) for line in error.stderr.splitlines())
 
 
 def _limits() -> list[str]:

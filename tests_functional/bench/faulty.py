@@ -49,6 +49,15 @@ def linked(place: Path, name: str) -> Path:
     return place
 
 
+def merged(place: Path) -> Path:
+    """Make a tree in which folders of old are links, as ``/bin`` and ``/home`` of newer systems are."""
+    small(place)
+    for name, target in (("bin", "usr/bin"), ("home", "var/home")):
+        (place / target).mkdir(parents=True)
+        (place / name).symlink_to(target)
+    return place
+
+
 def odd(place: Path) -> Path:
     """Make a tree with everything that a careless program stumbles over, and that a copy must bring all the same."""
     small(place)

@@ -30,18 +30,20 @@ port = {port}
 
 @dataclass(frozen=True)
 class Module:
-    """A tree to serve, the user who reads it, and patterns of what is left out of it."""
+    """A tree to serve, the user who reads it, patterns of what is left out, and further lines of rsyncd.conf."""
 
     path: Path
     uid: str = "root"
     excluded: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 class RsyncServer:
     """A daemon on the bench's address; it ends with :meth:`stop` or with the cell."""
 
-    def __init__(self, place: Path, modules: Mapping[str, Module], *, port: int = 873) -> None:
+    def __init__(self, place: Path, modules: Mapping[str, Module], *, address: str = SERVER, port: int = 873) -> None:
         self.place = place
+        self.address = address
         self.port = port
         self.log = place / "rsyncd.log"
         self._modules = dict(modules)
@@ -50,7 +52,7 @@ class RsyncServer:
     @property
     def url(self) -> str:
         """Return the address to put a module's name behind: ``rsync://host:port``."""
-        return f"rsync://{SERVER}:{self.port}"
+        return f"rsync://{self.address}:{self.port}"
 
     def start(self) -> None:
         """Start the daemon and wait until it accepts connections.
@@ -59,10 +61,11 @@ class RsyncServer:
         """
         self.place.mkdir(parents=True, exist_ok=True)
         settings = self.place / "rsyncd.conf"
-        text = _SETTINGS.format(log=self.log, address=SERVER, port=self.port)
+        text = _SETTINGS.format(log=self.log, address=self.address, port=self.port)
         for name, module in self._modules.items():
             text += f"[{name}]\npath = {module.path}\nuid = {module.uid}\n"
             text += f"exclude = {' '.join(module.excluded)}\n"
+            text += "".join(f"{line}\n" for line in module.settings)
         settings.write_text(text)
         self._process = subprocess.Popen(
             ["rsync", "--daemon", "--no-detach", f"--config={settings}"],
@@ -72,7 +75,7 @@ class RsyncServer:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_LIMIT
-        while not accepts(SERVER, self.port):
+        while not accepts(self.address, self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = self.log.read_text() if self.log.exists() else ""
                 raise ProgramError(["rsync", "--daemon"], "does not accept connections", said)

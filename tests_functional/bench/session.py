@@ -64,6 +64,8 @@ class Session:
                 "many": Module(faulty.many_files(SCRATCH / "many")),
                 "etc-link": Module(faulty.linked(SCRATCH / "etc-link", "etc")),
                 "srv-link": Module(faulty.linked(SCRATCH / "srv-link", "srv")),
+                "busy": Module(small, settings=("max connections = -1",)),
+                "merged": Module(faulty.merged(SCRATCH / "merged")),
                 "odd": Module(faulty.odd(SCRATCH / "odd")),
             },
         )

@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images as trees of files from an rsync daemon, spread over all volumes of the image."""
+"""Images as trees of files from an rsync daemon, spread over all volumes of the image.
+
+Each volume gets an rsync of its own: what cannot be on two volumes, such as the names of a hard-linked file, is then
+never asked for, and a volume that can hold less than others is brought less.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
-import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
+from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.errors import (
-    ActionFailed,
-    CommandError,
-    Defect,
-    ImageFailed,
-    InvalidInput,
-    UnsuitableNode,
-)
+from bareon.drivers.deploy.listing import Share, Survey, listed
+from bareon.drivers.deploy.overlap import overlaps
+from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
@@ -30,7 +29,7 @@ from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.system.bindings.table import of_node
-from bareon.system.tree import holder, mounted_tree
+from bareon.system.tree import Tree, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
@@ -39,9 +38,12 @@ T = TypeVar("T")
 _DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
 _PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 
+_FLAGS = "$.image_deploy_flags.rsync_flags"
+_REPLACING = "--force in rsync_flags replaces folders with something in them by what the image has there"
+
 # Owners are those of the image, whatever the ramdisk's user table says; hard links stay hard links.
 _ALWAYS = ("--numeric-ids", "--hard-links")
-# On file systems just made there is nothing to compare with.
+# On a file system just made there is nothing to compare with.
 _FRESH = ("--whole-file", "--inplace")
 # On a root that is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
 # The first rule that fits decides, so they come before those of the input.
@@ -56,13 +58,9 @@ class Rsync(DeployDriver):
 
     def validate(self, job: Job) -> None:
         defects = [
-            Defect("$.image_deploy_flags.rsync_flags", f"{flag!r} is not allowed here")
-            for flag in rsync.refused(job.deployment.rsync_flags)
+            *(Defect(_FLAGS, f"{flag!r} is not allowed here") for flag in rsync.refused(job.deployment.rsync_flags)),
+            *(Defect(_FLAGS, message) for message in _deleted(job)),
         ]
-        kept = [x for fs in job.layout.filesystems() for x in fs.mounts if x.kept and x.point != SWAP]
-        if kept and any(flag.startswith("--delete") for flag in job.deployment.rsync_flags):
-            message = f"--delete would remove files from {kept[0].point}, which is kept"
-            defects.append(Defect("$.image_deploy_flags.rsync_flags", message))
         defects += [
             Defect(
                 f"{fs.path}.file_system", f"vfat keeps no owners, modes and links, which a system needs at {x.point}"
@@ -88,8 +86,8 @@ class Rsync(DeployDriver):
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         mounts = job.layout.tree(image.system)
-        flags = flags_for(image, mounts, job.deployment.rsync_flags, clean=job.layout.policy == "clean")
-        return [FetchTree(CopyImage.name, image, mounts, flags, job.settings)]
+        clean = job.layout.policy == "clean"
+        return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean)]
 
 
 def is_daemon(location: Location) -> bool:
@@ -97,19 +95,28 @@ def is_daemon(location: Location) -> bool:
     return _DAEMON.fullmatch(location.reveal()) is not None
 
 
-def flags_for(
-    image: Image, mounts: Sequence[Mounted], asked: Sequence[str], *, clean: bool = False
-) -> tuple[str, ...]:
-    """The options for rsync: those ``asked`` for, and what these file systems need.
+def _deleted(job: Job) -> list[str]:
+    """Why ``--delete`` is refused, where it is asked for and would reach what the image did not bring."""
+    if not any(flag.startswith("--delete") for flag in job.deployment.rsync_flags):
+        return []
+    kept = [x for fs in job.layout.filesystems() for x in fs.mounts if x.kept and x.point != SWAP]
+    found = [f"--delete would remove files from {x.point}, which is kept" for x in kept[:1]]
+    return found + [
+        f"--delete would remove from {folder}, with image {second.name!r}, what image {first.name!r} brought there"
+        for first, second, folder in overlaps(job.layout, job.deployment.images)
+    ]
+
+
+def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool = False) -> tuple[str, ...]:
+    """The options for rsync to bring a share: those ``asked`` for, and what its file system needs.
 
     :param clean: the policy, under which what an earlier stage made is kept, and nobody's.
     """
-    kept = _KEPT_ROOT if mounts[0].kept and image.target == "/" and not clean else ()
-    return (*kept, *asked, *_ALWAYS, *(_FRESH if _all_fresh(mounts) else ()))
-
-
-def _all_fresh(mounts: Sequence[Mounted]) -> bool:
-    return not any(mount.kept for mount in mounts)
+    root = share.mount.point == image.target == "/"
+    kept = _KEPT_ROOT if root and share.mount.kept and not clean else ()
+    apart = [f"--exclude=/{rsync.literal(folder)}" for folder in share.apart]
+    fresh = () if share.mount.kept else _FRESH
+    return (*apart, *kept, *asked, *_ALWAYS, *fresh, *(vfat.FLAGS if share.lost else ()))
 
 
 @dataclass(frozen=True)
@@ -118,8 +125,9 @@ class FetchTree(Step):
 
     image: Image
     mounts: tuple[Mounted, ...]
-    flags: tuple[str, ...]
+    asked: tuple[str, ...]
     settings: TransferSettings
+    clean: bool = False
 
     @property
     def url(self) -> str:
@@ -131,24 +139,39 @@ class FetchTree(Step):
         return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
 
     def preflight(self) -> None:
-        """Ask for the list of what would come.
-
-        On what is kept only its top folder: comparing with what is there is the transfer itself.
-        """
-        fresh = _all_fresh(self.mounts)
-        with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
-            flags = self.flags if fresh else (*self.flags, "--no-recursive", "--dirs")
-            try:
-                found = self._persistently(lambda: rsync.listing(self.url, flags, empty))
-            except CommandError as error:
-                raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
-        if not found:
+        """Ask for the list of what would come, and for all that it tells."""
+        survey = self._survey
+        if not survey.entries:
             raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
-        if fresh and not any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.flags):
-            self._check_fit(found)
+        sparse = any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.asked)
+        fitness.judge(self.image.name, survey, sparse=sparse)
+        for note in survey.notes():
+            LOG.warning("image %s: %s", self.image.name, note)
+
+    @functools.cached_property
+    def _survey(self) -> Survey:
+        """What the list says; looked up by ``preflight`` and kept with the step, as that returns nothing.
+
+        Of an image on a single volume that is kept only its top folder is asked for: comparing with what is there is
+        the transfer itself.
+        """
+
+        def surveyed() -> Survey:
+            survey = Survey(self.image.target, self.mounts)
+            first = survey.shares[0]
+            whole = len(survey.shares) > 1 or not first.mount.kept or first.lost
+            flags = (*self.asked, *_ALWAYS, *(() if whole else ("--no-recursive", "--dirs")))
+            with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
+                rsync.listing(self.url, flags, empty, survey.take)
+            return survey
+
+        try:
+            return self._persistently(surveyed)
+        except CommandError as error:
+            raise self._not_fetched(error) from error
 
     def _persistently(self, transfer: Callable[[], T]) -> T:
-        """The transfer's result; it is begun again where rsync's exit code says that the connection was to blame.
+        """The transfer's result; it is begun again where rsync says that the connection was to blame, or "later".
 
         What has arrived stays, so that each attempt goes on where the one before ended.
         """
@@ -156,45 +179,52 @@ class FetchTree(Step):
 
         again = retrying(
             self.settings,
-            lambda error: isinstance(error, CommandError) and error.code in rsync.TRANSIENT,
+            lambda error: isinstance(error, CommandError) and rsync.is_transient(error),
             lambda _, number: LOG.warning("image %s: attempt %d failed, trying again", self.image.name, number),
         )
         return again(transfer)
 
-    def _check_fit(self, listing: Sequence[tuple[str, int]]) -> None:
-        """Compare the plain sum of file sizes with each volume: what fails this could never fit."""
-        need: Counter[Mounted] = Counter()
-        for path, size in listing:
-            inside = os.path.normpath(f"{self.image.target}/{path}")
-            need[holder(inside, self.mounts)] += size
-        reasons = [
-            f"image {self.image.name!r} has {mib(size)} for {fs.point}, and {fs.device} holds {mib(fs.size)}"
-            for fs, size in need.items()
-            if size > fs.size
-        ]
-        if reasons:
-            raise UnsuitableNode(*reasons)
-
     def run(self, progress: Progress) -> Outcome:
-        attempts: list[rsync.Progress] = []
-
-        def transfer() -> None:
-            attempts.append(brought := rsync.Progress())
-            rsync.copy(self.url, self.flags, target, lambda line: progress(*brought.read(line)))
-
+        survey, attempts, left = self._survey, list[rsync.Progress](), list[str]()
         with mounted_tree(self.mounts) as tree:
-            target = tree.folder(self.image.target)
-            try:
-                self._persistently(transfer)
-            except CommandError as error:
-                self._explain(error, tree.root)
+            tree.folder(self.image.target)
+            for share in survey.shares:
+                if share.present:
+                    self._bring(share, tree, attempts, progress)
+                    left += vfat.replace_links(share.lost.links, share.mount.point, tree) if share.lost else []
             for fs in self.mounts:
                 self._write_back(fs, tree.root)
         return {
             "bytes": sum(attempt.bytes for attempt in attempts),
             "files": sum(attempt.files for attempt in attempts),
-            "attempts": len(attempts),
+            "attempts": len(attempts) - sum(share.present for share in survey.shares) + 1,
+            **({"hard links that became copies": survey.torn} if survey.torn else {}),
+            **({"links left out of vfat": listed(left)} if left else {}),
         }
+
+    def _bring(self, share: Share, tree: Tree, attempts: list[rsync.Progress], progress: Progress) -> None:
+        """Bring one share, and say what became of the attempts."""
+        flags = flags_for(self.image, share, self.asked, clean=self.clean)
+        url, target = self.url, tree.folder(self.image.target)
+        if share.folder:
+            # Named so, the folder itself comes too, and patterns of the input mean what they mean for the whole tree.
+            flags = (*flags, "--relative", "--no-implied-dirs")
+            url = f"{url}./{rsync.literal(share.folder)}/"
+        before = sum(attempt.bytes for attempt in attempts)
+
+        def transfer() -> None:
+            attempts.append(brought := rsync.Progress())
+
+            def tell(line: str) -> None:
+                done, total = brought.read(line)
+                progress(before + done, None if total is None else before + total)
+
+            rsync.copy(url, flags, target, tell)
+
+        try:
+            self._persistently(transfer)
+        except CommandError as error:
+            self._explain(error, tree.root)
 
     def _write_back(self, fs: Mounted, root: str) -> None:
         """Bring a file system to its disk here, so that the time it takes and its errors belong to this step."""
@@ -211,12 +241,20 @@ class FetchTree(Step):
         :raises ImageFailed: otherwise.
         """
         for fs in self.mounts:
-            if mount.is_full(root + fs.point):
+            if lacking := mount.lacks(root + fs.point):
                 raise ActionFailed(
-                    f"{fs.device} ({mib(fs.size)}) for {fs.point} is full, image {self.image.name!r} does not fit"
+                    f"{fs.device} ({mib(fs.size)}) for {fs.point} has no {lacking} left, "
+                    f"image {self.image.name!r} does not fit"
                 ) from error
         if rsync.is_local(error):
-            raise ActionFailed(f"image {self.image.name!r} cannot be written: {rsync.reason(error)}") from error
+            remedy = f"; {_REPLACING}" if rsync.is_in_the_way(error) else ""
+            reason = f"{rsync.reason(error)}{remedy}"
+            raise ActionFailed(f"image {self.image.name!r} cannot be written: {reason}") from error
         if error.code in (rsync.PARTIAL, rsync.VANISHED):
             raise ImageFailed(f"image {self.image.name!r} did not arrive whole: {rsync.reason(error)}") from error
-        raise ImageFailed(f"image {self.image.name!r} cannot be fetched: {rsync.reason(error)}") from error
+        raise self._not_fetched(error) from error
+
+    def _not_fetched(self, error: CommandError) -> ImageFailed:
+        who = rsync.culprit(error)
+        reason = f"{who}: {rsync.reason(error)}" if who else rsync.reason(error)
+        return ImageFailed(f"image {self.image.name!r} cannot be fetched: {reason}")

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a listing says of the volumes that a tree is spread over, and which answers of a daemon mean "later".
+
+The numbers in names are those of the situations of the field that a test shows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bareon.drivers.deploy import fitness, vfat
+from bareon.drivers.deploy.listing import Survey
+from bareon.drivers.deploy.rsync import flags_for
+from bareon.errors import BareonError, CommandError, InvalidInput, UnsuitableNode
+from bareon.model.image import Image
+from bareon.model.location import Location
+from bareon.sizes import GIB, MIB
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.storage.kind import Decision
+from bareon.system.tree import Tree
+from bareon.tools import inode, rsync
+from bareon.tools.rsync import Entry
+
+
+def _mounted(point: str, kind: str = "ext4", size: int = GIB, decision: Decision = "create") -> Mounted:
+    wanted = Filesystem(kind, (Mount(point),), path=f"$[{point}]")
+    return Mounted(PlannedFilesystem(f"/dev/{point}", size, kind, "", wanted, decision=decision), wanted.mounts[0])
+
+
+def _survey(*entries: Entry, target: str = "/", mounts: tuple[Mounted, ...] = (_mounted("/"),)) -> Survey:
+    found = Survey(target, mounts)
+    for entry in entries:
+        found.take(entry)
+    return found
+
+
+def _said(survey: Survey, kind: type[BareonError], *, sparse: bool = False) -> list[str]:
+    with pytest.raises(kind) as caught:
+        fitness.judge("a", survey, sparse=sparse)
+    return caught.value.lines()
+
+
+def _file(path: str, size: int = 1, **more: str) -> Entry:
+    return Entry(path, "f", size, "0:0", **more)
+
+
+def test_field_34_a_file_with_names_on_two_volumes_is_counted_on_each_once() -> None:
+    kernel = _file("usr/vmlinuz", 5 * MIB)
+    names = [_file(name, 5 * MIB, same="usr/vmlinuz") for name in ("usr/again", "boot/one", "boot/two")]
+    survey = _survey(kernel, *names, mounts=(_mounted("/"), _mounted("/boot")))
+    assert [(share.bytes, share.files) for share in survey.shares] == [(5 * MIB, 1), (5 * MIB, 1)]
+    assert list(survey.notes()) == [
+        "hard links across volumes become copies: 1, such as /usr/vmlinuz and /boot/one",
+    ]
+
+
+def test_each_volume_has_an_rsync_without_the_others() -> None:
+    mounts = (_mounted("/"), _mounted("/boot", "vfat"), _mounted("/srv/a*", decision="keep"), _mounted("/srv/a*/b"))
+    survey = _survey(mounts=mounts)
+    image = Image("a", Location("rsync://server/a"))
+    flags = {share.folder: flags_for(image, share, ["-a"]) for share in survey.shares}
+    always = ("-a", "--numeric-ids", "--hard-links")
+    apart = ("--exclude=/boot", r"--exclude=/srv/a\*", r"--exclude=/srv/a\*/b")
+    assert flags[""] == (*apart, *always, "--whole-file", "--inplace")
+    assert flags["boot"] == (*always, "--whole-file", "--inplace", *vfat.FLAGS)
+    assert flags["srv/a*"] == (r"--exclude=/srv/a\*/b", *always)
+
+
+def test_field_35_inodes_are_those_of_the_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = tmp_path / "mke2fs.conf"
+    monkeypatch.setenv("MKE2FS_CONFIG", str(conf))
+    assert [inode.ext_ratio("ext4", x) for x in (2 * MIB, 64 * MIB, GIB, 5 << 40, 17 << 40)] == [
+        8192, 4096, 16384, 32768, 65536,
+    ]  # fmt: skip
+    conf.write_text(
+        "[defaults]\n\tinode_ratio = 2048\n[fs_types]\n\text4 = {\n\t\tinode_ratio = 1024\n\t}\n\tsmall = {\n"
+        "\t\tblocksize = 1024\n\t\tinode_ratio = 4096\n\t}\n"
+    )
+    assert [inode.ext_ratio(kind, GIB) for kind in ("ext3", "ext4")] == [2048, 1024]
+    assert inode.ext_ratio("ext4", 64 * MIB) == 4096
+    assert inode.at_most("btrfs", GIB) is None
+
+
+def test_field_35_files_are_counted_for_each_volume() -> None:
+    small = _mounted("/srv", size=8 * MIB)
+    entries = [_file(f"srv/{number}", 0) for number in range(2200)]
+    said = _said(_survey(*entries, mounts=(_mounted("/"), small)), UnsuitableNode, sparse=True)
+    assert said == [
+        "image 'a' has 2200 files for /srv, and /dev//srv (8 MiB) has inodes for 2077 at most as ext4; "
+        "make it larger, or btrfs"
+    ]
+    kept = _mounted("/srv", size=8 * MIB, decision="keep")
+    fitness.judge("a", _survey(*entries, mounts=(_mounted("/"), kept)), sparse=False)
+
+
+def test_field_36_the_way_to_a_mount_point_is_of_folders() -> None:
+    mounts = (_mounted("/"), _mounted("/var/lib/x"))
+    fitness.judge("a", _survey(Entry("var", "d", 0, "0:0"), _file("var/lib2"), mounts=mounts), sparse=False)
+    assert _said(_survey(Entry("var/lib", "L", 3, "0:0", "state"), mounts=mounts), InvalidInput) == [
+        "$[/var/lib/x].mount: image 'a' has a link to state at /var/lib, on the way to /var/lib/x, where no volume "
+        "can be; mount it at /var/state/x"
+    ]
+    below = _survey(Entry("lib", "L", 3, "0:0", "state"), target="/var", mounts=mounts)
+    assert _said(below, InvalidInput)[0].endswith("mount it at /var/state/x")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "again"),
+    [
+        (5, "@ERROR: max connections (5) reached -- try again later", True),
+        (5, "@ERROR: too many users", True),
+        (5, "rsync: did not see server greeting", True),
+        (5, "@ERROR: Unknown module 'a'", False),
+        (5, "@ERROR: auth failed on module a", False),
+        (5, "@ERROR: access denied to a from node (192.0.2.1)", False),
+        (5, "@ERROR: failed to open lock file", False),
+        (5, "@ERROR: chdir failed", False),
+        (10, "rsync: [Receiver] failed to connect to server (192.0.2.1): Connection refused (111)", True),
+        (10, "rsync: getaddrinfo: server 873: Temporary failure in name resolution", True),
+        (10, "rsync: getaddrinfo: server 873: Name or service not known", False),
+        (10, "bad response from proxy -- HTTP/1.0 503 Service Unavailable", True),
+        (10, "bad response from proxy -- HTTP/1.0 403 Forbidden", False),
+        (10, "bad response from proxy -- HTTP/1.1 407 Proxy Authentication Required", False),
+        (10, "bad response from proxy -- HTTP/1.1 429 Too Many Requests", True),
+        (12, "rsync: connection unexpectedly closed (0 bytes received so far) [receiver]", True),
+        (23, 'rsync: [sender] send_files failed to open "try again": Permission denied (13)', False),
+    ],
+)
+def test_field_37_later_is_not_never(code: int, said: str, again: bool) -> None:
+    assert rsync.is_transient(CommandError(["rsync"], code, "failed", stderr=said)) == again
+
+
+def test_field_37_who_failed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def culprit(said: str) -> str | None:
+        return rsync.culprit(CommandError(["rsync"], 10, "failed", stderr=said))
+
+    refused = "rsync: [Receiver] failed to connect to x (192.0.2.1): Connection refused (111)"
+    assert culprit("rsync: getaddrinfo: server 873: Name or service not known") == "the resolver"
+    assert culprit("@ERROR: auth failed on module a") == (
+        "the credentials, user in the URL and RSYNC_PASSWORD in the environment"
+    )
+    assert culprit(refused) is None
+    monkeypatch.setenv("RSYNC_PROXY", "me:word@proxy:3128")
+    assert culprit(refused) == "the proxy that RSYNC_PROXY names"
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([Entry("boot/pipe", "S", 0, "0:0")], "vfat cannot hold /boot/pipe, a special file"),
+        ([_file("boot/x", 4 * GIB)], "vfat cannot hold /boot/x, which has 4 GiB or more"),
+        ([_file("boot/a?")], "vfat cannot hold the name /boot/a?"),
+        ([_file("boot/dot.")], "vfat cannot hold the name /boot/dot."),
+        ([_file("boot/A/x"), _file("boot/a/X")], "/boot/A/x and /boot/a/X are the same name to vfat"),
+        ([_file("boot/" + "\N{GRINNING FACE}" * 128)], "vfat cannot hold a name as long as /boot/"),
+        ([_file(f"boot/vmlinuz-6.1.{n}-amd64") for n in range(200)], "has more in /boot than the top folder"),
+    ],
+)
+def test_field_46_what_vfat_cannot_hold(entries: list[Entry], reason: str) -> None:
+    mounts = (_mounted("/"), _mounted("/boot", "vfat", 8 * GIB))
+    small = (_mounted("/"), _mounted("/boot", "vfat", 256 * MIB))
+    lines = _said(_survey(*entries, mounts=small if len(entries) > 2 else mounts), InvalidInput)
+    assert len(lines) == 1
+    assert lines[0].startswith("$[/boot].file_system: image 'a'")
+    assert reason in lines[0]
+
+
+def test_field_46_what_vfat_holds_in_its_own_way() -> None:
+    mounts = (_mounted("/"), _mounted("/boot", "vfat", 8 * MIB))
+    survey = _survey(
+        Entry("boot", "d", 0, "0:0"),
+        Entry("boot/vmlinuz", "L", 3, "0:0", "vmlinuz-6"),
+        Entry("boot/of-www", "f", 3, "33:33"),
+        _file("boot/vmlinuz-6", 3 * MIB),
+        _file("boot/again", 3 * MIB, same="boot/vmlinuz-6"),
+        mounts=mounts,
+    )
+    fitness.judge("a", survey, sparse=False)
+    assert list(survey.notes()) == ["vfat at /boot has no owners: 1 files are root's there"]
+    # Names of one file are files of their own there, and take their room twice.
+    assert survey.shares[1].bytes == 6 * MIB + 512
+
+
+def test_field_46_links_on_vfat_become_copies(tmp_path: Path) -> None:
+    boot = tmp_path / "boot"
+    (boot / "grub").mkdir(parents=True)
+    (boot / "vmlinuz-6").write_text("kernel")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/x").touch()
+    links = {
+        "/boot/vmlinuz": "vmlinuz-6", "/boot/old": "/boot/vmlinuz", "/boot/boot": ".", "/boot/out": "../etc/x",
+        "/boot/circle": "circle", "/boot/nothing": "nowhere", "/boot/grub/up": "../vmlinuz-6",
+    }  # fmt: skip
+    for _ in range(2):
+        left = vfat.replace_links(links, "/boot", Tree(str(tmp_path)))
+        assert left == ["/boot/boot", "/boot/circle", "/boot/nothing", "/boot/out"]
+        copies = [boot / "vmlinuz", boot / "old", boot / "grub/up"]
+        assert {x.read_text() for x in copies} == {"kernel"}
+        assert not any(x.is_symlink() for x in copies)
+        os.utime(boot / "vmlinuz", (1, 1))
+    assert (boot / "vmlinuz").stat().st_mtime == 1  # what is there already is not written again
