@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from bareon.drivers.deploy.rsync import FetchTree, flags_for
+from bareon.drivers.deploy.rsync import FetchTree
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
@@ -98,7 +98,7 @@ def step(url: str, device: str, decision: Literal["create", "keep"]) -> FetchTre
     wanted = Filesystem("ext4", (Mount("/", images=("tree",)),), images=("tree",))
     held = PlannedFilesystem(device, DISK, "ext4", "", wanted, decision=decision).mounts
     image = Image("tree", Location(url))
-    return FetchTree("do_copyimage", image, held, flags_for(image, held, ASKED), TransferSettings())
+    return FetchTree("do_copyimage", image, held, ASKED, TransferSettings())
 
 
 def run(transfer: FetchTree) -> None:
@@ -134,7 +134,10 @@ def main() -> int:
                 call("mkfs.ext4", "-q", "-F", device)
 
             check, reference, ours = seconds(
-                fresh, new.preflight, lambda: plain(url, device, point), lambda: run(new)
+                fresh,
+                lambda: step(url, device, "create").preflight(),  # a step asks once
+                lambda: plain(url, device, point),
+                lambda: run(new),
             )
             print(f"asking beforehand whether {FILES} files fit: {check * 1000:.0f} ms")
             good = show(f"{FILES} files of {BYTES >> 20} MiB, fresh", ours, "rsync -aAX", reference, 1.05)

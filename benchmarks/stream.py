@@ -77,7 +77,7 @@ class _Files(SimpleHTTPRequestHandler):
 
 def serve(folder: str) -> None:
     """Serve a folder until the input closes; prints the port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: _Files(*a, directory=folder))  # type: ignore[arg-type]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: _Files(*a, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)
     sys.stdin.read()
@@ -92,7 +92,7 @@ def served(folder: Path) -> Iterator[str]:
         http = f"access_log off; sendfile on; {temporary} server {{ listen 127.0.0.1:8917; root {folder}; }}"
         text = f"user root; daemon off; error_log stderr crit; pid {folder}/pid; events {{}} http {{ {http} }}"
         (folder / "nginx.conf").write_text(text)
-        process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")])
+        process = subprocess.Popen([nginx, "-c", str(folder / "nginx.conf")], text=True)
         url = "http://127.0.0.1:8917"
         while subprocess.run(["curl", "-s", "-o", "/dev/null", url], check=False).returncode:
             time.sleep(0.05)
