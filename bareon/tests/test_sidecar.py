@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bareon.drivers.deploy import swift
+from bareon.drivers.deploy import offer
 from bareon.drivers.deploy.swift import WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Digest, Image, Published
@@ -48,7 +48,7 @@ def site() -> Iterator[Site]:
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the programs for all file systems for installed."""
-    monkeypatch.setattr(swift, "missing", lambda programs: [])
+    monkeypatch.setattr(offer, "missing", lambda programs: [])
 
 
 def published(site: Site, entry: object, file: str = "a.img.gz") -> Published:

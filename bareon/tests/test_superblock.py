@@ -27,7 +27,7 @@ from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
 from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
-from bareon.drivers.deploy import swift
+from bareon.drivers.deploy import offer
 from bareon.drivers.deploy.swift import Swift, WriteImage
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Image
@@ -57,7 +57,7 @@ KINDS = tuple(SIZES)
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the programs for all file systems for installed."""
-    monkeypatch.setattr(swift, "missing", lambda programs: [])
+    monkeypatch.setattr(offer, "missing", lambda programs: [])
 
 
 def packed(path: Path, form: str) -> Path:
@@ -300,7 +300,7 @@ def test_vfat_for_a_system(tmp_path: Path, point: str) -> None:
 
 def test_another_type_than_described_needs_its_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"file://{made(tmp_path / 'image', 'btrfs')}"
-    monkeypatch.setattr(swift, "missing", lambda programs: ["btrfstune"] if "btrfstune" in programs else [])
+    monkeypatch.setattr(offer, "missing", lambda programs: ["btrfstune"] if "btrfstune" in programs else [])
     with pytest.raises(UnsuitableNode, match="image 'root' is btrfs, whose programs are not installed: btrfstune"):
         step(url).preflight()
 

@@ -40,7 +40,7 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
     """
     if kind == "qcow2":
         mapped = qcow2.Map(qcow2.header(head), source.length, source.read_at)
-        return read(qcow2.beginning(mapped, source.read_at, SEEN)), size
+        return read(_of_qcow2(mapped, source.read_at, SEEN)), size
     chunks = _Chunks(head, source)
     stream = map(bytes, chunks) if kind == "raw" else Decoding(kind).run(chunks, lambda: PIECE)
     try:
@@ -55,6 +55,20 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
         chunks.limit = None
         size = len(plain) + sum(map(len, stream))
     return found, size
+
+
+def _of_qcow2(mapped: qcow2.Map, read_at: qcow2.ReadAt, count: int) -> bytes:
+    """The first ``count`` bytes of the image, fewer where it has fewer, each run of them by a request of its own."""
+    data = bytearray(min(count, mapped.header.size))
+    for run in mapped.runs():
+        if run.guest >= len(data):
+            continue
+        wanted = run.length if run.compressed else min(run.length, len(data) - run.guest)
+        part = read_at(run.host, min(wanted, mapped.length - run.host)) or b""
+        plain = mapped.inflated(run, part) if run.compressed else part
+        end = min(run.guest + len(plain), len(data))
+        data[run.guest : end] = plain[: end - run.guest]
+    return bytes(data)
 
 
 def _doubtful(kind: Format, size: int | None, wanted: int, source: Source) -> bool:

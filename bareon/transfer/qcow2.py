@@ -235,20 +235,6 @@ class Map:
         return table
 
 
-def beginning(mapped: Map, read_at: ReadAt, count: int) -> bytes:
-    """The first ``count`` bytes of the image, fewer where it has fewer, each run of them by a request of its own."""
-    data = bytearray(min(count, mapped.header.size))
-    for run in mapped.runs():
-        if run.guest >= len(data):
-            continue
-        wanted = run.length if run.compressed else min(run.length, len(data) - run.guest)
-        part = read_at(run.host, min(wanted, mapped.length - run.host)) or b""
-        plain = mapped.inflated(run, part) if run.compressed else part
-        end = min(run.guest + len(plain), len(data))
-        data[run.guest : end] = plain[: end - run.guest]
-    return bytes(data)
-
-
 class Window:
     """The stream's bytes from a place on that only moves forward."""
 

@@ -9,34 +9,27 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.base import DeployDriver
+from bareon.drivers.deploy.offer import check_room, check_type, programs, sector_of, unfit
 from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.layout.stack import disks_below
 from bareon.model.consistency import shared_targets
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
-from bareon.model.layout import Layout
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.run import missing
-from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev
 
-if TYPE_CHECKING:
-    from bareon.transfer.superblock import Superblock
-
 LOG = logging.getLogger(__name__)
 
 _ASIDE = "/run/bareon/aside"
-_OF_A_SYSTEM = ("/", "/usr", "/var")
 SCHEMES = ("http", "https", "file", "swift")
 
 
@@ -44,7 +37,7 @@ class Swift(DeployDriver):
     """``--deploy_driver swift``."""
 
     def requires(self, job: Job) -> Iterable[str]:
-        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in _programs(fs.type)}
+        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in programs(fs.type)}
         return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
@@ -67,7 +60,7 @@ class Swift(DeployDriver):
         held = next(mount for mount in job.layout.tree(image.system) if mount.point == image.target)
         if held.kept:
             return [LeaveVolume(name, image, held)]
-        sector = _sector(job.layout, held.device)
+        sector = sector_of(job.layout, held.device)
         write = WriteImage(name, image, held, job.settings, _overwritten(job), sector)
         fit = FitFilesystem(name, image, held.filesystem)
         inner = _inner(held, job.layout.tree(image.system))
@@ -85,15 +78,6 @@ def _overwritten(job: Job) -> tuple[tuple[str, str], ...]:
     return tuple((device, ", ".join(sorted(found & disks))) for device, found in below.items() if found & disks)
 
 
-def _sector(layout: Layout, device: str) -> int:
-    """The logical sector size of a device: the largest of the disks that it lies on."""
-    found = {part.device: disk.sector for disk in layout.disks for part in disk.partitions}
-    for structure in layout.structures():
-        largest = max((found.get(member, 512) for member in structure.members), default=512)
-        found |= {offered.device: largest for offered in structure.devices}
-    return found.get(device, 512)
-
-
 def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
     """The empty file systems that will be mounted inside an image's one, parents before children."""
     above = f"{held.point.rstrip('/')}/"
@@ -102,10 +86,6 @@ def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
         for x in tree
         if x != held and x.point.startswith(above) and not x.kept and not x.filesystem.wanted.from_image
     )
-
-
-def _programs(kind: str) -> tuple[str, ...]:
-    return filesystem.programs(kind) if kind in filesystem.KINDS else ()
 
 
 def _sources(deployment: Deployment) -> Iterator[Defect]:
@@ -173,37 +153,11 @@ class WriteImage(Step):
         published = self._published or Published()
         compare(self.image.url, offer, published)
         if offer.superblock:
-            self._refuse_type(offer.superblock)
-        self._refuse_size(offer.superblock, published.size if offer.size is None else offer.size)
+            check_type(self.image, fs.point, offer.superblock)
+        size = published.size if offer.size is None else offer.size
+        check_room(self.image, fs, self.sector, offer.superblock, size)
         if fs.filesystem.decision == "format" and Path(fs.device).exists():
             device.refuse_if_busy(fs.device)
-
-    def _refuse_type(self, found: Superblock) -> None:
-        """See that a system can live on what the image brings, and that this machine knows it."""
-        name, kind = f"image {self.image.name!r}", found.type
-        if reason := _unfit(kind, found.table):
-            raise ImageFailed(f"{name}: {reason}")
-        assert kind
-        if kind == "vfat" and self.mount.point in _OF_A_SYSTEM:
-            raise ImageFailed(f"{name}: it is vfat, which keeps no owners, modes and links for {self.mount.point}")
-        # What is asked for in the plan are the programs of the type that the input describes.
-        if absent := missing(_programs(kind)):
-            raise UnsuitableNode(f"{name} is {kind}, whose programs are not installed: {', '.join(absent)}")
-
-    def _refuse_size(self, found: Superblock | None, size: int | None) -> None:
-        """See that an image of that many bytes has room, and that the volume's disk can be read in its blocks."""
-        fs, name = self.mount, f"image {self.image.name!r}"
-        for inner, what in ((size, ""), (found.size if found else None, "a file system of ")):
-            if inner is not None and inner > fs.size:
-                raise UnsuitableNode(
-                    f"{name} has {what}{mib(inner)}, and {fs.device} for {fs.point} holds {mib(fs.size)}"
-                )
-        if found and found.type and found.unit < self.sector:
-            blocks = f"{found.type} with blocks of {found.unit} bytes"
-            disk = f"{fs.device} for {fs.point} has sectors of {self.sector}"
-            raise UnsuitableNode(
-                f"{name} is {blocks}, and {disk}: make it with blocks of {self.sector} bytes or more"
-            )
 
     @functools.cached_property
     def _published(self) -> Published | None:
@@ -253,15 +207,6 @@ class WriteImage(Step):
         return {**figures, "digest": written.digest} if written.digest else figures
 
 
-def _unfit(kind: str | None, table: str | None) -> str | None:
-    """The reason that a volume of this type, or with a partition table, is none that a system could live on."""
-    if kind in filesystem.KINDS:
-        return None
-    if table:
-        return f"it is a whole disk with a partition table ({table}), not a file system"
-    return f"it holds {kind or 'no file system'}, and needs to hold one of {', '.join(filesystem.KINDS)}"
-
-
 @dataclass(frozen=True)
 class FitFilesystem(Step):
     """Make the file system of an image this node's own: sound, with the UUID that was decided, as large as can be."""
@@ -300,7 +245,7 @@ class FitFilesystem(Step):
         """
         tags = blkid.probe([self._device]).get(self._device, {})
         kind = tags.get("TYPE")
-        if reason := _unfit(kind, tags.get("PTTYPE")):
+        if reason := unfit(kind, tags.get("PTTYPE")):
             raise self._failed(reason)
         return str(kind)
 
