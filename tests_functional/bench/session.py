@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from tests_functional.bench import evidence, faulty
+from tests_functional.bench import evidence, faulty, variant
 from tests_functional.bench.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER, Hypervisor
@@ -65,6 +65,7 @@ class Session:
                 "etc-link": Module(faulty.linked(SCRATCH / "etc-link", "etc")),
                 "srv-link": Module(faulty.linked(SCRATCH / "srv-link", "srv")),
                 "busy": Module(small, settings=("max connections = -1",)),
+                "boot-links": Module(variant.boot_links(products.systems["debian12"].tree, SCRATCH / "boot-links")),
                 "merged": Module(faulty.merged(SCRATCH / "merged")),
                 "odd": Module(faulty.odd(SCRATCH / "odd")),
             },

@@ -198,7 +198,7 @@ class FetchTree(Step):
             "bytes": sum(attempt.bytes for attempt in attempts),
             "files": sum(attempt.files for attempt in attempts),
             "attempts": len(attempts) - sum(share.present for share in survey.shares) + 1,
-            **({"hard links that became copies": survey.torn} if survey.torn else {}),
+            **({"hard links that became copies": str(survey.torn)} if survey.torn else {}),
             **({"links left out of vfat": listed(left)} if left else {}),
         }
 
