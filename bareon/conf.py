@@ -51,6 +51,11 @@ DEPLOY = [
         help="Names, serials or wwns of disks. When given, a run in which any other disk loses data is refused. "
         "So is a value that several disks have; one that no disk has is a warning.",
     ),
+    cfg.BoolOpt(
+        "allow_failing_disks",
+        default=False,
+        help="Use disks that report failing health, with a warning. A read-only disk is never used.",
+    ),
     cfg.StrOpt("config_drive_path", default="/tmp/config-drive.img", help="The configdrive to write, if it exists."),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),
     cfg.BoolOpt(

@@ -16,7 +16,7 @@ from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
 from bareon.layout.match import all_paths
 from bareon.layout.sets import torn
-from bareon.layout.stack import busy, forbidden, meant, to_start, unreadable
+from bareon.layout.stack import busy, failures, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
@@ -31,11 +31,12 @@ from bareon.tools import udev
 
 @dataclass(frozen=True)
 class Decision:
-    """The plan of a run, and the programs its steps will start."""
+    """The plan of a run, the programs its steps will start, and what it makes."""
 
     plan: Plan
     programs: frozenset[str]
     node: NodeFacts
+    makes: frozenset[str] = frozenset()
 
     def check_allowed(self, allowed: Collection[str]) -> Decision:
         """See that only disks in ``allowed`` (names, serials, wwns) lose data; warn of values that mean no disk.
@@ -54,6 +55,17 @@ class Decision:
             f"--allow_destroy: {value!r} is no disk of this node" for value, found in disks.items() if not found
         )
         return replace(self, plan=replace(self.plan, warnings=(*self.plan.warnings, *unknown)))
+
+    def check_health(self, *, allowed: bool) -> Decision:
+        """See that no disk of the layout says that it is failing, where the run makes anything.
+
+        :param allowed: warn of such disks only.
+        :raises UnsuitableNode: naming them, with their words.
+        """
+        failing = failures(self.node, {disk.device for disk in self.plan.layout.disks}) if self.makes else []
+        if failing and not allowed:
+            raise UnsuitableNode(*(f"{words}; replace it, or go on with --allow_failing_disks" for words in failing))
+        return replace(self, plan=replace(self.plan, warnings=(*self.plan.warnings, *failing)))
 
     def check_programs(self) -> None:
         """See that each program is installed on this machine.
@@ -103,7 +115,7 @@ def decide(
         raise UnsuitableNode(*sets)
     if started:
         programs |= {*udev.PROGRAMS, *(program for structure in started for program in structure.programs)}
-    return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node)
+    return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node, makes)
 
 
 def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tuple[Step, ...]:

@@ -7,15 +7,17 @@ Arrays and volume groups that do not run are started read-only meanwhile, to see
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from bareon import usage
 from bareon.errors import CommandError
 from bareon.look import signature, structures, tags
 from bareon.model.node import NodeFacts
+from bareon.run import missing
 from bareon.storage.disk import DiskFacts, PartitionFacts
 from bareon.text import redacted
-from bareon.tools import lsblk, sfdisk
+from bareon.tools import lsblk, sfdisk, smartctl
 
 LOG = logging.getLogger(__name__)
 
@@ -32,8 +34,9 @@ def probe() -> NodeFacts:
     devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
     users = usage.users(devices)
     links = _links()
+    asked = health([device.path for device in devices if device.type == "disk"])
     disks = tuple(
-        _disk(device, _kernel_partitions(device, devices), links.get(device.path, ()), users)
+        _disk(device, _kernel_partitions(device, devices), links.get(device.path, ()), users, asked.get(device.path))
         for device in devices
         if device.type in ("disk", "loop", "rom")
     )
@@ -54,6 +57,7 @@ def _disk(
     kernel: list[lsblk.BlockDevice],
     links: tuple[str, ...],
     users: dict[str, list[str]],
+    health: smartctl.Health | None,
 ) -> DiskFacts:
     found = tags(device.path) if device.type != "rom" else {}
     table = found.get("PTTYPE")
@@ -80,7 +84,18 @@ def _disk(
         partitions=partitions,
         users=(*users.get(device.path, ()), *forgotten),
         sequence=lsblk.sequence(device.path),
+        zoned=lsblk.zoned(device.path),
+        health=health.state if health else "unknown",
+        health_words=health.words if health else (),
     )
+
+
+def health(disks: Sequence[str]) -> dict[str, smartctl.Health]:
+    """What disks say of their health; nothing where nobody can ask them."""
+    if missing(smartctl.PROGRAMS):
+        LOG.info("smartctl is not installed: disks are not asked for their health")
+        return {}
+    return {disk: smartctl.ask(disk) for disk in disks}
 
 
 def _partitions(

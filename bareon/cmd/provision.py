@@ -141,6 +141,7 @@ class _Run:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
         decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
+        decision = decision.check_health(allowed=conf.allow_failing_disks)
         known = len(decision.plan.warnings)
         self._warn(decision.plan.warnings)
         if conf.allow_destroy is not None:

@@ -52,7 +52,7 @@ def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
         return "a loop device: name it by its path"
     if disk.kind not in ("disk", "loop"):
         return f"not a disk but a {disk.kind}"
-    return "read-only" if disk.read_only else None
+    return disk.unwritable
 
 
 def all_paths(node: NodeFacts, disks: Collection[str]) -> set[str]:

@@ -64,6 +64,13 @@ def busy(node: NodeFacts, disks: Collection[str]) -> list[str]:
     return [f"in use: {use}" for disk in node.disks if disk.device in disks for use in disk.in_use()]
 
 
+def failures(node: NodeFacts, disks: Collection[str]) -> list[str]:
+    """The disks that say of themselves that they are failing, with their words."""
+    failing = [disk for disk in node.disks if disk.device in disks and disk.health == "failing"]
+    words = {disk.device: "; ".join(disk.health_words) or "it says so" for disk in failing}
+    return [f"{x.device} (serial {x.serial or 'unknown'}) is failing: {words[x.device]}" for x in failing]
+
+
 class Below(dict[str, set[str]]):
     """The disks that each device of a node lies on; a device that is not known lies on itself."""
 

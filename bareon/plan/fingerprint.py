@@ -38,12 +38,15 @@ def fingerprint(seed: uuid.UUID, given: bytes, node: NodeFacts, disks: list[str]
         seed,
         hashlib.sha256(given).hexdigest(),
         {
-            # The running number is another one after a restart, though the disk is the same.
-            device: _digest(dataclasses.asdict(dataclasses.replace(found[device], sequence=None)))
+            device: _digest(dataclasses.asdict(dataclasses.replace(found[device], **_PASSING)))
             for device in disks
             if device in found
         },
     )
+
+
+# Another running number after a restart, or another answer to the question for its health, make it no other disk.
+_PASSING: dict[str, Any] = {"sequence": None, "health": "unknown", "health_words": ()}
 
 
 def _digest(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from bareon.storage.kind import LINUX_DATA, Device, Reservation, Signature, Volume
 
 DiskIdType = Literal["name", "path", "scsi", "serial", "wwn"]
+Health = Literal["ok", "failing", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class DiskIds:
     def ranks(self) -> tuple[tuple[DiskId, ...], ...]:
         """The identities in order of trust."""
         return self.by_rank
+
+
+HOST_MANAGED = "host-managed"
+"""The kernel's word for a disk that takes writes in the order of its zones alone."""
 
 
 # Wanted.
@@ -151,7 +156,8 @@ class DiskFacts:
     """A whole block device. ``kind`` is lsblk's type (``disk``, ``loop``, ``rom`` …), ``links`` its names in /dev.
 
     ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
-    number of it, another one after each start of the machine.
+    number of it, another one after each start of the machine. ``zoned`` is the kernel's word for what must be written
+    in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it.
     """
 
     device: str
@@ -172,6 +178,18 @@ class DiskFacts:
     partitions: tuple[PartitionFacts, ...] = ()
     users: tuple[str, ...] = ()
     sequence: int | None = None
+    zoned: str = "none"
+    health: Health = "unknown"
+    health_words: tuple[str, ...] = ()
+
+    @property
+    def unwritable(self) -> str | None:
+        """Why no table can be written to it, whatever anybody allows; ``None`` where one can."""
+        if self.read_only:
+            return "read-only: a switch on the card, or a disk that has given up"
+        if self.zoned == HOST_MANAGED:
+            return "zoned (host-managed): it takes no partition table, but writes in the order of its zones alone"
+        return None
 
     def in_use(self) -> tuple[str, ...]:
         """Users of the disk or any of its partitions, in words that name the device."""

@@ -42,7 +42,7 @@ KEYS = ("about", "call", "arguments", "files", "commands", "result", "raises")
 #: Where the functions are, by the folder of their files.
 MODULES = {
     name: f"bareon.tools.{name}"
-    for name in ("blkid", "efi", "lsblk", "lvm", "mdadm", "osprober", "parted", "rsync", "sfdisk")
+    for name in ("blkid", "efi", "lsblk", "lvm", "mdadm", "osprober", "parted", "rsync", "sfdisk", "smartctl")
 }
 
 

@@ -86,6 +86,11 @@ def sequence(device: str) -> int | None:
     return int(text) if text else None
 
 
+def zoned(device: str) -> str:
+    """How a disk must be written: ``none``, ``host-aware`` or ``host-managed`` in zones."""
+    return _attribute(device, "queue/zoned") or "none"
+
+
 def striped(device: str) -> bool:
     """True where a device is striped, as mkfs.xfs sees it: both its sizes of I/O are above a physical sector."""
     least, best, sector = (

@@ -14,7 +14,7 @@ from tests_functional.bench.ramdisk import archive
 SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "ca-certificates", "python3"),
     *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
