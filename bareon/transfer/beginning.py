@@ -53,8 +53,17 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
     if found.size is not None and _doubtful(kind, size, found.size, source):
         LOG.info("the image may be shorter than its file system: decoding all of it beforehand")
         chunks.limit = None
-        size = len(plain) + sum(map(len, stream))
+        size = _counted(len(plain), stream, found.size)
     return found, size
+
+
+def _counted(done: int, stream: Iterator[bytes], enough: int) -> int | None:
+    """The size of the image, ``None`` when it has ``enough`` bytes or more."""
+    for piece in stream:
+        done += len(piece)
+        if done >= enough:
+            return None
+    return done
 
 
 def _of_qcow2(mapped: qcow2.Map, read_at: qcow2.ReadAt, count: int) -> bytes:

@@ -229,7 +229,7 @@ class FitFilesystem(Step):
         try:
             filesystem.check(kind, self._device, ROOT)
         except CommandError as error:
-            raise self._failed(f"its {kind} file system is damaged: {error}") from error
+            raise self._failed(f"its {kind} file system is damaged, or unknown to these programs: {error}") from error
         if kind != self.filesystem.type:
             LOG.warning("image %s brings %s, %s was described", self.image.name, kind, self.filesystem.type)
         filesystem.identify(kind, self._device, as_kind(self.filesystem.uuid, kind), wanted.label)
