@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from backports import zstd
 
 from bareon.drivers.deploy import offer
 from bareon.drivers.deploy.swift import WriteImage
@@ -168,6 +169,12 @@ def test_another_size_is_refused_before_anything_is_written(site: Site) -> None:
 def test_a_published_size_tells_that_it_does_not_fit(site: Site) -> None:
     with pytest.raises(UnsuitableNode, match="image '/' has 3 MiB"):
         step(site, {"raw_size": len(PLAIN)}, 2 << 20).preflight()
+
+
+def test_an_image_of_several_frames_is_as_large_as_published(site: Site) -> None:
+    write = step(site, {"raw_size": len(PLAIN)})
+    site.body = zstd.compress(PLAIN[: 1 << 20]) + zstd.compress(PLAIN[1 << 20 :])
+    write.preflight()
 
 
 def test_field_39_a_published_size_tells_that_it_is_cut_short(site: Site) -> None:
