@@ -97,7 +97,7 @@ class BindSystem(Step):
 
     def run(self, progress: Progress) -> Outcome:
         layout, image = self.home.layout, self.home.image
-        with mounted_tree(layout.tree(image), writing=("/etc",)) as tree:
+        with mounted_tree(layout.tree(image), writing=("/etc", "/boot")) as tree:
             esp = layout.mounted_esp(image)
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
             result = bind(tree, replace(self.home, volumes=volumes))

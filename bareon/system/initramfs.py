@@ -12,7 +12,7 @@ from bareon.system.tree import Tree
 from bareon.tools import initramfs, mount
 
 FOLDERS = ("/etc", "/boot", "/var", "/tmp")
-"""What their makers write to; the first holds what bareon itself writes."""
+"""What their makers write to."""
 
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 

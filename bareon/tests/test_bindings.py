@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bareon.actions import copyimage
+from bareon.actions.copyimage import BindSystem
 from bareon.boot.single import parameters
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
@@ -22,6 +25,7 @@ from bareon.system import initramfs
 from bareon.system.bindings import block, fstab, interface
 from bareon.system.bindings.binding import Change
 from bareon.system.bindings.crypttab import Crypttab
+from bareon.system.bindings.device_map import DeviceMap
 from bareon.system.bindings.devices_file import DevicesFiles, Filters
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home, normal
@@ -35,6 +39,7 @@ from bareon.system.bindings.resume import MARK, Resume
 from bareon.system.bindings.table import bind, of_node
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
+from bareon.tools import initramfs as initramfs_maker
 from bareon.tools import lvm
 
 ROOT = ("ext4", "/", "u-root")
@@ -398,6 +403,13 @@ def test_names_of_multipath() -> None:
     assert Multipath().bound("/etc/multipath/wwids", "# none\n", _home(_layout(ROOT))) == Change("# none\n")
 
 
+def test_a_list_of_disks_of_another_machine_is_not_grubs() -> None:
+    text = "(hd0)\t/dev/disk/by-id/ata-GOLDEN\n"
+    assert DeviceMap().bound("/boot/grub/device.map", text, _home(_layout(ROOT))).text is None
+    assert DeviceMap().bound("/boot/grub/device.map", text, _kept(ROOT)) == Change(text)
+    assert len(Leftovers().bound("/boot/grub/device.map", text, _kept(ROOT)).warnings) == 1
+
+
 def test_what_is_left_is_told() -> None:
     text = (
         "root=UUID=gone ro\n# UUID=comment\noptions root=/dev/mapper/rhel-root resume=LABEL=SWAP rd.lvm.lv=rhel/x\n"
@@ -483,3 +495,33 @@ def test_words_in_words_take_no_time() -> None:
     text = f'GRUB_CMDLINE_LINUX="{"root=" * 1_000_000}$"\n'
     assert KernelWords().bound("/etc/default/grub", text, _home(_layout(ROOT))) == Change(text)
     assert Leftovers().bound("/etc/kernel/cmdline", text, _home(_layout(ROOT))).warnings == ()
+
+
+@pytest.mark.parametrize("program", ["update-initramfs", "dracut", None])
+def test_an_initramfs_with_copies_is_made_again_once(
+    program: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree, layout = _image(tmp_path), _layout(ROOT)
+    made: list[tuple[str, ...]] = []
+    if program:
+        tree.write(f"/usr/sbin/{program}", "")
+
+    @contextlib.contextmanager
+    def mounted_tree(*_: object, **__: object) -> Iterator[Tree]:
+        yield Tree(str(tmp_path), layout.tree("a"))
+
+    def remake(_: str, *words: str) -> None:
+        made.append(words)
+        os.utime(tree.outside("/boot/initrd.img-6.1"))
+
+    monkeypatch.setattr(copyimage, "mounted_tree", mounted_tree)
+    monkeypatch.setattr(initramfs, "system_mounts", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(initramfs_maker, "remake", remake)
+    outcome = BindSystem("do_copyimage", _home(layout)).run(lambda *_: None)
+    assert made == ([(program, "/boot/initrd.img-6.1", "6.1")] if program else [])
+    copies = "/etc/crypttab, /etc/initramfs-tools/conf.d/resume, /etc/multipath/bindings"
+    assert copies in str(outcome["done" if program else "warnings"])
+    assert "/etc/kernel/cmdline names UUID=golden" in caplog.text
+    if program:
+        assert "done" not in BindSystem("do_copyimage", _home(layout)).run(lambda *_: None)
+        assert len(made) == 1

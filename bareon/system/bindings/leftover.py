@@ -24,7 +24,10 @@ class Leftovers(Binding):
         *("/etc/default/grub", "/etc/default/grub.d/*.cfg", "/etc/grub.d/40_custom", "/boot/grub/custom.cfg"),
         *("/etc/initramfs-tools/conf.d/*", "/etc/dracut.conf", "/etc/dracut.conf.d/*.conf", "/etc/cmdline.d/*.conf"),
         *("/etc/crypttab.initramfs", "/etc/lvm/lvm.conf", "/etc/lvm/lvmlocal.conf", "/etc/multipath.conf"),
-        *("/etc/smartd.conf", "/etc/hdparm.conf", "/etc/zipl.conf"),
+        *("/etc/smartd.conf", "/etc/hdparm.conf", "/etc/zipl.conf", "/etc/kdump.conf"),
+        # Where packages of GRUB are told to install it when they are updated.
+        *("/var/cache/debconf/config.dat", "/etc/default/grub_installdevice"),
+        *("/boot/grub/device.map", "/boot/grub2/device.map"),
         *("/etc/systemd/system/*.mount", "/etc/systemd/system/*.swap", "/etc/systemd/system/*.automount"),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bareon.system.bindings.binding import Binding, Result
 from bareon.system.bindings.crypttab import Crypttab
+from bareon.system.bindings.device_map import DeviceMap
 from bareon.system.bindings.devices_file import DevicesFiles, Filters
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
@@ -25,6 +26,7 @@ BINDINGS: tuple[Binding, ...] = (
     MdadmConf(),
     KernelWords(),
     Multipath(),
+    DeviceMap(),
     Interfaces(),
     LinkFiles(),
     Leftovers(),
