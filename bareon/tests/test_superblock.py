@@ -202,10 +202,28 @@ def test_field_39_several_frames(tmp_path: Path, whole: bool) -> None:
         bring(f"file://{tmp_path}/pzstd", tmp_path / "device")
 
 
-def test_field_39_a_qcow2_file_that_is_cut_short(tmp_path: Path) -> None:
-    path = packed(made(tmp_path / "image", "ext4"), "qcow2")
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ImageFailed, match="outside the file"):
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [("qcow2", "outside the file"), ("gz", "is cut off"), ("xz", "does not end where the file does")],
+)
+def test_field_39_a_packed_file_that_is_cut_short(tmp_path: Path, form: str, words: str) -> None:
+    image = made(tmp_path / "image", "ext4")
+    with image.open("r+b") as file:
+        file.seek(MIB)
+        file.write(random.Random(6).randbytes(MIB))
+    path = packed(image, form)
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    with pytest.raises(ImageFailed, match=words):
+        step(f"file://{path}").preflight()
+
+
+def test_padding_behind_xz_is_no_fault(tmp_path: Path) -> None:
+    path = packed(made(tmp_path / "image", "ext4"), "xz")
+    path.write_bytes(path.read_bytes() + bytes(8))
+    step(f"file://{path}").preflight()
+    bring(f"file://{path}", tmp_path / "device")
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(ImageFailed, match="something is behind it"):
         step(f"file://{path}").preflight()
 
 

@@ -75,8 +75,10 @@ def _xz(source: Source) -> int | None:
     if source.length is None or source.length < 2 * _XZ_TAIL:
         return None
     tail = source.read_at(source.length - _XZ_TAIL, _XZ_TAIL)
-    if tail is None or tail[10:] != b"YZ":
+    if tail is None or not any(tail[8:]):  # the last four bytes may be padding
         return None
+    if tail[10:] != b"YZ":
+        raise ImageFailed("the xz stream does not end where the file does: it is cut off, or something is behind it")
     index_size = (int.from_bytes(tail[4:8], "little") + 1) * 4
     if not 8 <= index_size <= min(_XZ_INDEX, source.length - 2 * _XZ_TAIL):
         return None
