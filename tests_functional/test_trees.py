@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from bareon.drivers.deploy.overlap import Neighbour
 from bareon.drivers.deploy.rsync import FetchTree
 from bareon.errors import ActionFailed, BareonError, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
@@ -73,10 +75,11 @@ def volumes(*wanted: tuple[str, str, int]) -> Iterator[Volumes]:
     """Make file systems: mount point, type, and MiB of each. One of vfat is not made: not every kernel has it."""
     with ExitStack() as stack:
         made = []
-        for number, (point, kind, size) in enumerate(wanted):
-            file = SCRATCH / f"volume{number}"
-            with file.open("wb") as handle:
-                handle.truncate(size * MIB)
+        for point, kind, size in wanted:
+            descriptor, name = tempfile.mkstemp(dir=SCRATCH)
+            os.truncate(descriptor, size * MIB)
+            os.close(descriptor)
+            file = Path(name)
             stack.callback(file.unlink)
             device = str(stack.enter_context(loop.attached(file)))
             run([*MAKERS[kind], device], timeout=60)
@@ -147,6 +150,29 @@ def test_field_34_names_of_a_file_on_several_volumes_become_copies(tmp_path: Pat
                 assert list((root / "boot").iterdir()) == []  # nothing of it is hidden below the mount
             finally:
                 run(["mount", made.mounts[1].device, root / "boot"], timeout=30)
+
+
+def test_field_41_files_on_a_volume_of_two_systems_stay_those_of_the_first(tmp_path: Path) -> None:
+    first = written(tmp_path / "first", "etc/name", "home/me/shell", "home/first", "home/a*", text="first")
+    second = written(
+        tmp_path / "second", "etc/name", "home/me/shell", "home/second", "home/a*", "home/ab", text="second"
+    )
+    (first / "home/kind").mkdir()
+    written(second, "home/kind", text="second")
+    with volumes(("/", "ext4", 32), ("/home", "ext4", 32)) as one, volumes(("/", "ext4", 32)) as other:
+        with served(tmp_path) as url:
+            shared = Volumes(other.mounts[0], one.mounts[1])
+            beside = (Neighbour(Image("first", Location(f"{url}first")), "/home"),)
+            for made, again in ((one, shared), (one.kept(), shared.kept())):
+                brought(step(f"{url}first", made))
+                outcome = brought(replace(step(f"{url}second", again), beside=beside))
+                assert outcome["left to other images"] == "/home/a*, /home/kind, /home/me/shell"
+        with shared.tree() as root:
+            homes = {
+                str(x.relative_to(root / "home")): x.read_text() for x in (root / "home").rglob("*") if x.is_file()
+            }
+            assert homes == {"me/shell": "first", "first": "first", "a*": "first", "second": "second", "ab": "second"}
+            assert (root / "etc/name").read_text() == "second"
 
 
 def test_patterns_of_the_input_mean_the_same_on_every_volume(tmp_path: Path) -> None:

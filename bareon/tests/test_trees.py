@@ -13,7 +13,8 @@ import pytest
 
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.listing import Survey
-from bareon.drivers.deploy.rsync import flags_for
+from bareon.drivers.deploy.overlap import common
+from bareon.drivers.deploy.rsync import FetchTree, flags_for
 from bareon.errors import BareonError, CommandError, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.location import Location
@@ -21,6 +22,7 @@ from bareon.sizes import GIB, MIB
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Decision
 from bareon.system.tree import Tree
+from bareon.tests.cases import plan_of
 from bareon.tools import inode, rsync
 from bareon.tools.rsync import Entry
 
@@ -55,6 +57,34 @@ def test_field_34_a_file_with_names_on_two_volumes_is_counted_on_each_once() -> 
     assert list(survey.notes()) == [
         "hard links across volumes become copies: 1, such as /usr/vmlinuz and /boot/one",
     ]
+
+
+def test_field_41_a_volume_of_two_systems_is_looked_up_for_the_second() -> None:
+    volumes = [
+        {"type": "partition", "mount": "/", "size": "1 GiB", "images": ["a"]},
+        {"type": "partition", "mount": "/", "size": "1 GiB", "images": ["b"]},
+        {"type": "partition", "mount": "/home", "size": "500 MiB", "images": ["a", "b"]},
+        {"type": "partition", "mount": "/opt", "size": "500 MiB", "images": ["a", "tools"]},
+    ]
+    images = [
+        {"name": "a", "image_pull_url": "rsync://server/a"},
+        {"name": "b", "image_pull_url": "rsync://server/b"},
+        {"name": "tools", "image_pull_url": "rsync://server/tools", "target": "/opt"},
+    ]
+    disk = {"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": volumes}
+    wanted = {"partitions_policy": "clean", "partitions": [disk], "images": images}
+    plan = plan_of({"node": "two-disks", "input": wanted, "actions": ["do_partitioning", "do_copyimage"]})
+    found = {
+        x.image.name: [(y.image.name, y.point) for y in x.beside] for x in plan.steps if isinstance(x, FetchTree)
+    }
+    # What goes into the tree of another image replaces files there on purpose.
+    assert found == {"a": [], "b": [("a", "/home")], "tools": []}
+
+
+def test_field_41_what_is_no_folder_of_both_is_the_first_images() -> None:
+    first = {"/home": True, "/home/x": False, "/home/d": True, "/home/f": False}
+    second = {"/home": True, "/home/x": False, "/home/d": False, "/home/f": True, "/home/y": False}
+    assert common(first, second) == ["/home/d", "/home/f", "/home/x"]
 
 
 def test_each_volume_has_an_rsync_without_the_others() -> None:

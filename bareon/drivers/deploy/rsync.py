@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.drivers.deploy.listing import Share, Survey, listed
-from bareon.drivers.deploy.overlap import overlaps
+from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
 from bareon.model.image import Image
 from bareon.model.location import Location
@@ -29,7 +30,7 @@ from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.system.bindings.table import of_node
-from bareon.system.tree import Tree, mounted_tree
+from bareon.system.tree import Tree, holds, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 _DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
 _PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
+
+# Paths that are left to other images go to rsync one by one.
+_MOST_TAKEN = 500
 
 _FLAGS = "$.image_deploy_flags.rsync_flags"
 _REPLACING = "--force in rsync_flags replaces folders with something in them by what the image has there"
@@ -87,7 +91,8 @@ class Rsync(DeployDriver):
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         mounts = job.layout.tree(image.system)
         clean = job.layout.policy == "clean"
-        return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean)]
+        beside = tuple(neighbours(job.layout, job.deployment.images, image))
+        return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean, beside)]
 
 
 def is_daemon(location: Location) -> bool:
@@ -105,6 +110,10 @@ def _deleted(job: Job) -> list[str]:
         f"--delete would remove from {folder}, with image {second.name!r}, what image {first.name!r} brought there"
         for first, second, folder in overlaps(job.layout, job.deployment.images)
     ]
+
+
+def _source(image: Image) -> str:
+    return image.url.reveal().rstrip("/") + "/"
 
 
 def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool = False) -> tuple[str, ...]:
@@ -128,11 +137,12 @@ class FetchTree(Step):
     asked: tuple[str, ...]
     settings: TransferSettings
     clean: bool = False
+    beside: tuple[Neighbour, ...] = ()
 
     @property
     def url(self) -> str:
         """The source as rsync takes it: with a slash at its end it means the content of the folder."""
-        return self.image.url.reveal().rstrip("/") + "/"
+        return _source(self.image)
 
     @property
     def description(self) -> str:
@@ -145,8 +155,26 @@ class FetchTree(Step):
             raise ImageFailed(f"image {self.image.name!r}: there is nothing at {self.image.url}")
         sparse = any(x == "--sparse" or re.fullmatch("-[A-Za-z]*S[A-Za-z]*", x) for x in self.asked)
         fitness.judge(self.image.name, survey, sparse=sparse)
+        if len(self._taken) > _MOST_TAKEN:
+            message = f"{len(self._taken)} files are another image's too, on a volume of both: {listed(self._taken)}"
+            raise InvalidInput([Defect(self.image.path, message)])
         for note in survey.notes():
             LOG.warning("image %s: %s", self.image.name, note)
+
+    @functools.cached_property
+    def _taken(self) -> list[str]:
+        """The paths that an image before this one brings to a volume of both; they stay that one's."""
+
+        def looked_up(image: Image, point: str) -> dict[str, bool]:
+            try:
+                return self._persistently(lambda: paths(_source(image), image.target, point, self.asked))
+            except CommandError as error:
+                raise self._not_fetched(error) from error
+
+        there = {share.mount.point for share in self._survey.shares if share.present}
+        beside = [x for x in self.beside if x.point in there]
+        found = [common(looked_up(x.image, x.point), looked_up(self.image, x.point)) for x in beside]
+        return sorted({path for taken in found for path in taken})
 
     @functools.cached_property
     def _survey(self) -> Survey:
@@ -200,24 +228,29 @@ class FetchTree(Step):
             "attempts": len(attempts) - sum(share.present for share in survey.shares) + 1,
             **({"hard links that became copies": str(survey.torn)} if survey.torn else {}),
             **({"links left out of vfat": listed(left)} if left else {}),
+            **({"left to other images": listed(self._taken)} if self._taken else {}),
         }
 
     def _bring(self, share: Share, tree: Tree, attempts: list[rsync.Progress], progress: Progress) -> None:
         """Bring one share, and say what became of the attempts."""
+        taken = [os.path.relpath(x, self.image.target) for x in self._taken if holds(share.mount.point, x)]
         flags = flags_for(self.image, share, self.asked, clean=self.clean)
+        flags = (*(f"--exclude=/{rsync.literal(x)}" for x in taken), *flags)
         url, target = self.url, tree.folder(self.image.target)
         if share.folder:
             # Named so, the folder itself comes too, and patterns of the input mean what they mean for the whole tree.
             flags = (*flags, "--relative", "--no-implied-dirs")
             url = f"{url}./{rsync.literal(share.folder)}/"
         before = sum(attempt.bytes for attempt in attempts)
+        shares = self._survey.shares
+        after = sum(x.bytes for x in shares[shares.index(share) + 1 :] if not x.mount.kept)
 
         def transfer() -> None:
             attempts.append(brought := rsync.Progress())
 
             def tell(line: str) -> None:
                 done, total = brought.read(line)
-                progress(before + done, None if total is None else before + total)
+                progress(before + done, None if total is None else before + total + after)
 
             rsync.copy(url, flags, target, tell)
 
