@@ -153,6 +153,7 @@ def test_field_36_the_way_to_a_mount_point_is_of_folders() -> None:
         (10, "rsync: getaddrinfo: server 873: Name or service not known", False),
         (10, "bad response from proxy -- HTTP/1.0 503 Service Unavailable", True),
         (10, "bad response from proxy -- HTTP/1.0 403 Forbidden", False),
+        (10, "bad response from proxy -- HTTP/1.1 403", False),
         (10, "bad response from proxy -- HTTP/1.1 407 Proxy Authentication Required", False),
         (10, "bad response from proxy -- HTTP/1.1 429 Too Many Requests", True),
         (12, "rsync: connection unexpectedly closed (0 bytes received so far) [receiver]", True),
@@ -209,7 +210,7 @@ def test_field_46_what_vfat_holds_in_its_own_way() -> None:
         mounts=mounts,
     )
     fitness.judge("a", survey, sparse=False)
-    assert list(survey.notes()) == ["vfat at /boot has no owners: 1 files are root's there"]
+    assert list(survey.notes()) == ["vfat at /boot has no owners: files that become root's: 1"]
     # Names of one file are files of their own there, and take their room twice.
     assert survey.shares[1].bytes == 6 * MIB + 512
 

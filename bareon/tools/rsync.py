@@ -27,7 +27,7 @@ _TRANSIENT = (10, 12, 30, 35)
 _LATER = re.compile(r"try again|max connections|too many|busy|temporar|did not see server greeting", re.IGNORECASE)
 # An answer for good, though with the exit code of a broken connection: of the resolver, and of a proxy.
 _NEVER = re.compile(
-    r"getaddrinfo: .*(not known|No address associated|not supported)|bad response from proxy.* 4(?!08|29)[0-9][0-9] "
+    r"getaddrinfo: .*(not known|No address associated|not supported)|bad response from proxy.* 4(?!08|29)[0-9][0-9]\b"
 )
 # What the side that writes complains of; not all of it is marked as such.
 _IN_THE_WAY = "could not make way for "

@@ -116,7 +116,7 @@ class Survey:
             yield f"hard links across volumes become copies: {self.torn}, such as {first} and {second}"
         for share in self.shares:
             if share.lost and share.lost.owned:
-                yield f"vfat at {share.mount.point} has no owners: {share.lost.owned} files are root's there"
+                yield f"vfat at {share.mount.point} has no owners: files that become root's: {share.lost.owned}"
 
 
 def _share(mount: Mounted, target: str, inside: Sequence[Mounted]) -> Share:
