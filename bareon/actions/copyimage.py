@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bareon.actions.base import Action, Job
-from bareon.errors import Defect, InvalidInput
+from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput
 from bareon.layout.stack import disks_below
 from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
 from bareon.system import initramfs
+from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
-from bareon.system.tree import actual, mounted_tree
+from bareon.system.tree import Tree, actual, mounted_tree
 from bareon.tools import chroot, lvm, mount
 from bareon.tools.initramfs import MAKERS
 
@@ -101,18 +102,38 @@ class BindSystem(Step):
             esp = layout.mounted_esp(image)
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
             result = bind(tree, replace(self.home, volumes=volumes))
-            stale = result.stale if initramfs.initial_ramdisks(tree) else []
-            maker = initramfs.maker(tree)
-        if stale and maker:
-            with mounted_tree(layout.tree(image), writing=initramfs.FOLDERS) as tree:
-                initramfs.remake(tree, maker)
-            result.done.append(f"{maker} made the initramfs anew, which has copies of {', '.join(stale)}")
-        elif stale:
-            copies = f"the initramfs may have copies of {', '.join(stale)} as the image brought them"
-            result.warnings.append(f"{copies}, and the image has neither {' nor '.join(MAKERS)}")
+            stale = self._stale(tree, result)
         for line in result.done:
             LOG.info("image %s: %s", image, line)
         for line in result.warnings:
             LOG.warning("image %s: %s", image, line)
-        found = {"done": result.done, "warnings": result.warnings}
-        return {name: "; ".join(lines) for name, lines in found.items() if lines}
+        found = {"done": "; ".join(result.done), "warnings": "; ".join(result.warnings)}
+        return {name: lines for name, lines in found.items() if lines} | (self._remade(stale) if stale else {})
+
+    def _stale(self, tree: Tree, result: Result) -> str | None:
+        """The files of which an initramfs has another copy, in words."""
+        again = initramfs.is_outdated(tree)
+        if not (result.stale or again) or not initramfs.initial_ramdisks(tree):
+            return None
+        stale = ", ".join(result.stale) or "files of this node"
+        if initramfs.maker(tree) is None:
+            unable = f"and the image has neither {' nor '.join(MAKERS)}"
+            result.warnings.append(f"the initramfs may have copies of {stale} as the image brought them, {unable}")
+            return None
+        initramfs.to_be_made(tree)
+        return stale
+
+    def _remade(self, stale: str) -> Outcome:
+        image = self.home.image
+        with mounted_tree(self.home.layout.tree(image), writing=initramfs.FOLDERS) as tree:
+            program = str(initramfs.maker(tree))
+            LOG.info("image %s: %s makes the initramfs anew, which has copies of %s", image, program, stale)
+            try:
+                initramfs.remake(tree, program)
+            except CommandError as error:
+                missing = mount.lacks(tree.outside("/boot"))
+                reason = f"/boot has no {missing} left" if missing else str(error)
+                raise ActionFailed(
+                    f"image {image!r}: the initramfs, which has copies of {stale}, cannot be made anew: {reason}"
+                ) from error
+        return {"initramfs": f"made anew by {program}, for its copies of {stale}"}

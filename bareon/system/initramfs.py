@@ -14,6 +14,12 @@ from bareon.tools import initramfs, mount
 FOLDERS = ("/etc", "/boot", "/var", "/tmp")
 """What their makers write to."""
 
+RECORD = "/etc/bareon/initramfs"
+"""Tells which initial ramdisks were made for bareon. Where it is there and is not true, they must be made anew: an
+image has brought its own again, or a run ended between changing a file and copying it.
+"""
+
+_HEADER = "# Written by bareon: the initramfs that were made with the files of this node, their sizes and times.\n"
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -49,6 +55,23 @@ def initial_ramdisks(tree: Tree) -> list[InitialRamdisk]:
     ]
 
 
+def state(tree: Tree) -> str:
+    """What :data:`RECORD` says of the initial ramdisks as they are. Times in a vfat are even seconds."""
+    found = [(x.path, Path(place).stat()) for x in initial_ramdisks(tree) if (place := tree.find(x.path))]
+    return _HEADER + "".join(f"{path} {status.st_size} {int(status.st_mtime) // 2 * 2}\n" for path, status in found)
+
+
+def to_be_made(tree: Tree) -> None:
+    """Note that the initial ramdisks must be made anew."""
+    tree.write(RECORD, _HEADER)
+
+
+def is_outdated(tree: Tree) -> bool:
+    """True if initial ramdisks that were made for bareon are there no more."""
+    record = tree.read(RECORD)
+    return record is not None and record != state(tree)
+
+
 def is_dracut(tree: Tree) -> bool:
     """True if the initial ramdisks are dracut's: its program is there, or they have the names that it gives them."""
     named = any(x.startswith("initramfs-") and x.endswith(".img") for x in tree.names("/boot"))
@@ -61,13 +84,14 @@ def maker(tree: Tree) -> str | None:
 
 
 def remake(tree: Tree, program: str) -> None:
-    """Have a deployed system make its initial ramdisks anew.
+    """Have a deployed system make its initial ramdisks anew, and note that.
 
     :raises CommandError: when that fails.
     """
     with system_mounts(tree):
         for found in initial_ramdisks(tree):
             initramfs.remake(tree.root, program, found.path, found.version)
+    tree.write(RECORD, state(tree))
 
 
 def _has(tree: Tree, program: str) -> bool:

@@ -449,19 +449,10 @@ def test_a_second_and_third_run_change_nothing(tmp_path: Path) -> None:
     copied = ["/etc/crypttab", "/etc/initramfs-tools/conf.d/resume", "/etc/multipath/bindings"]
     assert first.stale == copied
     assert first.warnings == ["/etc/kernel/cmdline names UUID=golden, which the node lacks"]
-    os.utime(tree.outside("/boot/initrd.img-6.1"))
     files = _files(tree)
     for policy in ("clean", "verify"):
         again = bind(tree, _home(replace(_layout(ROOT, ("swap", "swap", "u-swap"), policy="verify"), policy=policy)))
         assert (again.stale, again.done, _files(tree)) == ([], [], files)
-
-
-def test_an_initramfs_that_came_again_is_made_again(tmp_path: Path) -> None:
-    tree, layout = _image(tmp_path), _layout(ROOT, ("swap", "swap", "u-swap"))
-    bind(tree, _home(layout))
-    os.utime(tree.outside("/boot/initrd.img-6.1"), (1, 1))
-    # bindings was removed, and crypttab and resume are older than nothing any more.
-    assert bind(tree, _home(layout)).stale == ["/etc/crypttab", "/etc/initramfs-tools/conf.d/resume"]
 
 
 def test_only_initial_ramdisks_of_kernels_with_modules_are_the_images(tmp_path: Path) -> None:
@@ -517,11 +508,25 @@ def test_an_initramfs_with_copies_is_made_again_once(
     monkeypatch.setattr(copyimage, "mounted_tree", mounted_tree)
     monkeypatch.setattr(initramfs, "system_mounts", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(initramfs_maker, "remake", remake)
-    outcome = BindSystem("do_copyimage", _home(layout)).run(lambda *_: None)
-    assert made == ([(program, "/boot/initrd.img-6.1", "6.1")] if program else [])
+    fresh = BindSystem("do_copyimage", _home(layout))
+    outcome = fresh.run(lambda *_: None)
+    command = (program, "/boot/initrd.img-6.1", "6.1")
+    assert made == ([command] if program else [])
     copies = "/etc/crypttab, /etc/initramfs-tools/conf.d/resume, /etc/multipath/bindings"
-    assert copies in str(outcome["done" if program else "warnings"])
+    assert copies in str(outcome["initramfs" if program else "warnings"])
     assert "/etc/kernel/cmdline names UUID=golden" in caplog.text
-    if program:
-        assert "done" not in BindSystem("do_copyimage", _home(layout)).run(lambda *_: None)
-        assert len(made) == 1
+    if not program:
+        return
+    kept = BindSystem("do_copyimage", _home(_layout(ROOT, policy="verify")))
+    assert "initramfs" not in kept.run(lambda *_: None)
+    assert len(made) == 1
+    # The image brings its own again, though none of the files.
+    tree.write("/boot/initrd.img-6.1", "golden, again")
+    assert kept.run(lambda *_: None)["initramfs"] == f"made anew by {program}, for its copies of files of this node"
+    assert made == [command] * 2
+    # A run that ended too early is made good.
+    initramfs.to_be_made(tree)
+    assert "initramfs" in kept.run(lambda *_: None)
+    assert "initramfs" not in kept.run(lambda *_: None)
+    # Of another machine that bareon has deployed.
+    assert (fresh.run(lambda *_: None), tree.read(initramfs.RECORD)) == ({"warnings": outcome["warnings"]}, None)

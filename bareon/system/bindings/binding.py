@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from bareon.system.bindings.home import Home
-from bareon.system.initramfs import initial_ramdisks
 from bareon.system.tree import Tree
 from bareon.text import visible
 
@@ -85,19 +84,6 @@ class Binding(ABC):
             if change.text != text:
                 _put(tree, path, change.text)
                 result.stale += [path] if self.copied else []
-            elif self.copied and text and self.is_own(text) and _newer(tree, path):
-                # It was changed by an earlier run, and then came an image with an initramfs of its own.
-                result.stale.append(path)
-
-    def is_own(self, text: str) -> bool:
-        """True if bareon wrote a part of the file."""
-        return "bareon" in text
-
-
-def _newer(tree: Tree, path: str) -> bool:
-    found = tree.find(path)
-    changed = Path(found).stat().st_mtime if found else 0.0
-    return any(Path(tree.outside(x.path)).stat().st_mtime < changed for x in initial_ramdisks(tree))
 
 
 def _put(tree: Tree, path: str, text: str | None) -> None:

@@ -14,6 +14,7 @@ from bareon.system.bindings.kernel_words import KernelWords
 from bareon.system.bindings.leftover import Leftovers
 from bareon.system.bindings.mdadm_conf import MdadmConf
 from bareon.system.bindings.multipath import Multipath
+from bareon.system.bindings.record import Record
 from bareon.system.bindings.resume import Resume
 from bareon.system.tree import Tree
 
@@ -29,6 +30,7 @@ BINDINGS: tuple[Binding, ...] = (
     DeviceMap(),
     Interfaces(),
     LinkFiles(),
+    Record(),
     Leftovers(),
 )
 
