@@ -178,15 +178,15 @@ def _kernels_of_others(name: str, trees: Mapping[str, Tree]) -> set[str]:
 
 
 def _warn_of_one_kernel(entries: Mapping[str, Entry]) -> None:
-    """Warn of images with one kernel file on a common ``/boot``, and so with the initramfs that came last."""
+    """Warn of images with one kernel file on a common ``/boot``, and so with one initramfs."""
     images: dict[tuple[str, str], list[str]] = {}
     for name, entry in entries.items():
         images.setdefault((entry.uuid, entry.kernel), []).append(name)
     for (_, kernel), names in images.items():
         if len(names) > 1:
             LOG.warning(
-                "images %s share %s and its initramfs, which the last of them brought; give each its own /boot if"
-                " they differ",
+                "images %s share %s and its initramfs, those of the first of them; give each its own /boot if they"
+                " differ",
                 *(", ".join(names), kernel),
             )
 
