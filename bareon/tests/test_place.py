@@ -74,7 +74,7 @@ def test_names_of_interfaces() -> None:
 @pytest.mark.parametrize(("backup", "expected"), [(0, "29184k"), (28 * MIB, "28672k --metadatacopies 2")])
 def test_copies_of_metadata(backup: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(lvm, "_lvm", lambda *argv: seen.extend(argv))
+    monkeypatch.setattr(lvm, "run", lambda argv: seen.extend(argv[1:]))
     lvm.create_physical_volume("/dev/x", 29 * MIB, backup)
     words = seen[seen.index("--metadatasize") + 1], *seen[7 : seen.index("--metadatasize")]
     assert " ".join(words) == expected
