@@ -56,7 +56,7 @@ Listener = Callable[[Event], None]
 def preflight(plan: Plan) -> None:
     """Run the preflight of every step, before any of them changes anything.
 
-    :raises UnsuitableNode: or :class:`ImageFailed`, from the first step that cannot work.
+    :raises UnsuitableNode: or :class:`ImageFailed` or :class:`InvalidInput`, from the first step that cannot work.
     """
     for step in plan.steps:
         step.preflight()
