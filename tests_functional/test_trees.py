@@ -178,7 +178,7 @@ def test_field_41_files_on_a_volume_of_two_systems_stay_those_of_the_first(tmp_p
 def test_patterns_of_the_input_mean_the_same_on_every_volume(tmp_path: Path) -> None:
     tree = written(tmp_path, "srv/a*[b c/keep", "srv/a*[b c/drop", "srv/axb c/no", "drop", "srv/a*[b c/deep/drop")
     with served(tree) as url, volumes(("/", "ext4", 32), ("/srv/a*[b c", "ext4", 32)) as made:
-        brought(step(url, made, "-a", "--exclude=/srv/a?[[]b c/drop"))
+        brought(step(url.replace("/tree/", "/./tree/././"), made, "-a", "--exclude=/srv/a?[[]b c/drop"))
         with made.tree() as root:
             found = sorted(str(x.relative_to(root)) for x in root.rglob("*") if x.is_file())
             assert found == ["drop", "srv/a*[b c/deep/drop", "srv/a*[b c/keep", "srv/axb c/no"]

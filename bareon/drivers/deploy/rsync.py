@@ -113,7 +113,8 @@ def _deleted(job: Job) -> list[str]:
 
 
 def _source(image: Image) -> str:
-    return image.url.reveal().rstrip("/") + "/"
+    # With --relative, the first /./ of all is where the names begin that the other side sees.
+    return re.sub(r"/(\./)+", "/", image.url.reveal()).rstrip("/") + "/"
 
 
 def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool = False) -> tuple[str, ...]:
