@@ -61,7 +61,14 @@ def test_settings(tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 def test_no_option_of_the_input_brings_a_kept_fstab_back() -> None:
     root = PlannedFilesystem("/dev/vda2", 1 << 30, "ext4", "uuid", Filesystem("ext4"), decision="keep")
     share = Survey("/", [Mounted(root, Mount("/"))]).shares[0]
-    flags = flags_for(Image("a", Location("rsync://server/a")), share, ["-a", "--include=*"])
+    image = Image("a", Location("rsync://server/a"))
+    flags = flags_for(image, share, ["-a", "--include=*"])
+    boot = PlannedFilesystem("/dev/vda3", 1 << 30, "ext4", "uuid", Filesystem("ext4"), decision="keep")
+    apart = Survey("/", [Mounted(root, Mount("/")), Mounted(boot, Mount("/boot"))]).shares[1]
+    assert flags_for(image, apart, ["-a"])[:2] == (
+        "--exclude=/boot/grub/device.map",
+        "--exclude=/boot/grub2/device.map",
+    )
     assert flags.index("--exclude=/etc/fstab") < flags.index("--include=*")
 
 

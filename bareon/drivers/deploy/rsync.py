@@ -49,9 +49,6 @@ _REPLACING = "--force in rsync_flags replaces folders with something in them by 
 _ALWAYS = ("--numeric-ids", "--hard-links")
 # On a file system just made there is nothing to compare with.
 _FRESH = ("--whole-file", "--inplace")
-# On a root that is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
-# The first rule that fits decides, so they come before those of the input.
-_KEPT_ROOT = tuple(f"--exclude={path}" for path in of_node())
 
 
 class Rsync(DeployDriver):
@@ -122,8 +119,10 @@ def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool =
 
     :param clean: the policy, under which what an earlier stage made is kept, and nobody's.
     """
-    root = share.mount.point == image.target == "/"
-    kept = _KEPT_ROOT if root and share.mount.kept and not clean else ()
+    # On what is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
+    # The first rule that fits decides, so they come before those of the input.
+    own = of_node() if share.mount.kept and image.target == "/" and not clean else ()
+    kept = [f"--exclude={path}" for path in own if holds(share.mount.point, path)]
     apart = [f"--exclude=/{rsync.literal(folder)}" for folder in share.apart]
     fresh = () if share.mount.kept else _FRESH
     return (*apart, *kept, *asked, *_ALWAYS, *fresh, *(vfat.FLAGS if share.lost else ()))
