@@ -36,7 +36,13 @@ def probe() -> NodeFacts:
     links = _links()
     asked = health([device.path for device in devices if device.type == "disk"])
     disks = tuple(
-        _disk(device, _kernel_partitions(device, devices), links.get(device.path, ()), users, asked.get(device.path))
+        _disk(
+            device,
+            _kernel_partitions(device, devices),
+            links.get(device.path, ()),
+            users,
+            asked.get(device.path, smartctl.UNKNOWN),
+        )
         for device in devices
         if device.type in ("disk", "loop", "rom")
     )
@@ -57,7 +63,7 @@ def _disk(
     kernel: list[lsblk.BlockDevice],
     links: tuple[str, ...],
     users: dict[str, list[str]],
-    health: smartctl.Health | None,
+    health: smartctl.Health,
 ) -> DiskFacts:
     found = tags(device.path) if device.type != "rom" else {}
     table = found.get("PTTYPE")
@@ -76,7 +82,7 @@ def _disk(
         wwn=device.wwn,
         scsi=device.scsi,
         transport=device.transport,
-        read_only=device.read_only,
+        read_only=device.read_only or health.read_only,
         removable=device.removable,
         links=links,
         table=table,
@@ -85,8 +91,8 @@ def _disk(
         users=(*users.get(device.path, ()), *forgotten),
         sequence=lsblk.sequence(device.path),
         zoned=lsblk.zoned(device.path),
-        health=health.state if health else "unknown",
-        health_words=health.words if health else (),
+        health=health.state,
+        health_words=health.words,
     )
 
 

@@ -17,11 +17,12 @@ _ANY = range(256)  # The exit status is a mask of what is wrong with the disk.
 
 # NVMe specification, SMART / Health Information log, critical warning: bits, and whether the disk is failing by them.
 # It may cool down again, and the persistent memory region is no part of what it stores.
+_NVME_READ_ONLY = 3
 _NVME = (
     (0, True, "its spare capacity is used up"),
     (1, False, "its temperature is out of bounds"),
     (2, True, "it has become unreliable by errors of the media or inside"),
-    (3, True, "its media can be read only"),
+    (_NVME_READ_ONLY, True, "its media is read-only"),
     (4, True, "the backup of its volatile memory has failed"),
     (5, False, "its persistent memory region is read-only or unreliable"),
 )
@@ -32,10 +33,14 @@ _SCSI_MILD = ((0x0B, 0x01), (0x0B, 0x02))
 
 @dataclass(frozen=True)
 class Health:
-    """A disk's judgement of itself, with its words where it says more than that it is well."""
+    """A disk's judgement of itself, with its words where it says more than that it is well.
+
+    ``read_only`` says that it takes no more writes, of which the kernel need not know.
+    """
 
     state: Literal["ok", "failing", "unknown"]
     words: tuple[str, ...] = ()
+    read_only: bool = False
 
 
 UNKNOWN = Health("unknown")
@@ -80,7 +85,7 @@ def _of_nvme(warning: int) -> Health:
     words = tuple(text for bit, _, text in _NVME if warning >> bit & 1)
     if unknown := warning & ~((1 << len(_NVME)) - 1):
         words += (f"critical warning {unknown:#x}",)
-    return Health("failing" if warning & ~_NVME_MILD else "ok", words)
+    return Health("failing" if warning & ~_NVME_MILD else "ok", words, bool(warning >> _NVME_READ_ONLY & 1))
 
 
 def _of_scsi(status: Mapping[str, Any]) -> Health | None:
