@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bareon.boot import esp, nvram
 from bareon.boot.disks import BootDisk
 from bareon.step import Outcome
-from bareon.storage.filesystem import ESP_MOUNT
+from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
 from bareon.system.tree import Tree
 from bareon.tools import grub, mount
 
@@ -44,7 +45,7 @@ def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
     for disk in disks:
         if disk.esp:
             place = source.path(ESP_MOUNT)
-            with mount.mounted(disk.esp.device, source.tree.outside(ESP_MOUNT), kind="vfat"):
+            with _at_its_place(disk.esp, source.tree):
                 grub.install_uefi(
                     place,
                     boot,
@@ -60,3 +61,10 @@ def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
                 disk.device, boot, target=disk.platform.grub_target, root=source.root, program=source.program
             )
     return {"nvram": nvram.remember(disks, loaders)} if loaders else {}
+
+
+def _at_its_place(esp: PlannedFilesystem, tree: Tree) -> contextlib.AbstractContextManager[object]:
+    """Mount an EFI system partition where the system has it, unless it is one of the tree's file systems there."""
+    if any((x.point, x.device) == (ESP_MOUNT, esp.device) for x in tree.mounts):
+        return contextlib.nullcontext()
+    return mount.mounted(esp.device, tree.outside(ESP_MOUNT), kind="vfat")

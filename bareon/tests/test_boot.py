@@ -16,6 +16,7 @@ import pytest
 from bareon.boot import bareon_boot, info, menu, nvram
 from bareon.boot.disks import BootDisk
 from bareon.boot.info import Listed
+from bareon.boot.install import _at_its_place
 from bareon.boot.nvram import remember
 from bareon.boot.platform import PC_UEFI
 from bareon.boot.several import InstallMultiboot, _prepare, _warn_of_one_kernel
@@ -326,6 +327,10 @@ def test_field_48_the_esp_of_the_input_is_the_one_that_boots() -> None:
     # It is in fstab as the input says, and no other one beside it.
     assert plan.layout.mounted_esp("a") is None
     assert [x.device for x in plan.layout.tree("a") if x.point == "/boot/efi"] == ["/dev/vda2"]
+    # One file system cannot be mounted twice at one place: GRUB finds it where the tree has it.
+    tree = Tree("/nowhere", plan.layout.tree("a"))
+    held = [isinstance(_at_its_place(x.esp, tree), contextlib.nullcontext) for x in step.disks if x.esp]
+    assert held == [True, False]
     assert _plan("field-48-own-esp-on-bios").layout.disks[0].partitions[1].type_guid == LINUX_DATA
 
 
