@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from bareon.system.bindings.kernel_words import OWN
 from bareon.system.tree import Tree
 
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(GRUB_[A-Z_]+)=(.*)")
@@ -23,10 +24,13 @@ def defaults(tree: Tree) -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """The plain assignments in a piece of shell. Nothing is run: those that need a shell are left out."""
+    """The plain assignments in a piece of shell, but for bareon's own, which may be those of an earlier document.
+
+    Nothing is run: those that need a shell are left out.
+    """
     found: dict[str, str] = {}
     for line in text.split("\n"):
-        match = _ASSIGNMENT.fullmatch(line) if len(line) <= _LONGEST else None
+        match = _ASSIGNMENT.fullmatch(line) if len(line) <= _LONGEST and not line.endswith(OWN) else None
         if not match:
             continue
         try:
@@ -41,8 +45,7 @@ def parse(text: str) -> dict[str, str]:
 
 def with_kernel_params(text: str, params: str) -> str:
     """``/etc/default/grub`` with the parameters added to those of the image; a former addition is replaced."""
-    mark = "  # bareon"
-    kept = [line for line in text.rstrip("\n").split("\n") if not line.endswith(mark)]
+    kept = [line for line in text.rstrip("\n").split("\n") if not line.endswith(OWN)]
     if params:
-        kept.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(params)}{mark}')
+        kept.append(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX "{shlex.quote(params)}{OWN}')
     return "\n".join(kept) + "\n"

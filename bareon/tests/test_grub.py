@@ -29,6 +29,11 @@ def test_params_are_added_to_those_of_the_image_once() -> None:
     assert with_kernel_params(image, "") == image
 
 
+def test_field_38_parameters_of_an_earlier_document_are_not_the_images() -> None:
+    image = 'GRUB_CMDLINE_LINUX="console=ttyS0"\n'
+    assert command_line(parse(with_kernel_params(image, "resume=UUID=old"))) == "console=ttyS0"
+
+
 def test_params_run_nothing() -> None:
     evil = "a=$(touch /x) `id` ; echo"
     assert _sourced(with_kernel_params("", evil)).strip() == evil

@@ -13,8 +13,8 @@ _PARAMETERS = re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_[A-Z_]+=.*")
 _DEVICE = re.compile(r"\s*(?:export\s+)?GRUB_(DEVICE(?:_BOOT)?|DEVICE(?:_BOOT)?_UUID|FORCE_PARTUUID)=(.*)")
 _BY_NAME = re.compile(r"\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?true[\"']?\s*")
 _LONGEST = 4096  # characters of a line that is looked at; a kernel takes half of that
-#: How bareon's own line with the parameters of the document ends; they are who wrote them's business.
-_OWN = "  # bareon"
+OWN = "  # bareon"
+"""How bareon's own line in ``/etc/default/grub`` ends, with the parameters of the document."""
 
 #: What the value of a word names, in words of fstab(5).
 _WORDS: dict[str, Callable[[str], str]] = {
@@ -50,7 +50,7 @@ class KernelWords(Binding):
         for line in text.split("\n"):
             if len(line) > _LONGEST:
                 pass  # words may hide in words
-            elif _PARAMETERS.fullmatch(line) and not line.endswith(_OWN):
+            elif _PARAMETERS.fullmatch(line) and not line.endswith(OWN):
                 line, removed = without_strangers(line, home)
                 done += [f"{path}: {shown(x)} was taken out: that is not of this node" for x in removed]
             elif (found := _DEVICE.fullmatch(line)) and home.lacks(_named(found[1], found[2].strip())):
