@@ -31,6 +31,9 @@ FILES = {
     "etc/lvm/lvmlocal.conf": LVM,
     "etc/lvm/devices/system.devices": DEVICES,
     "etc/initramfs-tools/conf.d/resume": f"RESUME=UUID={SWAP}\n",
+    # With modules for any machine it takes an emulated node ten minutes to make the initramfs.
+    "etc/initramfs-tools/conf.d/small": "MODULES=list\nCOMPRESSLEVEL=1\n",
+    "etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\next4\ndm_mod\n",
 }
 #: Where the initramfs has its copies.
 COPIES = {
