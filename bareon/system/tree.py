@@ -106,6 +106,12 @@ class Tree:
         resolved = self._resolve(PurePosixPath(path))
         return resolved if resolved and Path(resolved).is_file() else None
 
+    def real(self, path: str) -> str:
+        """The path without links in its folder, as the deployed system would resolve them; for writing there."""
+        place = PurePosixPath(path)
+        folder = self._resolve(place.parent)
+        return f"{folder.removeprefix(self.root).rstrip('/')}/{place.name}" if folder else path
+
     def names(self, folder: str) -> list[str]:
         """The names in a folder, sorted; none where it does not exist."""
         resolved = self._resolve(PurePosixPath(folder))

@@ -22,7 +22,7 @@ from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.storage.kind import Decision, Policy, System
 from bareon.storage.md import PlannedArray
 from bareon.system import initramfs
-from bareon.system.bindings import block, fstab, interface
+from bareon.system.bindings import block, crypttab, fstab, interface
 from bareon.system.bindings.binding import Change
 from bareon.system.bindings.crypttab import Crypttab
 from bareon.system.bindings.device_map import DeviceMap
@@ -168,6 +168,16 @@ def test_field_38_lines_of_an_installer_go_with_their_devices() -> None:
     assert _lines(_written(home, installed)) == [*AFTER, "UUID=u-two /two ext4 ro 0 0"]
 
 
+def test_a_swap_area_outside_of_the_layout_stays() -> None:
+    home = _kept(ROOT, ("swap", "swap", "u-swap"), elsewhere=["UUID=other"])
+    text = "UUID=other swap swap defaults 0 0\nUUID=old swap swap defaults 0 0\n"
+    assert _lines(_written(home, text)) == [
+        "UUID=u-root / ext4 defaults 0 1",
+        "UUID=u-swap none swap defaults 0 0",
+        "UUID=other swap swap defaults 0 0",
+    ]
+
+
 def test_a_line_that_somebody_put_into_the_block_stays() -> None:
     home = _kept(ROOT)
     first = _written(home).replace("0 1\n", "0 1\nserver:/x\t/mnt nfs ro 0 0\n")
@@ -202,6 +212,11 @@ def test_what_the_ramdisk_sees_is_there_unless_it_was_replaced() -> None:
     assert (home.lacks("UUID=gone"), home.lacks("UUID=old"), normal("UUID=")) == (False, True, None)
 
 
+@pytest.mark.parametrize("name", [f"/dev/{'x' * 300}", f"UUID={'x' * 5000}", "/dev/\0", "UUID=\udce9"])
+def test_a_name_that_cannot_be_is_not_there(name: str) -> None:
+    assert Home(_layout(ROOT), "a").lacks(name)
+
+
 def test_crypttab_of_the_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Layout, "system", lambda *_: System((), ("data UUID=1 none luks",)))
     home = _kept(ROOT, elsewhere=["/dev/vdz"])
@@ -224,6 +239,14 @@ def test_crypttab_of_another_machine() -> None:
     kept = Crypttab().bound("/etc/crypttab", golden, _kept(ROOT))
     assert (kept.text, len(kept.warnings)) == (golden, 1)
     assert Crypttab().bound("/etc/crypttab", None, _home(_layout(ROOT))).text is None
+
+
+def test_crypttab_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layout, "system", lambda *_: System((), ("data UUID=1 none luks",)))
+    old = f"{crypttab.HEADER}\ndata UUID=0 none luks\nwas UUID=old none luks\nhand /dev/vdz /etc/key luks\n"
+    home = _kept(ROOT, elsewhere=["/dev/vdz"], former=["UUID=old"])
+    change = Crypttab().bound("/etc/crypttab", old, home)
+    assert str(change.text).splitlines()[1:] == ["data UUID=1 none luks", block.END, "hand /dev/vdz /etc/key luks"]
 
 
 def test_names_of_interfaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -258,6 +281,14 @@ def test_a_file_is_removed_and_a_link_not_followed(tmp_path: Path) -> None:
     assert tree.names("/etc") == []
 
 
+def test_a_folder_that_is_a_link_is_followed_inside_the_tree(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/grub2/device.map", "(hd0) /dev/gone\n")
+    Path(tree.outside("/boot/grub")).symlink_to("/boot/grub2")
+    bind(tree, _home(_layout(ROOT)))
+    assert tree.names("/boot/grub2") == []
+
+
 def test_field_49_resume() -> None:
     place, golden = "/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=0d5a3c1e-1111\n"
     swap = _home(_layout(ROOT, ("swap", "swap", "u-swap")))
@@ -275,6 +306,12 @@ def test_field_49_resume() -> None:
 def test_a_resume_that_names_nothing_strange_stays(value: str) -> None:
     home = _home(_layout(ROOT, ("swap", "swap", "u-swap")))
     assert Resume().bound("/x", f"RESUME={value}\n", home) == Change(f"RESUME={value}\n")
+
+
+def test_a_comment_is_no_part_of_resume() -> None:
+    home = _home(_layout(ROOT, ("swap", "swap", "u-swap")), elsewhere=["UUID=there"])
+    text = "RESUME=UUID=there # the second disk\n"
+    assert Resume().bound("/x", text, home) == Change(text)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +404,15 @@ def test_field_33_a_filter_that_hides_a_physical_volume_is_taken_out(monkeypatch
     assert Filters().bound("/etc/lvm/lvm.conf", change.text, home) == Change(change.text)
 
 
+def test_a_filter_in_single_quotes_and_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Sequence[str]] = []
+    monkeypatch.setattr(lvm, "passes", lambda patterns, _: judged.append(patterns))
+    text = "filter = [ 'a|/dev/gone|', # not \"b\"\n 'r|.*|' ]\n"
+    change = Filters().bound("/etc/lvm/lvm.conf", text, _with_lvm(_home(_layout(ROOT))))
+    assert judged == [["'a|/dev/gone|'", "'r|.*|'"]]
+    assert len(change.done) == 1
+
+
 def test_a_filter_without_end_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lvm, "passes", lambda *_: False)
     text = "filter = [ " + '"a|x|" , ' * 20_000
@@ -394,6 +440,13 @@ def test_arrays_of_another_machine() -> None:
     assert MdadmConf().bound("/x", change.text, home) == Change(change.text)
     kept = MdadmConf().bound("/x", text, _kept(ROOT))
     assert (kept.text, len(kept.warnings)) == (text, 1)
+
+
+@pytest.mark.parametrize("more", ["auto=yes", "bitmap=/b", "container=/dev/md127", "devices=/dev/vda1,/dev/vdb1"])
+def test_an_array_is_known_whatever_follows_its_uuid(more: str) -> None:
+    uuid = "c0ffee00:00004000:80000000:00000001"
+    text = f"ARRAY /dev/md/0 UUID={uuid} {more}\n"
+    assert MdadmConf().bound("/x", text, _home(_layout(ROOT), elsewhere=[home_array(uuid)])).text == text
 
 
 def test_names_of_multipath() -> None:

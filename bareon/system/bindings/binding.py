@@ -87,6 +87,7 @@ class Binding(ABC):
 
 
 def _put(tree: Tree, path: str, text: str | None) -> None:
+    path = tree.real(path)
     found = tree.find(path)
     if text is None:
         tree.remove(path)

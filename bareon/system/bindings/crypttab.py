@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bareon.system.bindings import block
 from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
-from bareon.system.bindings.home import Home
+from bareon.system.bindings.home import Home, normal
 
 PLACE = "/etc/crypttab"
 HEADER = "# Written by bareon. Lines for other names are kept when the node is deployed again."
@@ -21,8 +21,16 @@ class Crypttab(Binding):
     def bound(self, path: str, text: str | None, home: Home) -> Change:
         ours = home.layout.crypttab(home.image)
         names = {line.split()[0] for line in ours}
+        ended, gone = block.END in (text or "").split("\n"), home.gone
+
+        def own(line: str) -> bool:
+            # Of earlier versions nobody knows where the block ended; only what is gone is certainly not in use.
+            fields = line.split()
+            was = ended or names & set(fields[:1]) or any(normal(x) in gone for x in fields[1:2])
+            return bool(was) and not line.startswith("#")
+
         others, done, warnings = [], [], []
-        for line in block.outside(text or "", HEADER, lambda line: not line.startswith("#")):
+        for line in block.outside(text or "", HEADER, own):
             fields = [] if line.startswith("#") else line.split()
             if names & set(fields[:1]):
                 continue

@@ -9,7 +9,7 @@ from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
 from bareon.system.bindings.home import Home
 from bareon.tools import lvm
 
-_STRING = r'"(?:[^"\\\n]|\\.)*+"'
+_STRING = r"""(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""  # LVM takes either
 _FILTER = re.compile(
     rf"^[ \t]*+(?:devices/)?(global_filter|filter)[ \t]*+=[ \t\n]*+(\[(?:{_STRING}|[\s,]++|\#[^\n]*+)*+\]|{_STRING})",
     re.MULTILINE,
@@ -49,7 +49,8 @@ class Filters(Binding):
         done = []
 
         def judged(found: re.Match[str]) -> str:
-            patterns = re.findall(_STRING, re.sub(r"^\s*#.*$", "", found[2], flags=re.MULTILINE))
+            tokens = re.findall(rf"{_STRING}|#[^\n]*", found[2])
+            patterns = [x for x in tokens if not x.startswith("#")]
             if not patterns or lvm.passes(patterns, home.physical_volumes):
                 return found[0]
             value = shown(" ".join(found[2].split()))

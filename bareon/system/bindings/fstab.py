@@ -40,7 +40,7 @@ def _line(mounted: Mounted) -> str:
 
 def _others(text: str, home: Home) -> list[str]:
     """The lines that are not bareon's: for other mount points, and of devices that were never of this layout."""
-    points = {_escape(mounted.point) for mounted in home.volumes}
+    points = {_escape(mounted.point) for mounted in home.volumes} - {SWAP}
     uuids = {f"UUID={mounted.uuid}" for mounted in home.volumes}
     gone = home.gone
     ended = block.END in text.split("\n")
@@ -52,8 +52,11 @@ def _others(text: str, home: Home) -> list[str]:
     kept = []
     for line in block.outside(text, HEADER, own):
         fields = line.removeprefix("# ").split()
+        active = len(fields) >= 4 and not line.startswith("#")
+        # A system has swap areas beside those of the layout, and each has this for its mount point.
+        swap = active and fields[1] == SWAP and home.swap and normal(fields[0]) not in home.elsewhere
         mine = len(fields) >= 4 and (
-            fields[0] in uuids or (not line.startswith("#") and (fields[1] in points or normal(fields[0]) in gone))
+            fields[0] in uuids or bool(swap) or (active and (fields[1] in points or normal(fields[0]) in gone))
         )
         if not mine:
             kept.append(line)

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
@@ -58,7 +58,8 @@ def _there(name: str) -> bool:
     places = (
         [name] if name.startswith("/") else [f"{_TAGS.get(tag, '/dev/no/')}{x}" for x in (encoded, value.upper())]
     )
-    return any(Path(place).exists() for place in places)
+    # Unlike Path.exists, this does not raise for names that no file system takes; an image may hold any.
+    return any(os.path.exists(place) for place in places)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
 from bareon.system.bindings.home import Home
 
 HEADER = "# Written by bareon: the arrays of this node."
-_UUID = re.compile(r"\suuid=([0-9a-f:.\- ]+)", re.IGNORECASE)
+# What comes behind it may begin with a hexadecimal digit too: auto=, bitmap=, container=, devices=.
+_UUID = re.compile(r"\suuid=([0-9a-f:.\-]+)", re.IGNORECASE)
 _NOT_BY_ITSELF = re.compile(r"auto\s.*-all.*", re.IGNORECASE)
 
 

@@ -8,7 +8,7 @@ import re
 from bareon.system.bindings.binding import Binding, Change, shown
 from bareon.system.bindings.home import Home
 
-_SETTING = re.compile(r"\s*RESUME=(.*)")
+_SETTING = re.compile(r"\s*RESUME=(.*?)(?:\s#.*)?")
 #: Tells, when the file is read again, that an initramfs older than it holds another value.
 MARK = "# The next line was written by bareon."
 
