@@ -63,7 +63,7 @@ def _release(path: str | None) -> str | None:
     """The release in the header of an x86 kernel, whose file may be called otherwise.
 
     ``None`` for what is none. Documentation/arch/x86/boot.rst of Linux: ``HdrS`` at 0x202, at 0x20e the place of the
-    version, counted from 0x200.
+    version, counted from 0x200, or zero.
     """
     if not path:
         return None
@@ -71,7 +71,10 @@ def _release(path: str | None) -> str | None:
         head = file.read(0x210)
         if head[0x202:0x206] != b"HdrS":
             return None
-        file.seek(0x200 + int.from_bytes(head[0x20E:], "little"))
+        place = int.from_bytes(head[0x20E:], "little")
+        if not place:  # it tells none
+            return None
+        file.seek(0x200 + place)
         words = file.read(256).split(b"\0")[0].decode("ascii", "replace").split()
     return words[0] if words and _PLAIN.fullmatch(words[0]) else None
 

@@ -136,6 +136,13 @@ def test_field_31_a_kernel_belongs_to_the_image_that_has_its_modules(
     assert "image deb12: kernels in /boot that are not its own: vmlinuz-6.12.41-amd64" in caplog.text
 
 
+def test_a_kernel_whose_header_has_no_release_goes_by_its_name(tree: Tree) -> None:
+    _with_kernels(tree, [], ["6.1"])
+    tree.write("/boot/vmlinuz-6.1", "")
+    Path(tree.outside("/boot/vmlinuz-6.1")).write_bytes(b"other " * 85 + b"1234HdrS" + b"\0" * 300)
+    assert [x.release for x in own_kernels(tree, "a")] == ["6.1"]
+
+
 def test_field_31_modules_of_a_merged_usr(tree: Tree) -> None:
     _with_kernels(tree, ["6.1", "6.12"], ["6.12"], usr="/usr")
     assert [x.release for x in own_kernels(tree, "a")] == ["6.12"]
