@@ -80,7 +80,10 @@ rm -rf /
 
 @pytest.mark.parametrize(
     ("path", "found"),
-    [("", efi.Entry("bareon A")), ("0401", efi.Entry("bareon A")), ("0404ffff", efi.Entry("bareon A", None, ""))],
+    [
+        *((path, efi.Entry("bareon A")) for path in ("", "0401", "0404ffff", "04012a0002")),
+        ("04040600ff00", efi.Entry("bareon A", None, "\xff")),
+    ],
 )
 def test_broken_entries_in_nvram(path: str, found: efi.Entry) -> None:
     option = bytes.fromhex("07000000010000001000") + "bareon A\0".encode("utf-16-le") + bytes.fromhex(path)

@@ -75,7 +75,7 @@ def entry(variable: bytes) -> Entry:
     path = variable[end : end + length]
     while len(path) >= 4:
         kind, size = (path[0], path[1]), int.from_bytes(path[2:4], "little")
-        if size < 4 or kind == (0x7F, 0xFF):
+        if not 4 <= size <= len(path) or kind == (0x7F, 0xFF):
             break
         if kind == _HARD_DRIVE and size == 42 and path[41] == _GUID_SIGNATURE:
             partition = str(uuid.UUID(bytes_le=path[24:40]))
