@@ -59,7 +59,7 @@ def _there(name: str) -> bool:
         [name] if name.startswith("/") else [f"{_TAGS.get(tag, '/dev/no/')}{x}" for x in (encoded, value.upper())]
     )
     # Unlike Path.exists, this does not raise for names that no file system takes; an image may hold any.
-    return any(os.path.exists(place) for place in places)
+    return any(os.path.exists(place) for place in places)  # noqa: PTH110
 
 
 @dataclass(frozen=True)
