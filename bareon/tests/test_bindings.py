@@ -449,6 +449,15 @@ def test_an_array_is_known_whatever_follows_its_uuid(more: str) -> None:
     assert MdadmConf().bound("/x", text, _home(_layout(ROOT), elsewhere=[home_array(uuid)])).text == text
 
 
+def test_names_of_files_are_shown_as_they_may_be_and_few_devices_are_looked_for(tmp_path: Path) -> None:
+    tree, asked = Tree(str(tmp_path)), list[str]()
+    tree.write("/etc/initramfs-tools/conf.d/a\n\x1b[31m", "RESUME=UUID=gone\n")
+    assert bind(tree, _home(_layout(ROOT))).done[0].startswith("/etc/initramfs-tools/conf.d/a\\n\\x1b[31m: RESUME")
+    home = replace(_home(_layout(ROOT)), there=lambda name: bool(asked.append(name)))
+    change = Leftovers().bound("/x", "".join(f"/dev/sda{number}\n" for number in range(5000)), home)
+    assert (len(change.warnings), len(asked)) == (20, 20)
+
+
 def test_names_of_multipath() -> None:
     text = "# Multipath bindings\nmpatha 3600224801234567890abcdef12345678\n"
     assert Multipath().bound("/etc/multipath/bindings", text, _home(_layout(ROOT))).text is None

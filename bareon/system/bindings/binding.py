@@ -79,8 +79,9 @@ class Binding(ABC):
         for path in self.paths(tree):
             text = tree.read(path)
             change = self.bound(path, text, home)
-            result.done += change.done
-            result.warnings += change.warnings
+            # Names of files are the image's too.
+            result.done += map(visible, change.done)
+            result.warnings += map(visible, change.warnings)
             if change.text != text:
                 _put(tree, path, change.text)
                 result.stale += [path] if self.copied else []

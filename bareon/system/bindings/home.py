@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -102,18 +103,18 @@ class Home:
         new = (x for x in self.layout.aggregates if x.kind.name == "lvm" and x.decision != "keep")
         return next((f"volume group {group.name}" for group in new), None)
 
-    @property
+    @functools.cached_property
     def root(self) -> tuple[str, ...]:
         """The identifiers of the root file system."""
         root = next((x for x in self.volumes if x.point == "/"), None)
         return tuple(identifiers(root.device, Signature(root.type, root.uuid, root.filesystem.label))) if root else ()
 
-    @property
+    @functools.cached_property
     def ours(self) -> frozenset[str]:
         """The identifiers of everything in the layout."""
         return frozenset(self._ours())
 
-    @property
+    @functools.cached_property
     def gone(self) -> frozenset[str]:
         """The identifiers of what this layout took the place of."""
         return self.former - self.ours

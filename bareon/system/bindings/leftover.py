@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from bareon.system.bindings.binding import Binding, Change, shown
 from bareon.system.bindings.home import Home
@@ -36,6 +37,6 @@ class Leftovers(Binding):
         for line in (text or "").split("\n"):
             if not line.lstrip().startswith(("#", ";")):
                 names += [*_NAME.findall(line), *named_by_words(line)]
-        lacking = home.lacking(names)
-        warnings = [f"{path} names {shown(name)}, which the node lacks" for name in lacking[:_MOST]]
+        lacking = islice(filter(home.lacks, dict.fromkeys(names)), _MOST)
+        warnings = [f"{path} names {shown(name)}, which the node lacks" for name in lacking]
         return Change(text, (), tuple(warnings))
