@@ -55,11 +55,13 @@ class Vfat:
         folder, name = posixpath.split(path)
         units = len(name.encode("utf-16-le", "surrogatepass")) // 2
         self.owned += entry.owner != "0:0"
+        other = self._names.setdefault(path.lower(), path)
+        if other != path:  # a link's too: its copy would replace the other file
+            self.reasons.append(f"{other} and {path} are the same name to vfat, which knows no case")
         if entry.link is not None:
             self.links[path] = entry.link
             return
         self.slots += folder == self.point and (1 if units <= _SHORT else 1 - (-units // _SLOT))
-        other = self._names.setdefault(path.lower(), path)
         if entry.kind in ("D", "S"):
             self.reasons.append(f"vfat cannot hold {path}, a special file")
         elif entry.kind == "f" and entry.size > _LARGEST:
@@ -68,8 +70,6 @@ class Vfat:
             self.reasons.append(f"vfat cannot hold the name {path}")
         elif units > _LONGEST:
             self.reasons.append(f"vfat cannot hold a name as long as {path}")
-        elif other != path:
-            self.reasons.append(f"{other} and {path} are the same name to vfat, which knows no case")
 
 
 def replace_links(links: Mapping[str, str], point: str, tree: Tree) -> list[str]:
