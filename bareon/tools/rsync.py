@@ -25,9 +25,12 @@ _TRANSIENT = (10, 12, 30, 35)
 
 # A daemon, or whoever stands before it, says "later" in words of its own, with the exit code of a refusal.
 _LATER = re.compile(r"try again|max connections|too many|busy|temporar|did not see server greeting", re.IGNORECASE)
-# An answer for good, though with the exit code of a broken connection: of the resolver, and of a proxy.
+# An answer for good, though with the exit code of a broken connection: of the resolver, and of a proxy; or of the
+# daemon, about a module whose name may have such words.
 _NEVER = re.compile(
-    r"getaddrinfo: .*(not known|No address associated|not supported)|bad response from proxy.* 4(?!08|29)[0-9][0-9]\b"
+    r"@ERROR: (Unknown module|access denied|auth failed)"
+    r"|getaddrinfo: .*(not known|No address associated|not supported)"
+    r"|bad response from proxy.* 4(?!08|29)[0-9][0-9]\b"
 )
 # What the side that writes complains of; not all of it is marked as such.
 _IN_THE_WAY = "could not make way for "
