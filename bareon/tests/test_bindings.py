@@ -178,6 +178,14 @@ def test_a_swap_area_outside_of_the_layout_stays() -> None:
     ]
 
 
+def test_a_subvolume_of_the_layouts_btrfs_stays_mounted() -> None:
+    home = _kept(("btrfs", "/", "u-root"))
+    added = "UUID=u-root /home btrfs subvol=@home,noatime 0 0"
+    once = _written(home, f"UUID=u-root / btrfs subvol=@ 0 0\n{added}\n")
+    assert _lines(once) == ["UUID=u-root / btrfs defaults 0 0", added]
+    assert _written(home, once) == once
+
+
 def test_a_line_that_somebody_put_into_the_block_stays() -> None:
     home = _kept(ROOT)
     first = _written(home).replace("0 1\n", "0 1\nserver:/x\t/mnt nfs ro 0 0\n")

@@ -55,8 +55,12 @@ def _others(text: str, home: Home) -> list[str]:
         active = len(fields) >= 4 and not line.startswith("#")
         # A system has swap areas beside those of the layout, and each has this for its mount point.
         swap = active and fields[1] == SWAP and home.swap and normal(fields[0]) not in home.elsewhere
+        # Somebody's own mount of a part of a file system that the layout has.
+        part = active and "subvol" in fields[3] and fields[1] not in points
         mine = len(fields) >= 4 and (
-            fields[0] in uuids or bool(swap) or (active and (fields[1] in points or normal(fields[0]) in gone))
+            (fields[0] in uuids and not part)
+            or bool(swap)
+            or (active and (fields[1] in points or normal(fields[0]) in gone))
         )
         if not mine:
             kept.append(line)
