@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from bareon.boot.disks import PREFIX, BootDisk
@@ -32,7 +32,8 @@ def remember(disks: Sequence[BootDisk], loaders: Sequence[str]) -> str:
             _forget_gone()
             numbers: list[int] = []
             for disk, loader in reversed(list(zip(disks, loaders, strict=True))):
-                numbers.insert(0, _entry_of(disk, loader))
+                others = {x.guid.lower() for x in disks if x is not disk}
+                numbers.insert(0, _entry_of(disk, loader, others))
                 there += 1
             order = efi.order()
             if order[: len(numbers)] != numbers:
@@ -44,13 +45,20 @@ def remember(disks: Sequence[BootDisk], loaders: Sequence[str]) -> str:
     return f"{there} {'entry' if there == 1 else 'entries'}"
 
 
-def _entry_of(disk: BootDisk, loader: str) -> int:
+def _entry_of(disk: BootDisk, loader: str, others: Collection[str]) -> int:
     """The number of the entry of a disk, made where it is not there; others of its label are taken out.
 
+    :param others: the partitions of the other disks, which may have the same label: namespaces of an NVMe drive have
+        one serial number.
     :raises OSError: when the firmware has not kept what was made.
     """
     wanted = efi.Entry(disk.label, disk.guid.lower(), loader)
-    known = [number for number, found in efi.entries().items() if found.label == disk.label]
+
+    def labelled() -> list[int]:
+        found = efi.entries().items()
+        return [number for number, entry in found if entry.label == disk.label and entry.partition not in others]
+
+    known = labelled()
     right = [number for number in known if efi.entries()[number] == wanted]
     for number in known:
         if number not in right[:1]:
@@ -58,7 +66,7 @@ def _entry_of(disk: BootDisk, loader: str) -> int:
     if right:
         return right[0]
     efi.create(disk.label, disk.device, disk.number, loader)
-    made = [number for number, found in efi.entries().items() if found.label == disk.label]
+    made = labelled()
     if not made:
         raise OSError(f"the firmware did not keep the entry {disk.label!r}")
     return made[0]

@@ -290,6 +290,15 @@ def test_entries_of_an_earlier_run_are_replaced(monkeypatch: pytest.MonkeyPatch,
     ]
 
 
+def test_disks_with_one_serial_number_have_an_entry_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    firmware = _Firmware(monkeypatch, _partitions(tmp_path, "guid-a", "guid-b"))
+    disks = [replace(disk, label="bareon A") for disk in UEFI_DISKS]
+    for _ in range(2):
+        assert remember(disks, ["\\x", "\\y"]) == "2 entries"
+        assert [firmware.entries[x].partition for x in firmware.order] == ["guid-a", "guid-b", None, "aa"]
+    assert firmware.writes == 2
+
+
 def test_nothing_is_gone_where_nobody_knows_the_partitions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     firmware = _Firmware(monkeypatch, tmp_path / "absent")
     firmware.entries[1] = efi.Entry("bareon B", "guid-b", "\\y")
