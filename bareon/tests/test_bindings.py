@@ -333,6 +333,10 @@ def test_a_comment_is_no_part_of_resume() -> None:
         ("a rd.md.uuid=c0ffee00:00004000:80000000:00000001", "a"),
         ("rd.md.uuid=dead0000:00000000:00000000:00000001", "rd.md.uuid=dead0000:00000000:00000000:00000001"),
         ("rd.luks.uuid=luks-1234 rd.luks.name=1234=root quiet", "quiet"),
+        (
+            "rd.luks.uuid=luks-c0 rd.luks.uuid=c0ffee-1 rd.luks.uuid=c0ffee-2",
+            "rd.luks.uuid=luks-c0 rd.luks.uuid=c0ffee-1",
+        ),
         ("root=LABEL=cloudimg-rootfs ro console=ttyS0", "ro console=ttyS0"),
         ("root=/dev/x2", ""),
         ("root=UUID=u-root root=/dev/x1", "root=UUID=u-root root=/dev/x1"),
@@ -342,7 +346,7 @@ def test_a_comment_is_no_part_of_resume() -> None:
     ],
 )
 def test_words_of_another_machine_are_taken_out_of_the_parameters(words: str, left: str) -> None:
-    known = ["/dev/there/lv", home_array("dead0000-0000-0000-0000-000000000001")]
+    known = ["/dev/there/lv", "UUID=c0ffee-1", home_array("dead0000-0000-0000-0000-000000000001")]
     home = _home(_layout(ROOT, ("swap", "swap", "u-swap")), elsewhere=known)
     for name in ("GRUB_CMDLINE_LINUX", "export GRUB_CMDLINE_LINUX_DEFAULT"):
         for quote in ('"', "'"):

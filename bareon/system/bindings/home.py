@@ -145,6 +145,11 @@ class Home:
             return False
         return known in self.former or not self.there(known)
 
+    def knows_beginning(self, name: str) -> bool:
+        """True if what is here has an identifier that begins with ``name``."""
+        start = normal(name)
+        return start is not None and any(x.startswith(start) for x in (*self.ours, *self.elsewhere))
+
     def lacking(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that the node lacks, each once."""
         return [name for name in dict.fromkeys(names) if self.lacks(name)]

@@ -80,7 +80,9 @@ def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
         named = _WORDS[word[1]](word[2])
         # The last root= counts, and it is not bareon's: another device of that name would do as much harm as none.
         another = word[1] == "root" and normal(named) not in (None, *home.root)
-        if not another and not home.lacks(named):
+        # dracut takes the beginning of a UUID for all of it.
+        begun = word[1] == "rd.luks.uuid" and home.knows_beginning(named)
+        if not another and (begun or not home.lacks(named)):
             return word[0]
         removed.append(word[0])
         return f"resume=UUID={home.swap.uuid}" if word[1] == "resume" and home.swap else ""
