@@ -270,6 +270,10 @@ def test_names_of_interfaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     named = replace(_home(_layout(ROOT)), interfaces=(InterfaceName("52:54:00:00:00:01", "lan"),))
     ours = Interfaces().bound(interface.RULES, golden, named).text
     assert 'NAME="lan"' in str(ours)
+    replaced = Interfaces().bound(interface.RULES, golden, replace(_kept(ROOT), interfaces=named.interfaces))
+    assert (replaced.text, len(replaced.warnings)) == (ours, 2)
+    again = Interfaces().bound(interface.RULES, ours, replace(_kept(ROOT), interfaces=named.interfaces))
+    assert again == Change(ours)
     # A second document that names none.
     assert Interfaces().bound(interface.RULES, ours, _kept(ROOT)).text is None
 

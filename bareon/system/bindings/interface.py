@@ -27,7 +27,7 @@ class Interfaces(Binding):
 
     def bound(self, path: str, text: str | None, home: Home) -> Change:
         if home.interfaces:
-            return Change(render(home.interfaces))
+            return Change(render(home.interfaces), (), () if home.fresh else _replaced(path, text or ""))
         if text is None or text.startswith(_HEADER):
             return Change(None)
         lines, done, warnings, here = [], [], [], macs()
@@ -41,6 +41,12 @@ class Interfaces(Binding):
                 warnings.append(f"{path}: {shown(line)!r} is kept, and the node lacks {strange[0]}")
             lines.append(f"{TAKEN_OUT}{line}" if strange and home.fresh else line)
         return Change("\n".join(lines), tuple(done), tuple(warnings))
+
+
+def _replaced(path: str, text: str) -> tuple[str, ...]:
+    """Warnings of the rules of somebody else on a kept root that those of the document take the place of."""
+    lines = [] if text.startswith(_HEADER) else [x for x in text.split("\n") if x and not x.startswith("#")]
+    return tuple(f"{path}: {shown(line)!r} was replaced by the names of the input" for line in lines)
 
 
 class LinkFiles(Binding):
