@@ -40,7 +40,7 @@ _DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]
 _PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 
 # Paths that are left to other images go to rsync one by one.
-_MOST_TAKEN = 500
+_MOST_TAKEN = 2000
 
 _FLAGS = "$.image_deploy_flags.rsync_flags"
 _REPLACING = "--force in rsync_flags replaces folders with something in them by what the image has there"
