@@ -107,7 +107,7 @@ def runs(session: Session) -> list[Run]:
         Run("wrong option", 2, document(good), "--no-such-option"),
         Run("misspelt key", 3, misspelt),
         Run("disk too small", 4, document(good, size="5 TiB")),
-        Run("image too large", 7, document(good, size="20 MiB")),
+        Run("image too large", 4, document(good, size="20 MiB")),
         Run("differs", 5, differing),
         Run("no kernel", 6, document(good), "--actions do_partitioning,do_configdrive,do_copyimage,do_bootloader"),
         Run("wrong digest", 7, document(good, **wrong)),
