@@ -142,7 +142,7 @@ class After:
 
 
 @pytest.mark.long
-@pytest.mark.thorough("six deployments each; test_crash_matrix compares a second run with the first, in two layouts")
+@pytest.mark.thorough("six deployments each; test_crash_matrix compares a second run with the first")
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_the_same_again_changes_nothing(name: str, session: Session, record_property: Record) -> None:
     layout = LAYOUTS[name]
