@@ -14,6 +14,7 @@ import pytest
 from bareon.actions import copyimage
 from bareon.actions.copyimage import BindSystem
 from bareon.boot.single import parameters
+from bareon.errors import ActionFailed
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
@@ -299,6 +300,14 @@ def test_a_folder_that_is_a_link_is_followed_inside_the_tree(tmp_path: Path) -> 
     Path(tree.outside("/boot/grub")).symlink_to("/boot/grub2")
     bind(tree, _home(_layout(ROOT)))
     assert tree.names("/boot/grub2") == []
+
+
+def test_etc_itself_must_be_a_folder(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    Path(tree.outside("/etc")).symlink_to("/")
+    with pytest.raises(ActionFailed, match="'etc' is a link, a folder is needed"):
+        bind(tree, _home(_layout(ROOT)))
+    assert tree.names("/") == ["etc"]
 
 
 def test_field_49_resume() -> None:

@@ -14,6 +14,7 @@ from bareon.text import visible
 
 #: Stands before a line that was taken out: whoever misses it finds it, and no program reads it.
 TAKEN_OUT = "# Taken out by bareon: "
+_ETC = PurePosixPath("/etc")
 _SHOWN = 200  # characters of a line of an image that a message shows
 
 
@@ -88,7 +89,8 @@ class Binding(ABC):
 
 
 def _put(tree: Tree, path: str, text: str | None) -> None:
-    path = tree.real(path)
+    if PurePosixPath(path).parent != _ETC:  # which must be a folder
+        path = tree.real(path)
     found = tree.find(path)
     if text is None:
         tree.remove(path)
