@@ -54,12 +54,12 @@ def _entry_of(disk: BootDisk, loader: str, others: Collection[str]) -> int:
     """
     wanted = efi.Entry(disk.label, disk.guid.lower(), loader)
 
-    def labelled() -> list[int]:
+    def labelled() -> dict[int, efi.Entry]:
         found = efi.entries().items()
-        return [number for number, entry in found if entry.label == disk.label and entry.partition not in others]
+        return {n: entry for n, entry in found if entry.label == disk.label and entry.partition not in others}
 
     known = labelled()
-    right = [number for number in known if efi.entries()[number] == wanted]
+    right = [number for number, entry in known.items() if entry == wanted]
     for number in known:
         if number not in right[:1]:
             efi.delete(number)
@@ -69,7 +69,7 @@ def _entry_of(disk: BootDisk, loader: str, others: Collection[str]) -> int:
     made = labelled()
     if not made:
         raise OSError(f"the firmware did not keep the entry {disk.label!r}")
-    return made[0]
+    return next(iter(made))
 
 
 def _forget_gone() -> None:
