@@ -83,7 +83,10 @@ def run(
     timeout: float | None = DEFAULT_TIMEOUT,
     ok: Iterable[int] = (0,),
     env: dict[str, str] | None = None,
+    inherit: bool = True,
     on_output: Callable[[str], None] | None = None,
+    at_most: int | None = None,
+    check: Callable[[], str | None] | None = None,
 ) -> Command:
     """Run a command to its end.
 
@@ -91,8 +94,11 @@ def run(
     :param timeout: seconds, ``None`` for no limit (a transfer, whose progress is watched elsewhere).
     :param ok: exit codes that are no failure.
     :param env: variables to add to the environment.
+    :param inherit: whether that environment is this process's own; else ``env`` is all of it.
     :param on_output: called with each line of standard output as it comes; lines end at ``\\n`` or ``\\r``. The
         output is then not kept.
+    :param at_most: how many of the last bytes of each output are kept; all by default.
+    :param check: asked about once a second; what it returns is the reason for which the command is ended.
     :raises CommandError: when the program is missing, ends with another code, or takes too long.
     """
     masked = tuple(str(word) for word in argv)
@@ -104,7 +110,7 @@ def run(
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
+            env={**(os.environ if inherit else {}), "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             start_new_session=True,
             preexec_fn=_before_it_starts,
         )
@@ -113,7 +119,12 @@ def run(
         LOG.error("cannot run %s: %s", shlex.join(masked), error)
         raise CommandError(masked, None, reason) from None
     try:
-        stdout, stderr = _communicate(process, stdin, None if timeout is None else started + timeout, on_output)
+        watch = _Watch(None if timeout is None else started + timeout, check)
+        stdout, stderr = _communicate(process, stdin, watch, on_output, at_most)
+    except _Unwanted as error:
+        _end(process)
+        LOG.error("%s: ended: %s", shlex.join(masked), error)
+        raise CommandError(masked, None, f"was ended: {error}") from None
     except TimeoutError:
         _end(process)
         LOG.error("%s: stopped after %s s", shlex.join(masked), timeout)
@@ -167,6 +178,51 @@ def _signal(group: int, number: int) -> None:
         os.killpg(group, number)
 
 
+class _Unwanted(Exception):
+    """The reason for which a command is ended."""
+
+
+class _Watch:
+    """Ends a command at its deadline (monotonic seconds), or when ``check`` has a reason to."""
+
+    def __init__(self, deadline: float | None, check: Callable[[], str | None] | None) -> None:
+        self._deadline = deadline
+        self._check = check
+        self._next = time.monotonic() + _POLL
+
+    def look(self) -> None:
+        """:raises TimeoutError: at the deadline. :raises _Unwanted: for a reason."""
+        now = time.monotonic()
+        if self._deadline is not None and now >= self._deadline:
+            raise TimeoutError
+        if self._check and now >= self._next:
+            self._next = now + _POLL
+            if reason := self._check():
+                raise _Unwanted(reason)
+
+    def pause(self) -> float | None:
+        """Seconds until it must be looked again; ``None`` for never."""
+        moments = [self._deadline, self._next if self._check else None]
+        return min((max(0.0, x - time.monotonic()) for x in moments if x is not None), default=None)
+
+
+class _Kept(bytearray):
+    """The end of an output."""
+
+    def __init__(self, at_most: int | None) -> None:
+        super().__init__()
+        self._at_most = at_most
+
+    def feed(self, data: bytes) -> None:
+        self += data
+        # In steps, since each takes a copy.
+        if self._at_most is not None and len(self) > 2 * self._at_most:
+            del self[: -self._at_most]
+
+    def text(self) -> str:
+        return self[-self._at_most if self._at_most else 0 :].decode(errors="replace")
+
+
 class _Lines:
     """Cuts a byte stream into lines at ``\\n`` and ``\\r``."""
 
@@ -187,18 +243,19 @@ class _Lines:
 def _communicate(
     process: subprocess.Popen[bytes],
     stdin: str | None,
-    deadline: float | None,
+    watch: _Watch,
     on_output: Callable[[str], None] | None,
+    at_most: int | None,
 ) -> tuple[str, str]:
-    """Feed and read all pipes until they end, within the deadline (monotonic seconds)."""
+    """Feed and read all pipes until they end."""
     assert process.stdout and process.stderr
     if stdin is not None:
         _feed(process, stdin)
-    out, err = bytearray(), bytearray()
+    out, err = _Kept(at_most), _Kept(at_most)
     lines = _Lines(on_output) if on_output else None
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.extend)
-        selector.register(process.stderr, selectors.EVENT_READ, err.extend)
+        selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.feed)
+        selector.register(process.stderr, selectors.EVENT_READ, err.feed)
         while selector.get_map():
             ready = selector.select(_POLL)
             for key, _ in ready:
@@ -207,12 +264,11 @@ def _communicate(
             # A daemon that it started may keep the pipes open for ever.
             if not ready and process.poll() is not None:
                 break
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError
+            watch.look()
     if lines:
         lines.finish()
-    _wait(process, deadline)
-    return out.decode(errors="replace"), err.decode(errors="replace")
+    _wait(process, watch)
+    return out.text(), err.text()
 
 
 def _feed(process: subprocess.Popen[bytes], text: str) -> None:
@@ -222,8 +278,11 @@ def _feed(process: subprocess.Popen[bytes], text: str) -> None:
         process.stdin.write(data)
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float | None) -> None:
-    try:
-        process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise TimeoutError from None
+def _wait(process: subprocess.Popen[bytes], watch: _Watch) -> None:
+    while True:
+        try:
+            process.wait(watch.pause())
+        except subprocess.TimeoutExpired:
+            watch.look()
+        else:
+            return

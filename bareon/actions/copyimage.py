@@ -14,13 +14,14 @@ from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
-from bareon.system import initramfs
+from bareon.system import initramfs, sandbox
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
 from bareon.system.tree import Tree, actual, mounted_tree
-from bareon.tools import chroot, lvm, mount
+from bareon.tools import lvm, mount
 from bareon.tools.initramfs import MAKERS
+from bareon.tools.sandbox import PROGRAMS
 
 LOG = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class CopyImage(Action):
 
     def requires(self, job: Job) -> set[str]:
         judged = lvm.PROGRAMS if any(x.kind.name == "lvm" for x in job.layout.aggregates) else ()
-        return {*mount.PROGRAMS, *chroot.PROGRAMS, *judged, *job.transport.requires(job)}
+        return {*mount.PROGRAMS, *PROGRAMS, *judged, *job.transport.requires(job)}
 
     def validate(self, job: Job) -> None:
         if not job.deployment.images:
@@ -95,6 +96,9 @@ class BindSystem(Step):
         names = ", ".join(f"{x.mac} {x.name}" for x in self.home.interfaces)
         also = f"; name the network interfaces: {names}" if names else ""
         return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}"
+
+    def preflight(self) -> None:
+        sandbox.check()
 
     def run(self, progress: Progress) -> Outcome:
         layout, image = self.home.layout, self.home.image

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs, mount
 
@@ -88,9 +89,9 @@ def remake(tree: Tree, program: str) -> None:
 
     :raises CommandError: when that fails.
     """
-    with system_mounts(tree):
-        for found in initial_ramdisks(tree):
-            initramfs.remake(tree.root, program, found.path, found.version)
+    inside = view(tree)
+    for found in initial_ramdisks(tree):
+        initramfs.remake(inside, program, found.path, found.version)
     tree.write(RECORD, state(tree))
 
 

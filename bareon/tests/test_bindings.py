@@ -42,6 +42,7 @@ from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import initramfs as initramfs_maker
 from bareon.tools import lvm
+from bareon.tools.sandbox import View
 
 ROOT = ("ext4", "/", "u-root")
 
@@ -588,12 +589,11 @@ def test_an_initramfs_with_copies_is_made_again_once(
     def mounted_tree(*_: object, **__: object) -> Iterator[Tree]:
         yield Tree(str(tmp_path), layout.tree("a"))
 
-    def remake(_: str, *words: str) -> None:
+    def remake(_: View, *words: str) -> None:
         made.append(words)
         os.utime(tree.outside("/boot/initrd.img-6.1"))
 
     monkeypatch.setattr(copyimage, "mounted_tree", mounted_tree)
-    monkeypatch.setattr(initramfs, "system_mounts", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(initramfs_maker, "remake", remake)
     fresh = BindSystem("do_copyimage", _home(layout))
     outcome = fresh.run(lambda *_: None)

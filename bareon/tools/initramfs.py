@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from bareon.tools.chroot import run_inside
+from bareon.tools.sandbox import Limits, View, run_inside
 
 MAKERS = ("update-initramfs", "dracut")
 """The programs, the one to take where there are several first."""
 
-_TIMEOUT = 1800.0  # seconds; slow under emulation
+_LIMITS = Limits(seconds=1800.0)  # slow under emulation
 
 
-def remake(root: str, program: str, path: str, version: str) -> None:
-    """Make the initramfs of a kernel of the system that is mounted at ``root`` anew.
+def remake(view: View, program: str, path: str, version: str) -> None:
+    """Make the initramfs of a kernel of a deployed system anew.
 
     :param program: one of :data:`MAKERS`.
     :param path: of the initramfs, in that system.
@@ -24,4 +24,4 @@ def remake(root: str, program: str, path: str, version: str) -> None:
         argv = [program, "--force", "--no-hostonly", "--no-hostonly-cmdline", path, version]
     else:
         argv = [program, "-u", "-k", version]
-    run_inside(root, argv, timeout=_TIMEOUT)
+    run_inside(view, argv, limits=_LIMITS)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs of a deployed system, run in a sandbox: bwrap(1) of bubblewrap.
+
+A program of an image is a stranger. It has namespaces of its own, without a network; of capabilities those by which
+root handles files; and of the machine nothing but the tree of its image and what a :class:`View` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bareon.errors import CommandError
+from bareon.run import Command, run
+from bareon.sizes import GIB, MIB, human
+from bareon.tools import seccomp
+from bareon.tools.mount import mounted
+
+LOG = logging.getLogger(__name__)
+
+PROGRAMS = ("bwrap", "chroot", "cp", "mount", "prlimit", "unshare")
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PLACE = "/run/bareon/sandbox"
+"""The folder of the ramdisk for what a sandbox is made of."""
+
+#: By which root handles files. None of them reaches beyond the tree.
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SYS_CHROOT")
+
+_LINKS = (
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+)
+
+#: bwrap leaves the file system it was started on by pivot_root(2), which is not possible where that is the kernel's
+#: own, as in a ramdisk: the root file system is mounted over itself first, in a mount namespace that ends with it.
+#: The sysfs is one without what the ramdisk has mounted in its own: efivarfs, debugfs, configfs. Of its devices there
+#: are copies, whose modes and owners may be changed.
+_START = """
+[ -z "$2" ] || echo $$ >"$2/cgroup.procs" || exit
+mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$1/sys" || exit
+mount -t tmpfs -o mode=0755,nosuid,noexec,size=64m tmpfs "$1/dev" || exit
+cp -a /dev/full /dev/null /dev/random /dev/tty /dev/urandom /dev/zero "$1/dev" || exit
+mount --rbind / "$1/root" && cd "$1/root" && mount --move . / || exit
+exec 3<"$1/filter"
+shift 2
+unset OLDPWD
+exec chroot . "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use: wall time in ``seconds``; ``memory`` of all its processes and files in memory, and what
+    it may write to its ``View.volumes``, in bytes; the number of its ``processes``.
+
+    ``memory`` 0 is three quarters of what is free.
+    """
+
+    seconds: float = 600.0
+    memory: int = 0
+    written: int = 8 * GIB
+    processes: int = 4096
+
+
+@dataclass(frozen=True)
+class View:
+    """What a program of an image sees of the machine: the tree of its image at ``root``.
+
+    ``volumes`` are the places of its file systems in the ramdisk, ``hidden`` folders of the tree that it sees empty,
+    ``fresh`` those that are its own for this call. ``devices`` are block devices it may use. ``names`` are paths
+    below /dev that exist and lead to nothing: programs look for names that they only write down. ``files`` are texts
+    that stand in for programs of the image, by path. ``efi`` is whether the machine has such a firmware.
+    ``place`` is the folder in the ramdisk for what the sandbox is made of.
+    """
+
+    root: str
+    volumes: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ("/run", "/tmp")
+    efi: bool = False
+    place: str = PLACE
+
+
+def run_inside(
+    view: View,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    limits: Limits = Limits(),
+) -> Command:
+    """Run a program of an image to its end, and end what it has started.
+
+    :param env: all of its environment, besides PATH, HOME and the locale.
+    :raises CommandError: as :func:`bareon.run.run`; also when it took more than the limits.
+    """
+    files = _prepare(view)
+    memory = limits.memory or _free() * 3 // 4
+    used = _used(view.volumes)
+    with _group(view.place, memory, limits.processes) as group:
+        start = ["unshare", "--mount", "sh", "-c", _START, "sh", view.place, group or ""]
+        bounds = ["prlimit", "--core=1", f"--fsize={limits.written}"]
+        try:
+            return run(
+                [*start, *bounds, *command(view, argv, files, {**_ENVIRONMENT, **(env or {})})],
+                timeout=limits.seconds,
+                env=_ENVIRONMENT,
+                inherit=False,
+                at_most=MIB,
+                check=lambda: _written_too_much(view.volumes, used, limits.written),
+            )
+        except CommandError as error:
+            reason = error.reason
+            if group and _out_of_memory(group):
+                reason = f"was ended: it took more than {human(memory)} of memory"
+            raise CommandError(tuple(argv), error.code, reason, error.stdout, error.stderr) from None
+
+
+def _prepare(view: View) -> list[str]:
+    """Make what a sandbox is made of; the paths of the texts of ``View.files``."""
+    place = view.place
+    for name in ("root", "sys", "dev", "files", "cgroup"):
+        Path(place, name).mkdir(parents=True, exist_ok=True)
+    if not Path(place, "filter").exists():
+        new = Path(place, "filter.new")
+        seccomp.write_filter(new)
+        new.replace(Path(place, "filter"))
+    Path(place, "cmdline").write_text("\n")
+    paths = [Path(place, "files", str(number)) for number, _ in enumerate(view.files)]
+    for path, text in zip(paths, view.files.values(), strict=True):
+        path.write_text(text)
+        path.chmod(0o755)
+    return list(map(str, paths))
+
+
+_ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """The argument list of bwrap.
+
+    :param files: the paths in the ramdisk of the texts of ``View.files``.
+    """
+    words = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    words += ["--new-session", "--die-with-parent", "--hostname", "localhost"]
+    words += ["--bind", view.root, "/", "--dev-bind", f"{view.place}/dev", "/dev", "--proc", "/proc"]
+    words += ["--ro-bind", f"{view.place}/sys", "/sys"]
+    # What firmware, a virtual machine's host or the boot loader handed to the ramdisk may be secret.
+    words += ["--ro-bind", f"{view.place}/cmdline", "/proc/cmdline", "--tmpfs", "/sys/firmware"]
+    words += ["--dir", "/sys/firmware/efi"] if view.efi else []
+    words += ["--remount-ro", "/sys/firmware"]
+    for folder in view.fresh:
+        words += ["--perms", "1777" if folder == "/tmp" else "0755", "--tmpfs", folder]
+    for folder in view.hidden:
+        words += ["--tmpfs", folder, "--remount-ro", folder]
+    for name, target in _LINKS:
+        words += ["--symlink", target, name]
+    for name in view.names:
+        words += ["--symlink", "/dev/null", name]
+    for device in view.devices:
+        words += ["--dev-bind", device, device]
+    for path, file in zip(view.files, files, strict=True):
+        words += ["--ro-bind", file, path]
+    words += ["--cap-drop", "ALL"]
+    for capability in _CAPABILITIES:
+        words += ["--cap-add", f"CAP_{capability}"]
+    words += ["--seccomp", "3", "--chdir", "/", "--clearenv"]
+    for name, value in env.items():
+        words += ["--setenv", name, value]
+    return [*words, "--", *argv]
+
+
+def _free() -> int:
+    """The kernel's estimate of the memory that can be had without swapping, in bytes; proc_meminfo(5)."""
+    match = re.search(r"^MemAvailable:\s+([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(match[1]) * 1024 if match else GIB
+
+
+@contextlib.contextmanager
+def _group(place: str, memory: int, processes: int) -> Iterator[str | None]:
+    """A control group with limits, of version 2, for the length of a ``with`` block; its folder."""
+    top = Path(place, "cgroup")
+    with mounted("cgroup2", str(top), kind="cgroup2"):
+        offered = top / "cgroup.controllers"
+        if not offered.exists() or not {"memory", "pids"} <= set(offered.read_text().split()):
+            LOG.warning(
+                "the kernel offers no control groups for memory and pids: an image's program has no limit of them"
+            )
+            yield None
+            return
+        (top / "cgroup.subtree_control").write_text("+memory +pids")
+        group = top / f"bareon-{os.getpid()}"
+        group.mkdir(exist_ok=True)
+        try:
+            (group / "memory.max").write_text(str(memory))
+            (group / "memory.oom.group").write_text("1")
+            (group / "pids.max").write_text(str(processes))
+            yield str(group)
+        finally:
+            group.rmdir()
+
+
+def _out_of_memory(group: str) -> bool:
+    """True if the kernel has ended a process of a control group for its memory."""
+    return not re.search(r"^oom_kill 0$", Path(group, "memory.events").read_text(), re.MULTILINE)
+
+
+def _used(volumes: Sequence[str]) -> int:
+    """Bytes that are used of file systems."""
+    found = {Path(place).stat().st_dev: os.statvfs(place) for place in volumes}
+    return sum((x.f_blocks - x.f_bfree) * x.f_frsize for x in found.values())
+
+
+def _written_too_much(volumes: Sequence[str], before: int, most: int) -> str | None:
+    written = _used(volumes) - before
+    return f"it has written {human(written)}, more than {human(most)}" if written > most else None
