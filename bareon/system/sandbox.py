@@ -31,7 +31,7 @@ def check() -> None:
 def view(tree: Tree, files: Mapping[str, str] | None = None) -> sandbox.View:
     """The tree of an image, without the data in it that is kept, and names of its own volumes without the devices.
 
-    :param files: programs that stand in for those of the image, by path.
+    :param files: programs that stand in for those of the image, by path; those that it does not have are left out.
     :raises ActionFailed: when the image has links in place of /dev, /proc, /sys or /run.
     """
     for folder in _PSEUDO:
@@ -41,8 +41,9 @@ def view(tree: Tree, files: Mapping[str, str] | None = None) -> sandbox.View:
         volumes=tuple(tree.root if x.point == "/" else tree.outside(x.point) for x in tree.mounts),
         hidden=tuple(x.point for x in tree.mounts if x.kept and not _is_of_system(x.point)),
         names=tuple(dict.fromkeys(name for x in tree.mounts for name in _names(x))),
-        files=files or {},
+        files={place.removeprefix(tree.root): text for x, text in (files or {}).items() if (place := tree.find(x))},
         fresh=("/run", "/tmp") if _has_folder(tree, "/tmp") else ("/run",),
+        blank=tuple(x for x in ("/proc/cmdline", "/proc/bootconfig") if Path(x).exists()),
         efi=Path("/sys/firmware/efi").is_dir(),
     )
 

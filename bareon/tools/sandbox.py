@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bareon.errors import CommandError
+from bareon.errors import ActionFailed, CommandError
 from bareon.run import Command, run
 from bareon.sizes import GIB, MIB, human
 from bareon.tools import seccomp
@@ -29,7 +30,9 @@ PLACE = "/run/bareon/sandbox"
 """The folder of the ramdisk for what a sandbox is made of."""
 
 #: By which root handles files. None of them reaches beyond the tree.
-_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SYS_CHROOT")
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID")
+
+_PATIENCE = 10.0  # seconds until what was killed is gone
 
 _LINKS = (
     ("/dev/fd", "/proc/self/fd"),
@@ -40,14 +43,15 @@ _LINKS = (
 
 #: bwrap leaves the file system it was started on by pivot_root(2), which is not possible where that is the kernel's
 #: own, as in a ramdisk: the root file system is mounted over itself first, in a mount namespace that ends with it.
+#: Read-only, for /proc/1/exe is a way to the file of bwrap.
 #: The sysfs is one without what the ramdisk has mounted in its own: efivarfs, debugfs, configfs. Of its devices there
 #: are copies, whose modes and owners may be changed.
 _START = """
-[ -z "$2" ] || echo $$ >"$2/cgroup.procs" || exit
+echo $$ >"$2/cgroup.procs" || exit
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$1/sys" || exit
 mount -t tmpfs -o mode=0755,nosuid,noexec,size=64m tmpfs "$1/dev" || exit
 cp -a /dev/full /dev/null /dev/random /dev/tty /dev/urandom /dev/zero "$1/dev" || exit
-mount --rbind / "$1/root" && cd "$1/root" && mount --move . / || exit
+mount --rbind / "$1/root" && cd "$1/root" && mount -o remount,bind,ro . && mount --move . / || exit
 exec 3<"$1/filter"
 shift 2
 unset OLDPWD
@@ -74,10 +78,10 @@ class View:
     """What a program of an image sees of the machine: the tree of its image at ``root``.
 
     ``volumes`` are the places of its file systems in the ramdisk, ``hidden`` folders of the tree that it sees empty,
-    ``fresh`` those that are its own for this call. ``devices`` are block devices it may use. ``names`` are paths
-    below /dev that exist and lead to nothing: programs look for names that they only write down. ``files`` are texts
-    that stand in for programs of the image, by path. ``efi`` is whether the machine has such a firmware.
-    ``place`` is the folder in the ramdisk for what the sandbox is made of.
+    ``fresh`` those that are its own for this call, ``blank`` files that it sees empty. ``devices`` are block devices
+    it may use. ``names`` are paths below /dev that exist and lead to nothing: programs look for names that they only
+    write down. ``files`` are texts that stand in for programs of the image, by path. ``efi`` is whether the machine
+    has such a firmware. ``place`` is the folder in the ramdisk for what the sandbox is made of.
     """
 
     root: str
@@ -87,6 +91,7 @@ class View:
     names: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ("/run", "/tmp")
+    blank: tuple[str, ...] = ("/proc/cmdline",)
     efi: bool = False
     place: str = PLACE
 
@@ -107,11 +112,13 @@ def run_inside(
     memory = limits.memory or _free() * 3 // 4
     used = _used(view.volumes)
     with _group(view.place, memory, limits.processes) as group:
-        start = ["unshare", "--mount", "sh", "-c", _START, "sh", view.place, group or ""]
+        start = ["unshare", "--mount", "sh", "-c", _START, "sh", view.place, group]
         bounds = ["prlimit", "--core=1", f"--fsize={limits.written}"]
         try:
             return run(
                 [*start, *bounds, *command(view, argv, files, {**_ENVIRONMENT, **(env or {})})],
+                # Not the ramdisk's /dev/null, of which a program of root could change the mode.
+                stdin="",
                 timeout=limits.seconds,
                 env=_ENVIRONMENT,
                 inherit=False,
@@ -120,7 +127,7 @@ def run_inside(
             )
         except CommandError as error:
             reason = error.reason
-            if group and _out_of_memory(group):
+            if _out_of_memory(group):
                 reason = f"was ended: it took more than {human(memory)} of memory"
             raise CommandError(tuple(argv), error.code, reason, error.stdout, error.stderr) from None
 
@@ -134,7 +141,7 @@ def _prepare(view: View) -> list[str]:
         new = Path(place, "filter.new")
         seccomp.write_filter(new)
         new.replace(Path(place, "filter"))
-    Path(place, "cmdline").write_text("\n")
+    Path(place, "blank").write_text("\n")
     paths = [Path(place, "files", str(number)) for number, _ in enumerate(view.files)]
     for path, text in zip(paths, view.files.values(), strict=True):
         path.write_text(text)
@@ -155,7 +162,9 @@ def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[
     words += ["--bind", view.root, "/", "--dev-bind", f"{view.place}/dev", "/dev", "--proc", "/proc"]
     words += ["--ro-bind", f"{view.place}/sys", "/sys"]
     # What firmware, a virtual machine's host or the boot loader handed to the ramdisk may be secret.
-    words += ["--ro-bind", f"{view.place}/cmdline", "/proc/cmdline", "--tmpfs", "/sys/firmware"]
+    for path in view.blank:
+        words += ["--ro-bind", f"{view.place}/blank", path]
+    words += ["--remount-ro", "/proc", "--tmpfs", "/sys/firmware"]
     words += ["--dir", "/sys/firmware/efi"] if view.efi else []
     words += ["--remount-ro", "/sys/firmware"]
     for folder in view.fresh:
@@ -186,32 +195,53 @@ def _free() -> int:
 
 
 @contextlib.contextmanager
-def _group(place: str, memory: int, processes: int) -> Iterator[str | None]:
-    """A control group with limits, of version 2, for the length of a ``with`` block; its folder."""
+def _group(place: str, memory: int, processes: int) -> Iterator[str]:
+    """A control group with limits, of version 2, for the length of a ``with`` block; its folder.
+
+    What is left in it then is ended: the first process of a sandbox is one that its others could have changed.
+    """
     top = Path(place, "cgroup")
     with mounted("cgroup2", str(top), kind="cgroup2"):
-        offered = top / "cgroup.controllers"
-        if not offered.exists() or not {"memory", "pids"} <= set(offered.read_text().split()):
-            LOG.warning(
-                "the kernel offers no control groups for memory and pids: an image's program has no limit of them"
-            )
-            yield None
-            return
-        (top / "cgroup.subtree_control").write_text("+memory +pids")
-        group = top / f"bareon-{os.getpid()}"
+        group = top / "bareon"
         group.mkdir(exist_ok=True)
         try:
-            (group / "memory.max").write_text(str(memory))
-            (group / "memory.oom.group").write_text("1")
-            (group / "pids.max").write_text(str(processes))
+            _limit(top, group, memory, processes)
             yield str(group)
         finally:
-            group.rmdir()
+            _end_all(group)
+
+
+def _limit(top: Path, group: Path, memory: int, processes: int) -> None:
+    if not {"memory", "pids"} <= set((top / "cgroup.controllers").read_text().split()):
+        LOG.warning(
+            "the kernel has no control groups for memory and processes: programs of images have no such limits"
+        )
+        return
+    (top / "cgroup.subtree_control").write_text("+memory +pids")
+    (group / "memory.max").write_text(str(memory))
+    (group / "memory.oom.group").write_text("1")
+    (group / "pids.max").write_text(str(processes))
+
+
+def _end_all(group: Path) -> None:
+    """End the processes of a control group, and remove it.
+
+    :raises ActionFailed: when some do not end.
+    """
+    given_up = time.monotonic() + _PATIENCE
+    while "populated 1" in (group / "cgroup.events").read_text():
+        if time.monotonic() > given_up:
+            raise ActionFailed(f"a program of the image has left processes that do not end, see {group}/cgroup.procs")
+        (group / "cgroup.kill").write_text("1")
+        time.sleep(0.05)
+    with contextlib.suppress(OSError):  # it is empty, and the next call takes it again
+        group.rmdir()
 
 
 def _out_of_memory(group: str) -> bool:
     """True if the kernel has ended a process of a control group for its memory."""
-    return not re.search(r"^oom_kill 0$", Path(group, "memory.events").read_text(), re.MULTILINE)
+    events = Path(group, "memory.events")
+    return events.exists() and not re.search(r"^oom_kill 0$", events.read_text(), re.MULTILINE)
 
 
 def _used(volumes: Sequence[str]) -> int:

@@ -3,7 +3,8 @@
 
 What is listed here is refused, everything else is left to capabilities and namespaces: the filter closes what these
 do not reach, such as user namespaces in which a program is given capabilities again, sockets of a virtual machine's
-host, and old corners of the kernel that no program of an image has any need of.
+host, and old corners of the kernel that no program of an image has any need of. Programs of another architecture,
+whose calls have other numbers, are ended by it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from pathlib import Path
 
 LIBRARY = "libseccomp.so.2"
@@ -19,13 +19,10 @@ LIBRARY = "libseccomp.so.2"
 _ALLOW = 0x7FFF0000
 _EPERM, _ENOSYS = (0x00050000 | number for number in (errno.EPERM, errno.ENOSYS))
 _GREATER, _EQUAL, _MASKED = 6, 4, 7  # enum scmp_compare of seccomp.h
-#: The second architecture of which a kernel runs programs, in numbers of seccomp.h, which are those of audit.h.
-_ARCHITECTURES = {"x86_64": 0x40000003, "aarch64": 0x40000028}
-
 REFUSED = (
     # Mounts and namespaces.
     *("mount", "umount", "umount2", "pivot_root", "move_mount", "open_tree", "fsopen", "fsmount", "fsconfig"),
-    *("fspick", "mount_setattr", "unshare", "setns"),
+    *("fspick", "mount_setattr", "unshare", "setns", "chroot"),
     # The kernel: its modules, its successor, its log, its tracing, its keys, its other interpreters.
     *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "syslog"),
     *("bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register"),
@@ -67,8 +64,6 @@ def write_filter(path: Path) -> None:
     if not context:
         raise OSError(errno.ENOMEM, "libseccomp gives no filter")
     try:
-        if other := _ARCHITECTURES.get(platform.machine()):
-            _sure(library.seccomp_arch_add(context, ctypes.c_uint32(other)), "architecture")
         for name, action, compared in _rules():
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number != -1:  # one that this libseccomp does not know of
