@@ -33,6 +33,25 @@ def test_locale_is_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LC_ALL=C\n" in run(["env"]).stdout
 
 
+def test_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    program = "/usr/bin/env"
+    assert run([program], env={"A": "b"}, inherit=False).stdout.split() == ["LANG=C", "LC_ALL=C", "TZ=UTC", "A=b"]
+
+
+def test_the_end_of_a_long_output_is_kept() -> None:
+    done = run(["sh", "-c", "seq 100000; seq 100000 >&2; echo end; echo end >&2"], at_most=1000)
+    assert (len(done.stdout), len(done.stderr)) == (1000, 1000)
+    assert done.stdout.endswith("\n100000\nend\n")
+    assert done.stderr.endswith("\n100000\nend\n")
+
+
+@pytest.mark.parametrize("command", ["sleep 60", "yes", "exec >&- 2>&-; sleep 60"])
+def test_a_command_is_ended_for_a_reason(command: str) -> None:
+    with pytest.raises(CommandError, match="was ended: it has written 9 GiB"):
+        run(["sh", "-c", command], at_most=1000, check=lambda: "it has written 9 GiB")
+
+
 def test_failure_tells_everything() -> None:
     with pytest.raises(CommandError) as caught:
         run(["sh", "-c", "echo out; echo first >&2; echo last >&2; exit 3"])
