@@ -135,7 +135,7 @@ class BindSystem(Step):
             try:
                 initramfs.remake(tree, program)
             except CommandError as error:
-                missing = mount.lacks(tree.outside("/boot"))
+                missing = tree.lacks("/boot")
                 reason = f"/boot has no {missing} left" if missing else str(error)
                 raise ActionFailed(
                     f"image {image!r}: the initramfs, which has copies of {stale}, cannot be made anew: {reason}"

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
+from bareon.system.tree import Tree
 
 
 def add_removable(place: str, platform: Platform) -> str:
@@ -17,21 +15,17 @@ def add_removable(place: str, platform: Platform) -> str:
     :returns: the path of the loader on the partition, as firmware writes it.
     :raises ActionFailed: when there is none, or no room.
     """
-    installed = [
-        path for path in Path(place).glob(f"[Ee][Ff][Ii]/*/{platform.grub}") if path.parent.name.upper() != "BOOT"
-    ]
+    tree = Tree(place, name="the EFI system partition")
+    efi = next((name for name in tree.names("/") if name.upper() == "EFI"), "EFI")
+    found = ((tree.status(f"/{efi}/{x}/{platform.grub}"), x) for x in tree.names(f"/{efi}") if x.upper() != "BOOT")
+    installed = [(status.st_mtime_ns, name) for status, name in found if status]
     if not installed:
         raise ActionFailed("grub-install left no EFI program on the EFI system partition")
-    folder = max(installed, key=lambda path: path.stat().st_mtime_ns).parent
-    loader = platform.shim if (folder / platform.shim).is_file() else platform.grub
-    target = folder.parent / "BOOT"
-    try:
-        target.mkdir(exist_ok=True)
-        for path in folder.iterdir():
-            if path.name == loader:
-                shutil.copyfile(path, target / platform.removable)
-            elif path.is_file() and path.name.lower() not in platform.left_out:
-                shutil.copyfile(path, target / path.name)
-    except OSError as error:
-        raise ActionFailed(f"cannot write to the EFI system partition: {error.strerror}") from error
-    return "\\" + "\\".join([*folder.relative_to(place).parts, loader])
+    folder = f"/{efi}/{max(installed)[1]}"
+    loader = platform.shim if tree.is_file(f"{folder}/{platform.shim}") else platform.grub
+    for name in tree.names(folder):
+        if name == loader:
+            tree.copy(f"{folder}/{name}", f"/{efi}/BOOT/{platform.removable}")
+        elif tree.is_file(f"{folder}/{name}") and name.lower() not in platform.left_out:
+            tree.copy(f"{folder}/{name}", f"/{efi}/BOOT/{name}")
+    return f"{folder}/{loader}".replace("/", "\\")

@@ -8,10 +8,9 @@ import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.errors import ActionFailed
-from bareon.system.tree import Tree
+from bareon.system.tree import Tree, holds
 
 LOG = logging.getLogger(__name__)
 
@@ -52,24 +51,22 @@ def kernels(tree: Tree) -> list[Kernel]:
     images = [name for name in names if name.startswith("vmlinuz-") and not _ASIDE.search(name)]
     for name in sorted(images, key=_age, reverse=True):
         version = name.removeprefix("vmlinuz-")
-        release = _release(tree.find(f"/boot/{name}")) or version
+        release = _release(tree, f"/boot/{name}") or version
         candidates = (x.format(y) for y in (version, release) for x in _INITRDS)
         initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
         found.append(Kernel(f"{prefix}/{name}", initrd, release))
     return found
 
 
-def _release(path: str | None) -> str | None:
+def _release(tree: Tree, path: str) -> str | None:
     """The release in the header of an x86 kernel, whose file may be called otherwise.
 
     ``None`` for what is none. Documentation/arch/x86/boot.rst of Linux: ``HdrS`` at 0x202, at 0x20e the place of the
     version, counted from 0x200, or zero.
     """
-    if not path:
-        return None
-    with Path(path).open("rb") as file:
-        head = file.read(0x210)
-        if head[0x202:0x206] != b"HdrS":
+    with tree.opened(path) as file:
+        head = file.read(0x210) if file else b""
+        if not file or head[0x202:0x206] != b"HdrS":
             return None
         place = int.from_bytes(head[0x20E:], "little")
         if not place:  # it tells none
@@ -117,8 +114,8 @@ def check_usr(tree: Tree, image: str, kernel: Kernel) -> None:
 
     :raises ActionFailed: when nothing mounts it before init, which lies there.
     """
-    init = tree.find("/sbin/init")
-    if not init or all(x.point != "/usr" for x in tree.mounts) or not init.startswith(f"{tree.root}/usr/"):
+    init = tree.end("/sbin/init")
+    if not init or all(x.point != "/usr" for x in tree.mounts) or not holds("/usr", init):
         return
     reason = f"image {image!r} would not come up: its init lies on the volume of /usr, and "
     if not kernel.initrd:

@@ -83,7 +83,8 @@ class InstallMultiboot(Step):
                 )
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
             own = Mounted(self._partition, Mount("/"))
-            place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot"))
+            called = "the multiboot partition"
+            place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot", name=called))
             names, outcome = _probed({name: found for name, found in systems.items() if found})
             listed = self._listed(systems, names)
             outcome |= self._install(place, systems, listed)
@@ -218,15 +219,8 @@ def _prepare(tree: Tree) -> None:
 
     Root of a deployed image may have put links here, which must not be followed.
     """
-    link = Path(tree.folder("/boot")) / "grub"
-    try:
-        if link.is_symlink():
-            link.unlink()
-        tree.refuse_links("/boot")
-        tree.folder(FOLDER)
-        link.symlink_to("grub2")
-    except OSError as error:
-        raise ActionFailed(f"the multiboot partition cannot be written: {link.name}: {error.strerror}") from error
+    tree.link("/boot/grub", "grub2")
+    tree.refuse_links(FOLDER)
 
 
 def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:

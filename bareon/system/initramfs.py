@@ -58,7 +58,7 @@ def initial_ramdisks(tree: Tree) -> list[InitialRamdisk]:
 
 def state(tree: Tree) -> str:
     """What :data:`RECORD` says of the initial ramdisks as they are. Times in a vfat are even seconds."""
-    found = [(x.path, Path(place).stat()) for x in initial_ramdisks(tree) if (place := tree.find(x.path))]
+    found = [(x.path, status) for x in initial_ramdisks(tree) if (status := tree.status(x.path))]
     return _HEADER + "".join(f"{path} {status.st_size} {int(status.st_mtime) // 2 * 2}\n" for path, status in found)
 
 

@@ -41,7 +41,7 @@ def view(tree: Tree, files: Mapping[str, str] | None = None) -> sandbox.View:
         volumes=tuple(tree.root if x.point == "/" else tree.outside(x.point) for x in tree.mounts),
         hidden=tuple(x.point for x in tree.mounts if x.kept and not _is_of_system(x.point)),
         names=tuple(dict.fromkeys(name for x in tree.mounts for name in _names(x))),
-        files={place.removeprefix(tree.root): text for x, text in (files or {}).items() if (place := tree.find(x))},
+        files={place: text for x, text in (files or {}).items() if (place := tree.end(x))},
         fresh=("/run", "/tmp") if _has_folder(tree, "/tmp") else ("/run",),
         blank=tuple(x for x in ("/proc/cmdline", "/proc/bootconfig") if Path(x).exists()),
         efi=Path("/sys/firmware/efi").is_dir(),

@@ -4,26 +4,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from bareon.atomic import linked_in, replacing_in
 from bareon.errors import ActionFailed
 from bareon.sizes import MIB, human
-from bareon.storage.filesystem import LONGEST_NAME, SWAP, TYPES, Mounted
+from bareon.storage.filesystem import SWAP, TYPES, Mounted
+from bareon.system.lookup import Entry, first_special, looked_up, names
 from bareon.tools import blkid
-from bareon.tools.mount import mounted
+from bareon.tools.mount import attach, lacks, mounted
 
 ROOT = "/run/bareon/target"
+DEPLOYED = "the deployed system"
 #: Bytes of a file that is read whole: no image shall fill the ramdisk's memory with a sparse one.
 LARGEST = 16 * MIB
 
 
 @contextlib.contextmanager
 def mounted_tree(
-    mounts: Sequence[Mounted], *, root: str = ROOT, writing: Sequence[str] | None = None
+    mounts: Sequence[Mounted], *, root: str = ROOT, writing: Sequence[str] | None = None, name: str = DEPLOYED
 ) -> Iterator[Tree]:
     """Mount the file systems of an image, parents first, for the length of a ``with`` block.
 
@@ -31,15 +36,21 @@ def mounted_tree(
         folder of the ramdisk.
     :param writing: the files or folders that will be written: what is kept and holds none of them is mounted
         read-only, for not even a time stamp of it is to change.
+    :param name: says whose tree it is, in errors.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
-    tree = Tree(root, actual(mounts))
+    tree = Tree(root, actual(mounts), name=name)
     with contextlib.ExitStack() as stack:
+        whole = False
         for mount in tree.mounts:
             point = root if mount.point == "/" else tree.folder(mount.point)
             used = writing is None or not mount.kept or any(holds(mount.point, x) for x in writing)
             options = None if used else "ro"
-            stack.enter_context(mounted(mount.device, point, kind=mount.type, options=options))
+            if whole:  # goes with its root, found by no path: a program of the image may have moved the folder
+                attach(mount.device, point, kind=mount.type, options=options)
+            else:
+                stack.enter_context(mounted(mount.device, point, kind=mount.type, options=options))
+            whole = whole or mount.point == "/"
         yield tree
 
 
@@ -79,14 +90,19 @@ def holds(folder: str, path: str) -> bool:
 
 
 class Tree:
-    """A tree of files below ``root``, on ``mounts``. All paths are absolute inside it."""
+    """A tree of files below ``root``, on ``mounts``. All paths are absolute inside it.
 
-    def __init__(self, root: str, mounts: tuple[Mounted, ...] = ()) -> None:
+    Its names, links and special files are a stranger's. What reads follows links, as the deployed system would; what
+    writes follows none. ``name`` says whose tree it is, in errors.
+    """
+
+    def __init__(self, root: str, mounts: tuple[Mounted, ...] = (), *, name: str = DEPLOYED) -> None:
         self.root = root
         self.mounts = mounts
+        self.name = name
 
     def outside(self, path: str) -> str:
-        """The path as the ramdisk sees it. Not safe to write to: it may lead through a link of the image."""
+        """The path as programs of the ramdisk see it. Nothing here opens it: it may lead through a link."""
         return f"{self.root}/{path.lstrip('/')}"
 
     def folder(self, path: str) -> str:
@@ -94,143 +110,177 @@ class Tree:
 
         :raises ActionFailed: when a part of it is a link or no folder.
         """
-        os.close(self._open_folder(path, make=True))
+        os.close(self._folder(path))
         return self.outside(path)
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Size, mode and times of a regular file; ``None`` where there is none."""
+        with self._found(path, stat.S_ISREG) as found:
+            return os.fstat(found.fd) if found else None
 
     def is_file(self, path: str) -> bool:
         """True if there is a regular file, links followed inside the tree only."""
-        return self.find(path) is not None
+        return self.status(path) is not None
 
-    def find(self, path: str) -> str | None:
-        """The path of a regular file as the ramdisk sees it, links resolved as the deployed system would."""
-        resolved = self._resolve(PurePosixPath(path))
-        return resolved if resolved and Path(resolved).is_file() else None
+    def end(self, path: str) -> str | None:
+        """The path without links of a regular file, as the deployed system would resolve them."""
+        with self._found(path, stat.S_ISREG) as found:
+            return str(found.path) if found else None
 
     def real(self, path: str) -> str:
         """The path without links in its folder, as the deployed system would resolve them; for writing there."""
         place = PurePosixPath(path)
-        folder = self._resolve(place.parent)
-        return f"{folder.removeprefix(self.root).rstrip('/')}/{place.name}" if folder else path
+        with self._found(str(place.parent), stat.S_ISDIR) as folder:
+            return str(folder.path / place.name) if folder else path
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, sorted; none where it does not exist."""
-        resolved = self._resolve(PurePosixPath(folder))
-        return (
-            sorted(entry.name for entry in Path(resolved).iterdir()) if resolved and Path(resolved).is_dir() else []
-        )
+        """The names in a folder, sorted; none where it does not exist.
+
+        :raises ActionFailed: when there are more than any system has.
+        """
+        with self._found(folder, stat.S_ISDIR) as found:
+            return names(found) if found else []
+
+    def lacks(self, folder: str) -> str | None:
+        """What the file system of a folder has none left of; see :func:`bareon.tools.mount.lacks`."""
+        with self._found(folder, stat.S_ISDIR) as found:
+            return lacks(found.fd) if found else None
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[IO[bytes] | None]:
+        """A regular file, open for reading; ``None`` where there is none. It may have any size.
+
+        :raises ActionFailed: when it cannot be read, from the ``with`` block too.
+        """
+        with self._found(path, stat.S_ISREG) as found:
+            if found:
+                with os.fdopen(found.open(), "rb") as file:
+                    yield file
+            else:
+                yield None
 
     def read(self, path: str) -> str | None:
-        """The text of a regular file, ``None`` where there is none.
+        """The text of a regular file as it is, ``None`` where there is none.
 
         :raises ActionFailed: when it is too large to be the configuration that is looked for.
         """
-        found = self.find(path)
-        if found and (size := Path(found).stat().st_size) > LARGEST:
-            raise ActionFailed(f"{path} of the deployed system has {human(size)}; at most {human(LARGEST)} are read")
-        return Path(found).read_text(errors="surrogateescape") if found else None
+        with self.opened(path) as file:
+            if file is None:
+                return None
+            content = file.read(LARGEST + 1)
+            if len(content) > LARGEST:  # not what it says beforehand: it may grow
+                size = human(os.fstat(file.fileno()).st_size)
+                raise ActionFailed(f"{path} of {self.name} has {size}; at most {human(LARGEST)} are read")
+        return content.decode(errors="surrogateescape")
+
+    def same(self, path: str, other: str) -> bool:
+        """True if both are regular files with the same content."""
+        with self.opened(path) as one, self.opened(other) as two:
+            if not one or not two or os.fstat(one.fileno()).st_size != os.fstat(two.fileno()).st_size:
+                return False
+            while (piece := one.read(MIB)) == two.read(MIB):
+                if not piece:
+                    return True
+            return False
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Replace the file as a whole; a link or special file in its place is replaced, never followed.
 
         :raises ActionFailed: when a part of the path is a link or no folder, or the file system is full.
         """
-        place = PurePosixPath(path)
-        folder = self._open_folder(str(place.parent), make=True)
-        temporary = f".{place.name}.bareon"
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=folder)
-            with os.fdopen(fd, "w", errors="surrogateescape") as file:
-                os.fchmod(fd, mode)
-                file.write(text)
-                file.flush()
-                os.fsync(fd)
-            os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError as error:
-            raise ActionFailed(f"cannot write {path} of the deployed system: {error.strerror}") from error
-        finally:
-            os.close(folder)
+        with self._changing("write", path) as (folder, name), replacing_in(folder, name, mode) as file:
+            file.write(text.encode(errors="surrogateescape"))
+
+    def copy(self, source: str, path: str) -> None:
+        """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times."""
+        with self.opened(source) as file, self._changing("write", path) as (folder, name):
+            if file is None:
+                raise OSError(errno.ENOENT, f"{source} is no file")
+            found = os.fstat(file.fileno())
+            left = found.st_size  # of a file that may grow
+            with replacing_in(folder, name, 0o644) as target:
+                while piece := file.read(min(left, MIB)):
+                    left -= target.write(piece)
+                target.flush()
+                os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def link(self, path: str, target: str) -> None:
+        """Replace the file, as :meth:`write` does, by a symbolic link to ``target``."""
+        with self._changing("write", path) as (folder, name):
+            linked_in(folder, name, target)
 
     def remove(self, path: str) -> None:
         """Remove the file, or the link to it; nothing where there is none.
 
         :raises ActionFailed: when a part of the path is a link or no folder, or it cannot be removed.
         """
-        place = PurePosixPath(path)
-        folder = self._open_folder(str(place.parent), make=True)
-        try:
-            os.unlink(place.name, dir_fd=folder)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise ActionFailed(f"cannot remove {path} of the deployed system: {error.strerror}") from error
-        finally:
-            os.close(folder)
+        with self._changing("remove", path) as (folder, name), contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
 
     def refuse_links(self, path: str) -> None:
         """Refuse links below ``path``, through which a program of the ramdisk could write outside of the tree.
 
         :raises ActionFailed: naming a link there.
         """
-        place = self.folder(path)
-        for parent, folders, files in os.walk(place):
-            for name in (*folders, *files):
-                entry = Path(parent) / name
-                if entry.is_symlink() or (name in files and not entry.is_file()):
-                    inside = str(entry).removeprefix(self.root)
-                    raise ActionFailed(
-                        f"{inside} in the deployed system is a link or special file: {path} is not safe"
-                    )
+        folder = self._folder(path)
+        with self._saying("look through", path):
+            found = first_special(folder, PurePosixPath(path))
+        if found:
+            raise ActionFailed(f"{found} in {self.name} is a link or special file: {path} is not safe")
 
-    def _open_folder(self, path: str, *, make: bool) -> int:
+    @contextlib.contextmanager
+    def _found(self, path: str, kind: Callable[[int], bool]) -> Iterator[Entry | None]:
+        with self._saying("read", path), looked_up(self.root, path) as found:
+            yield found if found and kind(found.mode) else None
+
+    @contextlib.contextmanager
+    def _changing(self, what: str, path: str) -> Iterator[tuple[int, str]]:
+        """The open folder of a file that is about to be changed, and its name there."""
+        place = PurePosixPath(path)
+        with contextlib.ExitStack() as stack:
+            folder = self._folder(str(place.parent))
+            stack.callback(os.close, folder)
+            with self._saying(what, path):
+                yield folder, place.name
+
+    @contextlib.contextmanager
+    def _saying(self, what: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ActionFailed(f"cannot {what} {path} of {self.name}: {_reason(error)}") from error
+
+    def _folder(self, path: str) -> int:
+        """Open a folder, without following any link; it is made where it is missing."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         current = os.open(self.root, flags)
         for part in PurePosixPath(path).parts[1:]:
+            assert part != "..", path
             try:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, 0o755, dir_fd=current)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=current)
                 following = os.open(part, flags, dir_fd=current)
             except OSError as error:
-                what = _kind_at(part, current)
-                raise ActionFailed(
-                    f"{path} in the deployed system: {part!r} is {what}, a folder is needed"
-                ) from error
+                what = _kind_at(part, current) or _reason(error)
+                raise ActionFailed(f"{path} in {self.name}: {part!r} is {what}, a folder is needed") from error
             finally:
                 os.close(current)
             current = following
         return current
 
-    def _resolve(self, path: PurePosixPath, depth: int = 40) -> str | None:
-        """Follow links as if ``root`` were the root; ``None`` for what does not exist or turns in a circle."""
-        done = PurePosixPath("/")
-        parts = list(path.parts[1:])
-        while parts:
-            part = parts.pop(0)
-            if len(os.fsencode(part)) > LONGEST_NAME:  # a link may name what no file system can hold
-                return None
-            if part == "..":
-                done = done.parent
-                continue
-            here = Path(self.outside(str(done / part)))
-            if here.is_symlink():
-                depth -= 1
-                link = PurePosixPath(here.readlink())
-                if depth < 0:
-                    return None
-                done = PurePosixPath("/") if link.is_absolute() else done
-                parts = [*(link.parts[1:] if link.is_absolute() else link.parts), *parts]
-            elif here.exists():
-                done = done / part
-            else:
-                return None
-        return self.outside(str(done))
 
-
-def _kind_at(name: str, folder: int) -> str:
+def _kind_at(name: str, folder: int) -> str | None:
     try:
         mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except OSError as error:
-        return f"not usable ({error.strerror})"
-    return "a link" if stat.S_ISLNK(mode) else "no folder"
+    except OSError:
+        return None
+    return "a link" if stat.S_ISLNK(mode) else None if stat.S_ISDIR(mode) else "no folder"
+
+
+def _reason(error: OSError) -> str:
+    """What an error of a change means."""
+    if error.errno == errno.EISDIR and error.filename:
+        return f"{error.filename2 or error.filename} is a folder"
+    if error.errno == errno.EPERM:
+        return f"{error.strerror}; lsattr(1) tells whether it, or its folder, is immutable"
+    return str(error.strerror)

@@ -195,15 +195,16 @@ def test_the_partition_is_prepared_again_and_again(tmp_path: Path) -> None:
 
 def test_a_partition_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "boot/grub").mkdir(parents=True)
-    with pytest.raises(ActionFailed, match="cannot be written: grub: File exists"):
-        _prepare(Tree(str(tmp_path)))
+    tree = Tree(str(tmp_path), name="the multiboot partition")
+    with pytest.raises(ActionFailed, match="cannot write /boot/grub of the multiboot partition: grub is a folder"):
+        _prepare(tree)
 
-    def read_only(*_: object) -> None:
+    def read_only(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "symlink_to", read_only)
-    with pytest.raises(ActionFailed, match="cannot be written: grub: Read-only file system"):
-        _prepare(Tree(str(tmp_path)))
+    monkeypatch.setattr(os, "symlink", read_only)
+    with pytest.raises(ActionFailed, match=r"cannot write /boot/grub of .*: Read-only file system"):
+        _prepare(tree)
 
 
 class _Firmware:

@@ -27,15 +27,20 @@ def enter_private_namespace() -> None:
     run(["mount", "--make-rprivate", "/"])
 
 
-@contextlib.contextmanager
-def mounted(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> Iterator[str]:
-    """Mount for the length of a ``with`` block. ``kind`` is a file-system type or ``"bind"``."""
+def attach(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> None:
+    """Mount on what is :func:`mounted`: it ends with that."""
     argv = ["mount"]
     if kind == "bind":
         argv += ["--rbind", "--make-rslave"]
     elif kind:
         argv += ["-t", kind]
     run([*argv, *(["-o", options] if options else []), source, target])
+
+
+@contextlib.contextmanager
+def mounted(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> Iterator[str]:
+    """Mount for the length of a ``with`` block. ``kind`` is a file-system type or ``"bind"``."""
+    attach(source, target, kind=kind, options=options)
     # A recursive bind holds mounts of the ramdisk that others may use: those are let go lazily.
     umount = ["umount", "-R", *(["-l"] if kind == "bind" else [])]
     try:
@@ -48,8 +53,8 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
     run([*umount, target], timeout=600.0)
 
 
-def lacks(path: str) -> str | None:
-    """What the file system at ``path`` has none left of, ``room`` or ``inodes`` for further files; else ``None``."""
+def lacks(path: str | int) -> str | None:
+    """What the file system at ``path``, or of a descriptor, has none left of: ``room`` or ``inodes`` for files."""
     status = os.statvfs(path)
     if status.f_files and not status.f_favail:
         return "inodes"

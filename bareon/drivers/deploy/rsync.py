@@ -221,7 +221,7 @@ class FetchTree(Step):
                     self._bring(share, tree, attempts, progress)
                     left += vfat.replace_links(share.lost.links, share.mount.point, tree) if share.lost else []
             for fs in self.mounts:
-                self._write_back(fs, tree.root)
+                self._write_back(fs, tree)
         return {
             "bytes": sum(attempt.bytes for attempt in attempts),
             "files": sum(attempt.files for attempt in attempts),
@@ -257,24 +257,24 @@ class FetchTree(Step):
         try:
             self._persistently(transfer)
         except CommandError as error:
-            self._explain(error, tree.root)
+            self._explain(error, tree)
 
-    def _write_back(self, fs: Mounted, root: str) -> None:
+    def _write_back(self, fs: Mounted, tree: Tree) -> None:
         """Bring a file system to its disk here, so that the time it takes and its errors belong to this step."""
         try:
-            mount.write_back(root + fs.point)
+            mount.write_back(tree.folder(fs.point))
         except CommandError as error:
             reason = f"{fs.device} for {fs.point}: {rsync.reason(error)}"
             raise ActionFailed(f"image {self.image.name!r} cannot be written: {reason}") from error
 
-    def _explain(self, error: CommandError, root: str) -> None:
+    def _explain(self, error: CommandError, tree: Tree) -> None:
         """Say what an exit code of rsync means for this deployment.
 
         :raises ActionFailed: when a file system is full, or its disk does not take what is written.
         :raises ImageFailed: otherwise.
         """
         for fs in self.mounts:
-            if lacking := mount.lacks(root + fs.point):
+            if lacking := tree.lacks(fs.point):
                 raise ActionFailed(
                     f"{fs.device} ({mib(fs.size)}) for {fs.point} has no {lacking} left, "
                     f"image {self.image.name!r} does not fit"

@@ -6,15 +6,10 @@ It has no owners, modes, links, special files and attributes, and it knows no ca
 
 from __future__ import annotations
 
-import filecmp
-import os
 import posixpath
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from bareon.errors import ActionFailed
 from bareon.system.tree import Tree, holds
 from bareon.tools import rsync
 
@@ -81,13 +76,11 @@ def replace_links(links: Mapping[str, str], point: str, tree: Tree) -> list[str]
     left = []
     for path in sorted(links):
         target = _end(path, links)
-        if target is None or not holds(point, target) or not Path(tree.outside(target)).is_file():
+        if target is None or not holds(point, target) or not tree.is_file(target):
             left.append(path)
-            continue
-        try:
-            _copy(Path(tree.outside(target)), Path(tree.outside(path)))
-        except OSError as error:
-            raise ActionFailed(f"{path}, a copy of {target}, cannot be written: {error.strerror}") from error
+        elif not tree.same(target, path):
+            tree.remove(path)  # there may be no room for both
+            tree.copy(target, path)
     return left
 
 
@@ -98,11 +91,3 @@ def _end(path: str, links: Mapping[str, str]) -> str | None:
             return path
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
     return None
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, unless the same is there already."""
-    if not target.exists() or not filecmp.cmp(source, target, shallow=False):
-        shutil.copyfile(source, target)
-        found = source.stat()
-        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import ClassVar
 
 from bareon.system.bindings.home import Home
@@ -91,10 +91,10 @@ class Binding(ABC):
 def _put(tree: Tree, path: str, text: str | None) -> None:
     if PurePosixPath(path).parent != _ETC:  # which must be a folder
         path = tree.real(path)
-    found = tree.find(path)
+    found = tree.status(path)
     if text is None:
         tree.remove(path)
     elif found:
-        tree.write(path, text, Path(found).stat().st_mode & 0o777)
+        tree.write(path, text, found.st_mode & 0o777)
     else:
         tree.write(path, text)
