@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bareon.errors import ActionFailed
+from bareon.system.initramfs import initramfs_names, with_modules
 from bareon.system.tree import Tree, holds
 
 LOG = logging.getLogger(__name__)
@@ -19,10 +20,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
 _ASIDE = re.compile(r"rescue|\.dpkg-[a-z-]+$|\.rpm(?:save|new|orig)$")
 #: Characters of a line; shlex takes its time for long ones.
 _LONGEST = 4096
-#: The initial ramdisk of a kernel in Debian, in what has dracut or mkinitcpio, in SUSE and in Alpine.
-_INITRDS = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initramfs-{}")
-#: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
-_MODULES = ("kernel", "modules.builtin", "modules.dep", "modules.order")
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def kernels(tree: Tree) -> list[Kernel]:
     for name in sorted(images, key=_age, reverse=True):
         version = name.removeprefix("vmlinuz-")
         release = _release(tree, f"/boot/{name}") or version
-        candidates = (x.format(y) for y in (version, release) for x in _INITRDS)
+        candidates = (x for y in (version, release) for x in initramfs_names(y))
         initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
         found.append(Kernel(f"{prefix}/{name}", initrd, release))
     return found
@@ -74,16 +71,6 @@ def _release(tree: Tree, path: str) -> str | None:
         file.seek(0x200 + place)
         words = file.read(256).split(b"\0")[0].decode("ascii", "replace").split()
     return words[0] if words and _PLAIN.fullmatch(words[0]) else None
-
-
-def with_modules(tree: Tree) -> frozenset[str]:
-    """The releases of those kernels whose modules are in the tree."""
-    return frozenset(
-        release
-        for folder in ("/lib/modules", "/usr/lib/modules")
-        for release in tree.names(folder)
-        if set(_MODULES) & set(tree.names(f"{folder}/{release}"))
-    )
 
 
 def own_kernels(tree: Tree, image: str, others: Collection[str] = ()) -> list[Kernel]:

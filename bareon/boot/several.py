@@ -16,7 +16,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
-from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
+from bareon.boot.installed import check_usr, kernels, own_kernels, release
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
 from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -24,6 +24,7 @@ from bareon.model.image import Image
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
+from bareon.system.initramfs import with_modules
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 

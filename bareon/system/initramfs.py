@@ -21,6 +21,10 @@ image has brought its own again, or a run ended between changing a file and copy
 """
 
 _HEADER = "# Written by bareon: the initramfs that were made with the files of this node, their sizes and times.\n"
+#: The initial ramdisk of a kernel in Debian, in what has dracut or mkinitcpio, in SUSE and in Alpine.
+_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initramfs-{}")
+#: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
+_MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -45,13 +49,28 @@ class InitialRamdisk:
     version: str
 
 
+def initramfs_names(version: str) -> list[str]:
+    """The names that the initial ramdisk of a kernel can have."""
+    return [name.format(version) for name in _NAMES]
+
+
+def with_modules(tree: Tree) -> frozenset[str]:
+    """The releases of those kernels whose modules are in the tree."""
+    return frozenset(
+        release
+        for folder in ("/lib/modules", "/usr/lib/modules")
+        for release in tree.names(folder)
+        if not _MODULES.isdisjoint(tree.names(f"{folder}/{release}"))
+    )
+
+
 def initial_ramdisks(tree: Tree) -> list[InitialRamdisk]:
     """Those in /boot for kernels that the system has modules of; with a /boot of several, others are not its own."""
     names = tree.names("/boot")
     return [
         InitialRamdisk(f"/boot/{name}", version)
-        for version in tree.names("/lib/modules")
-        for name in (f"initrd.img-{version}", f"initramfs-{version}.img", f"initrd-{version}")
+        for version in sorted(with_modules(tree))
+        for name in initramfs_names(version)
         if name in names and tree.is_file(f"/boot/{name}")
     ]
 

@@ -521,7 +521,7 @@ def _image(tmp_path: Path) -> Tree:
     tree.write("/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=golden\n")
     tree.write("/etc/multipath/bindings", "mpatha 3600\n")
     tree.write("/etc/kernel/cmdline", "root=UUID=golden\n")
-    tree.folder("/lib/modules/6.1")
+    tree.write("/lib/modules/6.1/modules.dep", "")
     tree.write("/boot/initrd.img-6.1", "golden")
     return tree
 
@@ -546,6 +546,8 @@ def test_a_second_and_third_run_change_nothing(tmp_path: Path) -> None:
 def test_only_initial_ramdisks_of_kernels_with_modules_are_the_images(tmp_path: Path) -> None:
     tree = _image(tmp_path)
     tree.write("/boot/initrd.img-6.12", "another image's")
+    tree.write("/boot/initrd.img-5.10", "of a kernel that was removed")
+    tree.folder("/lib/modules/5.10/updates")
     assert initramfs.initial_ramdisks(tree) == [initramfs.InitialRamdisk("/boot/initrd.img-6.1", "6.1")]
     assert (initramfs.maker(tree), initramfs.is_dracut(tree)) == (None, False)
     tree.write("/usr/bin/dracut", "")

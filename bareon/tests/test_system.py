@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot.installed import check_usr, kernels, own_kernels, release, with_modules
+from bareon.boot.installed import check_usr, kernels, own_kernels, release
 from bareon.boot.single import _check_default
 from bareon.errors import ActionFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.system.initramfs import with_modules
 from bareon.system.tree import Tree
 
 
