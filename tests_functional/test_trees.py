@@ -29,6 +29,7 @@ from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Decision
+from bareon.system.tree import mounted_tree
 from bareon.tools import inode
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
@@ -150,6 +151,22 @@ def test_field_34_names_of_a_file_on_several_volumes_become_copies(tmp_path: Pat
                 assert list((root / "boot").iterdir()) == []  # nothing of it is hidden below the mount
             finally:
                 run(["mount", made.mounts[1].device, root / "boot"], timeout=30)
+
+
+def test_a_folder_around_a_mount_point_that_a_program_of_the_image_moves() -> None:
+    victim = SCRATCH / "victim/data"
+    victim.mkdir(parents=True)
+    with volumes(("/", "ext4", 32), ("/srv/data", "ext4", 32)) as made:
+        run(["mount", "-t", "tmpfs", "victim", victim], timeout=30)
+        try:
+            with mounted_tree(made.mounts) as tree:
+                root = Path(tree.root)
+                (root / "srv").rename(root / "moved")
+                (root / "srv").symlink_to(victim.parent)
+            assert victim.is_mount()
+            assert str(root) not in Path("/proc/self/mountinfo").read_text()
+        finally:
+            run(["umount", victim], timeout=30)
 
 
 def test_field_41_files_on_a_volume_of_two_systems_stay_those_of_the_first(tmp_path: Path) -> None:
