@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bareon.storage.kinds import KINDS
 from bareon.tools.lsblk import BlockDevice
+from bareon.tools.mount import unescaped
 
 # What is stacked on a device and reported by itself, as arrays and volume groups.
 _KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
@@ -36,7 +37,7 @@ def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
             note(device, f"mounted at {point}" + (f" by process {process}" if process else ""))
     for line in Path("/proc/swaps").read_text().splitlines()[1:]:
         # /proc/swaps says /dev/dm-1 where lsblk says /dev/mapper/...: only the number is the same for both.
-        place = Path(_unescape(line.split()[0]))
+        place = Path(unescaped(line.split()[0]))
         if place.is_block_device():
             number = f"{os.major(place.stat().st_rdev)}:{os.minor(place.stat().st_rdev)}"
             if device := by_number.get(number):
@@ -92,13 +93,6 @@ def mounts() -> list[tuple[str, str, str, str]]:
         for line in lines:
             left, _, right = line.partition(" - ")
             _, _, number, _, point, *_ = left.split(" ")
-            source = _unescape(right.split(" ")[1])
-            found.setdefault((number, source), (number, source, _unescape(point), name))
+            source = unescaped(right.split(" ")[1])
+            found.setdefault((number, source), (number, source, unescaped(point), name))
     return list(found.values())
-
-
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of mountinfo; proc(5)."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

@@ -23,6 +23,7 @@ from bareon.errors import ActionFailed
 from bareon.sizes import MIB
 from bareon.system import lookup
 from bareon.system.tree import Tree
+from bareon.tools import sandbox
 
 TEXT, CANARY = "of the image\n", "of the ramdisk\n"
 CALLS = (
@@ -405,3 +406,14 @@ def test_links_on_an_efi_system_partition_are_not_followed(tmp_path: Path) -> No
     assert (esp / "EFI/BOOT/BOOTX64.EFI").read_text() == "grub"
     assert not (esp / "EFI/BOOT/secret").exists()
     assert _seen(tmp_path / "outside") == before
+
+
+def test_a_mount_point_that_a_program_of_the_image_moved() -> None:
+    """The next program would see by another name what is hidden at the place that the file system had."""
+    with sandbox._held(["/"]) as held:
+        assert sandbox._used(held) == sandbox._used([*held, *held]) > 0
+    with (
+        pytest.raises(ActionFailed, match="moved a folder around the mount point /proc/x"),
+        sandbox._held(["/", "/proc/x"]),
+    ):
+        pass

@@ -6,7 +6,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from bareon.errors import ActionFailed, CommandError
 from bareon.run import run
@@ -51,6 +53,17 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
             run([*umount, *([] if "-l" in umount else ["-l"]), target], timeout=600.0)
         raise
     run([*umount, target], timeout=600.0)
+
+
+def points() -> set[str]:
+    """Where something is mounted in the namespace of this process, as paths that lead through no link."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")
+    return {unescaped(line.split(" ")[4]) for line in lines if line}
+
+
+def unescaped(text: str) -> str:
+    """A field of mountinfo or fstab(5) as it is meant: with spaces, for instance; proc_pid_mountinfo(5)."""
+    return re.sub(r"\\([0-7]{3})", lambda x: chr(int(x[1], 8)), text)
 
 
 def lacks(path: str | int) -> str | None:

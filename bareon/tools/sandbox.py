@@ -20,7 +20,7 @@ from bareon.errors import ActionFailed, CommandError
 from bareon.run import Command, run
 from bareon.sizes import GIB, MIB, human
 from bareon.tools import seccomp
-from bareon.tools.mount import mounted
+from bareon.tools.mount import mounted, points
 
 LOG = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ def run_inside(
     """
     files = _prepare(view)
     memory = limits.memory or _free() * 3 // 4
-    used = _used(view.volumes)
-    with _group(view.place, memory, limits.processes) as group:
+    with _group(view.place, memory, limits.processes) as group, _held(view.volumes) as volumes:
+        used = _used(volumes)
         start = ["unshare", "--mount", "sh", "-c", _START, "sh", view.place, group]
         bounds = ["prlimit", "--core=1", f"--fsize={limits.written}"]
         try:
@@ -123,7 +123,7 @@ def run_inside(
                 env=_ENVIRONMENT,
                 inherit=False,
                 at_most=MIB,
-                check=lambda: _written_too_much(view.volumes, used, limits.written),
+                check=lambda: _written_too_much(volumes, used, limits.written),
             )
         except CommandError as error:
             reason = error.reason
@@ -244,12 +244,27 @@ def _out_of_memory(group: str) -> bool:
     return events.exists() and not re.search(r"^oom_kill 0$", events.read_text(), re.MULTILINE)
 
 
-def _used(volumes: Sequence[str]) -> int:
+@contextlib.contextmanager
+def _held(places: Sequence[str]) -> Iterator[list[int]]:
+    """Descriptors of the file systems that are mounted at these places: a program may move a folder around one.
+
+    :raises ActionFailed: when one before it has: what is to be hidden would be in sight under another name.
+    """
+    if moved := sorted(set(places) - points()):
+        raise ActionFailed(f"a program of the image has moved a folder around the mount point {moved[0]}")
+    with contextlib.ExitStack() as stack:
+        held = [os.open(place, os.O_PATH) for place in places]
+        for descriptor in held:
+            stack.callback(os.close, descriptor)
+        yield held
+
+
+def _used(volumes: Sequence[int]) -> int:
     """Bytes that are used of file systems."""
-    found = {Path(place).stat().st_dev: os.statvfs(place) for place in volumes}
+    found = {os.fstat(x).st_dev: os.statvfs(x) for x in volumes}
     return sum((x.f_blocks - x.f_bfree) * x.f_frsize for x in found.values())
 
 
-def _written_too_much(volumes: Sequence[str], before: int, most: int) -> str | None:
+def _written_too_much(volumes: Sequence[int], before: int, most: int) -> str | None:
     written = _used(volumes) - before
     return f"it has written {human(written)}, more than {human(most)}" if written > most else None
