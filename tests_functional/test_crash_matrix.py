@@ -132,11 +132,15 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
 
 @dataclass
 class Recording:
-    """Copies of the disks of one run by what they show, its boundaries to try, its listing, its seconds."""
+    """Copies of the disks of one run by what they show, its boundaries to try, its listing.
+
+    ``first`` is the boundary behind the actions that are skipped, which every run comes to; ``seconds`` are from there.
+    """
 
     copies: dict[str, Path] = field(default_factory=dict)
     listing: dict[str, Any] = field(default_factory=dict)
     boundaries: list[int] = field(default_factory=list)
+    first: int = 0
     seconds: float = 0.0
 
 
@@ -203,6 +207,7 @@ class Matrix:
             recording.listing = listing(node)
             steps = json.loads(node.ssh.run(f"cat {REPORT}").stdout)["steps"]
             recording.seconds = sum(step["seconds"] for step in steps[first:])
+            recording.first = first or 0
         self._choose(recording)
         return recording
 
@@ -247,7 +252,6 @@ class Matrix:
 
     def signal(self, recording: Recording) -> None:
         """Interrupt one run after the other on one node, then let one finish."""
-        first = min(recording.boundaries)
         moments = list(itertools.islice(itertools.cycle(STATUS), self.points))
         with self.node("signals", self.base) as node:
             for name, boundary in itertools.product(STATUS, recording.boundaries):
@@ -257,7 +261,7 @@ class Matrix:
             seconds = recording.seconds
             while moments:
                 delay = random.uniform(0, seconds)
-                took = self._interrupt(node, moments[-1], first, delay)
+                took = self._interrupt(node, moments[-1], recording.first, delay)
                 if took is None:
                     self.tried += 1
                     moments.pop()
