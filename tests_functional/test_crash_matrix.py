@@ -134,7 +134,8 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
 class Recording:
     """Copies of the disks of one run by what they show, its boundaries to try, its listing.
 
-    ``first`` is the boundary behind the actions that are skipped, which every run comes to; ``seconds`` are from there.
+    ``first`` is the boundary behind the actions that are skipped, which every run comes to; ``seconds`` count from
+    there.
     """
 
     copies: dict[str, Path] = field(default_factory=dict)
