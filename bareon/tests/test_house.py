@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,30 @@ def test_nobody_else_names_a_kind_of_storage() -> None:
     files = [x for x in (ROOT / "bareon").rglob("*.py") if not any(x.is_relative_to(folder) for folder in apart)]
     assert len(files) > 50
     assert not [path for path in files if _imported(path) & kinds]
+
+
+def _is_place_in_a_tree(node: ast.AST) -> bool:
+    """True for what gives the path of a file in the tree of an image, as the ramdisk sees it."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in ("outside", "folder")
+    return isinstance(node, ast.Attribute) and node.attr == "root" and ast.unparse(node.value).endswith("tree")
+
+
+def _opened_by_path(source: str) -> list[str]:
+    """The calls that open such a path, or ask the kernel for it in another way."""
+    calls = (x for x in ast.walk(ast.parse(source)) if isinstance(x, ast.Call))
+    openers = (x for x in calls if re.fullmatch(r"open|(?:pathlib\.)?Path|(?:os|io|shutil)\..*", ast.unparse(x.func)))
+    return [ast.unparse(x) for x in openers if any(map(_is_place_in_a_tree, ast.walk(x)))]
+
+
+def test_nothing_in_the_tree_of_an_image_is_opened_by_its_path() -> None:
+    wrong = "Path(tree.outside(x)).read_text(); open(f'{self.tree.root}/x'); shutil.copy(place, tree.folder('/x'))"
+    assert len(_opened_by_path(wrong)) == 3
+    package = ROOT / "bareon"
+    apart = package / "tests"
+    files = [x for x in (*package.rglob("*.py"), *(ROOT / "examples").rglob("*.py")) if not x.is_relative_to(apart)]
+    assert len(files) > 50
+    assert not {str(x): found for x in files if (found := _opened_by_path(x.read_text()))}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
