@@ -261,8 +261,9 @@ class Tree:
                     os.mkdir(part, 0o755, dir_fd=current)
                 following = os.open(part, flags, dir_fd=current)
             except OSError as error:
-                what = _kind_at(part, current) or _reason(error)
-                raise ActionFailed(f"{path} in {self.name}: {part!r} is {what}, a folder is needed") from error
+                what = _kind_at(part, current)
+                why = f"is {what}, a folder is needed" if what else f"cannot be made: {_reason(error)}"
+                raise ActionFailed(f"{path} in {self.name}: {part!r} {why}") from error
             finally:
                 os.close(current)
             current = following

@@ -354,6 +354,17 @@ def test_what_cannot_be_written_says_why_and_leaves_nothing(
     assert tree.read(PLACE) == TEXT
 
 
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = _prepared(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(ActionFailed, match="'new' cannot be made: No space left on device"):
+        tree.folder("/new/x")
+
+
 def test_what_a_killed_run_left_is_no_hindrance(tmp_path: Path) -> None:
     tree = _prepared(tmp_path)
     left = Path(tree.outside("/etc/.bareon-new"))
