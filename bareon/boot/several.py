@@ -86,8 +86,8 @@ class InstallMultiboot(Step):
             own = Mounted(self._partition, Mount("/"))
             called = "the multiboot partition"
             place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot", name=called))
-            names, outcome = _probed({name: found for name, found in systems.items() if found})
-            listed = self._listed(systems, names)
+            outcome = _probed({name: found for name, found in systems.items() if found})
+            listed = self._listed(systems)
             outcome |= self._install(place, systems, listed)
             for x in listed:
                 if x.number is not None:
@@ -130,13 +130,13 @@ class InstallMultiboot(Step):
         )
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)
 
-    def _listed(self, systems: Mapping[str, Found | None], names: Mapping[str, str]) -> list[Listed]:
+    def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:
         """The images in the order of the input; those that can boot are numbered as the menu will be."""
         listed = []
         number = 0
         for image in self.images:
             if found := systems[image.name]:
-                title = f"{names.get(image.name) or found.name} (on {found.device})"
+                title = f"{found.name} (on {found.device})"
                 listed.append(Listed(image, number, found.os_id, title, found.uuid))
                 number += 1
             else:
@@ -193,13 +193,16 @@ def _warn_of_one_kernel(entries: Mapping[str, Entry]) -> None:
             )
 
 
-def _probed(systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
-    """Names by image, from os-prober. An image that it misses is left out, and keeps the name it has for itself."""
+def _probed(systems: Mapping[str, Found]) -> Outcome:
+    """Which of the systems os-prober sees, and which others.
+
+    Not their names: it reads them in files of the image, through links that lead to those of the ramdisk.
+    """
     try:
         seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
     except CommandError as error:
         LOG.warning("os-prober failed, the menu is made of what was deployed: %s", error)
-        return {}, {"os_prober": "failed"}
+        return {"os_prober": "failed"}
     devices = {os.path.realpath(found.device): image for image, found in systems.items()}
     if missed := [image for device, image in devices.items() if device not in seen]:
         LOG.warning("os-prober does not see %s; their entries are made of what was deployed", ", ".join(missed))
@@ -207,7 +210,7 @@ def _probed(systems: Mapping[str, Found]) -> tuple[dict[str, str], Outcome]:
     if others := [f"{name} on {device}" for device, name in seen.items() if device not in devices]:
         LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
         outcome["other_systems"] = ", ".join(others)
-    return {devices[device]: name for device, name in seen.items() if device in devices}, outcome
+    return outcome
 
 
 def _sure(found: Found | None) -> Found:

@@ -19,7 +19,7 @@ from bareon.boot.info import Listed
 from bareon.boot.install import _at_its_place
 from bareon.boot.nvram import remember
 from bareon.boot.platform import PC_UEFI
-from bareon.boot.several import InstallMultiboot, _prepare, _warn_of_one_kernel
+from bareon.boot.several import InstallMultiboot, _prepare, _probed, _warn_of_one_kernel
 from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -373,6 +373,18 @@ def test_field_31_a_tree_without_modules_has_no_kernel_of_another(tmp_path: Path
     step, trees = _shared_boot(tmp_path, {"deb12": ["6.1", "6.12"], "deb13": []})
     assert step._found("deb12", trees)
     assert step._found("deb13", trees) is None
+
+
+def test_titles_are_what_the_images_say_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, trees = _shared_boot(tmp_path, {"deb12": ["6.1"], "deb13": ["6.12"]})
+    trees["deb12"].write("/etc/os-release", "PRETTY_NAME='Debian 12: bookworm'\n")
+    systems = {image: step._found(image, trees) for image in trees}
+    there = {image: found for image, found in systems.items() if found}
+    read = {found.device: "a line of the ramdisk's /etc/shadow" for found in there.values()}
+    monkeypatch.setattr(osprober, "systems", lambda: read)
+    assert _probed(there) == {"os_prober": "2 of 2"}
+    titles = [x.title.partition(" (on ")[0] for x in step._listed(systems)]
+    assert titles == ["Debian 12: bookworm", "deb13"]
 
 
 def test_field_31_one_kernel_for_two_images_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
