@@ -154,7 +154,7 @@ def step(site: Site, claims: dict[str, object], room: int = 4 << 20) -> WriteIma
     site.before = lambda seen: Fault(body=text) if seen["path"].endswith(".yaml") else None
     image = Image("/", Location(site.url), metadata_url=Location(f"{site.url}.yaml"))
     place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount("/"))
-    return WriteImage("do_copyimage", image, place, SETTINGS, ())
+    return WriteImage("do_copyimage", image, place, SETTINGS)
 
 
 def test_before_anything_is_written(site: Site) -> None:

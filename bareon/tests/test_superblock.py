@@ -77,7 +77,7 @@ def packed(path: Path, form: str) -> Path:
 
 def step(url: str, room: int = 512 * MIB, point: str = "/srv") -> WriteImage:
     place = Mounted(PlannedFilesystem("/dev/none", room, "ext4", "", Filesystem("ext4")), Mount(point))
-    return WriteImage("do_copyimage", Image("root", Location(url)), place, SETTINGS, ())
+    return WriteImage("do_copyimage", Image("root", Location(url)), place, SETTINGS)
 
 
 def bring(url: str, device: Path) -> None:

@@ -429,9 +429,11 @@ class KeystoneError(Exception):
 @pytest.mark.parametrize("status", [*FOR_NOW, *FOR_GOOD])
 def test_keystone(swift: Site, monkeypatch: pytest.MonkeyPatch, pauses: list[float], status: int) -> None:
     package, exceptions = ModuleType("keystoneauth1"), ModuleType("keystoneauth1.exceptions")
-    package.__spec__ = ModuleSpec("keystoneauth1", None)
+    installed = ModuleType("keystoneclient")
+    for module in (package, installed):
+        module.__spec__ = ModuleSpec(module.__name__, None)
     monkeypatch.setitem(vars(exceptions), "ClientException", KeystoneError)
-    for module in (package, exceptions):
+    for module in (package, installed, exceptions):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     errors = [KeystoneError(status, {"Retry-After": "5"})]
 
@@ -441,11 +443,14 @@ def test_keystone(swift: Site, monkeypatch: pytest.MonkeyPatch, pauses: list[flo
         return swift.url, "t0ken"
 
     monkeypatch.setattr(swiftclient.client, "get_auth", get_auth)
+    settings = account(swift)
+    assert settings.swift
+    settings = replace(settings, swift=replace(settings.swift, auth_version="3"))
     if status in FOR_NOW:
-        assert inspect(Location("swift://images/a"), account(swift)).served == len(IMAGE)
+        assert inspect(Location("swift://images/a"), settings).served == len(IMAGE)
         assert len(pauses) == 1 and 5 <= pauses[0] <= 5.1
     else:
-        assert str(status) in failed("swift://images/a", account(swift))
+        assert str(status) in failed("swift://images/a", settings)
         assert not pauses
 
 

@@ -206,6 +206,53 @@ def test_redirects_on_one_host_keep_the_credentials(site: Site, device: Path) ->
     assert all("Authorization" in request for request in site.requests)
 
 
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Credentials for the host of the tests in the file where requests looks for some."""
+    path = tmp_path / ".netrc"
+    path.write_text("machine 127.0.0.1 login root password s3cret\ndefault login root password s3cret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    return path
+
+
+@pytest.mark.parametrize("variable", [False, True], ids=["HOME", "NETRC"])
+def test_netrc_is_never_read(
+    site: Site, device: Path, netrc: Path, monkeypatch: pytest.MonkeyPatch, variable: bool
+) -> None:
+    if variable:
+        monkeypatch.setenv("NETRC", str(netrc))
+    with serving(IMAGE) as other:
+        site.faults = [Fault(302, {"Location": other.url})]
+        bring(site.url, device)
+        assert len(site.requests) == 1 and other.requests
+        assert not any("Authorization" in request for request in (*site.requests, *other.requests))
+
+
+def test_netrc_does_not_replace_the_account_of_the_url(site: Site, device: Path, netrc: Path) -> None:
+    bring(site.url.replace("://", "://me:word@"), device)
+    assert {request["Authorization"] for request in site.requests} == {"Basic bWU6d29yZA=="}
+
+
+def test_an_account_in_a_redirect_is_its_own(site: Site, device: Path) -> None:
+    """A server may send its own credentials along; they do not become those of the first host."""
+    with serving(IMAGE) as other:
+        there = other.url.replace("://", "://them:theirs@")
+        site.faults = [Fault(302, {"Location": there})]
+        other.faults = [Fault(302, {"Location": site.url})]
+        bring(site.url.replace("://", "://user:s3cret@"), device)
+    mine = {request["Authorization"] for request in site.requests}
+    assert mine == {"Basic dXNlcjpzM2NyZXQ="}
+    assert {request["Authorization"] for request in other.requests} == {"Basic dGhlbTp0aGVpcnM="}
+
+
+@pytest.mark.parametrize("scheme", ["file:///etc/shadow", "ftp://127.0.0.1/x", "data:,x", "swift://c/o"])
+def test_redirects_lead_to_http_alone(site: Site, device: Path, scheme: str) -> None:
+    site.always = Fault(302, {"Location": scheme})
+    assert "only http and https are followed" in refused(site.url, device)
+    assert len(site.requests) == 1
+
+
 def test_a_proxy(site: Site, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", site.url)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -243,7 +290,9 @@ def test_certificates(certificate: Path, device: Path, site: Site) -> None:
         assert intact(device)
         device.write_bytes(b"\xee" * (8 * MIB))
         secure.always = Fault(302, {"Location": site.url})
-        assert "from https to http" in refused(secure.url, device, trusting)
+        before = len(site.requests)
+        assert "from https to http, from 127.0.0.1 to 127.0.0.1, which" in refused(secure.url, device, trusting)
+        assert len(site.requests) == before
         with pytest.raises(UnsuitableNode, match="image_ca_file"):
             bring(secure.url, device, replace(SETTINGS, ca_file="/nowhere"))
 

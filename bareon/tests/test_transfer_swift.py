@@ -109,6 +109,33 @@ def test_no_account_and_no_server(swift: Swift, tmp_path: Path) -> None:
             inspect(Location(url), swift.settings)
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_the_key_stays_with_its_host(swift: Swift, status: int) -> None:
+    with serving(IMAGE) as other:
+        there = other.url.replace("127.0.0.1", "localhost")
+        swift.site.before = lambda request: Fault(status, {"Location": f"{there}?X-Auth-Key=s3cret"})
+        with pytest.raises(
+            ImageFailed, match="swift_auth_url: redirected to localhost, which would be given"
+        ) as caught:
+            inspect(URL, swift.settings)
+    assert "s3cret" not in str(caught.value)
+    assert len(swift.site.requests) == 1 and not other.requests
+
+
+def test_netrc_is_never_read(swift: Swift, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").write_text("default login root password s3cret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    bring(swift, tmp_path)
+    assert not any("Authorization" in request for request in swift.site.requests)
+
+
+@pytest.mark.parametrize("storage", ["file:///etc/shadow?", "ftp://127.0.0.1/v1", "/v1/AUTH_us"])
+def test_objects_come_by_http_alone(swift: Swift, storage: str) -> None:
+    swift.site.before = lambda request: Fault(200, {"X-Storage-Url": storage, "X-Auth-Token": "t0ken"})
+    with pytest.raises(ImageFailed, match="gives an address for its objects that is none of http and https"):
+        inspect(URL, swift.settings)
+
+
 def test_a_token_stays_with_its_host(swift: Swift, tmp_path: Path) -> None:
     with serving(IMAGE) as other:
         swift.site.faults = [Fault(307, {"Location": other.url})]

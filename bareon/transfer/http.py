@@ -15,6 +15,7 @@ import requests
 from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.text import visible
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.failure import (
     FAILURES,
@@ -104,6 +105,11 @@ class Answer:
             self._response.close()
 
 
+def no_account(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials, in the form that requests takes them: without any it looks into ``~/.netrc``."""
+    return request
+
+
 class Client:
     """Asks for one image, again and again if need be."""
 
@@ -138,7 +144,7 @@ class Client:
             response = requests.get(
                 location.without_account().reveal(),
                 headers=headers,
-                auth=account.account,
+                auth=account.account or no_account,
                 stream=True,
                 allow_redirects=False,
                 timeout=(self._deadline.left(settings.connect_timeout), self._deadline.left(settings.idle_timeout)),
@@ -176,7 +182,8 @@ def _followed(here: Location, reference: str) -> Location:
     if there.scheme not in ("http", "https"):
         raise ImageFailed(f"redirected to {there.scheme}://, only http and https are followed")
     if here.scheme == "https" and there.scheme == "http":
-        raise ImageFailed("redirected from https to http, which is not followed")
+        hosts = f"from {visible(here.host)} to {visible(there.host)}"
+        raise ImageFailed(f"redirected from https to http, {hosts}, which is not followed")
     LOG.info("%s: redirected to %s", here, there)
     return there
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Protocol
 
 from bareon.errors import ImageFailed
@@ -33,6 +34,57 @@ class Source(Protocol):
         """End it, from any thread; a read under way ends soon."""
 
 
+#: File systems whose files are views of the kernel: memory, descriptors and secrets of processes, firmware.
+_OF_THE_KERNEL = frozenset(
+    (
+        *(
+            "autofs",
+            "binfmt_misc",
+            "bpf",
+            "cgroup",
+            "cgroup2",
+            "configfs",
+            "debugfs",
+            "devpts",
+            "devtmpfs",
+            "efivarfs",
+        ),
+        *("fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "resctrl", "rpc_pipefs", "securityfs"),
+        *("selinuxfs", "smackfs", "sysfs", "tracefs"),
+    )
+)
+
+
+def opened(path: str) -> int:
+    """A descriptor for reading a regular file that lies on a disk, in memory, or on a server.
+
+    Links are followed, and what they lead to is judged before it is opened: opening a device alone may do something,
+    and opening a FIFO waits.
+
+    :raises OSError: when there is none, or it cannot be read.
+    :raises ImageFailed: for whatever else has a path.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise ImageFailed("is no regular file")
+        if (kind := _filesystem(place)) in _OF_THE_KERNEL:
+            raise ImageFailed(f"is no file with an image, but one of the kernel's ({kind})")
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+
+
+def _filesystem(descriptor: int) -> str:
+    """The type of the file system that a file is on; proc(5), fdinfo and mountinfo."""
+    fields = (line.split() for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines())
+    mount = next(words[1] for words in fields if words[0] == "mnt_id:")
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        if line.startswith(f"{mount} ".encode()):
+            return line.partition(b" - ")[2].split()[0].decode(errors="replace")
+    raise ImageFailed("is on a file system that is not mounted here")
+
+
 class FileSource:
     """A file of this machine, ``file:///path``."""
 
@@ -42,21 +94,12 @@ class FileSource:
         if location.authority not in (None, "", "localhost"):
             raise ImageFailed("file:// reaches files of this machine only")
         try:
-            # Non-blocking, since the open of a FIFO would wait for its writer.
-            self._fd = os.open(location.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._fd = opened(location.path)
         except FileNotFoundError as error:
             raise NotThere(error.strerror) from None
         except (OSError, ValueError) as error:
             raise ImageFailed(getattr(error, "strerror", str(error))) from None
-        self.length: int | None = None
-        try:
-            if stat.S_ISREG(mode := os.fstat(self._fd).st_mode) or stat.S_ISBLK(mode):
-                self.length = os.lseek(self._fd, 0, os.SEEK_END)
-        except OSError:
-            pass  # a file of /proc, for instance
-        if self.length is None:
-            self.close()
-            raise ImageFailed("is neither a file nor a block device that could hold an image")
+        self.length: int | None = os.fstat(self._fd).st_size
         self._offset = 0
 
     def fill(self, buffer: memoryview) -> int:

@@ -36,7 +36,11 @@ from bareon.tools import mount, rsync
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_DAEMON = re.compile(r"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(:[0-9]{1,5})?/.+|[^-:/][^:/]*::.+")
+# Its host may become a word of RSYNC_CONNECT_PROG, which a shell reads.
+_HOST = r"[A-Za-z0-9._][A-Za-z0-9._-]*"
+_DAEMON = re.compile(
+    rf"rsync://([^/@]*@)?(\[[0-9A-Fa-f:.]+\]|{_HOST})(:[0-9]{{1,5}})?/.+|(?!-)([^/@:]*@)?{_HOST}::.+"
+)
 _PASSWORD = re.compile(r"rsync://[^/@]*:[^/]*@")
 
 # Paths that are left to other images go to rsync one by one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +14,7 @@ from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.drivers.deploy.offer import check_room, check_type, programs, sector_of, unfit
-from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput, UnsuitableNode
-from bareon.layout.stack import disks_below
+from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput
 from bareon.model.consistency import shared_targets
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
@@ -24,13 +23,15 @@ from bareon.model.settings import TransferSettings
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
-from bareon.system.tree import ROOT, mounted_tree
+from bareon.system.tree import ROOT, holds, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, mount, udev
 
 LOG = logging.getLogger(__name__)
 
 _ASIDE = "/run/bareon/aside"
 SCHEMES = ("http", "https", "file", "swift")
+#: What lies there are devices and views of the kernel.
+_NO_FILES = ("/dev", "/proc", "/sys")
 
 
 class Swift(DeployDriver):
@@ -61,7 +62,7 @@ class Swift(DeployDriver):
         if held.kept:
             return [LeaveVolume(name, image, held)]
         sector = sector_of(job.layout, held.device)
-        write = WriteImage(name, image, held, job.settings, _overwritten(job), sector)
+        write = WriteImage(name, image, held, job.settings, sector)
         fit = FitFilesystem(name, image, held.filesystem)
         inner = _inner(held, job.layout.tree(image.system))
         return [write, fit, *([SpreadTree(name, image, held, inner)] if inner else [])]
@@ -69,13 +70,6 @@ class Swift(DeployDriver):
 
 def _is_written(fs: PlannedFilesystem) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
-
-
-def _overwritten(job: Job) -> tuple[tuple[str, str], ...]:
-    """The devices that lie on disks of the deployment, each with the disks."""
-    disks = {disk.device for disk in job.layout.disks}
-    below = disks_below(job.node)
-    return tuple((device, ", ".join(sorted(found & disks))) for device, found in below.items() if found & disks)
 
 
 def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
@@ -94,6 +88,18 @@ def _sources(deployment: Deployment) -> Iterator[Defect]:
             wanted = ", ".join(f"{x}://" for x in SCHEMES)
             message = f"{str(image.url)!r} is not the URL of a block image: write one of {wanted}"
             yield Defect(f"{image.path}.image_pull_url", message)
+        elif image.url.scheme == "file" and (reason := _no_file(image.url.path)):
+            yield Defect(f"{image.path}.image_pull_url", f"{str(image.url)!r} {reason}")
+
+
+def _no_file(path: str) -> str | None:
+    """The reason that a path of a ``file:`` URL can be no image's, as far as it shows by itself."""
+    if not path.isprintable():
+        return "names no file: what cannot be printed is not allowed in a path"
+    # Two slashes at the beginning are kept.
+    there = f"/{posixpath.normpath(path).lstrip('/')}"
+    below = next((folder for folder in _NO_FILES if holds(folder, there)), None)
+    return f"is no file with an image: nothing is read from {below}" if below else None
 
 
 def is_fetchable(location: Location) -> bool:
@@ -125,14 +131,12 @@ class LeaveVolume(Step):
 class WriteImage(Step):
     """Stream one image onto its volume. Until all of it is found right, the volume holds no file system.
 
-    ``overwritten`` has each device that lies on disks of the deployment, with the disks; ``sector`` is the bytes of a
-    logical sector of the volume.
+    ``sector`` is the bytes of a logical sector of the volume.
     """
 
     image: Image
     mount: Mounted
     settings: TransferSettings
-    overwritten: tuple[tuple[str, str], ...]
     sector: int = 512
 
     @property
@@ -148,7 +152,6 @@ class WriteImage(Step):
         from bareon.transfer.image import compare, inspect
 
         fs = self.mount
-        self._refuse_itself()
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
         published = self._published or Published()
         compare(self.image.url, offer, published)
@@ -170,16 +173,6 @@ class WriteImage(Step):
 
         where = self.image.metadata_url
         return look_up(self.image.url, where, self.settings) if where else None
-
-    def _refuse_itself(self) -> None:
-        """See that the image does not lie on what this run overwrites; files on mounted disks are in use anyway."""
-        if self.image.url.scheme == "file":
-            source = os.path.realpath(self.image.url.path)
-            # A logical volume's name is a link, as the one in the URL may be.
-            there = {os.path.realpath(device): disks for device, disks in self.overwritten}
-            if source in there:
-                reason = f"{source} lies on {there[source]}, a disk of this deployment"
-                raise UnsuitableNode(f"image {self.image.name!r}: {reason}")
 
     def run(self, progress: Progress) -> Outcome:
         from bareon.transfer.image import write
