@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from oslo_config import cfg
 
 from bareon.errors import UsageError
 from bareon.model.settings import BOOT_INFO, SwiftAccount, TransferSettings
+from bareon.text import visible
 
 DEFAULT_LOG = "/var/log/bareon.log"
 
@@ -207,6 +209,13 @@ def _canonical(argv: Sequence[str], options: Sequence[cfg.Opt]) -> list[str]:
     return words
 
 
+class _Record(logging.LogRecord):
+    """A record in which no text of unknown origin begins a line of the log, or moves a cursor."""
+
+    def getMessage(self) -> str:  # noqa: N802  the name is the library's
+        return visible(super().getMessage(), "\n\t").replace("\n", "\n    ")
+
+
 def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
     """Start logging as configured.
 
@@ -229,6 +238,7 @@ def set_up_logging(conf: cfg.ConfigOpts, *, default_file: bool) -> str | None:
         except OSError as error:
             sys.stderr.write(f"bareon: no log: {path}: {error.strerror}\n")
             return None
+    logging.setLogRecordFactory(_Record)
     try:
         log.setup(conf, "bareon")
     except log.LogConfigError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from bareon.actions.base import Action, Job
@@ -14,6 +15,9 @@ from bareon.model.image import Image
 from bareon.model.settings import BOOT_INFO
 from bareon.step import Step
 from bareon.tools import grub, mount, osprober, udev
+
+#: The type of the hardware in front, as ARP numbers it, where it is from PXELINUX; six to twenty bytes.
+_BOOTIF = re.compile(r"BOOTIF=[0-9A-Fa-f]{2}(?:[-:][0-9A-Fa-f]{2}){5,20}")
 
 
 class Bootloader(Action):
@@ -43,6 +47,11 @@ class Bootloader(Action):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
 
     def warnings(self, job: Job) -> Iterator[str]:
+        if _named_bootif(job.node.cmdline) and not _bootif(job.node.cmdline):
+            yield (
+                "BOOTIF on the kernel command line of the ramdisk is no hardware address such as"
+                " 01-52-54-00-12-34-56: it is not handed on"
+            )
         esps = [disk.esp for disk in boot_disks(job.layout, job.node) if disk.esp]
         for mounted in (x for esp in esps for x in esp.mounts if len(esps) > 1):
             if "nofail" not in mounted.mount.options.split(","):
@@ -69,5 +78,12 @@ def _systems(job: Job) -> list[Image]:
 
 
 def _bootif(cmdline: str) -> list[str]:
-    """The interface the ramdisk was booted from, as PXELINUX notes it on the kernel command line."""
+    """The interface the ramdisk was booted from, as PXELINUX notes it on the kernel command line.
+
+    Whoever answers the node's DHCP request may have written it.
+    """
+    return [word for word in _named_bootif(cmdline) if _BOOTIF.fullmatch(word)]
+
+
+def _named_bootif(cmdline: str) -> list[str]:
     return [word for word in cmdline.split() if word.startswith("BOOTIF=")][:1]

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+#: What stands for itself in GRUB's language: no quote, variable, wildcard, comment or end of a command.
+_PLAIN = re.compile(r"[\w.,:=/@%+-]+")
 
 # Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
 # a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
@@ -47,16 +51,26 @@ def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default
             "",
             f"menuentry {quoted(entry.title)} {{",
             *(f"  insmod {module}" for module in entry.modules),
-            f"  search --no-floppy --fs-uuid --set=root {entry.uuid}",
-            f"  linux {entry.kernel} {entry.arguments}".rstrip(),
-            *([f"  initrd {entry.initrd}"] if entry.initrd else []),
+            f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
+            "  " + words(["linux", entry.kernel, *entry.arguments.split()]),
+            *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),
             "}",
         ]
     return "\n".join(lines) + "\n"
 
 
-def quoted(text: str) -> str:
+def words(command: Sequence[str]) -> str:
+    """A command of GRUB's language, each of its words by :func:`word`."""
+    return " ".join(map(word, command))
+
+
+def word(text: str) -> str:
     """A text as a word of GRUB's language, in which nothing has a meaning between apostrophes."""
+    return text if _PLAIN.fullmatch(text) else quoted(text)
+
+
+def quoted(text: str) -> str:
+    """A text as a word in apostrophes; one in it, and what cannot be printed, is left out."""
     return "'" + "".join(char for char in text if char.isprintable() and char != "'") + "'"
 
 
@@ -80,4 +94,5 @@ def terminal(settings: Mapping[str, str]) -> list[str]:
     command = settings.get("GRUB_SERIAL_COMMAND", "serial")
     if command.split()[:1] != ["serial"]:
         return []
-    return [command, *(f"terminal_{x} {value}" for x, value in used.items() if value)]
+    lines = [command.split(), *([f"terminal_{x}", *value.split()] for x, value in used.items() if value)]
+    return [words(line) for line in lines]

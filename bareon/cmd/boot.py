@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bareon.cmd.exit import guarded
+from bareon.text import visible
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def _script(words: Sequence[str]) -> int:
     from bareon.run import run
 
     done = run(["sh", "-s", "--", *words], stdin=script(), ok=range(256))
-    sys.stdout.write(done.stdout)
-    sys.stderr.write(done.stderr)
+    # The list lies where root of each deployed image can write.
+    sys.stdout.write(visible(done.stdout, "\n"))
+    sys.stderr.write(visible(done.stderr, "\n"))
     return done.code

@@ -76,6 +76,7 @@ _PARTITION: Mapping[str, Any] = {
             "type": "string",
             "minLength": 1,
             "maxLength": 36,
+            "format": "printable",
             "pattern": '^[^\\u0000-\\u001f"\\\\\\U00010000-\\U0010ffff]*$',
             "x-pattern": "a partition name: quotes, backslashes, control characters and those beyond U+FFFF are not"
             " allowed",

@@ -176,6 +176,17 @@ def test_the_command_of_the_ramdisk_is_the_same_script(partition: Path, capfd: p
     assert "usage: bareon-boot list" in capfd.readouterr().out
 
 
+def test_the_list_of_images_does_not_move_a_cursor(partition: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Root of each deployed image can write to the partition that it lies on."""
+    if os.geteuid():
+        pytest.skip("the lock is root's")
+    images = partition / "bareon-images"
+    images.write_text(images.read_text().replace("CentOS", "Cent\x1b[2J\x9bOS"))
+    assert boot.main(["list"]) == 0
+    assert "Cent\\x1b[2J\\x9bOS" in (out := capfd.readouterr().out)
+    assert all(line.isprintable() for line in out.split("\n"))
+
+
 def test_names_of_os_prober() -> None:
     output = "/dev/vda3:Debian GNU/Linux 12 (bookworm):Debian:linux\n/dev/vda1@/EFI/x:Windows:Windows:efi\n"
     assert osprober.parse(output)["/dev/vda3"] == "Debian GNU/Linux 12 (bookworm)"

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bareon.actions.bootloader import _bootif
 from bareon.boot.esp import add_removable
 from bareon.boot.grub_defaults import parse, with_kernel_params
-from bareon.boot.menu import Entry, command_line, configuration, terminal
+from bareon.boot.menu import Entry, command_line, configuration, terminal, word, words
 from bareon.boot.platform import PC_UEFI
+from bareon.drivers.data.document import check
+from bareon.errors import InvalidInput
 from bareon.tools import efi
 
 
@@ -35,9 +38,74 @@ def test_field_38_parameters_of_an_earlier_document_are_not_the_images() -> None
 
 
 def test_params_run_nothing() -> None:
+    """Even those that no document can have: the shell of grub-mkconfig takes them as they are."""
     evil = "a=$(touch /x) `id` ; echo"
     assert _sourced(with_kernel_params("", evil)).strip() == evil
+    every = "".join(map(chr, (*range(0x20, 0x7F), 0xE9, 0x202E, 0x1F600)))
+    assert _sourced(with_kernel_params("", every)) == f" {every}"
     assert shlex.split(with_kernel_params("", "a b"))
+
+
+def _accepted(params: str) -> bool:
+    value = {"partitions": [{"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": []}]}
+    try:
+        check(value | {"deploy_data": {"kernel_params": params}}, "ironic.json")
+    except InvalidInput as error:
+        assert [defect.path for defect in error.defects] == ["$.deploy_data.kernel_params"]
+        return False
+    return True
+
+
+def test_a_document_has_no_parameter_that_grub_would_take_for_something_else() -> None:
+    """grub-mkconfig writes them into ``grub.cfg`` without any quotes."""
+    refused = "\"'$;<>\\`{|}&"
+    printable = {chr(code) for code in range(0x21, 0x7F)}
+    assert {char for char in printable if not _accepted(f"a={char}b")} == set(refused)
+    assert {char for char in printable if not _accepted(f"quiet {char}b")} == {*refused, "#"}
+    assert not any(_accepted(f"a{chr(code)}b") for code in (*range(0x20), *range(0x7F, 0xA1), 0x2028, 0x202E, 0xFEFF))
+    assert _accepted("a=\xe9 b=\U0001f600")
+
+
+def test_words_of_grubs_language() -> None:
+    assert (
+        words(["linux", "/vmlinuz", "a=b,c", "x=*", "y=~", "z=[0-9]"]) == "linux /vmlinuz a=b,c 'x=*' 'y=~' 'z=[0-9]'"
+    )
+    for evil in ("a b", "$x", "#", "a;b", "{", '"', "\\", "a\nb", "`x`", "<", "&", "\x1b[2J"):
+        assert word(evil) == "'" + evil.replace("\n", "").replace("\x1b", "") + "'"
+    assert word("it's") == "'its'" and word("") == "''"
+
+
+@pytest.mark.parametrize("evil", ["x' { reboot } menuentry 'y", "a\n}\nreboot\n", "$(id)`id`", "\\", "\x1b[2J\u202e"])
+def test_names_in_a_menu_stay_names(evil: str) -> None:
+    """``PRETTY_NAME`` of an image, what os-prober says, and the name of the image itself."""
+    text = configuration([Entry(evil, "/vmlinuz", None, evil, evil)])
+    lines = text.split("\n")
+    assert (
+        sum(line.startswith("menuentry '") and line.endswith("' {") and line.count("'") == 2 for line in lines) == 1
+    )
+    assert not any(line.strip().startswith("reboot") for line in lines)
+    assert "\x1b" not in text and "\u202e" not in text
+
+
+@pytest.mark.parametrize("evil", ["a\nreboot", "$(id)", "`id`", "a;b", "{", "'", "\\", "#x", "\u2028"])
+def test_settings_of_an_image_are_no_commands_of_bareons_menu(evil: str) -> None:
+    text = f"GRUB_CMDLINE_LINUX={shlex.quote(f'quiet {evil}')}\nGRUB_TERMINAL={shlex.quote(f'serial {evil}')}\n"
+    found = parse(text)
+    assert command_line(found) == "" or set(command_line(found).split()) <= {"quiet"}
+    assert not any("id" in line or "reboot" in line for line in terminal(found))
+
+
+@pytest.mark.parametrize(
+    ("given", "handed_on"),
+    [
+        *((x, x) for x in ("BOOTIF=01-52-54-00-12-34-56", "BOOTIF=52:54:00:aA:34:56")),
+        ("BOOTIF=20-" + "-".join(["00"] * 20), "BOOTIF=20-" + "-".join(["00"] * 20)),
+        *((x, "") for x in ("BOOTIF=eth0", "BOOTIF=01-52$(id)", "BOOTIF=01-52-54-00-12-34-56;reboot", "BOOTIF=", "")),
+        *((f"BOOTIF=01-52-54-00-12-34-{x}", "") for x in ("", "5", "56'", "56{", "\u0665\u0665")),
+    ],
+)
+def test_bootif_is_an_address(given: str, handed_on: str) -> None:
+    assert _bootif(f"ip=dhcp {given} quiet") == [handed_on] * bool(handed_on)
 
 
 def test_configuration_of_an_image_without_grub() -> None:

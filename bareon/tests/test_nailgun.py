@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bareon.drivers.data import cloudinit
 from bareon.drivers.data.nailgun import Nailgun
 from bareon.errors import InvalidInput
 from bareon.model.deployment import Deployment
@@ -24,6 +25,7 @@ from bareon.tests.cases import HERE, load
 from bareon.tests.damage import damaged, inputs
 
 HOSTILE = "a: b # 'c' \"d\" $(touch /e) `f` {{ 7 * 7 }} {% raw %} \\ \u2028\u0085 \U0001f600 --==bareon=="
+LINE = HOSTILE.replace("\u2028\u0085", "")
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def test_hostile_values_stay_values() -> None:
         document(
             authorized_keys=[HOSTILE],
             auth_key='"key"',
-            user_accounts=[{"name": "a", "password": HOSTILE, "sudo": [HOSTILE], "ssh_keys": [HOSTILE]}],
+            user_accounts=[{"name": "a", "password": HOSTILE, "sudo": [LINE], "ssh_keys": [HOSTILE]}],
             mco_auto_setup=True,
             mco_host="broker",
             mco_password=HOSTILE,
@@ -81,7 +83,7 @@ def test_hostile_values_stay_values() -> None:
     )
     assert config["ssh_authorized_keys"] == [HOSTILE, "key"]
     user = config["users"][1]
-    assert (user["plain_text_passwd"], user["sudo"], user["ssh_authorized_keys"]) == (HOSTILE, [HOSTILE], [HOSTILE])
+    assert (user["plain_text_passwd"], user["sudo"], user["ssh_authorized_keys"]) == (HOSTILE, [LINE], [HOSTILE])
     assert config["mcollective"]["conf"]["plugin.rabbitmq.pool.1.password"] == HOSTILE
 
 
@@ -89,12 +91,14 @@ def test_hostile_values_in_metadata() -> None:
     assert files(document(authorized_keys=[HOSTILE]))["meta_data.json"]["public_keys"] == {"key-0": HOSTILE}
 
 
-def test_boothook_is_a_script_whose_words_stay_words(tmp_path: Path) -> None:
-    value = document(master_ip="10.0.0.1") | {"name_servers": '"10.0.0.1, $(touch x)"', "name_servers_search": "a;b"}
-    text = files(value)["cloud-boothook"]
+@pytest.mark.parametrize("profile", ["debian", "centos"])
+def test_boothook_is_a_script_whose_words_stay_words(profile: str) -> None:
+    """Even of values that no document can have."""
+    hostile = {"name_servers": ["10.0.0.1", "$(touch"], "search": ["a;b"], "master_ip": f"{LINE}\nx"}
+    text = cloudinit._Templates(None).render("boothook", profile, None, hostile)
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
     words = shlex.split(text, comments=True)
-    assert {"search a;b", "10.0.0.1", "$(touch"} <= set(words)
+    assert {"search a;b", "10.0.0.1", "$(touch", f"{LINE}\nx"} <= set(words)
 
 
 @pytest.mark.parametrize(("password", "key"), [("$6$salt$hash", "passwd"), ("plain", "plain_text_passwd")])

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from oslo_log import log
 
+from bareon import conf
 from bareon.cmd.exit import guarded
 from bareon.errors import UnsuitableNode
 from bareon.plan import text
@@ -28,6 +33,21 @@ def test_a_plan_shows_a_disk_with_an_evil_name() -> None:
     assert rendered.count("\\x1b[2J") == 2 * len(plan.layout.disks)
     assert all(char.isprintable() or char == "\n" for char in rendered)
     assert not any(line.startswith(" 99.") for line in rendered.splitlines())
+
+
+def test_a_log_shows_an_evil_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What programs of an image say, or os-prober found, neither moves a cursor nor looks like a line of bareon's."""
+    monkeypatch.setattr(log, "setup", lambda *_: None)
+    options = dict.fromkeys(("log_dir", "use_syslog", "use_journal", "log_config_append"))
+    before = logging.getLogRecordFactory()
+    try:
+        conf.set_up_logging(SimpleNamespace(log_file=str(tmp_path / "log"), **options), default_file=True)
+        record = logging.getLogger("x").makeRecord("x", logging.INFO, "", 0, "%s: it says\n%s", (EVIL, EVIL), None)
+    finally:
+        logging.setLogRecordFactory(before)
+    lines = record.getMessage().split("\n")
+    assert len(lines) == 4 and all(line.startswith("    ") for line in lines[1:])
+    assert all(line.isprintable() for line in lines) and "\\x1b[2J" in lines[0]
 
 
 def test_an_error_shows_an_evil_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.drivers.data import configdrive as documents
+from bareon.drivers.data.document import listed_words
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 
@@ -176,7 +177,7 @@ def _words(value: dict[str, Any]) -> dict[str, Any]:
 
 def _several(value: str | list[str] | None) -> list[str]:
     texts = [value] if isinstance(value, str) else value or []
-    return [word for text in texts for word in re.split(r"[\s,]+", text.replace('"', " ")) if word]
+    return [word for text in texts for word in listed_words(text)]
 
 
 def _user(account: dict[str, Any]) -> dict[str, Any]:

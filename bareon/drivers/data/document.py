@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ MOST_ITEMS = 4096  # in all lists together
 MOST_KEYS = 65536  # in all objects together; both keep validation within about a second
 _DIGITS = 100  # of a number
 _SHOWN = 60  # characters of a value in a message
+#: Categories of Unicode: control, format and surrogate characters, blanks other than a space.
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp", "Zs")
+INTERFACE = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}"
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_DOMAIN = rf"{_LABEL}(\.{_LABEL})*\.?"
+_LONGEST_DOMAIN = 253
 
 
 def load(text: bytes) -> Any:
@@ -106,7 +113,40 @@ def _absolute_size(text: str) -> bool:
 def _ip_address(text: str) -> bool:
     import ipaddress
 
+    # What stands behind a % is the name of an interface, and to Python any text.
+    _, percent, zone = text.partition("%")
+    if percent and not re.fullmatch(INTERFACE, zone):
+        raise ValueError(f"{text!r} has no name of an interface behind its %")
     return bool(ipaddress.ip_address(text))
+
+
+def listed_words(text: str) -> list[str]:
+    """The words of a text in which commas, blanks, or both stand between them; quotes are dropped."""
+    return [word for word in re.split(r"[\s,]+", text.replace('"', " ")) if word]
+
+
+def _name_servers(text: str) -> bool:
+    return all(map(_ip_address, listed_words(text)))
+
+
+def _domains(text: str) -> bool:
+    for word in listed_words(text):
+        if len(word) > _LONGEST_DOMAIN or not re.fullmatch(_DOMAIN, word):
+            raise ValueError(f"{_shown(word)} is not the name of a domain")
+    return True
+
+
+def _printable(text: str) -> bool:
+    """Judge a text that becomes a line somewhere: nothing in it ends a line, parts words, or cannot be seen.
+
+    Code points that no standard has given a meaning yet are let pass.
+    """
+    if text.isprintable():
+        return True
+    for number, char in enumerate(text, 1):
+        if char != " " and unicodedata.category(char) in _UNSEEN:
+            raise ValueError(f"character {number} is U+{ord(char):04X}, which cannot be seen: it is not allowed here")
+    return True
 
 
 def _ipv4_address(text: str) -> bool:
@@ -127,6 +167,9 @@ def _netmask(text: str) -> bool:
 FORMATS = {
     "size": _size,
     "absolute-size": _absolute_size,
+    "printable": _printable,
+    "name-servers": _name_servers,
+    "domains": _domains,
     "ip-address": _ip_address,
     "ipv4-address": _ipv4_address,
     "netmask": _netmask,
@@ -189,7 +232,10 @@ def check(value: Any, schema_name: str) -> None:
     """
     if defects := list(_excess(value, schema(schema_name))):
         raise InvalidInput(defects)
-    errors = _validator(schema_name).iter_errors(value)
+    errors = list(_validator(schema_name).iter_errors(value))
+    # A pattern says more exactly what is wrong than the format of the same text.
+    formless = {error.json_path for error in errors if error.validator == "pattern"}
+    errors = [error for error in errors if error.validator != "format" or error.json_path not in formless]
     defects = list(dict.fromkeys(defect for error in errors for defect in _defects(error)))
     if defects:
         raise InvalidInput(sorted(defects, key=lambda defect: defect.path))
