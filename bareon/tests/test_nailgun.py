@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bareon.drivers.data import cloudinit
 from bareon.drivers.data.nailgun import Nailgun
@@ -165,6 +167,27 @@ def test_templates_of_the_operator(tmp_path: Path) -> None:
         ("{% include '../../../../etc/passwd' %}", "it fails with TemplateNotFound"),
         ("{{ 1 / 0 }}", "it fails with ZeroDivisionError"),
         ("[1]", "makes no JSON object"),
+        ("{{ users.append(1) }}", "it fails with SecurityError"),
+        ("{{ name_servers.append('x') }}", "it fails with SecurityError"),
+        ("{% for i in range(1000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}", "more than 100000 rounds"),
+        ("{% for i in range(100001) %}{% endfor %}", "it fails with OverflowError"),
+        ("{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}", "rounds"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "it fails with RecursionError"),
+        (
+            "{% for i in range(9) recursive %}{{ loop(range(9)) }}{% endfor %}",
+            "more than 100000 rounds|RecursionError",
+        ),
+        ("{% for i in range(2000) %}{{ ' ' * 1000 }}{% endfor %}", "it makes more than 1048576 characters"),
+        ("{{ 'x' * 10000000000 }}", "it makes a text of more than 1048576 characters"),
+        ("{{ 10000000000 * [1] }}", "it makes a text of more than 1048576 characters"),
+        ("{{ 9 ** 99999999 }}", "it makes a number that is too large"),
+        ("{{ lipsum(100000000) }}", "it fails with UndefinedError"),
+        ("x" * 1048577, "it has more than 1048576 characters"),
+        ("{{ self.__init__.__globals__ }}", "it fails with SecurityError"),
+        ("{{ range.__globals__ }}", "it fails with SecurityError"),
+        ("{{ '{0.__class__}'.format(1) }}", "it fails with SecurityError"),
+        ("{% import '/etc/passwd' as x %}", "it fails with TemplateNotFound"),
+        ("{{ environ }}", "it fails with UndefinedError"),
     ],
 )
 def test_templates_that_fail(tmp_path: Path, text: str, reason: str) -> None:
@@ -172,6 +195,49 @@ def test_templates_that_fail(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason) as caught:
         parsed(document(cloud_init_templates={"meta_data": "own.jinja2"}), tmp_path)
     assert [defect.path for defect in caught.value.defects] == ["$.ks_meta.cloud_init_templates.meta_data"]
+
+
+def test_what_a_template_may_see() -> None:
+    """The words of the document that cloud-init needs, and nothing of the machine."""
+    words = set(cloudinit._words(document() | {"hostname": "a"}))
+    assert words == {
+        *("profile", "fqdn", "hostname", "interfaces", "admin", "name_servers", "search", "gw", "master_ip"),
+        *("timezone", "authorized_keys", "repos", "users", "puppet", "mcollective"),
+    }
+    sandbox = cloudinit._Templates(None)._sandbox
+    assert set(sandbox.globals) == {"range", "dict", "cycler", "joiner", "namespace"}
+    assert isinstance(sandbox, ImmutableSandboxedEnvironment) and sandbox.undefined is StrictUndefined
+
+
+def test_loops_that_are_counted_are_loops_as_before(tmp_path: Path) -> None:
+    text = "{% for i in range(3) if i %}{{ [loop.index, loop.length, loop.last, i] }}{% else %}none{% endfor %}"
+    (tmp_path / "boothook.jinja2").write_text(text + "{% for i in [] %}{% else %}none{% endfor %}")
+    assert files(document(), tmp_path)["cloud-boothook"] == "[1, 2, False, 1][2, 2, True, 2]none"
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../outside.jinja2"])
+def test_links_of_a_folder_of_templates_stay_in_it(tmp_path: Path, target: str) -> None:
+    (tmp_path / "outside.jinja2").write_text("secret")
+    folder = tmp_path / "templates"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/real").write_text('{"name": "inside"}')
+    (folder / "own.jinja2").symlink_to("inner/real")
+    (folder / "out.jinja2").symlink_to(target)
+    assert (
+        files(document(cloud_init_templates={"meta_data": "own.jinja2"}), folder)["meta_data.json"]["name"]
+        == "inside"
+    )
+    with pytest.raises(InvalidInput, match=r"there is no template 'out.jinja2'"):
+        parsed(document(cloud_init_templates={"meta_data": "out.jinja2"}), folder)
+    (folder / "include.jinja2").write_text("{% include 'out.jinja2' %}{% include 'inner/real' %}")
+    with pytest.raises(InvalidInput, match="it fails with TemplateNotFound"):
+        parsed(document(cloud_init_templates={"meta_data": "include.jinja2"}), folder)
+
+
+def test_a_template_that_is_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "boothook.jinja2").write_bytes(b"\xff")
+    with pytest.raises(InvalidInput, match="it fails with UnicodeDecodeError"):
+        parsed(document(), tmp_path)
 
 
 def test_a_folder_of_templates_that_is_not_there(tmp_path: Path) -> None:

@@ -22,13 +22,15 @@ from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 
 if TYPE_CHECKING:
-    from jinja2.sandbox import SandboxedEnvironment
+    from bareon.drivers.data.template import Sandbox
 
 KINDS = ("boothook", "cloud_config", "meta_data")
 _FOLDER = "templates/nailgun"
 _ENDING = ".jinja2"
 _MIME = {"boothook": "cloud-boothook", "cloud_config": "cloud-config"}
 _BOUNDARY = "==bareon=="  # the parts are in base64, which cannot hold it
+#: What an expression of a template, or the file of one, may raise.
+_FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, RecursionError, OSError)
 _OVERRIDES = "$.ks_meta.cloud_init_templates"
 
 
@@ -83,17 +85,21 @@ class _Templates:
         """The text that a template of a kind makes: the ``chosen`` one, else that of the profile."""
         import jinja2
 
+        from bareon.drivers.data.template import Excess
+
         path = f"{_OVERRIDES}.{kind}" if chosen else "$.profile"
         name = chosen or self._of_profile(kind, profile)
-        if self._text(name) is None:
+        if name not in self._names:
             raise InvalidInput(
-                [Defect(path, f"there is no template {name!r}; there are: {', '.join(self._names())}")]
+                [Defect(path, f"there is no template {name!r}; there are: {', '.join(sorted(self._names))}")]
             )
         try:
-            return self._environment.get_template(name).render(words)
+            return self._sandbox.rendered(name, words)
         except jinja2.TemplateSyntaxError as error:
             reason = f"line {error.lineno} is no valid template text"
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+        except Excess as error:
+            reason = str(error)
+        except (jinja2.TemplateError, *_FAILURES) as error:
             reason = f"it fails with {type(error).__name__}"  # whose text may quote a value
         raise InvalidInput([Defect(path, f"template {name!r}: {reason}")])
 
@@ -102,33 +108,41 @@ class _Templates:
         ends = [match.start() for match in re.finditer(r"[-_.]", profile)]
         beginnings = [profile, *(profile[:end] for end in reversed(ends))]
         names = (f"{kind}_{beginning}{_ENDING}" for beginning in beginnings)
-        return next((name for name in names if self._text(name) is not None), f"{kind}{_ENDING}")
+        return next((name for name in names if name in self._names), f"{kind}{_ENDING}")
 
     def _text(self, name: str) -> str | None:
         """The text of a template, ``None`` where there is none. The names are those that the folders list."""
-        if self._operators and name in _listed(self._operators):
-            return (self._operators / name).read_text(encoding="utf-8")
-        return _own().get(name)
+        if self._operators is None or name not in self._listed:
+            return _own().get(name)
+        from bareon.drivers.data.template import LONGEST, Excess
 
-    def _names(self) -> list[str]:
-        return sorted({*(_listed(self._operators) if self._operators else ()), *_own()})
+        with (self._operators / name).open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise Excess(f"it has more than {LONGEST} characters")
+        return text
 
     @functools.cached_property
-    def _environment(self) -> SandboxedEnvironment:
-        from jinja2 import FunctionLoader, StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
+    def _listed(self) -> frozenset[str]:
+        return _listed(self._operators) if self._operators else frozenset()
 
-        found = SandboxedEnvironment(
-            loader=FunctionLoader(self._text), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        found.keep_trailing_newline = True
-        found.filters |= {"yaml": as_yaml, "shell": lambda text: shlex.quote(str(text))}
-        return found
+    @property
+    def _names(self) -> set[str]:
+        return {*self._listed, *_own()}
+
+    @functools.cached_property
+    def _sandbox(self) -> Sandbox:
+        from bareon.drivers.data.template import Sandbox
+
+        return Sandbox(self._text, {"yaml": as_yaml, "shell": lambda text: shlex.quote(str(text))})
 
 
-def _listed(folder: Path) -> set[str]:
+def _listed(folder: Path) -> frozenset[str]:
+    """The names of the templates in a folder. A link in it is one if it leads to another place in the folder."""
     try:
-        return {path.name for path in folder.iterdir() if path.suffix == _ENDING and path.is_file()}
+        place = folder.resolve(strict=True)
+        found = (path for path in folder.iterdir() if path.suffix == _ENDING and path.is_file())
+        return frozenset(path.name for path in found if path.resolve().is_relative_to(place))
     except OSError as error:
         raise InvalidInput([Defect(f"--template_path {folder}", f"cannot be read: {error.strerror}")]) from None
 
