@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bareon.actions.base import Action, Job
-from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.errors import ActionFailed, Defect, InvalidInput, UnsuitableNode
 from bareon.layout.claim import configdrive_claim
 from bareon.layout.stack import disks_below
 from bareon.model.configdrive import FOLDER, LABEL, Configdrive
@@ -97,6 +98,25 @@ class WriteConfigdrive(Step):
     def preflight(self) -> None:
         if self.partition.decision != "create":
             device.refuse_if_busy(self.partition.device)
+        if self.configdrive.image and (found := self._other_than_it_seems(self.configdrive.image)):
+            message = f"it is {found} as well: whoever looks at its partition could take it for that"
+            raise InvalidInput([Defect(self.configdrive.path, message)])
+
+    def _other_than_it_seems(self, image: bytes) -> str | None:
+        """What else than the file system that its header tells of an image would be as its partition.
+
+        An image is somebody's input. There is room before the header of an ISO 9660 and behind its end for whatever
+        the ramdisk or the deployed system would start: a physical volume, a member of an array, a partition table.
+        """
+        with tempfile.NamedTemporaryFile(prefix="bareon-") as file:
+            file.write(image)
+            file.truncate(self.partition.size)
+            file.flush()
+            tags = blkid.probe([file.name]).get(file.name, {})
+        if "AMBIVALENT" in tags:
+            return "something else"
+        others = [tags.get(tag) for tag in ("TYPE", "PTTYPE")]
+        return next((x for x in others if x not in (None, self.configdrive.kind)), None)
 
     def run(self, progress: Progress) -> Outcome:
         place = self.partition.device

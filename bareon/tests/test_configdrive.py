@@ -6,16 +6,21 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bareon.actions.configdrive import WriteConfigdrive
 from bareon.cmd.source import with_configdrive
 from bareon.drivers.data.configdrive import from_documents, from_file
 from bareon.errors import BareonError, InvalidInput
 from bareon.model.configdrive import SIZE
 from bareon.model.deployment import Deployment
 from bareon.sizes import MIB
+from bareon.storage.disk import PlannedPartition
+from bareon.tests.filesystems import made
 from bareon.tools import device
 
 CAPTURED = Path(__file__).parent / "captured"
@@ -84,6 +89,45 @@ def test_a_bad_file(content: bytes, says: str) -> None:
     assert caught.value.defects[0].path == "--config_drive_path x"
 
 
+def _step(image: bytes) -> WriteConfigdrive:
+    part = PlannedPartition("/dev/x2", SIZE, 2, MIB, "configdrive", "ABCD")
+    return WriteConfigdrive("do_configdrive", part, from_file(image, "--config_drive_path x"))
+
+
+def test_members_of_an_iso_are_not_read() -> None:
+    """bareon neither lists nor unpacks an ISO: what its folders say is written as it is, lies included."""
+    root = int.from_bytes(_iso()[0x8000 + 158 : 0x8000 + 162], "little") * 2048
+    endless = b"\x2a\x00" + (root // 2048).to_bytes(4, "little") * 2 + b"\xff" * 8
+    for lie in (b"../../etc/shadow", endless, b"RR\x05\x01\x81SL\xff\x01", bytes(2048), b"\xff" * 2048):
+        image = _iso()[: root + 34] + lie + _iso()[root + 34 + len(lie) :]
+        found = from_file(image, "file")
+        assert (found.image, found.files) == (image, ())
+        _step(image).preflight()
+
+
+def test_an_image_that_is_something_else_as_well(tmp_path: Path) -> None:
+    """The first 32 KiB of an ISO 9660 are anybody's."""
+    other = made(tmp_path / "ext4", "ext4").read_bytes()[:0x8000]
+    # A physical volume: struct label_header of LVM2, lib/label/label.h.
+    label = (32).to_bytes(4, "little") + b"LVM2 001" + b"a" * 32 + bytes(512 - 20 - 44)
+    checksum = zlib.crc32(label, 0xF597A6CF ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+    volume = b"LABELONE" + (1).to_bytes(8, "little") + checksum.to_bytes(4, "little") + label
+    for image in (other + _iso()[0x8000:], bytes(512) + volume + _iso()[1024:]):
+        assert from_file(image, "file").kind == "iso9660"
+        with pytest.raises(InvalidInput, match="as well: whoever looks") as caught:
+            _step(image).preflight()
+        assert caught.value.defects[0].path == "--config_drive_path x"
+    _step(_iso()).preflight()
+    _step(_captured("vfat16")).preflight()
+
+
+@pytest.mark.parametrize("wrap", [gzip.compress, base64.b64encode, lambda x: base64.b64encode(gzip.compress(x))])
+def test_an_image_is_unpacked_once(wrap: Callable[[bytes], bytes]) -> None:
+    """Not for ever: what is packed again inside is no configdrive."""
+    with pytest.raises(InvalidInput, match="neither ISO 9660 nor vfat"):
+        from_file(wrap(gzip.compress(gzip.compress(_iso()))), "file")
+
+
 def test_documents() -> None:
     found = from_documents({"meta_data": {"hostname": "h"}, "user_data": "#!/bin/sh\n", "network_data": {}})
     assert dict(found.files) == {
@@ -126,9 +170,6 @@ def test_nothing_is_left_of_an_earlier_one(tmp_path: Path) -> None:
 
 
 def test_meta_data_gets_a_uuid_only_where_it_has_none() -> None:
-    from bareon.actions.configdrive import WriteConfigdrive
-    from bareon.storage.disk import PlannedPartition
-
     part = PlannedPartition("/dev/x2", SIZE, 2, MIB, "configdrive", "ABCD")
     step = WriteConfigdrive("do_configdrive", part, from_documents({}))
     assert json.loads(step.completed("meta_data.json", b'{"a": 1}')) == {"a": 1, "uuid": "abcd"}
