@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +102,33 @@ def test_fstab() -> None:
         "UUID=u-log /var/log ext4 defaults 0 2",
         "UUID=u-swap none swap defaults 0 0",
     ]
+
+
+STRANGE = (
+    "a b",
+    "a\\b",
+    r"a\040b",
+    "a#b",
+    "#",
+    "a'b\"c",
+    "*?[x]",
+    "\xe9\U0001f600",
+    "a,b=c",
+    "-",
+    "$(id)`id`",
+    "%n~",
+)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_mount_point_is_what_libmount_reads(tmp_path: Path, name: str) -> None:
+    home = _kept(ROOT, ("ext4", f"/srv/{name}", "u-srv"))
+    text = _written(home)
+    (tmp_path / "fstab").write_text(text)
+    argv = ["findmnt", "--tab-file", str(tmp_path / "fstab"), "--json", "--list", "-o", "SOURCE,TARGET,OPTIONS"]
+    rows = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)["filesystems"]
+    assert [(x["source"], x["target"]) for x in rows] == [("UUID=u-root", "/"), ("UUID=u-srv", f"/srv/{name}")]
+    assert _written(home, text) == text
 
 
 def test_fstab_disabled_is_a_comment() -> None:

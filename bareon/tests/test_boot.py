@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bareon.boot import bareon_boot, info, menu, nvram
-from bareon.boot.disks import BootDisk
+from bareon.boot.disks import BootDisk, _name
 from bareon.boot.info import Listed
 from bareon.boot.install import _at_its_place
 from bareon.boot.nvram import remember
@@ -31,7 +31,7 @@ from bareon.storage.kind import LINUX_DATA
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
 from bareon.system.tree import Tree
-from bareon.tests.cases import HERE, load, plan_of
+from bareon.tests.cases import HERE, load, node, plan_of
 from bareon.tools import efi, grub, osprober
 
 IMAGES = [
@@ -320,6 +320,13 @@ def test_nothing_is_gone_where_nobody_knows_the_partitions(monkeypatch: pytest.M
 
 def _plan(name: str) -> Plan:
     return plan_of(load(HERE / "cases/plan" / f"{name}.yaml"))
+
+
+def test_a_disk_has_a_name_that_firmware_can_show() -> None:
+    """It is a word of efibootmgr's, and what a disk says of itself may be anything."""
+    disk = node("two-disks").disks[0]
+    for serial, name in (("QM\xe9\x1b[2J\n\u202e00001", "QM__[2J__00001"), ("x" * 100, "x" * 64)):
+        assert _name(replace(disk, serial=serial)) == name
 
 
 def test_one_image_mounts_the_first_esp_and_several_do_not() -> None:
