@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Fault:
-    """What is wrong with one answer. ``status`` without a body; ``cut`` ends the body after so many bytes."""
+    """What is wrong with one answer. ``status`` with ``body`` alone; ``cut`` ends the body after so many bytes."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -45,15 +45,21 @@ class Site:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
+    _sent = ""
 
     def do_GET(self) -> None:
         site = self.site
-        seen = {**dict(self.headers.items()), "path": self.path}
+        seen = {**dict(self.headers.items()), "path": self.path, "body": self._sent}
         site.requests.append(seen)
         fault = (site.before(seen) if site.before else None) or (site.faults.pop(0) if site.faults else site.always)
         with contextlib.suppress(ConnectionError):
             self._answer(fault or Fault())
         self.close_connection = True
+
+    def do_POST(self) -> None:
+        """Answer as to GET; what was sent is the request's ``body``."""
+        self._sent = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
+        self.do_GET()
 
     def do_CONNECT(self) -> None:
         """Answer as a proxy that opens no tunnel."""
@@ -64,9 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.silent)
         if fault.status:
             self.send_response(fault.status)
-            for name, value in {"Content-Length": "0", **fault.headers}.items():
+            body = fault.body or b""
+            for name, value in {"Content-Length": str(len(body)), **fault.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(body)
             return
         body, start = self._head(fault)
         self.end_headers()

@@ -6,25 +6,22 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import hashlib
+import json
 import random
 import socket
 import ssl
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
-import swiftclient.client
 import yaml
 
-from bareon.errors import ImageFailed
+from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Published
 from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
@@ -417,41 +414,97 @@ def test_an_account_that_refuses(swift: Site, pauses: list[float], status: int) 
     assert not pauses
 
 
-class KeystoneError(Exception):
-    """As those of keystoneauth1, which swiftclient hands on; with ``status`` and ``headers`` of an answer."""
+def keystone(site: Site, **changes: str) -> TransferSettings:
+    """The settings of an account of a Keystone beside the image, which answers unless a fault is for the request."""
+    account = SwiftAccount(f"{site.url}/identity", "me", "s3cret", "3", "us", region="here")
 
-    def __init__(self, status: int, headers: dict[str, str]) -> None:
-        super().__init__("http://user:s3cret@keystone/")
-        self.http_status = status
-        self.response = SimpleNamespace(headers=headers)
+    def before(request: dict[str, str]) -> Fault | None:
+        if site.faults or "/identity/" not in request["path"]:
+            return None
+        assert not any("Authorization" in x for x in site.requests)
+        name = "v2-token" if "/v2.0/" in request["path"] else "v3-token"
+        return Fault(200, {"X-Subject-Token": "t0ken"}, body=json.dumps(_answers(site.url)[name]).encode())
+
+    site.before = before
+    return replace(SETTINGS, swift=replace(account, **changes))  # type: ignore[arg-type]
+
+
+def _answers(url: str) -> dict[str, object]:
+    """Answers of Keystone to who has given the password: Identity API v3, "Authentication", and that of v2.0."""
+    end = "2099-01-01T00:00:00.000000Z"
+    user, project = {"id": "u", "name": "me", "domain": {"id": "default"}}, {"id": "p", "name": "us"}
+    endpoint = {"id": "e", "interface": "public", "region": "here", "region_id": "here", "url": url}
+    elsewhere = {**endpoint, "region": "there", "region_id": "there", "url": "http://elsewhere.invalid"}
+    catalog = [{"type": "object-store", "name": "swift", "id": "s", "endpoints": [elsewhere, endpoint]}]
+    old = [{"type": "object-store", "name": "swift", "endpoints": [{"region": "here", "publicURL": url}]}]
+    token = {"methods": ["password"], "expires_at": end, "issued_at": end, "roles": []}
+    return {
+        "v3-token": {"token": {**token, "user": user, "project": {**project, "domain": {}}, "catalog": catalog}},
+        "v2-token": {
+            "access": {
+                "token": {"id": "t0ken", "expires": end, "tenant": project},
+                "user": user,
+                "serviceCatalog": old,
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "sent"),
+    [
+        ({}, "/identity/v3/auth/tokens", '"domain": {"id": "default"}'),
+        ({"user_domain": "ours"}, "/identity/v3/auth/tokens", '"domain": {"name": "ours"}'),
+        ({"user": "us:me", "project": ""}, "/identity/v3/auth/tokens", '"project": {"name": "us"'),
+        ({"auth_version": "2"}, "/identity/v2.0/tokens", '"tenantName": "us"'),
+    ],
+)
+def test_keystone(site: Site, changes: dict[str, str], path: str, sent: str) -> None:
+    settings = keystone(site, **changes)
+    assert inspect(Location("swift://images/a"), settings).served == len(IMAGE)
+    asked, *fetched = site.requests
+    assert asked["path"] == f"/image{path}"
+    assert sent in asked["body"] and '"s3cret"' in asked["body"] and '"me"' in asked["body"]
+    assert all(request["path"] == "/image/images/a" for request in fetched)
+    assert all(request["X-Auth-Token"] == "t0ken" for request in fetched)
+
+
+def test_keystone_without_a_project(site: Site) -> None:
+    with pytest.raises(UnsuitableNode, match="swift_project: Keystone gives a token"):
+        inspect(Location("swift://images/a"), keystone(site, project=""))
+    assert not site.requests
 
 
 @pytest.mark.parametrize("status", [*FOR_NOW, *FOR_GOOD])
-def test_keystone(swift: Site, monkeypatch: pytest.MonkeyPatch, pauses: list[float], status: int) -> None:
-    package, exceptions = ModuleType("keystoneauth1"), ModuleType("keystoneauth1.exceptions")
-    installed = ModuleType("keystoneclient")
-    for module in (package, installed):
-        module.__spec__ = ModuleSpec(module.__name__, None)
-    monkeypatch.setitem(vars(exceptions), "ClientException", KeystoneError)
-    for module in (package, installed, exceptions):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    errors = [KeystoneError(status, {"Retry-After": "5"})]
-
-    def get_auth(*_: object, **__: object) -> tuple[str, str]:
-        if errors:
-            raise errors.pop()
-        return swift.url, "t0ken"
-
-    monkeypatch.setattr(swiftclient.client, "get_auth", get_auth)
-    settings = account(swift)
-    assert settings.swift
-    settings = replace(settings, swift=replace(settings.swift, auth_version="3"))
+def test_keystone_that_is_busy_or_refuses(site: Site, pauses: list[float], status: int) -> None:
+    settings = keystone(site)
+    site.faults = [Fault(status, {"Retry-After": "5"})]
     if status in FOR_NOW:
         assert inspect(Location("swift://images/a"), settings).served == len(IMAGE)
         assert len(pauses) == 1 and 5 <= pauses[0] <= 5.1
     else:
         assert str(status) in failed("swift://images/a", settings)
         assert not pauses
+
+
+@pytest.mark.parametrize("status", [301, 302, 305, 307, 308])
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_keystones_password_stays_with_its_host(site: Site, pauses: list[float], status: int, version: str) -> None:
+    with serving(IMAGE) as other:
+        there = other.url.replace("127.0.0.1", "localhost")
+        settings = keystone(site, auth_version=version)
+        site.always = Fault(status, {"Location": f"{there}?s3cret"})
+        site.before = None
+        text = failed("swift://images/a", settings)
+    assert "swift_auth_url: redirected to localhost, which would be given swift_user and swift_key" in text
+    assert len(site.requests) == 1 and not other.requests and not pauses
+
+
+def test_keystone_knows_no_netrc(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".netrc").write_text("default login root password s3cret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inspect(Location("swift://images/a"), keystone(site)).served == len(IMAGE)
+    assert not any("Authorization" in request for request in site.requests)
 
 
 def test_an_account_without_a_token(swift: Site, pauses: list[float]) -> None:

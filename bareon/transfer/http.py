@@ -32,7 +32,7 @@ from bareon.transfer.failure import (
 
 LOG = logging.getLogger(__name__)
 # They log whole URLs with "debug", TempURL signatures included.
-for _name in ("urllib3", "requests", "swiftclient", "keystoneclient", "keystoneauth"):
+for _name in ("urllib3", "requests", "swiftclient", "keystoneauth"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 _REDIRECTS = 10

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -34,8 +35,8 @@ class Account:
                 f"{location} needs an account: set swift_auth_url, swift_user and swift_key in the configuration"
             )
         self._account: SwiftAccount = settings.swift
-        if self._account.auth_version not in _VERSION_1 and find_spec("keystoneclient") is None:
-            raise UnsuitableNode("swift_auth_version: Keystone needs python-keystoneclient, which is not installed")
+        if self._account.auth_version not in _VERSION_1 and find_spec("keystoneauth1") is None:
+            raise UnsuitableNode("swift_auth_version: Keystone needs keystoneauth1, which is not installed")
         self._settings = settings
         self._known: tuple[str, str] | None = None
 
@@ -56,7 +57,7 @@ class Account:
         try:
             storage, token = self._answer()
         except failures as error:
-            raise _refused(error, asked) from None
+            raise _refused(error, asked, self._account) from None
         if not storage or not token:
             raise ImageFailed(f"{asked.host} gives no token: is swift_auth_url the address of its accounts?")
         if Location(str(storage)).scheme not in ("http", "https"):
@@ -65,30 +66,12 @@ class Account:
 
     def _answer(self) -> tuple[object, object]:
         """The address of the objects and the token, as the account's service gives them."""
-        from swiftclient import client
-
-        account, settings = self._account, self._settings
-        if account.auth_version in _VERSION_1:
-            return _answer_of_version_1(account, settings)
-        options = {
-            "project_name": account.project,
-            "user_domain_name": account.user_domain,
-            "project_domain_name": account.project_domain,
-            "region_name": account.region,
-        }
-        storage, token = client.get_auth(
-            account.auth_url,
-            account.user,
-            account.key,
-            auth_version=account.auth_version,
-            os_options={name: value for name, value in options.items() if value is not None},
-            cacert=settings.ca_file,
-            timeout=settings.connect_timeout,
-        )
-        return storage, token
+        if self._account.auth_version in _VERSION_1:
+            return _version_1(self._account, self._settings)
+        return _keystone(self._account, self._settings)
 
 
-def _answer_of_version_1(account: SwiftAccount, settings: TransferSettings) -> tuple[object, object]:
+def _version_1(account: SwiftAccount, settings: TransferSettings) -> tuple[object, object]:
     """As swiftclient's own function, but that no redirect is followed: the key would go to whatever host it names."""
     from swiftclient import client
 
@@ -100,12 +83,51 @@ def _answer_of_version_1(account: SwiftAccount, settings: TransferSettings) -> t
         connection.request_session.auth = no_account
         connection.request("GET", parsed.path, "", {"X-Auth-User": account.user, "X-Auth-Key": account.key})
         answer = connection.getresponse()
-        if answer.is_redirect:
-            there = visible(peer(Location(account.auth_url).joined(answer.getheader("Location"))).host)
-            raise ImageFailed(f"swift_auth_url: redirected to {there}, which would be given swift_user and swift_key")
         if not 200 <= answer.status < 300:
             raise client.ClientException.from_response(answer, "no token", b"")
         return answer.getheader("X-Storage-Url"), answer.getheader("X-Auth-Token")
+
+
+def _keystone(account: SwiftAccount, settings: TransferSettings) -> tuple[object, object]:
+    """By a session that follows no redirect, as those would be given the password, and knows no ``~/.netrc``."""
+    import requests
+    from swiftclient import client
+
+    http = requests.Session()
+    http.auth = no_account
+    # Imported so since it may not be there.
+    session = import_module("keystoneauth1.session").Session(
+        auth=_identity(account),
+        session=http,
+        verify=settings.ca_file or True,
+        timeout=settings.connect_timeout,
+        redirect=False,
+    )
+    with http:
+        storage, token = client.get_auth(
+            account.auth_url, account.user, account.key, session=session, os_options={"region_name": account.region}
+        )
+    return storage, token
+
+
+def _identity(account: SwiftAccount) -> object:
+    """The account as Keystone's plug-ins take it, asked for nowhere but at its own address."""
+    version = "v2.0" if account.auth_version == "2" else "v3"
+    there = account.auth_url.rstrip("/")
+    there = there if re.search(r"/v[23](\.0)?$", there) else f"{there}/{version}"
+    before, colon, behind = account.user.partition(":")  # PROJECT:USER, as swiftclient has it
+    project, user = (before, behind) if colon else (account.project, account.user)
+    if not project:
+        raise UnsuitableNode("swift_project: Keystone gives a token for objects for a project alone")
+    if account.auth_version == "2":
+        password = import_module("keystoneauth1.identity.v2").Password
+        return password(there, user, account.key, tenant_name=project)
+    domains = {
+        f"{whose}_domain_{'name' if name else 'id'}": name or "default"
+        for whose, name in (("user", account.user_domain), ("project", account.project_domain))
+    }
+    password = import_module("keystoneauth1.identity.v3").Password
+    return password(there, username=user, password=account.key, project_name=project, **domains)
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -117,7 +139,19 @@ def _refusals() -> tuple[type[Exception], ...]:
     return ClientException, import_module("keystoneauth1.exceptions").ClientException
 
 
-def _refused(error: Exception, asked: Peer) -> Exception:
+def _redirected(error: BaseException) -> str | None:
+    """The address in an answer that is a redirect."""
+    status = getattr(error, "http_status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if status not in (301, 302, 303, 305, 307, 308):
+        return None
+    found = (getattr(x, name, None) for x in (error, getattr(error, "response", None)) for name in _HEADERS)
+    return next((x for headers in found if headers and (x := headers.get("Location"))), None)
+
+
+def _refused(error: Exception, asked: Peer, account: SwiftAccount) -> Exception:
+    if there := next(filter(None, map(_redirected, chain(error))), None):
+        host = visible(Location(account.auth_url).joined(there).host)
+        return ImageFailed(f"swift_auth_url: redirected to {host}, which would be given swift_user and swift_key")
     # Its text may hold the request; the status says enough. Of Keystone only what lies below may have one.
     status = next(filter(None, (getattr(link, "http_status", None) for link in chain(error))), None)
     if status in (401, 403):
