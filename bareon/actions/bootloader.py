@@ -53,6 +53,8 @@ class Bootloader(Action):
                 " 01-52-54-00-12-34-56: it is not handed on"
             )
         esps = [disk.esp for disk in boot_disks(job.layout, job.node) if disk.esp]
+        if not esps and job.deployment.boot_order != "first":
+            yield f"boot_order {job.deployment.boot_order!r} has no effect: a BIOS keeps its order to itself"
         for mounted in (x for esp in esps for x in esp.mounts if len(esps) > 1):
             if "nofail" not in mounted.mount.options.split(","):
                 yield (
@@ -65,11 +67,12 @@ class Bootloader(Action):
         default = next((image for image in systems if image.boot), systems[0]).name
         disks = boot_disks(job.layout, job.node)
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
+        order = job.deployment.boot_order
         if job.layout.multiboot:
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
-            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info)]
-        return [InstallGrub(self.name, default, job.layout, disks, params)]
+            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order)]
+        return [InstallGrub(self.name, default, job.layout, disks, params, order)]
 
 
 def _systems(job: Job) -> list[Image]:

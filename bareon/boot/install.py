@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bareon.boot import esp, nvram
 from bareon.boot.disks import BootDisk
+from bareon.model.deployment import BootOrder
 from bareon.step import Outcome
 from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
 from bareon.system.tree import Tree
@@ -38,7 +39,7 @@ class Source:
         return path if self.inside else place
 
 
-def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
+def install(disks: Sequence[BootDisk], source: Source, order: BootOrder) -> Outcome:
     """Install GRUB on every disk, with an NVRAM entry for each on UEFI."""
     boot = source.path(source.boot)
     loaders = []
@@ -60,7 +61,7 @@ def install(disks: Sequence[BootDisk], source: Source) -> Outcome:
             grub.install_bios(
                 disk.device, boot, target=disk.platform.grub_target, root=source.root, program=source.program
             )
-    return {"nvram": nvram.remember(disks, loaders)} if loaders else {}
+    return nvram.remember(disks, loaders, order) if loaders else {}
 
 
 def _at_its_place(esp: PlannedFilesystem, tree: Tree) -> contextlib.AbstractContextManager[object]:

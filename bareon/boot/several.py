@@ -18,8 +18,10 @@ from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
 from bareon.boot.installed import check_usr, kernels, own_kernels, release
 from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
+from bareon.boot.nvram import order_promise
 from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
+from bareon.model.deployment import BootOrder
 from bareon.model.image import Image
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
@@ -59,12 +61,14 @@ class InstallMultiboot(Step):
     disks: tuple[BootDisk, ...]
     kernel_params: str
     boot_info: str
+    boot_order: BootOrder = "first"
 
     @property
     def description(self) -> str:
         names = ", ".join(repr(image.name) for image in self.images)
         on = ", ".join(disk.device for disk in self.disks)
-        return f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
+        menu = f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
+        return menu + order_promise(self.disks, self.boot_order)
 
     def preflight(self) -> None:
         target = self.disks[0].platform.grub_target
@@ -146,7 +150,7 @@ class InstallMultiboot(Step):
     def _install(self, tree: Tree, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
         """GRUB and its menu on the multiboot partition, the menu last."""
         _prepare(tree)
-        done = _reporting_room(tree, self.disks)
+        done = _reporting_room(tree, self.disks, self.boot_order)
         bootable = [x for x in listed if x.number is not None]
         entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
         first = next(x.number or 0 for x in bootable if x.image.name == self.default)
@@ -227,10 +231,10 @@ def _prepare(tree: Tree) -> None:
     tree.refuse_links(FOLDER)
 
 
-def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> Outcome:
+def _reporting_room(tree: Tree, disks: Sequence[BootDisk], order: BootOrder) -> Outcome:
     """Install GRUB; if it fails because the partition is full, the error says so."""
     try:
-        return install(disks, Source(tree, inside=False, loader="bareon"))
+        return install(disks, Source(tree, inside=False, loader="bareon"), order)
     except CommandError as error:
         if mount.lacks(tree.root):
             raise ActionFailed("the multiboot partition is full") from error

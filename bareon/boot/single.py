@@ -11,7 +11,9 @@ from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
 from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels
 from bareon.boot.menu import Entry, arguments, command_line, configuration, terminal
+from bareon.boot.nvram import order_promise
 from bareon.errors import ActionFailed
+from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.system.initramfs import is_dracut, system_mounts
@@ -38,10 +40,12 @@ class InstallGrub(Step):
     layout: Layout
     disks: tuple[BootDisk, ...]
     kernel_params: str
+    boot_order: BootOrder = "first"
 
     @property
     def description(self) -> str:
-        return f"Install GRUB for image {self.image!r} on {', '.join(disk.device for disk in self.disks)}"
+        on = ", ".join(disk.device for disk in self.disks)
+        return f"Install GRUB for image {self.image!r} on {on}{order_promise(self.disks, self.boot_order)}"
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
@@ -66,7 +70,7 @@ class InstallGrub(Step):
             tree.write("/etc/default/grub", changed)
         tree.folder(folder)
         with system_mounts(tree):
-            done = install(self.disks, Source(tree, inside=True, program=program))
+            done = install(self.disks, Source(tree, inside=True, program=program), self.boot_order)
             grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
         root = tree.mounts[0]
@@ -80,7 +84,7 @@ class InstallGrub(Step):
 
     def _from_ramdisk(self, tree: Tree, there: Sequence[Kernel]) -> Outcome:
         tree.refuse_links("/boot/grub")
-        done = install(self.disks, Source(tree, inside=False, loader="bareon"))
+        done = install(self.disks, Source(tree, inside=False, loader="bareon"), self.boot_order)
         settings = defaults(tree)
         words = arguments(settings, tree.mounts[0].uuid, self._parameters(tree))
         boot = holder("/boot", tree.mounts)

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bareon.model.configdrive import Configdrive
 from bareon.model.image import Image
 from bareon.storage.disk import Disk, Partition
 from bareon.storage.filesystem import Filesystem
 from bareon.storage.kind import Aggregate, Content, Policy, Reservation
+
+BootOrder = Literal["first", "after-current", "unchanged"]
+"""Where entries of the deployed disks go in the order in which UEFI tries its entries."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Deployment:
     images: tuple[Image, ...] = ()
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
+    boot_order: BootOrder = "first"
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
 

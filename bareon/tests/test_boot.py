@@ -13,16 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot import bareon_boot, info, menu, nvram
-from bareon.boot.disks import BootDisk, _name
+from bareon.boot import bareon_boot, info, menu
+from bareon.boot.disks import _name
 from bareon.boot.info import Listed
 from bareon.boot.install import _at_its_place
-from bareon.boot.nvram import remember
-from bareon.boot.platform import PC_UEFI
 from bareon.boot.several import InstallMultiboot, _prepare, _probed, _warn_of_one_kernel
 from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
-from bareon.errors import ActionFailed, CommandError, UnsuitableNode
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.plan.plan import Plan
@@ -32,7 +30,7 @@ from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, node, plan_of
-from bareon.tools import efi, grub, osprober
+from bareon.tools import grub, osprober
 
 IMAGES = [
     Listed(
@@ -216,106 +214,6 @@ def test_a_partition_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "symlink", read_only)
     with pytest.raises(ActionFailed, match=r"cannot write /boot/grub of .*: Read-only file system"):
         _prepare(tree)
-
-
-class _Firmware:
-    """NVRAM as efibootmgr leaves it, in memory; ``full`` takes no entry of that disk."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, partitions: Path, full: str = "") -> None:
-        self.entries: dict[int, efi.Entry] = {0: efi.Entry("UiApp"), 7: efi.Entry("debian", "aa", "\\d")}
-        self.order = [0, 7]
-        self.full = full
-        self.writes = 0
-        monkeypatch.setattr(efi, "variables", contextlib.nullcontext)
-        monkeypatch.setattr(efi, "entries", lambda: dict(self.entries))
-        monkeypatch.setattr(efi, "order", lambda: list(self.order))
-        monkeypatch.setattr(efi, "create", self.create)
-        monkeypatch.setattr(efi, "delete", self.delete)
-        monkeypatch.setattr(efi, "reorder", self.reorder)
-        monkeypatch.setattr(nvram, "PARTITIONS", partitions)
-
-    def create(self, label: str, disk: str, number: int, loader: str) -> None:
-        if disk == self.full:
-            raise CommandError(["efibootmgr"], 5, "failed with exit code 5", stderr="No space left on device")
-        free = next(x for x in range(99) if x not in self.entries)
-        self.entries[free] = efi.Entry(label, f"guid-{disk[-1]}", loader)
-        self.order.insert(0, free)
-        self.writes += 1
-
-    def delete(self, number: int) -> None:
-        del self.entries[number]
-        self.order.remove(number)
-        self.writes += 1
-
-    def reorder(self, numbers: list[int]) -> None:
-        self.order = list(numbers)
-        self.writes += 1
-
-
-UEFI_DISKS = [BootDisk(f"/dev/vd{x.lower()}", f"bareon {x}", PC_UEFI, None, 1, f"GUID-{x}") for x in "AB"]
-
-
-def _partitions(place: Path, *names: str) -> Path:
-    for name in names:
-        (place / name).touch()
-    return place
-
-
-def test_firmware_that_takes_no_entry_is_told_and_ends_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    firmware = _Firmware(monkeypatch, _partitions(tmp_path, "guid-a", "guid-b"), full="/dev/vda")
-    assert remember(UEFI_DISKS[1:], ["\\x"]) == "1 entry"
-    said = remember(UEFI_DISKS, ["\\x", "\\y"])
-    assert said.startswith("1 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI (")
-    assert "No space left on device" in said
-    assert [x.label for x in firmware.entries.values()] == ["UiApp", "debian", "bareon B"]
-
-
-def test_entries_that_are_right_stay_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    firmware = _Firmware(monkeypatch, _partitions(tmp_path, "guid-a", "guid-b"))
-    assert remember(UEFI_DISKS, ["\\x", "\\y"]) == "2 entries"
-    # The first disk comes last, so that its entry is the first in the order.
-    assert [firmware.entries[x].label for x in firmware.order] == ["bareon A", "bareon B", "UiApp", "debian"]
-    assert firmware.writes == 2
-    assert remember(UEFI_DISKS, ["\\x", "\\y"]) == "2 entries"
-    assert firmware.writes == 2
-    firmware.order.sort(reverse=True)  # somebody else came first
-    remember(UEFI_DISKS, ["\\x", "\\y"])
-    assert [firmware.entries[x].label for x in firmware.order] == ["bareon A", "bareon B", "debian", "UiApp"]
-    assert firmware.writes == 3
-
-
-def test_entries_of_an_earlier_run_are_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    firmware = _Firmware(monkeypatch, _partitions(tmp_path, "guid-a"))
-    firmware.entries |= {
-        1: efi.Entry("bareon A", "guid-a", "\\of another image"),
-        2: efi.Entry("bareon A", "guid-old", "\\x"),
-        3: efi.Entry("bareon B", "guid-b", "\\y"),  # of a disk that was taken out of the machine
-    }
-    firmware.order += [1, 2, 3]
-    remember(UEFI_DISKS[:1], ["\\x"])
-    assert [firmware.entries[x] for x in firmware.order] == [
-        efi.Entry("bareon A", "guid-a", "\\x"),
-        efi.Entry("UiApp"),
-        efi.Entry("debian", "aa", "\\d"),  # not bareon's to judge
-    ]
-
-
-def test_disks_with_one_serial_number_have_an_entry_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    firmware = _Firmware(monkeypatch, _partitions(tmp_path, "guid-a", "guid-b"))
-    disks = [replace(disk, label="bareon A") for disk in UEFI_DISKS]
-    for _ in range(2):
-        assert remember(disks, ["\\x", "\\y"]) == "2 entries"
-        assert [firmware.entries[x].partition for x in firmware.order] == ["guid-a", "guid-b", None, "aa"]
-    assert firmware.writes == 2
-
-
-def test_nothing_is_gone_where_nobody_knows_the_partitions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    firmware = _Firmware(monkeypatch, tmp_path / "absent")
-    firmware.entries[1] = efi.Entry("bareon B", "guid-b", "\\y")
-    remember(UEFI_DISKS[:1], ["\\x"])
-    assert "bareon B" in [x.label for x in firmware.entries.values()]
 
 
 def _plan(name: str) -> Plan:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boot entries in a machine's NVRAM: read from efivarfs, written by efibootmgr(8).
+"""The boot entries in a machine's NVRAM and their order: variables of efivarfs; entries are made by efibootmgr(8).
 
 The form of a ``Boot####`` variable is EFI_LOAD_OPTION of the UEFI specification, section 3.1.3; efivarfs puts four
-bytes of attributes before it.
+bytes of attributes before each variable. Entries are taken out, and the order is written, without efibootmgr: it
+would change the order with an entry, and takes no order that names what does not exist, as that of a firmware may.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import re
 import struct
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from bareon.run import run
 from bareon.tools.mount import mounted
@@ -22,6 +24,10 @@ VARIABLES = "/sys/firmware/efi/efivars"
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _ENTRY = re.compile(rf"Boot([0-9A-Fa-f]{{4}})-{_GLOBAL}")
 _HARD_DRIVE, _FILE_PATH = (4, 1), (4, 4)  # types and subtypes of nodes
+_NETWORK = ((3, 11), (3, 12), (3, 13), (3, 24))  # MAC address, IPv4, IPv6, URI
+_MEDIA, _ISCSI = 4, (3, 19)  # a type of nodes, and what has a disk behind a network
+_ACTIVE = 1  # of the attributes of an entry
+_VARIABLE = 7  # attributes of a variable: non-volatile, known to the firmware, and to the system
 _GUID_SIGNATURE = 2
 
 
@@ -43,24 +49,35 @@ class Entry:
     """A boot entry: its description, and what it starts.
 
     ``partition`` is the GUID of a partition in lower case, ``loader`` the path of a program there; ``None`` where it
-    starts something else, or is broken.
+    starts something else, or is broken. ``network`` tells that it is loaded over a network, and from no disk there.
+    The firmware passes over one that is not ``active``.
     """
 
     label: str
     partition: str | None = None
     loader: str | None = None
+    active: bool = True
+    network: bool = field(default=False, compare=False)
 
 
 def entries(place: str = VARIABLES) -> dict[int, Entry]:
-    """Boot entries by their numbers.
+    """Boot entries by their numbers; one that cannot be read is like a broken one.
 
-    :raises OSError: when the variables cannot be read.
+    :raises OSError: when the variables cannot be listed.
     """
     found = {}
-    for path in sorted(Path(place).iterdir()):
-        if match := _ENTRY.fullmatch(path.name):
-            found[int(match[1], 16)] = entry(path.read_bytes())
+    for number, path in _places(place):
+        try:
+            found[number] = entry(path.read_bytes())
+        except OSError:
+            found[number] = Entry("")
     return found
+
+
+def _places(place: str) -> list[tuple[int, Path]]:
+    """Numbers and files of boot entries. Some firmware writes a number with small letters."""
+    named = [(_ENTRY.fullmatch(path.name), path) for path in sorted(Path(place).iterdir())]
+    return [(int(match[1], 16), path) for match, path in named if match]
 
 
 def entry(variable: bytes) -> Entry:
@@ -69,8 +86,9 @@ def entry(variable: bytes) -> Entry:
     label, end = _text(variable, start)
     if end is None:
         return Entry("")
-    (length,) = struct.unpack_from("<H", variable, 8)
+    attributes, length = struct.unpack_from("<IH", variable, 4)
     partition = loader = None
+    network = disk = False
     # The nodes of the device path, section 10.3 of the specification: type, subtype, length, data.
     path = variable[end : end + length]
     while len(path) >= 4:
@@ -81,8 +99,10 @@ def entry(variable: bytes) -> Entry:
             partition = str(uuid.UUID(bytes_le=path[24:40]))
         elif kind == _FILE_PATH:
             loader = _text(path[:size] + b"\0\0", 4)[0]
+        network |= kind in _NETWORK
+        disk |= kind[0] == _MEDIA or kind == _ISCSI
         path = path[size:]
-    return Entry(label, partition, loader)
+    return Entry(label, partition, loader, bool(attributes & _ACTIVE), network and not disk)
 
 
 def _text(data: bytes, start: int) -> tuple[str, int | None]:
@@ -99,32 +119,59 @@ def order(place: str = VARIABLES) -> list[int]:
 
     :raises OSError: when it cannot be read.
     """
-    variable = Path(place, f"BootOrder-{_GLOBAL}")
-    data = variable.read_bytes()[4:] if variable.exists() else b""
+    data = _read("BootOrder", place)[4:]
     return [int.from_bytes(data[i : i + 2], "little") for i in range(0, len(data) - 1, 2)]
 
 
-def create(label: str, disk: str, number: int, loader: str) -> None:
-    """Make an entry, the first in the order.
+def number(name: Literal["BootCurrent", "BootNext"], place: str = VARIABLES) -> int | None:
+    """The number of the entry that this system was started from, or of that to start next time.
 
-    :param number: of the EFI system partition on ``disk``.
+    ``None`` where there is none, or nobody can read it.
+    """
+    try:
+        data = _read(name, place)[4:]
+    except OSError:
+        return None
+    return int.from_bytes(data, "little") if len(data) == 2 else None
+
+
+def _read(name: str, place: str) -> bytes:
+    """A variable as efivarfs shows it; empty where there is none."""
+    try:
+        return Path(place, f"{name}-{_GLOBAL}").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def create(entry_number: int, label: str, disk: str, partition: int, loader: str) -> None:
+    """Make an entry; the order stays as it is.
+
+    :param entry_number: one that is free.
+    :param partition: the number of the EFI system partition on ``disk``.
     :raises CommandError: when the firmware takes no more, or efibootmgr is missing.
     """
-    words = ["--disk", disk, "--part", str(number), "--label", label, "--loader", loader]
-    run(["efibootmgr", "--quiet", "--create", *words])
+    words = ["--disk", disk, "--part", str(partition), "--label", label, "--loader", loader]
+    run(["efibootmgr", "--quiet", "--create-only", "--bootnum", f"{entry_number:04X}", *words])
 
 
-def delete(number: int) -> None:
-    """Take an entry out, also of the order.
+def delete(entry_number: int, place: str = VARIABLES) -> None:
+    """Take an entry out; the order stays as it is, and may name it still.
 
-    :raises CommandError: when the firmware refuses, or efibootmgr is missing.
+    :raises OSError: when the firmware refuses.
     """
-    run(["efibootmgr", "--quiet", "--bootnum", f"{number:04X}", "--delete-bootnum"])
+    for found, path in _places(place):
+        if found == entry_number:
+            path.unlink()
 
 
-def reorder(numbers: Sequence[int]) -> None:
+def reorder(numbers: Sequence[int], place: str = VARIABLES) -> None:
     """Replace ``BootOrder``.
 
-    :raises CommandError: when the firmware refuses, or efibootmgr is missing.
+    :raises OSError: when the firmware refuses.
     """
-    run(["efibootmgr", "--quiet", "--bootorder", ",".join(f"{number:04X}" for number in numbers)])
+    there = _read("BootOrder", place)
+    # The highest bit is of Apple's own, and the kernel does not take it back.
+    attributes = int.from_bytes(there[:4], "little") & 0x7FFFFFFF if there else _VARIABLE
+    data = b"".join(number.to_bytes(2, "little") for number in numbers)
+    # In one write: the kernel hands each to the firmware as the whole variable.
+    Path(place, f"BootOrder-{_GLOBAL}").write_bytes(attributes.to_bytes(4, "little") + data)

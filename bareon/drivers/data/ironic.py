@@ -65,6 +65,7 @@ class _Translation:
             images=images,
             rsync_flags=self._rsync_flags(),
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
+            boot_order=value.get("deploy_data", {}).get("boot_order", "first"),
             configdrive=self._configdrive(),
         )
 
