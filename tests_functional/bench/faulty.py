@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small trees to serve: a plain one, those that cannot be read whole or hold too much, and hostile ones."""
+"""Small trees to serve: plain ones, those that cannot be read whole or hold too much, and hostile ones."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ def small(place: Path) -> Path:
     (place / "etc").mkdir(parents=True)
     (place / "etc/os-release").write_text('NAME="Small"\nVERSION_ID=1\n')
     (place / "hello").write_text("hello\n")
+    return place
+
+
+def tiny(place: Path) -> Path:
+    """Make a tree that is a system with a kernel, as far as a boot loader looks; nothing in it would start."""
+    small(place)
+    (place / "boot").mkdir()
+    (place / "boot/vmlinuz-1").write_text("kernel\n")
+    (place / "lib/modules/1").mkdir(parents=True)
+    (place / "lib/modules/1/modules.dep").touch()
     return place
 
 

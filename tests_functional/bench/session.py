@@ -57,6 +57,8 @@ class Session:
             {
                 **{name: Module(system.tree) for name, system in products.systems.items()},
                 "small": Module(small),
+                "tiny": Module(faulty.tiny(SCRATCH / "tiny")),
+                "ramdisk": Module(products.ramdisk.kernel.parent),
                 "fraction": Module(products.systems["debian12"].tree, excluded=FRACTION),
                 "unbooted": Module(products.systems["debian12"].tree, excluded=NOT_BOOTED),
                 # Not root: one file of it cannot be read, and rsync ends with 23.
