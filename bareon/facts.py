@@ -33,6 +33,7 @@ def to_json(facts: NodeFacts) -> dict[str, Any]:
             for kind in sections()
             if kind.always or found[kind.section]
         },
+        **({"secure_boot": dataclasses.asdict(facts.secure_boot)} if facts.secure_boot else {}),
         "cmdline": facts.cmdline,
         "format": facts.format,
     }

@@ -13,9 +13,10 @@ from pathlib import Path
 from bareon import usage
 from bareon.errors import CommandError
 from bareon.look import signature, structures, tags
-from bareon.model.node import NodeFacts
+from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts
 from bareon.run import missing
 from bareon.storage.disk import DiskFacts, PartitionFacts
+from bareon.storage.kind import Firmware
 from bareon.text import redacted
 from bareon.tools import lsblk, sfdisk, smartctl
 
@@ -46,11 +47,29 @@ def probe() -> NodeFacts:
         for device in devices
         if device.type in ("disk", "loop", "rom")
     )
+    firmware: Firmware = "uefi" if Path("/sys/firmware/efi").is_dir() else "bios"
     return NodeFacts(
-        firmware="uefi" if Path("/sys/firmware/efi").is_dir() else "bios",
+        firmware=firmware,
         disks=disks,
         structures=structures(disks),
         cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
+        secure_boot=_secure_boot() if firmware == "uefi" else None,
+    )
+
+
+def _secure_boot() -> SecureBootFacts:
+    from bareon.tools import secure_boot  # which a BIOS has no use for
+
+    keys = secure_boot.read()
+    if keys.state == "unknown":
+        LOG.warning("Secure Boot: %s", keys.reason)
+    return SecureBootFacts(
+        keys.state,
+        tuple(CertificateFacts(x.subject, x.fingerprint) for x in keys.db.certificates),
+        len(keys.db.hashes),
+        len(keys.dbx.hashes),
+        keys.sbat,
+        keys.reason,
     )
 
 

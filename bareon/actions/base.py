@@ -8,7 +8,7 @@ start. None of these methods changes anything or reads the machine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,11 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
 from bareon.step import Step
+
+Early = Callable[[Sequence[str]], Mapping[str, bytes]]
+"""The content of those of some files that are there, by their paths, which are absolute in the tree of an image.
+
+It reaches the server, and raises ImageFailed where that cannot be."""
 
 
 class Transport(ABC):
@@ -45,6 +50,10 @@ class Transport(ABC):
     @abstractmethod
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         """The steps that bring one image onto its volumes."""
+
+    def early(self, image: Image, job: Job) -> Early | None:
+        """What brings single files of an image before the first write; ``None`` where nothing can."""
+        return None
 
 
 @dataclass(frozen=True)

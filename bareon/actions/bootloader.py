@@ -6,15 +6,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bareon.actions.base import Action, Job
-from bareon.boot.disks import boot_disks
+from bareon.actions.base import Action, Early, Job
+from bareon.boot import verification
+from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
+from bareon.model.node import NodeFacts
 from bareon.model.settings import BOOT_INFO
 from bareon.step import Step
-from bareon.tools import grub, mount, osprober, udev
+from bareon.tools import authenticode, grub, mount, osprober, udev
+
+_NOBODYS = "the menu of several images has a GRUB that is put together on the node, signed by nobody"
 
 #: The type of the hardware in front, as ARP numbers it, where it is from PXELINUX; six to twenty bytes.
 _BOOTIF = re.compile(r"BOOTIF=[0-9A-Fa-f]{2}(?:[-:][0-9A-Fa-f]{2}){5,20}")
@@ -30,7 +34,8 @@ class Bootloader(Action):
 
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
-        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several}
+        verifying = authenticode.PROGRAMS if verification.concerns(job.node.secure_boot) else ()
+        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several, *verifying}
 
     def validate(self, job: Job) -> None:
         systems = _systems(job)
@@ -45,6 +50,10 @@ class Bootloader(Action):
             raise InvalidInput(defects)
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
+        if job.layout.multiboot and _is_on(job.node):
+            raise UnsuitableNode(
+                f"Secure Boot is on, and {_NOBODYS}; deploy one image with shim, {verification.REMEDY}"
+            )
 
     def warnings(self, job: Job) -> Iterator[str]:
         if _named_bootif(job.node.cmdline) and not _bootif(job.node.cmdline):
@@ -62,9 +71,11 @@ class Bootloader(Action):
                     f" another disk when that of {mounted.device} has failed"
                 )
 
+        yield from _secure_boot_warnings(job)
+
     def plan(self, job: Job) -> Sequence[Step]:
         systems = _systems(job)
-        default = next((image for image in systems if image.boot), systems[0]).name
+        default = _default(systems)
         disks = boot_disks(job.layout, job.node)
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         order = job.deployment.boot_order
@@ -72,7 +83,39 @@ class Bootloader(Action):
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order)]
-        return [InstallGrub(self.name, default, job.layout, disks, params, order)]
+        verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
+        return [InstallGrub(self.name, default, job.layout, disks, params, order), *verify]
+
+    def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
+        return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]
+
+
+def _is_on(node: NodeFacts) -> bool:
+    return node.secure_boot is not None and node.secure_boot.state == "enabled"
+
+
+def _early(job: Job, name: str) -> Early | None:
+    """What brings files of a system before they are written, where it is one image that is brought in this run."""
+    images = [image for image in job.deployment.images if image.system == name]
+    if len(images) != 1 or images[0].target != "/" or "images" not in job.makes:
+        return None
+    return job.transport.early(images[0], job)
+
+
+def _secure_boot_warnings(job: Job) -> Iterator[str]:
+    facts = job.node.secure_boot
+    if facts and facts.state == "unknown":
+        yield f"Secure Boot: {facts.reason}; whether it lets the boot loader start is not looked at"
+    elif facts and verification.concerns(facts):
+        if job.layout.multiboot:
+            yield f"Secure Boot is off; with it on, the node would not start: {_NOBODYS}"
+        elif facts.state == "enabled" and (systems := _systems(job)) and not _early(job, _default(systems)):
+            yield "Secure Boot is on; whether it lets the boot loader start is seen when the image has been written"
+
+
+def _default(systems: Sequence[Image]) -> str:
+    """The image that boots."""
+    return next((image for image in systems if image.boot), systems[0]).name
 
 
 def _systems(job: Job) -> list[Image]:

@@ -25,6 +25,16 @@ class Platform:
     grub: str = ""
     left_out: tuple[str, ...] = ()
 
+    @property
+    def signed_shim(self) -> str:
+        """The path at which an image brings the shim that somebody has signed."""
+        return f"/usr/lib/shim/{self.shim}.signed"
+
+    @property
+    def signed_grub(self) -> str:
+        """The path at which an image brings the GRUB that its shim starts."""
+        return f"/usr/lib/grub/{self.grub_target}-signed/{self.grub}.signed"
+
 
 PC_BIOS = Platform("bios", "i386-pc")
 PC_UEFI = Platform(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from bareon.storage.disk import DiskFacts
 from bareon.storage.kind import Firmware, Found, Signature
@@ -17,10 +18,34 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class CertificateFacts:
+    """A certificate in the firmware: whose it is, as RFC 4514 writes names, and its SHA-256 in hexadecimal."""
+
+    subject: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SecureBootFacts:
+    """What the firmware says of Secure Boot; ``reason`` is why it is ``unknown``.
+
+    ``db`` are the certificates that it trusts, ``db_hashes`` and ``dbx_hashes`` how many programs are let start and
+    kept from starting by their hashes. ``sbat_level`` are the lines of shim's, where it has started this ramdisk.
+    """
+
+    state: Literal["enabled", "disabled", "setup", "unsupported", "unknown"]
+    db: tuple[CertificateFacts, ...] = ()
+    db_hashes: int = 0
+    dbx_hashes: int = 0
+    sbat_level: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The node as bareon's decisions need it. ``structures`` are what lies on the disks and offers other devices.
 
-    ``cmdline`` is the running kernel's command line, less what looks like a secret.
+    ``cmdline`` is the running kernel's command line, less what looks like a secret. A BIOS has no ``secure_boot``.
     """
 
     firmware: Firmware
@@ -28,6 +53,7 @@ class NodeFacts:
     structures: tuple[Found, ...] = ()
     cmdline: str = ""
     format: int = FORMAT
+    secure_boot: SecureBootFacts | None = None
 
     def contents(self) -> Iterator[tuple[str, Signature | None]]:
         """Every device with what is on it: disks, partitions, and what structures offer."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boot entries in a machine's NVRAM and their order: variables of efivarfs; entries are made by efibootmgr(8).
+"""The variables in a machine's NVRAM, boot entries above all: those of efivarfs; entries are made by efibootmgr(8).
 
 The form of a ``Boot####`` variable is EFI_LOAD_OPTION of the UEFI specification, section 3.1.3; efivarfs puts four
 bytes of attributes before each variable. Entries are taken out, and the order is written, without efibootmgr: it
@@ -21,8 +21,10 @@ from bareon.run import run
 from bareon.tools.mount import mounted
 
 VARIABLES = "/sys/firmware/efi/efivars"
-_GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_ENTRY = re.compile(rf"Boot([0-9A-Fa-f]{{4}})-{_GLOBAL}")
+GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+"""The vendor of the variables that the specification itself defines."""
+_LARGEST = 1 << 20  # bytes of a variable that are read
+_ENTRY = re.compile(rf"Boot([0-9A-Fa-f]{{4}})-{GLOBAL}")
 _HARD_DRIVE, _FILE_PATH = (4, 1), (4, 4)  # types and subtypes of nodes
 _NETWORK = ((3, 11), (3, 12), (3, 13), (3, 24))  # MAC address, IPv4, IPv6, URI
 _MEDIA, _ISCSI = 4, (3, 19)  # a type of nodes, and what has a disk behind a network
@@ -42,6 +44,24 @@ def variables(place: str = VARIABLES) -> Iterator[None]:
         return
     with mounted("efivarfs", place, kind="efivarfs"):
         yield
+
+
+def variable(name: str, vendor: str, place: str = VARIABLES) -> bytes | None:
+    """The content of a variable; ``None`` where there is none.
+
+    :raises OSError: when it cannot be read.
+    """
+    found = _with_attributes(name, vendor, place)
+    return None if found is None else found[4:]
+
+
+def _with_attributes(name: str, vendor: str, place: str) -> bytes | None:
+    """A variable as efivarfs shows it."""
+    try:
+        with Path(place, f"{name}-{vendor}").open("rb") as opened:
+            return opened.read(_LARGEST)
+    except FileNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ def order(place: str = VARIABLES) -> list[int]:
 
     :raises OSError: when it cannot be read.
     """
-    data = _read("BootOrder", place)[4:]
+    data = variable("BootOrder", GLOBAL, place) or b""
     return [int.from_bytes(data[i : i + 2], "little") for i in range(0, len(data) - 1, 2)]
 
 
@@ -129,18 +149,10 @@ def number(name: Literal["BootCurrent", "BootNext"], place: str = VARIABLES) -> 
     ``None`` where there is none, or nobody can read it.
     """
     try:
-        data = _read(name, place)[4:]
+        data = variable(name, GLOBAL, place) or b""
     except OSError:
         return None
     return int.from_bytes(data, "little") if len(data) == 2 else None
-
-
-def _read(name: str, place: str) -> bytes:
-    """A variable as efivarfs shows it; empty where there is none."""
-    try:
-        return Path(place, f"{name}-{_GLOBAL}").read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def create(entry_number: int, label: str, disk: str, partition: int, loader: str) -> None:
@@ -169,9 +181,9 @@ def reorder(numbers: Sequence[int], place: str = VARIABLES) -> None:
 
     :raises OSError: when the firmware refuses.
     """
-    there = _read("BootOrder", place)
+    there = _with_attributes("BootOrder", GLOBAL, place)
     # The highest bit is of Apple's own, and the kernel does not take it back.
     attributes = int.from_bytes(there[:4], "little") & 0x7FFFFFFF if there else _VARIABLE
     data = b"".join(number.to_bytes(2, "little") for number in numbers)
     # In one write: the kernel hands each to the firmware as the whole variable.
-    Path(place, f"BootOrder-{_GLOBAL}").write_bytes(attributes.to_bytes(4, "little") + data)
+    Path(place, f"BootOrder-{GLOBAL}").write_bytes(attributes.to_bytes(4, "little") + data)

@@ -151,6 +151,31 @@ class Progress:
         return self.bytes, self.total
 
 
+def some(url: str, flags: Sequence[str], paths: Sequence[str], largest: int, target: str) -> None:
+    """Bring those of ``paths`` that are there, files or links as they are, into the folder ``target``.
+
+    :param paths: absolute, in the tree at ``url``.
+    :param flags: options that come before, such as what is left out.
+    :param largest: bytes of a file; larger ones do not come.
+    :raises CommandError: when the server cannot be reached or refuses.
+    """
+    named = dict.fromkeys(part for path in paths for part in (*_folders(path), path))
+    run(
+        [
+            *("rsync", *flags, "--recursive", "--links", f"--max-size={largest}"),
+            *(f"--include={literal(x)}" for x in named),
+            *("--exclude=*", *_limits(), url, f"{target}/"),
+        ],
+        timeout=1800.0,
+    )
+
+
+def _folders(path: str) -> list[str]:
+    """The folders on the way to a path, from the top, each with a slash at its end."""
+    parts = path.strip("/").split("/")[:-1]
+    return ["/" + "/".join(parts[: n + 1]) + "/" for n in range(len(parts))]
+
+
 def copy(url: str, flags: Sequence[str], target: str, output: Callable[[str], None]) -> Command:
     """Bring the tree at ``url`` into the folder ``target``; ``output`` is told each line, for :class:`Progress`.
 

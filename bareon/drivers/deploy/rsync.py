@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bareon.actions.base import Job
+from bareon.actions.base import Early, Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.base import DeployDriver
+from bareon.drivers.deploy.early import LARGEST, EarlyFiles
 from bareon.drivers.deploy.listing import Share, Survey, listed
 from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
@@ -94,6 +95,9 @@ class Rsync(DeployDriver):
         clean = job.layout.policy == "clean"
         beside = tuple(neighbours(job.layout, job.deployment.images, image))
         return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean, beside)]
+
+    def early(self, image: Image, job: Job) -> Early:
+        return EarlyFiles(FetchTree(CopyImage.name, image, (), job.deployment.rsync_flags, job.settings))
 
 
 def is_daemon(location: Location) -> bool:
@@ -199,6 +203,16 @@ class FetchTree(Step):
 
         try:
             return self._persistently(surveyed)
+        except CommandError as error:
+            raise self._not_fetched(error) from error
+
+    def some(self, filters: Sequence[str], paths: Sequence[str], folder: str) -> None:
+        """Bring single files into a folder of the ramdisk.
+
+        :raises ImageFailed: when the server cannot be reached, or refuses.
+        """
+        try:
+            self._persistently(lambda: rsync.some(self.url, filters, paths, LARGEST, folder))
         except CommandError as error:
             raise self._not_fetched(error) from error
 

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step that asks whether Secure Boot will let a node start what is deployed: before the first write and after."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bareon.boot.disks import BootDisk
+from bareon.boot.installed import own_kernels
+from bareon.boot.platform import Platform
+from bareon.boot.secure_boot import Loader, refusal
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.layout import Layout
+from bareon.model.node import SecureBootFacts
+from bareon.step import Outcome, Progress, Step
+from bareon.system.tree import Tree, mounted_tree
+from bareon.tools import mount, secure_boot
+from bareon.tools.pe import LARGEST
+
+LOG = logging.getLogger(__name__)
+
+REMEDY = "or turn Secure Boot off in the firmware"
+
+
+def concerns(facts: SecureBootFacts | None) -> bool:
+    """True where Secure Boot is on, or could be turned on with the keys that are there."""
+    if facts is None:
+        return False
+    return facts.state == "enabled" or (facts.state in ("disabled", "setup") and bool(facts.db or facts.db_hashes))
+
+
+@dataclass(frozen=True)
+class VerifyLoader(Step):
+    """Compare the boot loader with the keys of the firmware; ``early`` brings files of the image beforehand.
+
+    Where Secure Boot is off (``enabled`` is false), what it would not start is a warning.
+    """
+
+    image: str
+    layout: Layout
+    disks: tuple[BootDisk, ...]
+    enabled: bool
+    early: Callable[[Sequence[str]], Mapping[str, bytes]] | None = None
+
+    @property
+    def description(self) -> str:
+        would = "lets" if self.enabled else "would let"
+        return f"See whether Secure Boot {would} the boot loader of image {self.image!r} start"
+
+    def preflight(self) -> None:
+        """Compare the files of the image that will be installed, where they can be had by now."""
+        if self.early is None:
+            return
+        platform = self.disks[0].platform
+        found = self.early([platform.signed_shim, platform.signed_grub])
+        if reason := _of_image(found, platform):
+            self._tell(f"image {self.image!r}: {reason}", UnsuitableNode)
+
+    def run(self, progress: Progress) -> Outcome:
+        """Compare what was installed, and the kernel that it starts."""
+        with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
+            there = own_kernels(tree, self.image)
+            kernel = _loader(tree, f"/boot/{there[0].name}") if there else None
+        reasons = dict.fromkeys(reason for disk in self.disks if (reason := _installed(disk, kernel)))
+        for reason in reasons:
+            self._tell(f"image {self.image!r}: {reason}", ActionFailed)
+        return {"would not start with Secure Boot on": "; ".join(reasons)} if reasons else {}
+
+    def _tell(self, reason: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> None:
+        if self.enabled:
+            message = f"Secure Boot is on, and the node would not start: {reason}"
+            raise kind(f"{message}; bring an image with other signed loaders, add a key to the firmware, {REMEDY}")
+        LOG.warning("Secure Boot is off; with it on, the node would not start: %s", reason)
+
+
+def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
+    """Why what an image brings would not start."""
+    shim, grub = (Loader(x, found[x]) if x in found else None for x in (platform.signed_shim, platform.signed_grub))
+    if grub is None:
+        return f"it has no {platform.signed_grub}, and a GRUB that is put together on the node is signed by nobody"
+    return refusal(secure_boot.read(), shim or grub, grub if shim else None)
+
+
+def _installed(disk: BootDisk, kernel: Loader | None) -> str | None:
+    """Why what lies on the EFI system partition of a disk would not start from its removable path, or the kernel."""
+    assert disk.esp
+    with (
+        tempfile.TemporaryDirectory(prefix="bareon-") as place,
+        mount.mounted(disk.esp.device, place, kind="vfat", options="ro"),
+    ):
+        tree = Tree(place, name="the EFI system partition")
+        first, grub = (_loader(tree, f"/EFI/BOOT/{x}") for x in (disk.platform.removable, disk.platform.grub))
+    if first is None:
+        return f"{disk.esp.device} has no EFI/BOOT/{disk.platform.removable}"
+    reason = refusal(secure_boot.read(), first, grub, kernel)
+    return f"on {disk.esp.device}, {reason}" if reason else None
+
+
+def _loader(tree: Tree, path: str) -> Loader | None:
+    with tree.opened(path) as file:
+        return Loader(path, file.read(LARGEST)) if file else None

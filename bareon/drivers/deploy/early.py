@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single files of an image's tree, read before anything is written."""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bareon.system.tree import Tree
+
+if TYPE_CHECKING:
+    from bareon.drivers.deploy.rsync import FetchTree
+
+LARGEST = 64 << 20
+"""Bytes of a file that is brought: they lie in the ramdisk's memory."""
+
+_MOST = 16  # files that are asked for, with what links lead to
+
+
+@dataclass(frozen=True)
+class EarlyFiles:
+    """Brings the files that an image would be brought with, links followed inside its tree."""
+
+    fetch: FetchTree
+
+    def __call__(self, paths: Sequence[str]) -> Mapping[str, bytes]:
+        asked = [x for x in self.fetch.asked if x.startswith(("--exclude=", "--include="))]
+        with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
+            tree, wanted, there = Tree(folder), dict.fromkeys(paths), 0
+            while there < len(wanted) <= _MOST:
+                there = len(wanted)
+                self.fetch.some(asked, list(wanted), folder)
+                # A link leads to what has not come yet.
+                wanted |= dict.fromkeys(_end(path, tree) for path in list(wanted))
+            found = ((path, _content(path, tree)) for path in paths)
+            return {path: content for path, content in found if content is not None}
+
+
+def _content(path: str, tree: Tree) -> bytes | None:
+    with tree.opened(path) as file:
+        return file.read() if file else None
+
+
+def _end(path: str, tree: Tree) -> str:
+    """The path that a link leads to; of a file its own."""
+    try:
+        link = Path(tree.outside(path)).readlink()
+    except OSError:
+        return path
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
