@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from bareon.drivers.deploy import early
 from bareon.drivers.deploy.overlap import Neighbour
 from bareon.drivers.deploy.rsync import FetchTree
 from bareon.errors import ActionFailed, BareonError, ImageFailed, InvalidInput, UnsuitableNode
@@ -190,6 +191,31 @@ def test_field_41_files_on_a_volume_of_two_systems_stay_those_of_the_first(tmp_p
             }
             assert homes == {"me/shell": "first", "first": "first", "a*": "first", "second": "second", "ab": "second"}
             assert (root / "etc/name").read_text() == "second"
+
+
+def test_single_files_come_before_the_first_write(tmp_path: Path) -> None:
+    tree = written(tmp_path / "image", "usr/lib/shim/real", "usr/lib/shim/plain", "usr/lib/shim/left", text="shim")
+    written(tree, "etc/alternatives/other", "usr/lib/shim/folder/x", "usr/lib/shim/beside", text="never asked for")
+    written(tmp_path, "secret", text="outside")
+    for name, leads in (
+        ("usr/lib/shim/link", "/etc/alternatives/shim"),
+        ("etc/alternatives/shim", "../../usr/lib/shim/real"),
+        ("usr/lib/shim/out", "../../../../secret"),
+        ("usr/lib/shim/host", "/etc/passwd"),
+        ("usr/lib/shim/circle", "circle"),
+    ):
+        (tree / name).symlink_to(leads)
+    with (tree / "usr/lib/shim/large").open("wb") as handle:
+        handle.truncate(early.LARGEST + 1)
+    os.mkfifo(tree / "usr/lib/shim/fifo")
+    names = ("link", "plain", "left", "out", "host", "circle", "large", "fifo", "folder", "nothing")
+    with served(tree) as url:
+        fetch = FetchTree("do_copyimage", Image("a", Location(url)), (), ("-a", "--exclude=left"), SETTINGS)
+        found = early.EarlyFiles(fetch)([f"/usr/lib/shim/{name}" for name in names])
+        assert found == {"/usr/lib/shim/link": b"shim", "/usr/lib/shim/plain": b"shim"}
+        unknown = replace(fetch, image=Image("a", Location(url.replace("/tree/", "/none/"))))
+        with pytest.raises(ImageFailed, match="image 'a' cannot be fetched: @ERROR: Unknown module 'none'"):
+            early.EarlyFiles(unknown)(["/x"])
 
 
 def test_patterns_of_the_input_mean_the_same_on_every_volume(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Node templates: libvirt domain XML, with the disks in its metadata.
 
-The path of the console is left empty in a template; it and the disks are filled in for each node. A
-template may be ``like`` another one: the same machine with disks of its own. Templates that differ in
-nothing but their disks share one saved ramdisk.
+The path of the console is left empty in a template; it and the disks are filled in for each node. So is the
+place of NVRAM in one that names its firmware, see :meth:`Template.with_nvram`. A template may be ``like``
+another one: the same machine with disks of its own. Templates that differ in nothing but their disks share
+one saved ramdisk.
 """
 
 from __future__ import annotations
@@ -81,6 +82,13 @@ class Template:
             known = ", ".join(sorted(item.stem for item in TEMPLATES.glob("*.xml")))
             raise ValueError(f"no node template {name!r}; there are: {known}")
         return cls(name, path.read_text())
+
+    def with_nvram(self, store: Path) -> Template:
+        """Return the same machine with its NVRAM in a file of its own."""
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        child(other._root, "os/nvram").text = str(store)
+        return other
 
     def machine(self) -> ET.Element:
         """Return the domain without disks; the caller may change it."""

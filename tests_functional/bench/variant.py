@@ -15,7 +15,7 @@ def boot_links(base: Path, place: Path) -> Path:
     The kernel in ``/boot`` is that of ``/usr/lib/modules``, by a hard link; one link in ``/boot`` leads to it, one
     through that, and one out of the volume.
     """
-    tree = _layered(base, place)
+    tree = layered(base, place)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     modules = tree / "usr/lib/modules" / kernel.name.removeprefix("vmlinuz-")
     os.link(kernel, modules / "vmlinuz")
@@ -25,7 +25,8 @@ def boot_links(base: Path, place: Path) -> Path:
     return tree
 
 
-def _layered(base: Path, place: Path) -> Path:
+def layered(base: Path, place: Path) -> Path:
+    """Return a tree that is as ``base``, and may be changed."""
     tree, upper, work = (place / name for name in ("tree", "upper", "work"))
     for folder in (tree, upper, work):
         folder.mkdir(parents=True)
