@@ -35,7 +35,7 @@ class EarlyFiles:
                 there = len(wanted)
                 self.fetch.some(asked, list(wanted), folder)
                 # A link leads to what has not come yet.
-                wanted |= dict.fromkeys(_end(path, tree) for path in list(wanted))
+                wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
             found = ((path, _content(path, tree)) for path in paths)
             return {path: content for path, content in found if content is not None}
 
@@ -45,10 +45,10 @@ def _content(path: str, tree: Tree) -> bytes | None:
         return file.read() if file else None
 
 
-def _end(path: str, tree: Tree) -> str:
+def _end(path: str, tree: Tree, folder: str) -> str:
     """The path that a link leads to; of a file its own."""
     try:
-        link = Path(tree.outside(path)).readlink()
+        link = Path(folder, tree.real(path).lstrip("/")).readlink()
     except OSError:
         return path
     return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
