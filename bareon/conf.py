@@ -12,7 +12,7 @@ from pathlib import Path
 from oslo_config import cfg
 
 from bareon.errors import UsageError
-from bareon.model.settings import BOOT_INFO, SwiftAccount, TransferSettings
+from bareon.model.settings import BOOT_INFO, IMAGE_PROGRAMS, SwiftAccount, TransferSettings
 from bareon.text import visible
 
 DEFAULT_LOG = "/var/log/bareon.log"
@@ -57,6 +57,13 @@ DEPLOY = [
         "allow_failing_disks",
         default=False,
         help="Use disks that report failing health, with a warning. A read-only disk is never used.",
+    ),
+    cfg.StrOpt(
+        "image_programs",
+        default=IMAGE_PROGRAMS[0],
+        choices=IMAGE_PROGRAMS,
+        help="Whether programs of an image may run, and where. With none, the ramdisk's GRUB gets a menu of bareon's "
+        "own, and an image whose initramfs would have to be made anew is refused.",
     ),
     cfg.StrOpt("config_drive_path", default="/tmp/config-drive.img", help="The configdrive to write, if it exists."),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),

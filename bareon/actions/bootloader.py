@@ -14,9 +14,9 @@ from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.node import NodeFacts
-from bareon.model.settings import BOOT_INFO
+from bareon.model.settings import BOOT_INFO, SANDBOX
 from bareon.step import Step
-from bareon.tools import authenticode, grub, mount, osprober, udev
+from bareon.tools import authenticode, grub, mount, osprober, sandbox, udev
 
 _NOBODYS = "the menu of several images has a GRUB that is put together on the node, signed by nobody"
 
@@ -30,12 +30,13 @@ class Bootloader(Action):
     name = "do_bootloader"
     makes = ("boot loader",)
     after = ("layout", "configdrive", "images")
-    options = {"boot_info_path": BOOT_INFO}
+    options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX}
 
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
         verifying = authenticode.PROGRAMS if verification.concerns(job.node.secure_boot) else ()
-        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several, *verifying}
+        inside = sandbox.PROGRAMS if self._runs_programs and not job.layout.multiboot else ()
+        return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several, *verifying, *inside}
 
     def validate(self, job: Job) -> None:
         systems = _systems(job)
@@ -84,7 +85,11 @@ class Bootloader(Action):
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order)]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
-        return [InstallGrub(self.name, default, job.layout, disks, params, order), *verify]
+        return [InstallGrub(self.name, default, job.layout, disks, params, order, self._runs_programs), *verify]
+
+    @property
+    def _runs_programs(self) -> bool:
+        return bool(self.settings.get("image_programs", SANDBOX) == SANDBOX)
 
     def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
         return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]

@@ -13,6 +13,7 @@ from bareon.layout.stack import disks_below
 from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
+from bareon.model.settings import SANDBOX
 from bareon.step import Outcome, Progress, Step
 from bareon.system import initramfs, sandbox
 from bareon.system.bindings.binding import Result
@@ -32,10 +33,12 @@ class CopyImage(Action):
     name = "do_copyimage"
     makes = ("images",)
     after = ("layout", "configdrive")
+    options = {"image_programs": SANDBOX}
 
     def requires(self, job: Job) -> set[str]:
         judged = lvm.PROGRAMS if any(x.kind.name == "lvm" for x in job.layout.aggregates) else ()
-        return {*mount.PROGRAMS, *PROGRAMS, *judged, *job.transport.requires(job)}
+        inside = PROGRAMS if self._runs_programs else ()
+        return {*mount.PROGRAMS, *inside, *judged, *job.transport.requires(job)}
 
     def validate(self, job: Job) -> None:
         if not job.deployment.images:
@@ -65,7 +68,11 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
-                yield BindSystem(self.name, home)
+                yield BindSystem(self.name, home, self._runs_programs)
+
+    @property
+    def _runs_programs(self) -> bool:
+        return bool(self.settings.get("image_programs", SANDBOX) == SANDBOX)
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
@@ -87,18 +94,24 @@ def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[
 
 @dataclass(frozen=True)
 class BindSystem(Step):
-    """Bind the system of one image to this node: what it knows of devices, from ``/etc/fstab`` on."""
+    """Bind the system of one image to this node: what it knows of devices, from ``/etc/fstab`` on.
+
+    ``programs`` is whether those of the image may run.
+    """
 
     home: Home
+    programs: bool = True
 
     @property
     def description(self) -> str:
         names = ", ".join(f"{x.mac} {x.name}" for x in self.home.interfaces)
         also = f"; name the network interfaces: {names}" if names else ""
-        return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}"
+        without = "" if self.programs else "; run none of its programs"
+        return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}{without}"
 
     def preflight(self) -> None:
-        sandbox.check()
+        if self.programs:
+            sandbox.check()
 
     def run(self, progress: Progress) -> Outcome:
         layout, image = self.home.layout, self.home.image
@@ -131,6 +144,12 @@ class BindSystem(Step):
         image = self.home.image
         with mounted_tree(self.home.layout.tree(image), writing=initramfs.FOLDERS) as tree:
             program = str(initramfs.maker(tree))
+            if not self.programs:
+                raise ActionFailed(
+                    f"image {image!r}: {program} of the image would have to make the initramfs anew, which has copies"
+                    f" of {stale}, and --image_programs none forbids it: give sandbox, or an image that needs no such"
+                    " thing"
+                )
             LOG.info("image %s: %s makes the initramfs anew, which has copies of %s", image, program, stale)
             try:
                 initramfs.remake(tree, program)

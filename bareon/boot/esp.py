@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The removable path of an EFI system partition, EFI/BOOT, which firmware boots without an NVRAM entry."""
+"""Folders of an EFI system partition: a vendor's, and EFI/BOOT, which firmware boots without an NVRAM entry."""
 
 from __future__ import annotations
 
+import re
+
+from bareon.boot.grub_defaults import defaults
+from bareon.boot.installed import release
 from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.system.tree import Tree
+
+_VENDOR = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def add_removable(place: str, platform: Platform) -> str:
@@ -29,3 +35,10 @@ def add_removable(place: str, platform: Platform) -> str:
         elif tree.is_file(f"{folder}/{name}") and name.lower() not in platform.left_out:
             tree.copy(f"{folder}/{name}", f"/{efi}/BOOT/{name}")
     return f"{folder}/{loader}".replace("/", "\\")
+
+
+def vendor(tree: Tree) -> str:
+    """The folder below ``EFI`` that is called as the image's own ``grub-install`` does it: its updates go there."""
+    names = (defaults(tree).get("GRUB_DISTRIBUTOR", ""), release(tree).get("ID", ""))
+    words = (name.split(" ")[0].lower() for name in names)
+    return next((word for word in words if _VENDOR.fullmatch(word) and word != "boot"), "grub")

@@ -4,64 +4,96 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from bareon.boot import esp, nvram
+from bareon.boot import esp, nvram, signed
 from bareon.boot.disks import BootDisk
+from bareon.boot.signed import Signed
+from bareon.errors import ActionFailed
 from bareon.model.deployment import BootOrder
+from bareon.sizes import MIB, human
 from bareon.step import Outcome
 from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
-from bareon.system.tree import Tree
+from bareon.system.tree import Tree, holder
 from bareon.tools import grub, mount
+
+PLACE = "/run/bareon/grub"
+"""The folder of the ramdisk where an installation is put together."""
+
+#: Bytes of all modules of GRUB for a platform: ten times what they have.
+_LARGEST = 64 * MIB
 
 
 @dataclass(frozen=True)
 class Source:
-    """The installation that GRUB comes from, and the place of its modules.
+    """What is installed. ``tree`` takes GRUB's files, in ``folder``, and its configuration comes to lie there.
 
-    ``tree`` holds the file systems; with ``inside``, programs of the system in it are run, and paths are its own.
+    ``own`` says that the tree brings GRUB's modules; else they are the ramdisk's. ``loader`` is the folder below
+    ``EFI`` on an EFI system partition, ``signed`` what is to be there in place of a GRUB without a signature.
     """
 
     tree: Tree
-    inside: bool
-    boot: str = "/boot"
-    program: str = "grub-install"
-    loader: str | None = None
-
-    @property
-    def root(self) -> str | None:
-        return self.tree.root if self.inside else None
-
-    def path(self, path: str) -> str:
-        """The path as the program sees it; the folder is made where it is missing."""
-        place = self.tree.folder(path)
-        return path if self.inside else place
+    folder: str
+    own: bool = False
+    loader: str = "bareon"
+    signed: Signed | None = None
 
 
 def install(disks: Sequence[BootDisk], source: Source, order: BootOrder) -> Outcome:
-    """Install GRUB on every disk, with an NVRAM entry for each on UEFI."""
-    boot = source.path(source.boot)
+    """Install GRUB on every disk by the ramdisk's ``grub-install``, with an NVRAM entry for each on UEFI.
+
+    :raises ActionFailed: when the tree has links or special files where GRUB's are, which could lead anywhere.
+    """
     loaders = []
-    for disk in disks:
-        if disk.esp:
-            place = source.path(ESP_MOUNT)
-            with _at_its_place(disk.esp, source.tree):
-                grub.install_uefi(
-                    place,
-                    boot,
-                    target=disk.platform.grub_target,
-                    root=source.root,
-                    program=source.program,
-                    loader=source.loader,
-                )
-                loaders.append(esp.add_removable(source.tree.outside(ESP_MOUNT), disk.platform))
-                mount.write_back(source.tree.outside(ESP_MOUNT))
-        else:
-            grub.install_bios(
-                disk.device, boot, target=disk.platform.grub_target, root=source.root, program=source.program
-            )
+    with _staged(source, disks[0].platform.grub_target) as (boot, modules):
+        for disk in disks:
+            if disk.esp:
+                place = source.tree.folder(ESP_MOUNT)
+                with _at_its_place(disk.esp, source.tree):
+                    grub.install_uefi(place, boot, modules=modules, loader=source.loader)
+                    _place_signed(source, place, boot)
+                    loaders.append(esp.add_removable(place, disk.platform))
+                    mount.write_back(place)
+            else:
+                grub.install_bios(disk.device, boot, modules=modules)
     return nvram.remember(disks, loaders, order) if loaders else {}
+
+
+@contextlib.contextmanager
+def _staged(source: Source, target: str) -> Iterator[tuple[str, str]]:
+    """The folder to install below, with GRUB's own one in it, and that of the modules.
+
+    GRUB's own one is called ``grub``, which ``grub-install`` insists on, whatever its name in the tree is: GRUB knows
+    from where a folder was bound. That of the modules has no other one beside it from which ``grub-install`` of
+    Debian and Ubuntu would take a signed GRUB, through any link.
+    """
+    tree, boot, modules = source.tree, f"{PLACE}/boot", f"{grub.MODULES}/{target}"
+    with contextlib.ExitStack() as stack:
+        own = tree.folder(source.folder)
+        if Path(own, "grubenv").is_symlink():  # to the EFI system partition, in images of Fedora and its kin
+            tree.remove(f"{source.folder}/grubenv")
+        tree.refuse_links(source.folder)
+        stack.enter_context(_bound(own, f"{boot}/grub"))
+        if source.own:
+            tree.refuse_links(modules)
+            modules = stack.enter_context(_bound(tree.folder(modules), f"{PLACE}/modules"))
+            if sum(path.stat().st_size for path in Path(modules).rglob("*")) > _LARGEST:
+                raise ActionFailed(f"the modules of GRUB in the image have more than {human(_LARGEST)}")
+        yield boot, modules
+
+
+def _bound(folder: str, place: str) -> contextlib.AbstractContextManager[str]:
+    Path(place).mkdir(parents=True, exist_ok=True)
+    return mount.mounted(folder, place, kind="bind")
+
+
+def _place_signed(source: Source, esp: str, boot: str) -> None:
+    if source.signed:
+        uuid = holder(source.folder, source.tree.mounts).uuid
+        text = signed.configuration(uuid, grub.relative(f"{boot}/grub"), modules=source.own)
+        signed.place(source.signed, esp, text)
 
 
 def _at_its_place(esp: PlannedFilesystem, tree: Tree) -> contextlib.AbstractContextManager[object]:

@@ -14,8 +14,8 @@ class Platform:
 
     ``grub_target`` is GRUB's name of the platform, as ``grub-install --target`` takes it. ``removable`` is the file
     in ``EFI/BOOT`` that firmware starts without being told (UEFI specification, section 3.5.1.1). ``grub`` and, with
-    Secure Boot, ``shim`` are what ``grub-install`` leaves on the EFI system partition. ``left_out`` are files beside
-    them, in lower case, that are not copied to ``EFI/BOOT``.
+    Secure Boot, ``shim`` are programs on the EFI system partition, ``helpers`` files that shim may need. ``left_out``
+    are files beside them, in lower case, that are not copied to ``EFI/BOOT``.
     """
 
     firmware: Firmware
@@ -23,6 +23,7 @@ class Platform:
     removable: str = ""
     shim: str = ""
     grub: str = ""
+    helpers: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
     @property
@@ -43,6 +44,7 @@ PC_UEFI = Platform(
     removable="BOOTX64.EFI",
     shim="shimx64.efi",
     grub="grubx64.efi",
+    helpers=("mmx64.efi", "fbx64.efi", "BOOTX64.CSV"),
     # shim's fallback would write NVRAM entries of its own and restart the machine.
     left_out=("fbx64.efi", "bootx64.csv"),
 )

@@ -149,7 +149,6 @@ class InstallMultiboot(Step):
 
     def _install(self, tree: Tree, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
         """GRUB and its menu on the multiboot partition, the menu last."""
-        _prepare(tree)
         done = _reporting_room(tree, self.disks, self.boot_order)
         bootable = [x for x in listed if x.number is not None]
         entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
@@ -222,19 +221,10 @@ def _sure(found: Found | None) -> Found:
     return found
 
 
-def _prepare(tree: Tree) -> None:
-    """Let ``grub-install``, which insists on ``boot/grub``, write to ``boot/grub2``.
-
-    Root of a deployed image may have put links here, which must not be followed.
-    """
-    tree.link("/boot/grub", "grub2")
-    tree.refuse_links(FOLDER)
-
-
 def _reporting_room(tree: Tree, disks: Sequence[BootDisk], order: BootOrder) -> Outcome:
     """Install GRUB; if it fails because the partition is full, the error says so."""
     try:
-        return install(disks, Source(tree, inside=False, loader="bareon"), order)
+        return install(disks, Source(tree, FOLDER), order)
     except CommandError as error:
         if mount.lacks(tree.root):
             raise ActionFailed("the multiboot partition is full") from error

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image on the node: its own GRUB boots it, or the ramdisk's where it has none."""
+"""One image on the node: the GRUB that it brings boots it, or the ramdisk's where it brings none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bareon.boot import esp, grub_probe
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
 from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels
 from bareon.boot.menu import Entry, arguments, command_line, configuration, terminal
 from bareon.boot.nvram import order_promise
-from bareon.errors import ActionFailed
+from bareon.boot.signed import signed
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
-from bareon.system.initramfs import is_dracut, system_mounts
+from bareon.system import sandbox
+from bareon.system.initramfs import is_dracut
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, udev
+from bareon.tools.sandbox import View
 
 
 def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
@@ -34,27 +38,39 @@ def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
 
 @dataclass(frozen=True)
 class InstallGrub(Step):
-    """GRUB from the image where it has one, else the ramdisk's, on each disk."""
+    """GRUB on each disk: that of the image where it brings one, else the ramdisk's.
+
+    ``programs`` is whether the image's own may run, to write the menu. If not, all is the ramdisk's and bareon's.
+    """
 
     image: str
     layout: Layout
     disks: tuple[BootDisk, ...]
     kernel_params: str
     boot_order: BootOrder = "first"
+    programs: bool = True
 
     @property
     def description(self) -> str:
+        what = "GRUB" if self.programs else "the ramdisk's GRUB, with a menu of bareon's own,"
         on = ", ".join(disk.device for disk in self.disks)
-        return f"Install GRUB for image {self.image!r} on {on}{order_promise(self.disks, self.boot_order)}"
+        return f"Install {what} for image {self.image!r} on {on}{order_promise(self.disks, self.boot_order)}"
+
+    def preflight(self) -> None:
+        target = self.disks[0].platform.grub_target
+        if self.programs:
+            sandbox.check()
+        elif not grub.has_modules(target):
+            raise UnsuitableNode(f"the ramdisk has no GRUB for {target}, which --image_programs none needs")
 
     def run(self, progress: Progress) -> Outcome:
-        udev.settle()  # grub-probe looks for file systems below /dev/disk/by-uuid
+        udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
             if not there:
                 raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
             check_usr(tree, self.image, there[0])
-            own = _own_grub(tree, self.disks[0].platform.grub_target)
+            own = _own_grub(tree, self.disks[0].platform.grub_target) if self.programs else None
             if own:
                 _check_default(tree, self.image, there)
             done = self._from_image(tree, *own) if own else self._from_ramdisk(tree, there)
@@ -63,15 +79,15 @@ class InstallGrub(Step):
     def _parameters(self, tree: Tree) -> str:
         return parameters(self.kernel_params, tree, self.layout, self.image)
 
-    def _from_image(self, tree: Tree, program: str, mkconfig: str, folder: str) -> Outcome:
+    def _from_image(self, tree: Tree, mkconfig: str, folder: str) -> Outcome:
         settings = tree.read("/etc/default/grub") or ""
         changed = with_kernel_params(settings, self._parameters(tree))
         if changed != settings:
             tree.write("/etc/default/grub", changed)
-        tree.folder(folder)
-        with system_mounts(tree):
-            done = install(self.disks, Source(tree, inside=True, program=program), self.boot_order)
-            grub.mkconfig(tree.root, f"{folder}/grub.cfg", mkconfig)
+        found = signed(tree, self.disks[0].platform)
+        source = Source(tree, folder, True, found.folder if found else esp.vendor(tree), found)
+        done = install(self.disks, source, self.boot_order)
+        grub.mkconfig(self._view(tree), f"{folder}/grub.cfg", mkconfig)
         text = tree.read(f"{folder}/grub.cfg") or ""
         root = tree.mounts[0]
         # grub-mkconfig names a root on LVM by its device.
@@ -82,9 +98,17 @@ class InstallGrub(Step):
             )
         return done
 
+    def _view(self, tree: Tree) -> View:
+        """What ``grub-mkconfig`` sees: no device, but names of them, and what ``grub-probe`` would tell."""
+        volumes = grub_probe.volumes(tree.mounts, self.layout)
+        view = sandbox.view(tree, grub_probe.stand_ins(volumes))
+        partitions = (f"/dev/disk/by-partuuid/{x.partuuid}" for x in volumes if x.partuuid)
+        return replace(view, names=tuple(dict.fromkeys([*view.names, *partitions])))
+
     def _from_ramdisk(self, tree: Tree, there: Sequence[Kernel]) -> Outcome:
-        tree.refuse_links("/boot/grub")
-        done = install(self.disks, Source(tree, inside=False, loader="bareon"), self.boot_order)
+        found = signed(tree, self.disks[0].platform)
+        source = Source(tree, "/boot/grub", loader=found.folder if found else "bareon", signed=found)
+        done = install(self.disks, source, self.boot_order)
         settings = defaults(tree)
         words = arguments(settings, tree.mounts[0].uuid, self._parameters(tree))
         boot = holder("/boot", tree.mounts)
@@ -93,13 +117,13 @@ class InstallGrub(Step):
         return done
 
 
-def _own_grub(tree: Tree, target: str) -> tuple[str, str, str] | None:
-    """(grub-install, grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
+def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:
+    """(grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
     for prefix, folder in (("grub", "/boot/grub"), ("grub2", "/boot/grub2")):
-        programs = [f"{prefix}-install", f"{prefix}-mkconfig"]
-        there = all(any(tree.is_file(f"{d}/{p}") for d in ("/usr/sbin", "/usr/bin", "/sbin")) for p in programs)
-        if there and tree.is_file(f"/usr/lib/grub/{target}/normal.mod"):
-            return programs[0], programs[1], folder
+        program = f"{prefix}-mkconfig"
+        there = any(tree.is_file(f"{d}/{program}") for d in ("/usr/sbin", "/usr/bin", "/sbin"))
+        if there and tree.is_file(f"{grub.MODULES}/{target}/normal.mod"):
+            return program, folder
     return None
 
 

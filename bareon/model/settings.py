@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transfer settings of the ramdisk's operator: time limits, trusted certificates, accounts."""
+"""Settings of the ramdisk's operator: programs of images, and for transfers time limits, certificates, accounts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 BOOT_INFO = "/tmp/boot-info.json"
 """Default path of the file that lists the images of a node with more than one."""
+
+SANDBOX = "sandbox"
+IMAGE_PROGRAMS = (SANDBOX, "none")
+"""Whether programs of an image may run, and only there; the default first."""
 
 
 @dataclass(frozen=True)

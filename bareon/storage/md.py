@@ -266,7 +266,7 @@ class PlannedArray(PlannedAggregate):
     def system(self) -> System:
         module = LEVELS[self.level].grub_module
         line = f"ARRAY {self.device.device} UUID={self.uuid}"
-        modules = ("mdraid1x", *([module] if module else []))
+        modules = ("mdraid1x", "diskfilter", *([module] if module else []))
         return System(modules, mdadm_conf=(line,), kernel_arguments=(f"rd.md.uuid={self.uuid}",))
 
     @property

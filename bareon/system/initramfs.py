@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
-from bareon.tools import initramfs, mount
+from bareon.tools import initramfs
 
 FOLDERS = ("/etc", "/boot", "/var", "/tmp")
 """What their makers write to."""
@@ -26,19 +23,6 @@ _NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initramfs-{}")
 #: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
 _MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-
-
-@contextlib.contextmanager
-def system_mounts(tree: Tree) -> Iterator[None]:
-    """The mounts that programs of the deployed system need of the running one: /proc, /sys, /dev, /run."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mount.mounted("proc", tree.folder("/proc"), kind="proc"))
-        stack.enter_context(mount.mounted("sysfs", tree.folder("/sys"), kind="sysfs"))
-        stack.enter_context(mount.mounted("/dev", tree.folder("/dev"), kind="bind"))
-        stack.enter_context(mount.mounted("tmpfs", tree.folder("/run"), kind="tmpfs"))
-        if Path("/run/udev").is_dir():
-            stack.enter_context(mount.mounted("/run/udev", tree.folder("/run/udev"), kind="bind"))
-        yield
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     The deploy driver, ``rsync`` where it is left out.
 ``allow_failing_disks``
     That option, off where it is left out.
+``options``
+    Options of actions, those that are left out with their defaults.
 ``disks``, ``arrays``, ``volume_groups``, and the section of any other kind of storage
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
@@ -52,7 +54,10 @@ from bareon.storage.kinds import sections
 from bareon.tests.keys import known
 
 HERE = Path(__file__).parent
-GIVEN = ("description", "node", "input", "input_text", "driver", "actions", "deploy_driver", "allow_failing_disks")
+GIVEN = (
+    *("description", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
+    *("allow_failing_disks", "options"),
+)
 #: The parts of a layout, each with what it is where a case says nothing of it.
 PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
 OTHERS = [kind.section for kind in sections() if kind.section not in PARTS]
@@ -109,6 +114,9 @@ def plan_of(case: dict[str, Any]) -> Plan:
     transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)  # type: ignore[type-abstract]
     names = case.get("actions", transport.flow)
     actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
+    for action in actions:
+        given = case.get("options", {})
+        action.configure({name: given[name] for name in action.options if name in given})
     decision = decide(deployment, node(case["node"]), actions, transport, SEED)
     return decision.check_health(allowed=case.get("allow_failing_disks", False)).plan
 

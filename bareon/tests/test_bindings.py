@@ -648,3 +648,22 @@ def test_an_initramfs_with_copies_is_made_again_once(
     assert "initramfs" not in kept.run(lambda *_: None)
     # Of another machine that bareon has deployed.
     assert (fresh.run(lambda *_: None), tree.read(initramfs.RECORD)) == ({"warnings": outcome["warnings"]}, None)
+
+
+def test_an_initramfs_that_must_be_made_again_without_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, layout = _image(tmp_path), _layout(ROOT)
+    tree.write("/usr/sbin/update-initramfs", "")
+    made: list[tuple[str, ...]] = []
+    monkeypatch.setattr(copyimage, "mounted_tree", lambda *_, **__: contextlib.nullcontext(tree))
+    monkeypatch.setattr(initramfs_maker, "remake", lambda _, *words: made.append(words))
+    fresh = BindSystem("do_copyimage", _home(layout), programs=False)
+    kept = BindSystem("do_copyimage", _home(_layout(ROOT, policy="verify")), programs=False)
+    told = "update-initramfs of the image would have to make the initramfs anew.*--image_programs none forbids it"
+    for step in (fresh, kept):  # a later run does not take it for done
+        with pytest.raises(ActionFailed, match=told):
+            step.run(lambda *_: None)
+    assert made == []
+    assert "initramfs" in replace(kept, programs=True).run(lambda *_: None)
+    assert len(made) == 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from bareon.boot import bareon_boot, info, menu
 from bareon.boot.disks import _name
 from bareon.boot.info import Listed
 from bareon.boot.install import _at_its_place
-from bareon.boot.several import InstallMultiboot, _prepare, _probed, _warn_of_one_kernel
+from bareon.boot.several import InstallMultiboot, _probed, _warn_of_one_kernel
 from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, UnsuitableNode
@@ -191,31 +190,6 @@ def test_names_of_os_prober() -> None:
     assert osprober.parse("") == {}
 
 
-def test_the_partition_is_prepared_again_and_again(tmp_path: Path) -> None:
-    tree = Tree(str(tmp_path))
-    _prepare(tree)
-    (tmp_path / "boot/grub/file").write_text("")
-    _prepare(tree)
-    assert (tmp_path / "boot/grub2/file").is_file()
-    (tmp_path / "boot/grub2/evil").symlink_to("/")
-    with pytest.raises(ActionFailed, match="is a link"):
-        _prepare(tree)
-
-
-def test_a_partition_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "boot/grub").mkdir(parents=True)
-    tree = Tree(str(tmp_path), name="the multiboot partition")
-    with pytest.raises(ActionFailed, match="cannot write /boot/grub of the multiboot partition: grub is a folder"):
-        _prepare(tree)
-
-    def read_only(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(os, "symlink", read_only)
-    with pytest.raises(ActionFailed, match=r"cannot write /boot/grub of .*: Read-only file system"):
-        _prepare(tree)
-
-
 def _plan(name: str) -> Plan:
     return plan_of(load(HERE / "cases/plan" / f"{name}.yaml"))
 
@@ -328,4 +302,4 @@ def test_modules_for_a_kernel_on_a_logical_volume() -> None:
     stacked = _plan("lvm-on-raid").layout
     volume = stacked.aggregates[-1].devices[0].content
     assert isinstance(volume, PlannedFilesystem)
-    assert stacked.system(volume).grub_modules[1:3] == ("lvm", "mdraid1x")
+    assert stacked.system(volume).grub_modules[1:4] == ("lvm", "mdraid1x", "diskfilter")

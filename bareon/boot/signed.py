@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed EFI programs of an image: shim, GRUB and what belongs to them. They are copied, never run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bareon.boot.menu import quoted
+from bareon.boot.platform import Platform
+from bareon.errors import ActionFailed
+from bareon.system.tree import LARGEST, Tree
+from bareon.tools import grub
+
+SHIM = "/usr/lib/shim"
+"""Where shim and its helpers are in Debian, Ubuntu and what is made of them."""
+
+#: The path that a GRUB for EFI takes for its prefix is a string in it.
+_PREFIX = re.compile(rb"\0/EFI/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\0")
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A signed GRUB, and what starts it: the content of each file by its name on the EFI system partition.
+
+    ``folder`` is the one below ``EFI`` in which that GRUB looks for its configuration.
+    """
+
+    folder: str
+    files: Mapping[str, bytes]
+
+
+def signed(tree: Tree, platform: Platform) -> Signed | None:
+    """That of an image; ``None`` where it brings none for the platform."""
+    if not platform.grub:
+        return None
+    program = _content(tree, f"{grub.MODULES}/{platform.grub_target}-signed/{platform.grub}.signed")
+    folder = _PREFIX.search(program) if program else None
+    if not program or not folder or folder[1].upper() == b"BOOT":
+        return None
+    sources = {platform.grub: program}
+    if shim := _content(tree, f"{SHIM}/{platform.shim}.signed"):
+        sources[platform.shim] = shim
+        for name in platform.helpers:
+            if found := _content(tree, f"{SHIM}/{name}.signed") or _content(tree, f"{SHIM}/{name}"):
+                sources[name] = found
+    return Signed(folder[1].decode(), sources)
+
+
+def place(found: Signed, esp: str, configuration: str) -> None:
+    """Put them onto the EFI system partition that is mounted at ``esp``, in place of a GRUB without a signature.
+
+    :raises ActionFailed: when it has no room for them.
+    """
+    tree = Tree(esp, name="the EFI system partition")
+    for name, content in found.files.items():
+        tree.write(f"/EFI/{found.folder}/{name}", content.decode(errors="surrogateescape"))
+    tree.write(f"/EFI/{found.folder}/grub.cfg", configuration)
+
+
+def configuration(uuid: str, folder: str, *, modules: bool) -> str:
+    """``grub.cfg`` beside a signed GRUB: it goes on with the one in a folder of another file system.
+
+    :param folder: of GRUB there, from the root of the file system.
+    :param modules: whether the modules there are of the same GRUB. Those of another one must not be loaded.
+    """
+    lines = [f"search.fs_uuid {uuid} root"]
+    lines += [f"set prefix=($root){quoted(folder)}"] if modules else []
+    return "\n".join([*lines, f"configfile ($root){quoted(f'{folder}/grub.cfg')}", ""])
+
+
+def _content(tree: Tree, path: str) -> bytes:
+    """The content of a regular file of the image, empty where there is none.
+
+    :raises ActionFailed: when it is no program's, but endless.
+    """
+    with tree.opened(path) as file:
+        content = file.read(LARGEST + 1) if file else b""
+    if len(content) > LARGEST:
+        raise ActionFailed(f"{path} of {tree.name} is too large for a boot loader")
+    return content

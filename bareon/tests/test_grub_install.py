@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GRUB of an image, installed without running anything of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bareon.actions.base import Job
+from bareon.actions.bootloader import Bootloader
+from bareon.boot import install
+from bareon.boot.esp import vendor
+from bareon.boot.install import Source, _staged
+from bareon.boot.platform import PC_BIOS, PC_UEFI
+from bareon.boot.signed import configuration, place, signed
+from bareon.boot.single import InstallGrub, _own_grub
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.system import sandbox as system_sandbox
+from bareon.system.tree import LARGEST, Tree
+from bareon.tests.cases import HERE, load, plan_of
+from bareon.tools import grub, mount, sandbox
+
+GRUB = "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """An image with a signed GRUB of Debian, and shim as Ubuntu has it, behind a link of update-alternatives."""
+    tree = Tree(str(tmp_path / "root"))
+    Path(tree.root).mkdir()
+    tree.write(GRUB, "MZ\0/EFI/debian\0signed")
+    tree.write("/usr/lib/shim/shimx64.efi.signed.latest", "shim")
+    tree.write("/usr/lib/shim/mmx64.efi.signed", "mokmanager, signed")
+    tree.write("/usr/lib/shim/mmx64.efi", "mokmanager")
+    tree.write("/usr/lib/shim/BOOTX64.CSV", "csv")
+    shim = Path(tree.root, "usr/lib/shim")
+    (shim / "shimx64.efi.signed").symlink_to("/etc/alternatives/shim")
+    alternatives = Path(tree.root, "etc/alternatives")
+    alternatives.mkdir(parents=True)
+    (alternatives / "shim").symlink_to("/usr/lib/shim/shimx64.efi.signed.latest")
+    return tree
+
+
+def test_signed_programs_are_copied_to_the_folder_that_they_know(tree: Tree, tmp_path: Path) -> None:
+    found = signed(tree, PC_UEFI)
+    assert found
+    assert found.folder == "debian"
+    (tmp_path / "esp").mkdir()
+    place(found, str(tmp_path / "esp"), "configuration")
+    there = {path.name: path.read_text() for path in (tmp_path / "esp/EFI/debian").iterdir()}
+    assert there == {
+        "grubx64.efi": "MZ\0/EFI/debian\0signed",
+        "shimx64.efi": "shim",
+        "mmx64.efi": "mokmanager, signed",
+        "BOOTX64.CSV": "csv",
+        "grub.cfg": "configuration",
+    }
+    assert signed(tree, PC_BIOS) is None
+
+
+def test_a_signed_grub_without_shim_is_alone(tree: Tree) -> None:
+    Path(tree.root, "etc/alternatives/shim").unlink()
+    found = signed(tree, PC_UEFI)
+    assert found
+    assert list(found.files) == ["grubx64.efi"]
+
+
+@pytest.mark.parametrize("text", ["MZ", "\0/EFI/BOOT\0", "\0/EFI/../../x\0", "\0/EFI/\0"])
+def test_a_signed_grub_with_no_folder_of_its_own_is_left_alone(tree: Tree, text: str) -> None:
+    tree.write(GRUB, text)
+    assert signed(tree, PC_UEFI) is None
+
+
+def test_nothing_is_copied_from_outside_of_the_tree(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\0/EFI/debian\0secret")
+    Path(tree.root + GRUB).unlink()
+    Path(tree.root + GRUB).symlink_to(tmp_path / "secret")
+    assert signed(tree, PC_UEFI) is None
+
+
+def test_an_endless_program_is_no_program(tree: Tree) -> None:
+    with Path(tree.root + GRUB).open("ab") as file:
+        file.truncate(LARGEST + 1)
+    with pytest.raises(ActionFailed, match="too large for a boot loader"):
+        signed(tree, PC_UEFI)
+
+
+def test_configuration_beside_a_signed_grub() -> None:
+    text = "search.fs_uuid u-1 root\nset prefix=($root)'/grub'\nconfigfile ($root)'/grub/grub.cfg'\n"
+    assert configuration("u-1", "/grub", modules=True) == text
+    # The ramdisk's modules are of another build than a signed GRUB, which would load them.
+    assert "prefix" not in configuration("u-1", "/grub", modules=False)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "os_release", "folder"),
+    [
+        ("GRUB_DISTRIBUTOR=Debian\n", "ID=other\n", "debian"),
+        ('GRUB_DISTRIBUTOR="My Cloud"\n', "ID=debian\n", "my"),
+        ("GRUB_DISTRIBUTOR=`lsb_release -i -s || echo Debian`\n", "ID=ubuntu\n", "ubuntu"),
+        ("GRUB_DISTRIBUTOR=../x\n", 'ID="BOOT"\n', "grub"),
+        ("", "", "grub"),
+    ],
+)
+def test_folder_of_a_grub_without_a_signature(tmp_path: Path, defaults: str, os_release: str, folder: str) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/default/grub", defaults)
+    tree.write("/etc/os-release", os_release)
+    assert vendor(tree) == folder
+
+
+@pytest.fixture
+def bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """What is bound where, in place of doing it: links."""
+    found: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def mounted(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> Iterator[str]:
+        assert (kind, options) == ("bind", None)
+        found[target.removeprefix(str(tmp_path))] = source
+        Path(target).rmdir()
+        Path(target).symlink_to(source)
+        yield target
+
+    monkeypatch.setattr(mount, "mounted", mounted)
+    monkeypatch.setattr(install, "PLACE", str(tmp_path / "stage"))
+    return found
+
+
+def test_grub_is_put_together_from_the_tree(tree: Tree, tmp_path: Path, bound: dict[str, str]) -> None:
+    tree.write("/usr/lib/grub/i386-pc/normal.mod", "module")
+    # Of the package of GRUB for EFI of Fedora and its kin.
+    grub2 = Path(tree.folder("/boot/grub2"))
+    (grub2 / "grubenv").symlink_to("../efi/EFI/redhat/grubenv")
+    with _staged(Source(tree, "/boot/grub2", own=True), "i386-pc") as (boot, modules):
+        assert (boot, modules) == (f"{tmp_path}/stage/boot", f"{tmp_path}/stage/modules")
+    assert bound == {
+        "/stage/boot/grub": f"{tree.root}/boot/grub2",
+        "/stage/modules": f"{tree.root}/usr/lib/grub/i386-pc",
+    }
+    assert list(grub2.iterdir()) == []
+
+
+def test_the_ramdisk_s_modules(tree: Tree, bound: dict[str, str]) -> None:
+    with _staged(Source(tree, "/boot/grub"), "i386-pc") as (_, modules):
+        assert modules == "/usr/lib/grub/i386-pc"
+    assert list(bound) == ["/stage/boot/grub"]
+
+
+@pytest.mark.parametrize(
+    "link", ["usr/lib/grub/i386-pc", "usr/lib/grub/i386-pc/evil.mod", "boot/grub", "boot/grub/i386-pc", "boot/grub/x"]
+)
+def test_links_where_grub_is_are_refused(tree: Tree, tmp_path: Path, bound: dict[str, str], link: str) -> None:
+    tree.folder("/usr/lib/grub")
+    if link != "usr/lib/grub/i386-pc":
+        tree.write("/usr/lib/grub/i386-pc/normal.mod", "module")
+    if link != "boot/grub":
+        tree.folder("/boot/grub")
+    tree.folder("/boot")
+    Path(tree.root, link).symlink_to(tmp_path)
+    with pytest.raises(ActionFailed, match="a link"), _staged(Source(tree, "/boot/grub", own=True), "i386-pc"):
+        pass
+    assert "/stage/modules" not in bound
+
+
+def test_endless_modules_are_refused(tree: Tree, bound: dict[str, str]) -> None:
+    for name in ("kernel.img", "a.mod"):
+        tree.write(f"/usr/lib/grub/i386-pc/{name}", "")
+        with Path(tree.root, "usr/lib/grub/i386-pc", name).open("wb") as file:
+            file.truncate(install._LARGEST // 2 + 1)
+    with (
+        pytest.raises(ActionFailed, match="more than 64 MiB"),
+        _staged(Source(tree, "/boot/grub", own=True), "i386-pc"),
+    ):
+        pass
+
+
+def test_the_image_needs_no_grub_install(tree: Tree) -> None:
+    tree.write("/usr/lib/grub/x86_64-efi/normal.mod", "")
+    assert _own_grub(tree, "x86_64-efi") is None
+    tree.write("/usr/sbin/grub2-mkconfig", "")
+    assert _own_grub(tree, "x86_64-efi") == ("grub2-mkconfig", "/boot/grub2")
+    assert _own_grub(tree, "i386-pc") is None
+
+
+def _step(name: str) -> InstallGrub:
+    step = plan_of(load(HERE / "cases/plan" / f"{name}.yaml")).steps[-1]
+    assert isinstance(step, InstallGrub)
+    return step
+
+
+def test_without_programs_the_ramdisk_s_grub_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grub, "has_modules", lambda target: target == "x86_64-efi")
+    checked = []
+    monkeypatch.setattr(system_sandbox, "check", lambda: checked.append(1))
+    step = _step("image-programs-none")
+    with pytest.raises(UnsuitableNode, match="no GRUB for i386-pc, which --image_programs none needs"):
+        step.preflight()
+    _step("uefi-boot-loader").preflight()
+    assert checked == [1]
+    replace(_step("uefi-boot-loader"), programs=False).preflight()
+    assert checked == [1]
+
+
+def test_the_sandbox_is_required_where_a_program_of_an_image_can_run() -> None:
+    def required(name: str, choice: str) -> bool:
+        layout = plan_of(load(HERE / "cases/plan" / f"{name}.yaml")).layout
+        action = Bootloader()
+        action.configure({"image_programs": choice})
+        job = Job(None, None, layout, (), None, None)  # type: ignore[arg-type]
+        return set(sandbox.PROGRAMS) <= set(action.requires(job))
+
+    assert required("uefi-boot-loader", "sandbox")
+    assert not required("uefi-boot-loader", "none")
+    assert not required("multiboot", "sandbox")  # its menu is bareon's own
