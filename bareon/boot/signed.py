@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.system.tree import LARGEST, Tree
 from bareon.tools import grub
+
+LOG = logging.getLogger(__name__)
 
 SHIM = "/usr/lib/shim"
 """Where shim and its helpers are in Debian, Ubuntu and what is made of them."""
@@ -35,9 +38,13 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
     if not platform.grub:
         return None
-    program = _content(tree, f"{grub.MODULES}/{platform.grub_target}-signed/{platform.grub}.signed")
-    folder = _PREFIX.search(program) if program else None
-    if not program or not folder or folder[1].upper() == b"BOOT":
+    path = f"{grub.MODULES}/{platform.grub_target}-signed/{platform.grub}.signed"
+    program = _content(tree, path)
+    if not program:
+        return None
+    folder = _PREFIX.search(program)
+    if not folder or folder[1].upper() == b"BOOT":
+        LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", path)
         return None
     sources = {platform.grub: program}
     if shim := _content(tree, f"{SHIM}/{platform.shim}.signed"):

@@ -70,9 +70,12 @@ def test_a_signed_grub_without_shim_is_alone(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("text", ["MZ", "\0/EFI/BOOT\0", "\0/EFI/../../x\0", "\0/EFI/\0"])
-def test_a_signed_grub_with_no_folder_of_its_own_is_left_alone(tree: Tree, text: str) -> None:
+def test_a_signed_grub_with_no_folder_of_its_own_is_left_alone(
+    tree: Tree, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     tree.write(GRUB, text)
     assert signed(tree, PC_UEFI) is None
+    assert f"{GRUB} of the image names no folder of its own" in caplog.text
 
 
 def test_nothing_is_copied_from_outside_of_the_tree(tree: Tree, tmp_path: Path) -> None:
