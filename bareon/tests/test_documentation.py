@@ -100,9 +100,33 @@ def test_readme_quotes_the_example_and_its_plan() -> None:
     assert (EXAMPLES / "transcripts/two-disks.txt").read_text() in blocks
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst"])
+@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst", "SECURITY.rst"])
 def test_plain_pages_need_no_sphinx(name: str) -> None:
     assert _parsed(ROOT / name).findall(docutils.nodes.section)
+
+
+def test_every_promise_has_a_test_and_every_test_is_there() -> None:
+    """The tables of SECURITY.rst: a promise, and tests or cases that hold it."""
+    promises = [
+        [entry.astext() for entry in row.findall(docutils.nodes.entry)]
+        for row in _parsed(ROOT / "SECURITY.rst").findall(docutils.nodes.row)
+    ]
+    promises = [row for row in promises if len(row) == 2 and row != ["Promise", "Tests"]]
+    assert len(promises) >= 20
+    for promise, tests in promises:
+        named = re.split(r",\s+", tests)
+        assert all(map(_is_test, named)), f"{promise}: {[name for name in named if not _is_test(name)]}"
+
+
+def _is_test(name: str) -> bool:
+    """True for ``FILE::FUNCTION``, or a case, from the top of the tree or from ``bareon/tests``."""
+    file, _, function = name.partition("::")
+    path = ROOT / file if file.startswith("tests_functional/") else ROOT / "bareon/tests" / file
+    if not path.is_file():
+        return False
+    if path.suffix == ".yaml":
+        return "cases" in path.parts and not function
+    return re.search(rf"^def {re.escape(function or 'nothing')}\(", path.read_text(), re.M) is not None
 
 
 def test_contributing_shows_every_room_of_the_house() -> None:
