@@ -21,7 +21,7 @@ from bareon.boot.single import InstallGrub, _own_grub
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.system import sandbox as system_sandbox
 from bareon.system.tree import LARGEST, Tree
-from bareon.tests.cases import HERE, load, plan_of
+from bareon.tests.cases import HERE, load, node, plan_of
 from bareon.tools import grub, mount, sandbox
 
 GRUB = "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
@@ -211,10 +211,11 @@ def test_without_programs_the_ramdisk_s_grub_must_be_there(monkeypatch: pytest.M
 
 def test_the_sandbox_is_required_where_a_program_of_an_image_can_run() -> None:
     def required(name: str, choice: str) -> bool:
-        layout = plan_of(load(HERE / "cases/plan" / f"{name}.yaml")).layout
+        case = load(HERE / "cases/plan" / f"{name}.yaml")
+        layout = plan_of(case).layout
         action = Bootloader()
         action.configure({"image_programs": choice})
-        job = Job(None, None, layout, (), None, None)  # type: ignore[arg-type]
+        job = Job(None, node(case["node"]), layout, (), None, None)  # type: ignore[arg-type]
         return set(sandbox.PROGRAMS) <= set(action.requires(job))
 
     assert required("uefi-boot-loader", "sandbox")
