@@ -90,13 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(match[1])
             body = body[: int(match[2]) + 1] if match[2] else body
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{whole}")
+            part = {"Content-Range": f"bytes {start}-{len(body) - 1}/{whole}"}
         else:
             self.send_response(200)
+            part = {}
         length = len(body) - start if fault.length is None else fault.length
         extra = {"Transfer-Encoding": "chunked"} if fault.chunked else {"Content-Length": str(length)}
         etag = {"ETag": site.etag} if site.etag else {}
-        for name, value in {**extra, **etag, **fault.headers}.items():
+        for name, value in {**part, **extra, **etag, **fault.headers}.items():
             self.send_header(name, value)
         return body, start
 

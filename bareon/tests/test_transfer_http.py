@@ -144,6 +144,18 @@ def test_final_faults(site: Site, device: Path, fault: Fault, words: str) -> Non
     assert len(site.requests) == expected or "after" in words
 
 
+@pytest.mark.parametrize("digits", ["9" * 5000, "\xb2", "-1", "+5", "1_0", " ", "0x10"])
+@pytest.mark.parametrize("header", ["Content-Length", "Content-Range", "Retry-After"])
+def test_a_number_of_a_server_is_a_number(site: Site, device: Path, header: str, digits: str) -> None:
+    """Or as if it had said none: Python takes more for a number, and of more than 4300 digits none."""
+    value = f"bytes 0-1/{digits}" if header == "Content-Range" else digits
+    site.faults = [Fault(503, {header: value}), Fault(cut=MIB), Fault(headers={header: value})]
+    with contextlib.suppress(ImageFailed):
+        bring(site.url, device)
+        assert intact(device)
+    assert site.requests
+
+
 def test_changed_meanwhile(site: Site, device: Path) -> None:
     site.faults = [Fault(cut=2 * MIB), Fault(headers={"ETag": '"two"'})]
     assert "changed while it was read" in refused(site.url, device)

@@ -8,6 +8,7 @@ import http.client
 import io
 import logging
 import os
+import re
 from pathlib import Path
 
 import requests
@@ -67,8 +68,8 @@ class Answer:
     @property
     def length(self) -> int | None:
         """Bytes that the body says it has."""
-        value = self.header("Content-Length")
-        return int(value) if value and value.isascii() and value.isdigit() else None
+        value = self.header("Content-Length") or ""
+        return int(value) if re.fullmatch("[0-9]{1,19}", value) else None
 
     def readinto(self, buffer: memoryview) -> int:
         """Some bytes of the body, 0 at its end.

@@ -22,7 +22,7 @@ from bareon.transfer.http import Answer, Client
 
 LOG = logging.getLogger(__name__)
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _DROP = 1 << 20  # bytes read at once to be dropped
 
 T = TypeVar("T")
