@@ -108,6 +108,13 @@ def test_nothing_in_the_tree_of_an_image_is_opened_by_its_path() -> None:
     assert not {str(x): found for x in files if (found := _opened_by_path(x.read_text()))}
 
 
+def test_a_program_of_an_image_is_started_in_the_sandbox_alone() -> None:
+    """Whatever is started below a tree is started by what enters it."""
+    enters = re.compile(r"""["'](?:chroot|bwrap|nsenter|unshare|systemd-nspawn)["']|os\.chroot""")
+    files = [x for x in (ROOT / "bareon").rglob("*.py") if not x.is_relative_to(ROOT / "bareon/tests")]
+    assert {x.name for x in files if enters.search(x.read_text())} == {"sandbox.py", "seccomp.py"}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
 def test_benchmarks_can_be_started(path: Path) -> None:
     importlib.import_module(f"benchmarks.{path.stem}")
