@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Lists the images of this node and chooses the one that boots. It needs nothing of bareon: a shell, mount, sed.
-set -eu
+# Root of each deployed image can write to the partition that this reads and writes: what is there is no command, leads
+# nowhere, and -C lets no file be written that is there already, so that no link is written through.
+set -euC
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 # The partition of the common boot loader. bareon writes its UUID here; without one it is found by its label.
@@ -58,6 +60,9 @@ open() {
     config=$place/boot/grub2/grub.cfg
     environment=$place/boot/grub2/grubenv
     images=$place/boot/grub2/bareon-images
+    for path in "$place/boot" "$place/boot/grub2" "$config" "$environment" "$images"; do
+        [ ! -h "$path" ] || fail 4 "there is a link on the boot loader's partition: ${path#"$place"}"
+    done
     [ -f "$config" ] && [ -f "$images" ] || fail 4 "there is no menu of images on the boot loader's partition"
 }
 
@@ -90,7 +95,7 @@ list() {
         [ "$number" = "$default" ] && mark='*'
         [ "$number" = "$next" ] && mark='>'
         printf '%s %s  %s  %s  %s\n' "$mark" "$number" "$image_uuid" "$name" "$title"
-    done < "$images"
+    done < "$images" | tr -d '\001-\010\013-\037\177'
 }
 
 # Prints the number of the image that $1 means. Names come before UUIDs, and those before numbers.
@@ -112,6 +117,7 @@ number_of() {
         case $found in
             '') ;;
             -) fail 2 "image '$1' cannot boot: it holds no system" ;;
+            *[!0-9]*) fail 6 "the list of images is damaged: '$1' has no number" ;;
             *) echo "$found"; return ;;
         esac
     done
@@ -120,6 +126,7 @@ number_of() {
 
 # Writes the environment block, which GRUB takes at a size of exactly 1024 bytes only.
 set_next() {
+    rm -f "$environment.new"
     {
         echo '# GRUB Environment Block'
         if [ -f "$environment" ]; then sed -e '/^#/d' -e '/^next_entry=/d' "$environment"; fi
@@ -133,6 +140,7 @@ set_next() {
 
 set_default() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
+    rm -f "$config.new"
     sed "s/^set default=[0-9].*/set default=$1/" "$config" > "$config.new"
     [ "$(grep -c '^menuentry ' "$config.new")" = "$(grep -c '^menuentry ' "$config")" ] || fail 6 "grub.cfg was cut off"
     mv "$config.new" "$config"

@@ -155,6 +155,43 @@ def test_what_is_refused_changes_nothing(partition: Path, words: list[str], code
     assert {path: path.read_bytes() for path in partition.iterdir()} == before
 
 
+@pytest.mark.parametrize("evil", ["0/;1e touch HERE;s/a/b", "$(touch HERE)", "0\ntouch HERE", "1 1", "x"])
+def test_a_number_in_the_list_of_images_is_a_number(partition: Path, evil: str, tmp_path: Path) -> None:
+    """Root of each deployed image can write to the list, and whoever switches is root of another system."""
+    images = partition / "bareon-images"
+    lines = images.read_text().splitlines()
+    there = evil.replace("HERE", str(tmp_path / "made"))
+    lines[0] = "\t".join([there, *lines[0].split("\t")[1:]])
+    images.write_text("\n".join(lines) + "\n")
+    before = (partition / "grub.cfg").read_text(), (partition / "grubenv").read_text()
+    for words in (["switch", "centos"], ["switch", "--once", "centos"]):
+        code, _, err = _run(*words)
+        assert code in (2, 6) and ("damaged" in err or "there is no image" in err)
+    assert ((partition / "grub.cfg").read_text(), (partition / "grubenv").read_text()) == before
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("place", ["grub.cfg.new", "grubenv.new"])
+def test_nothing_is_written_through_a_link(partition: Path, tmp_path: Path, place: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for target in (victim, tmp_path / "none"):
+        (partition / place).symlink_to(target)
+        assert _run("switch", "centos")[0] == 0
+    assert victim.read_text() == "precious" and not (tmp_path / "none").exists()
+    assert _default(partition) == ["set default=0"]
+
+
+@pytest.mark.parametrize("place", ["..", ".", "grub.cfg", "grubenv", "bareon-images"])
+def test_no_link_is_followed(partition: Path, tmp_path: Path, place: str) -> None:
+    path = Path(os.path.normpath(partition / place))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    for words in (["list"], ["switch", "centos"]):
+        code, out, err = _run(*words)
+        assert code == 4 and "there is a link on the boot loader's partition: /boot" in err and not out
+
+
 def test_a_grub_cfg_without_its_line_is_left_alone(partition: Path) -> None:
     (partition / "grub.cfg").write_text("menuentry 'x' {\n}\n")
     code, _, err = _run("switch", "centos")
@@ -180,7 +217,7 @@ def test_the_list_of_images_does_not_move_a_cursor(partition: Path, capfd: pytes
     images = partition / "bareon-images"
     images.write_text(images.read_text().replace("CentOS", "Cent\x1b[2J\x9bOS"))
     assert boot.main(["list"]) == 0
-    assert "Cent\\x1b[2J\\x9bOS" in (out := capfd.readouterr().out)
+    assert "Cent[2J\\x9bOS" in (out := capfd.readouterr().out)
     assert all(line.isprintable() for line in out.split("\n"))
 
 
