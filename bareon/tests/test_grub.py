@@ -13,6 +13,7 @@ from bareon.boot.grub_defaults import parse, with_kernel_params
 from bareon.boot.menu import Entry, command_line, configuration, terminal, word, words
 from bareon.boot.platform import PC_UEFI
 from bareon.drivers.data.document import check
+from bareon.drivers.data.schema import schema
 from bareon.errors import InvalidInput
 from bareon.tools import efi
 
@@ -64,6 +65,8 @@ def test_a_document_has_no_parameter_that_grub_would_take_for_something_else() -
     assert {char for char in printable if not _accepted(f"quiet {char}b")} == {*refused, "#"}
     assert not any(_accepted(f"a{chr(code)}b") for code in (*range(0x20), *range(0x7F, 0xA1), 0x2028, 0x202E, 0xFEFF))
     assert _accepted("a=\xe9 b=\U0001f600")
+    nailgun = schema("nailgun.json")["$defs"]["pm_data"]["properties"]["kernel_params"]
+    assert nailgun == schema("ironic.json")["properties"]["deploy_data"]["properties"]["kernel_params"]
 
 
 def test_words_of_grubs_language() -> None:
