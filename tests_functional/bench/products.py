@@ -80,6 +80,7 @@ def build(report: cache.Report) -> Products:
             systems = {name: build.result() for name, build in builds.items()}
             systems["golden"] = tenant.golden.build(report, systems["debian12"])
             images = blockimage.build(report, systems)
+            systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             return Products(disk.result(), systems, images, accelerator.choose(disk.result().kernel, report))
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
