@@ -35,6 +35,7 @@ _bareon() {{
             return ;;
         bareon-data-validator) options="{validator}" ;;
         bareon-report) options="--html --help --version" ;;
+        bareon-ironic-callback) options="--ssh_port --lookup_timeout --once --log_file --root --help --version" ;;
         *) options="{options}" ;;
     esac
     case ${{before//-/_}} in

@@ -41,6 +41,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bareon-data-validator --d", ["--data_driver"]),
         ("bareon-data-validator i", ["input.json"]),
         ("bareon-report --h", ["--html", "--help"]),
+        ("bareon-ironic-callback --ss", ["--ssh_port"]),
         ("bareon-boot ", ["list", "switch"]),
         ("bareon-boot switch 2 ", ["--once"]),
     ],
@@ -58,5 +59,5 @@ def test_every_command_is_completed() -> None:
     commands = [
         line.split()[0] for line in setup.splitlines() if line.startswith("    bareon-") and "bareon.cmd" in line
     ]
-    assert len(commands) == 9
-    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 9
+    assert len(commands) == 10
+    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 10
