@@ -12,12 +12,8 @@ from bareon.boot.menu import quoted
 from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.system.tree import LARGEST, Tree
-from bareon.tools import grub
 
 LOG = logging.getLogger(__name__)
-
-SHIM = "/usr/lib/shim"
-"""Where shim and its helpers are in Debian, Ubuntu and what is made of them."""
 
 #: The path that a GRUB for EFI takes for its prefix is a string in it.
 _PREFIX = re.compile(rb"\0/EFI/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\0")
@@ -38,19 +34,19 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
     if not platform.grub:
         return None
-    path = f"{grub.MODULES}/{platform.grub_target}-signed/{platform.grub}.signed"
-    program = _content(tree, path)
+    program = _content(tree, platform.signed_grub)
     if not program:
         return None
     folder = _PREFIX.search(program)
     if not folder or folder[1].upper() == b"BOOT":
-        LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", path)
+        LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", platform.signed_grub)
         return None
     sources = {platform.grub: program}
-    if shim := _content(tree, f"{SHIM}/{platform.shim}.signed"):
+    if shim := _content(tree, platform.signed_shim):
         sources[platform.shim] = shim
         for name in platform.helpers:
-            if found := _content(tree, f"{SHIM}/{name}.signed") or _content(tree, f"{SHIM}/{name}"):
+            path = f"{platform.signed_shim.rpartition('/')[0]}/{name}"
+            if found := _content(tree, f"{path}.signed") or _content(tree, path):
                 sources[name] = found
     return Signed(folder[1].decode(), sources)
 
