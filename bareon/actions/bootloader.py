@@ -34,7 +34,7 @@ class Bootloader(Action):
 
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
-        verifying = authenticode.PROGRAMS if verification.concerns(job.node.secure_boot) else ()
+        verifying = authenticode.PROGRAMS if _is_on(job.node) else ()
         inside = sandbox.PROGRAMS if self._runs_programs and not job.layout.multiboot else ()
         return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several, *verifying, *inside}
 

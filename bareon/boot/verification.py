@@ -15,9 +15,10 @@ from bareon.boot.secure_boot import Loader, refusal
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.layout import Layout
 from bareon.model.node import SecureBootFacts
+from bareon.run import missing
 from bareon.step import Outcome, Progress, Step
 from bareon.system.tree import Tree, mounted_tree
-from bareon.tools import mount, secure_boot
+from bareon.tools import authenticode, mount, secure_boot
 from bareon.tools.pe import LARGEST
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class VerifyLoader(Step):
 
     def preflight(self) -> None:
         """Compare the files of the image that will be installed, where they can be had by now."""
-        if self.early is None:
+        if self.early is None or self._unable():
             return
         platform = self.disks[0].platform
         found = self.early([platform.signed_shim, platform.signed_grub])
@@ -61,6 +62,8 @@ class VerifyLoader(Step):
 
     def run(self, progress: Progress) -> Outcome:
         """Compare what was installed, and the kernel that it starts."""
+        if self._unable():
+            return {}
         with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
             there = own_kernels(tree, self.image)
             kernel = _loader(tree, f"/boot/{there[0].name}") if there else None
@@ -68,6 +71,13 @@ class VerifyLoader(Step):
         for reason in reasons:
             self._tell(f"image {self.image!r}: {reason}", ActionFailed)
         return {"would not start with Secure Boot on": "; ".join(reasons)} if reasons else {}
+
+    def _unable(self) -> bool:
+        """True where a mere warning is not worth that a run stops for a program."""
+        if self.enabled or not (lacking := missing(authenticode.PROGRAMS)):
+            return False
+        LOG.warning("%s is not installed: what Secure Boot would start is not looked at", ", ".join(lacking))
+        return True
 
     def _tell(self, reason: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> None:
         if self.enabled:

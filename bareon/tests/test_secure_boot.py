@@ -397,6 +397,7 @@ OF_IMAGE = {PC_UEFI.signed_shim: shim(LOADER).data, PC_UEFI.signed_grub: GRUB.da
 @pytest.fixture
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A firmware with the keys above, and the truth of signatures."""
+    monkeypatch.setattr(verification, "missing", lambda programs: [])
     monkeypatch.setattr(secure_boot, "read", lambda: KEYS)
     monkeypatch.setattr(authenticode, "verified", lambda *files: b"Mine" in Path(files[0]).read_bytes())
 
@@ -435,6 +436,18 @@ def test_before_the_first_write(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_image_that_lacks_a_stage(path: str, words: str) -> None:
     with pytest.raises(UnsuitableNode, match=f"image 'a': {words}"):
         _step({x: data for x, data in OF_IMAGE.items() if x != path}).preflight()
+
+
+@pytest.mark.usefixtures("keys")
+def test_without_openssl_there_is_no_warning_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(verification, "missing", lambda programs: [*programs])
+    _step({}, enabled=False).preflight()
+    assert _step({}, enabled=False).run(lambda done, total: None) == {}
+    assert caplog.messages == ["openssl is not installed: what Secure Boot would start is not looked at"] * 2
+    with pytest.raises(UnsuitableNode):
+        _step({}).preflight()
 
 
 def test_whom_secure_boot_concerns() -> None:
