@@ -37,8 +37,8 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
     program = _content(tree, platform.signed_grub)
     if not program:
         return None
-    folder = _PREFIX.search(program)
-    if not folder or folder[1].upper() == b"BOOT":
+    folder = folder_of(program)
+    if not folder:
         LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", platform.signed_grub)
         return None
     sources = {platform.grub: program}
@@ -48,7 +48,13 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
             path = f"{platform.signed_shim.rpartition('/')[0]}/{name}"
             if found := _content(tree, f"{path}.signed") or _content(tree, path):
                 sources[name] = found
-    return Signed(folder[1].decode(), sources)
+    return Signed(folder, sources)
+
+
+def folder_of(program: bytes) -> str | None:
+    """The folder below ``EFI`` where a signed GRUB looks for its configuration; ``None`` without one of its own."""
+    found = _PREFIX.search(program)
+    return found[1].decode() if found and found[1].upper() != b"BOOT" else None
 
 
 def place(found: Signed, esp: str, configuration: str) -> None:

@@ -12,6 +12,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.installed import own_kernels
 from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, refusal
+from bareon.boot.signed import folder_of
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.layout import Layout
 from bareon.model.node import SecureBootFacts
@@ -91,6 +92,10 @@ def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
     shim, grub = (Loader(x, found[x]) if x in found else None for x in (platform.signed_shim, platform.signed_grub))
     if grub is None:
         return f"it has no {platform.signed_grub}, and a GRUB that is put together on the node is signed by nobody"
+    if not folder_of(grub.data):
+        return (
+            f"{grub.path} names no folder of its own below EFI; one that is put together instead is signed by nobody"
+        )
     return refusal(secure_boot.read(), shim or grub, grub if shim else None)
 
 

@@ -205,7 +205,7 @@ def shim(
 
 def grub(*signers: Certificate, sbat: bytes = GRUB_SBAT) -> Loader:
     """A GRUB."""
-    return Loader("grub", efiprogram.program({".sbat": sbat}, signers))
+    return Loader("grub", efiprogram.program({".sbat": sbat, "mods": b"\0/EFI/debian\0"}, signers))
 
 
 def by_issuer(signature: authenticode.Signature, certificates: Sequence[Certificate]) -> bool:
@@ -436,6 +436,15 @@ def test_before_the_first_write(caplog: pytest.LogCaptureFixture) -> None:
 def test_an_image_that_lacks_a_stage(path: str, words: str) -> None:
     with pytest.raises(UnsuitableNode, match=f"image 'a': {words}"):
         _step({x: data for x, data in OF_IMAGE.items() if x != path}).preflight()
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_grub_that_could_not_be_installed() -> None:
+    of_nobody = efiprogram.program({".sbat": GRUB_SBAT}, (LOADER,))
+    with pytest.raises(
+        UnsuitableNode, match=r"grubx64\.efi\.signed names no folder of its own below EFI; one that is"
+    ):
+        _step({**OF_IMAGE, PC_UEFI.signed_grub: of_nobody}).preflight()
 
 
 @pytest.mark.usefixtures("keys")

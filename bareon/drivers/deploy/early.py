@@ -15,9 +15,6 @@ from bareon.system.tree import Tree
 if TYPE_CHECKING:
     from bareon.drivers.deploy.rsync import FetchTree
 
-LARGEST = 64 << 20
-"""Bytes of a file that is brought: they lie in the ramdisk's memory."""
-
 _MOST = 16  # files that are asked for, with what links lead to
 
 

@@ -20,7 +20,7 @@ from bareon.actions.base import Early, Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.drivers.deploy.early import LARGEST, EarlyFiles
+from bareon.drivers.deploy.early import EarlyFiles
 from bareon.drivers.deploy.listing import Share, Survey, listed
 from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
@@ -31,7 +31,7 @@ from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.system.bindings.table import of_node
-from bareon.system.tree import Tree, holds, mounted_tree
+from bareon.system.tree import LARGEST, Tree, holds, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)
