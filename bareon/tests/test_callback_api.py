@@ -117,7 +117,7 @@ def test_a_node_that_does_not_wait_yet(ironic: Ironic, tmp_path: Path, caplog: p
 def test_a_lookup_has_an_end(ironic: Ironic, tmp_path: Path) -> None:
     ironic.waiting = False
     with pytest.raises(ActionFailed, match=r"no node was found within 0\.02 s: 127\.0\.0\.1 has no node with"):
-        caller(ironic, tmp_path).look_up(0.02)
+        caller(ironic, tmp_path).look_up(0.5)
 
 
 def test_interfaces_that_appear_late(ironic: Ironic, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_token_that_was_told_before(
         (tmp_path / "run").mkdir()
         (tmp_path / "run/token.json").write_text(kept)
     with pytest.raises(ActionFailed, match=r"has told the token of node .* before, and tells it once: boot the node"):
-        caller(ironic, tmp_path).look_up(0.02)
+        caller(ironic, tmp_path).look_up(0.5)
     assert "told the token" in caplog.text and ironic.heartbeats == []
 
 
