@@ -116,7 +116,7 @@ def test_a_node_that_does_not_wait_yet(ironic: Ironic, tmp_path: Path, caplog: p
 
 def test_a_lookup_has_an_end(ironic: Ironic, tmp_path: Path) -> None:
     ironic.waiting = False
-    with pytest.raises(ActionFailed, match=r"no node was found within 0\.02 s: 127\.0\.0\.1 has no node with"):
+    with pytest.raises(ActionFailed, match=r"no node was found within 0\.5 s: 127\.0\.0\.1 has no node with"):
         caller(ironic, tmp_path).look_up(0.5)
 
 
