@@ -92,11 +92,10 @@ class Caller:
             try:
                 node = self._looked_up()
             except Failure as error:
-                wait = self._pace.after(error, number)
-                if time.monotonic() + wait > end:
+                if (left := end - time.monotonic()) <= 0:
                     raise ActionFailed(f"no node was found within {seconds:g} s: {error}") from None
                 self._tell(error)
-                _pause(wait)
+                _pause(min(self._pace.after(error, number), left))
             else:
                 LOG.info("this is node %s of %s", node.uuid, self._api.host)
                 self._told = ""
@@ -107,13 +106,15 @@ class Caller:
         if not addresses:
             raise Failure("no network interface with a hardware address is there yet")
         node = self._api.lookup(addresses)
-        token = self._token or node.token or _remembered(self._memory, node.uuid)
+        if node.token:
+            _remember(self._memory, node.uuid, node.token)
+        # One that was told is right; with a token on the command line Ironic tells none.
+        token = node.token or _remembered(self._memory, node.uuid) or self._token
         if not token:
             raise Refused(
                 f"{self._api.host} has told the token of node {node.uuid} before, and tells it once:"
                 " boot the node by Ironic again"
             )
-        _remember(self._memory, node.uuid, token)
         return Node(node.uuid, node.heartbeat_timeout, token)
 
     def once(self, node: Node) -> None:

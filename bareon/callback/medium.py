@@ -8,6 +8,7 @@ of its API on the ISO it makes.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import stat
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from bareon.errors import CommandError, Defect, InvalidInput
 from bareon.sizes import GIB, MIB
+
+LOG = logging.getLogger(__name__)
 
 _FLOPPY = "IR-VFD-DEV"
 _ISO = ("VMEDIA_BOOT_ISO", "CONFIG-2")
@@ -44,16 +47,23 @@ def media(root: Path) -> list[Medium]:
     A label alone says nothing: the disk that the last tenant filled may have it. So only whole CDs, and sticks that
     are small enough for what a BMC makes up, are looked at.
     """
+    found: list[Medium] = []
+    for name in _virtual(root / "sys/class/block"):
+        device = str(root / "dev" / name)
+        try:
+            found += _looked_at(device)
+        except CommandError as error:
+            LOG.warning("%s, which may be a virtual medium, cannot be read: %s", device, error)
+    return found
+
+
+def _looked_at(device: str) -> Iterator[Medium]:
     from bareon import tools
 
-    devices = [str(root / "dev" / name) for name in _virtual(root / "sys/class/block")]
-    found = []
-    for device, tags in tools.blkid.probe(devices).items():
-        label = tags.get("LABEL", "").upper()
-        if tags.get("TYPE") in _KINDS and label in (_FLOPPY, *_ISO):
-            with contextlib.suppress(CommandError):  # run() has told of it
-                found.append(_read(device, tags["TYPE"], label))
-    return found
+    tags = tools.blkid.probe([device]).get(device, {})
+    kind, label = tags.get("TYPE", ""), tags.get("LABEL", "").upper()
+    if kind in _KINDS and label in (_FLOPPY, *_ISO):
+        yield _read(device, kind, label)
 
 
 def _virtual(block: Path) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from bareon import tools
 from bareon.callback import key, medium, network, parameter, source
-from bareon.errors import InvalidInput, UnsuitableNode
+from bareon.errors import CommandError, InvalidInput, UnsuitableNode
 from bareon.tools import mount
 
 
@@ -227,6 +227,7 @@ class Machine:
         self.root = root
         self.tags: dict[str, dict[str, str]] = {}
         self.probed: list[str] = []
+        self.broken: set[str] = set()
         self.mounted: list[tuple[str, str | None, str | None]] = []
         (root / "sys/class/block").mkdir(parents=True)
         (root / "proc").mkdir()
@@ -245,6 +246,8 @@ class Machine:
 
     def probe(self, devices: Sequence[str]) -> dict[str, dict[str, str]]:
         self.probed += devices
+        if set(devices) & self.broken:
+            raise CommandError(["blkid"], 4, "failed with exit code 4")
         return {device: self.tags[device] for device in devices}
 
     @contextlib.contextmanager
@@ -323,6 +326,14 @@ def test_what_is_no_plain_file_on_a_medium_is_not_there(machine: Machine) -> Non
     (machine.root / "content/ironic-python-agent").mkdir()
     (machine.root / "content/ironic-python-agent/ironic.crt").write_text("strange")
     assert [(found.parameters, found.authority) for found in medium.media(machine.root)] == [(None, None)] * 3
+
+
+def test_a_medium_that_cannot_be_read_hides_no_other(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.add("sr0", "config-2", "iso9660", cd=True)
+    machine.add("sr1", "config-2", "iso9660", cd=True)
+    machine.broken = {str(machine.root / "dev/sr0")}
+    assert [Path(found.device).name for found in medium.media(machine.root)] == ["sr1"]
+    assert "sr0, which may be a virtual medium, cannot be read: blkid failed with exit code 4" in caplog.text
 
 
 def test_a_file_of_a_medium_has_an_end(machine: Machine) -> None:
