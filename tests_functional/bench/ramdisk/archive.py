@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests_functional.bench.process import ProgramError
@@ -13,6 +16,22 @@ from tests_functional.bench.process import ProgramError
 LIMIT = 600.0
 #: Alignment of archives that follow one another in an initramfs, in bytes.
 ALIGNMENT = 4
+
+
+def join(parts: Sequence[Path], target: Path) -> None:
+    """Write an initramfs of several archives, compressed or not, of which the later ones win.
+
+    An empty archive comes first. Ironic takes a file that begins with a frame of zstd for a compressed image, and
+    unpacks it: it would end where the first archive does, or fail.
+    """
+    with tempfile.TemporaryDirectory(prefix="bareon-archive-") as place, target.open("wb") as whole:
+        empty = Path(place) / "empty"
+        empty.mkdir()
+        front = Path(place) / "front.cpio"
+        pack(empty, front)
+        for part in (front, *parts):
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, whole)
 
 
 def pack(tree: Path, target: Path, *, level: int | None = None) -> None:

@@ -49,10 +49,7 @@ def build(report: cache.Report) -> Ramdisk:
         tree = target / "tree"
         _fill_overlay(tree, target, version, public)
         archive.pack(tree, target / "overlay.cpio")
-        with (target / "initramfs").open("wb") as whole:
-            for part in (base / "base.cpio.zst", target / "overlay.cpio"):
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, whole)
+        archive.join([base / "base.cpio.zst", target / "overlay.cpio"], target / "initramfs")
         os.link(base / "vmlinuz", target / "vmlinuz")
         shutil.rmtree(tree)
         (target / "overlay.cpio").unlink()
