@@ -148,8 +148,8 @@ class Api:
             raise Busy(text)
         if status >= 500 or status in (408, 425, 429):
             raise Failure(text)
-        if "token" in said.lower():
-            text += "; a token holds for one boot by Ironic, so boot the node by Ironic again"
+        if re.search("token|detected change", said, re.IGNORECASE):
+            text += "; token, address and host key hold for one boot, so have Ironic boot the node again"
         raise Refused(text)
 
 

@@ -176,8 +176,8 @@ def test_heartbeats_after_faults(ironic: Ironic, tmp_path: Path, caplog: pytest.
         f"127.0.0.1 refuses the heartbeat: Node {UUID} is locked by host lab, please retry after the current"
         " operation is completed. (HTTP 409); trying again",
         "127.0.0.1 refuses the heartbeat: Reason (HTTP 503); trying again",
-        "127.0.0.1 refuses the heartbeat: Invalid or missing agent token received. *** (HTTP 400); a token holds"
-        " for one boot by Ironic, so boot the node by Ironic again; trying again",
+        "127.0.0.1 refuses the heartbeat: Invalid or missing agent token received. *** (HTTP 400); token,"
+        " address and host key hold for one boot, so have Ironic boot the node again; trying again",
         "127.0.0.1 takes heartbeats of https://127.0.0.1:22",
     ]
     assert TOKEN not in caplog.text
@@ -205,6 +205,17 @@ def test_what_is_worth_another_attempt(ironic: Ironic, status: int, kind: type[F
     assert type(raised.value) is kind
     wait = Pace().after(raised.value, 1)
     assert (30 <= wait <= 60) if slow else (1 <= wait <= 10)
+
+
+def test_a_node_that_was_rebooted_by_hand(ironic: Ironic, tmp_path: Path) -> None:
+    """The medium still has the token, but the host key is another one."""
+    ironic.told, ironic.key = True, "ssh-ed25519 BBBB"
+    agent = caller(ironic, tmp_path, TOKEN)
+    node = agent.look_up(10)
+    with pytest.raises(
+        ActionFailed, match=r'provided "agent_verify_ca" \(HTTP 400\); token, address and host key hold for'
+    ):
+        agent.once(node)
 
 
 def test_waits_grow_and_are_shaken() -> None:
