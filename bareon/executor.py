@@ -53,13 +53,13 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-def preflight(plan: Plan) -> None:
+def preflight(plan: Plan) -> list[str]:
     """Run the preflight of every step, before any of them changes anything.
 
+    :returns: what they warn of.
     :raises UnsuitableNode: or :class:`ImageFailed` or :class:`InvalidInput`, from the first step that cannot work.
     """
-    for step in plan.steps:
-        step.preflight()
+    return [warning for step in plan.steps for warning in step.preflight() or ()]
 
 
 def execute(plan: Plan, listeners: Sequence[Listener]) -> None:

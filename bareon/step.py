@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Outcome = dict[str, int | float | str]
@@ -28,13 +28,15 @@ class Step(ABC):
         """The devices whose present content is lost."""
         return ()
 
-    def preflight(self) -> None:  # noqa: B027  most steps have nothing that only the machine can tell
+    def preflight(self) -> Iterable[str] | None:
         """Check, changing nothing, what only the machine or the network can tell. Runs before the first step.
 
+        :returns: warnings, if any: a line each, no secrets.
         :raises UnsuitableNode: when the step could not work on this node.
         :raises InvalidInput: when the input asks for what cannot be, as what was looked at shows.
         :raises ImageFailed: when what it needs from elsewhere is not there.
         """
+        return None
 
     @abstractmethod
     def run(self, progress: Progress) -> Outcome:

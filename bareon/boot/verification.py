@@ -52,39 +52,42 @@ class VerifyLoader(Step):
         would = "lets" if self.enabled else "would let"
         return f"See whether Secure Boot {would} the boot loader of image {self.image!r} start"
 
-    def preflight(self) -> None:
+    def preflight(self) -> Sequence[str]:
         """Compare the files of the image that will be installed, where they can be had by now."""
-        if self.early is None or self._unable():
-            return
+        if self.early is None:
+            return []
+        if lacking := self._lacking():
+            return [lacking]
         platform = self.disks[0].platform
         found = self.early([platform.signed_shim, platform.signed_grub])
-        if reason := _of_image(found, platform):
-            self._tell(f"image {self.image!r}: {reason}", UnsuitableNode)
+        reason = _of_image(found, platform)
+        return [self._told(f"image {self.image!r}: {reason}", UnsuitableNode)] if reason else []
 
     def run(self, progress: Progress) -> Outcome:
         """Compare what was installed, and the kernel that it starts."""
-        if self._unable():
+        if self._lacking():
             return {}
         with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
             there = own_kernels(tree, self.image)
             kernel = _loader(tree, f"/boot/{there[0].name}") if there else None
-        reasons = dict.fromkeys(reason for disk in self.disks if (reason := _installed(disk, kernel)))
-        for reason in reasons:
-            self._tell(f"image {self.image!r}: {reason}", ActionFailed)
-        return {"would not start with Secure Boot on": "; ".join(reasons)} if reasons else {}
+        found = (reason for disk in self.disks if (reason := _installed(disk, kernel)))
+        told = [self._told(f"image {self.image!r}: {reason}", ActionFailed) for reason in dict.fromkeys(found)]
+        for warning in told:
+            LOG.warning("%s", warning)
+        return {"warnings": "; ".join(told)} if told else {}
 
-    def _unable(self) -> bool:
-        """True where a mere warning is not worth that a run stops for a program."""
-        if self.enabled or not (lacking := missing(authenticode.PROGRAMS)):
-            return False
-        LOG.warning("%s is not installed: what Secure Boot would start is not looked at", ", ".join(lacking))
-        return True
+    def _lacking(self) -> str | None:
+        """What to say where a mere warning is not worth that a run stops for a program."""
+        if self.enabled or not missing(authenticode.PROGRAMS):
+            return None
+        return "openssl is not installed: what Secure Boot would start is not looked at"
 
-    def _tell(self, reason: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> None:
+    def _told(self, reason: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> str:
+        """What to warn of; where Secure Boot is on, it is an error."""
         if self.enabled:
             message = f"Secure Boot is on, and the node would not start: {reason}"
             raise kind(f"{message}; bring an image with other signed loaders, add a key to the firmware, {REMEDY}")
-        LOG.warning("Secure Boot is off; with it on, the node would not start: %s", reason)
+        return f"Secure Boot is off; with it on, the node would not start: {reason}"
 
 
 def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:

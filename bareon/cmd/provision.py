@@ -255,7 +255,7 @@ class _Run:
         report.decided(self._document(decision))
         decision.check_programs()
         with plugin.blamed(UnsuitableNode):
-            executor.preflight(decision.plan)
+            self._warn(executor.preflight(decision.plan))
         enter_private_namespace()
         with plugin.blamed(ActionFailed):
             executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon import probe
+from bareon import executor, probe
 from bareon.boot import verification
 from bareon.boot.disks import BootDisk
 from bareon.boot.platform import PC_UEFI
@@ -409,10 +409,10 @@ def _step(found: Mapping[str, bytes] | None, *, enabled: bool = True) -> verific
 
 
 @pytest.mark.usefixtures("keys")
-def test_before_the_first_write(caplog: pytest.LogCaptureFixture) -> None:
+def test_before_the_first_write() -> None:
     good = {**OF_IMAGE, PC_UEFI.signed_grub: grub(LOADER).data}
-    _step(good).preflight()
-    _step(None).preflight()
+    assert list(_step(good).preflight()) == []
+    assert list(_step(None).preflight()) == []
     bad = {**good, PC_UEFI.signed_shim: shim(efiprogram.certificate("x", "Somebody")).data}
     with pytest.raises(UnsuitableNode) as caught:
         _step(bad).preflight()
@@ -421,8 +421,11 @@ def test_before_the_first_write(caplog: pytest.LogCaptureFixture) -> None:
         " 'Somebody', and the firmware goes by 'Theirs', 'Mine' (db); bring an image with other signed loaders, add a"
         " key to the firmware, or turn Secure Boot off in the firmware"
     )
-    _step(bad, enabled=False).preflight()
-    assert "Secure Boot is off; with it on, the node would not start: image 'a': /usr/lib/shim" in caplog.text
+    (warning,) = _step(bad, enabled=False).preflight()
+    assert warning.startswith("Secure Boot is off; with it on, the node would not start: image 'a': /usr/lib/shim")
+    plan = cases.plan_of(cases.load(cases.HERE / "cases/plan/secure-boot.yaml"))
+    steps = (_step(None), _step(bad, enabled=False), _step(good))
+    assert executor.preflight(replace(plan, steps=steps)) == [warning]
 
 
 @pytest.mark.usefixtures("keys")
@@ -448,13 +451,11 @@ def test_a_grub_that_could_not_be_installed() -> None:
 
 
 @pytest.mark.usefixtures("keys")
-def test_without_openssl_there_is_no_warning_and_no_error(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_openssl_a_run_with_secure_boot_off_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "missing", lambda programs: [*programs])
-    _step({}, enabled=False).preflight()
+    expected = "openssl is not installed: what Secure Boot would start is not looked at"
+    assert list(_step({}, enabled=False).preflight()) == [expected]
     assert _step({}, enabled=False).run(lambda done, total: None) == {}
-    assert caplog.messages == ["openssl is not installed: what Secure Boot would start is not looked at"] * 2
     with pytest.raises(UnsuitableNode):
         _step({}).preflight()
 
@@ -491,7 +492,7 @@ def test_after_the_boot_loader_was_installed(
     monkeypatch.setattr(verification, "_installed", installed)
     with pytest.raises(ActionFailed, match="would not start: image 'a': on /dev/vda1, EFI/BOOT/BOOTX64"):
         _step(None).run(lambda done, total: None)
-    assert _step(None, enabled=False).run(lambda done, total: None) == {
-        "would not start with Secure Boot on": "on /dev/vda1, EFI/BOOT/BOOTX64.EFI is not signed"
-    }
-    assert "with it on, the node would not start: image 'a'" in caplog.text
+    told = "image 'a': on /dev/vda1, EFI/BOOT/BOOTX64.EFI is not signed"
+    expected = f"Secure Boot is off; with it on, the node would not start: {told}"
+    assert _step(None, enabled=False).run(lambda done, total: None) == {"warnings": expected}
+    assert caplog.messages == [expected]
