@@ -145,7 +145,7 @@ def _printable(text: str) -> bool:
         return True
     for number, char in enumerate(text, 1):
         if char != " " and unicodedata.category(char) in _UNSEEN:
-            raise ValueError(f"character {number} is U+{ord(char):04X}, which cannot be seen: it is not allowed here")
+            raise ValueError(f"character {number} of {_shown(text)} is U+{ord(char):04X}, which cannot be seen")
     return True
 
 
@@ -317,7 +317,7 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str) and "://" in value:
+    if isinstance(value, str) and ("://" in value or "::" in value):
         value = shown(value)  # it may hold a password or a signature
     text = json.dumps(value) if not isinstance(value, dict | list) else ("{…}" if isinstance(value, dict) else "[…]")
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
