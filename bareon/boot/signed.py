@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bareon.boot.menu import quoted
+from bareon.boot.menu import quoted, word
 from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.system.tree import LARGEST, Tree
@@ -74,7 +74,7 @@ def configuration(uuid: str, folder: str, *, modules: bool) -> str:
     :param folder: of GRUB there, from the root of the file system.
     :param modules: whether the modules there are of the same GRUB. Those of another one must not be loaded.
     """
-    lines = [f"search.fs_uuid {uuid} root"]
+    lines = [f"search.fs_uuid {word(uuid)} root"]
     lines += [f"set prefix=($root){quoted(folder)}"] if modules else []
     return "\n".join([*lines, f"configfile ($root){quoted(f'{folder}/grub.cfg')}", ""])
 
