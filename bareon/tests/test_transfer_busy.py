@@ -7,6 +7,7 @@ import contextlib
 import email.utils
 import hashlib
 import json
+import logging
 import random
 import socket
 import ssl
@@ -459,7 +460,10 @@ def _answers(url: str) -> dict[str, object]:
         ({"auth_version": "2"}, "/identity/v2.0/tokens", '"tenantName": "us"'),
     ],
 )
-def test_keystone(site: Site, changes: dict[str, str], path: str, sent: str) -> None:
+def test_keystone(
+    site: Site, caplog: pytest.LogCaptureFixture, changes: dict[str, str], path: str, sent: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
     settings = keystone(site, **changes)
     assert inspect(Location("swift://images/a"), settings).served == len(IMAGE)
     asked, *fetched = site.requests
@@ -467,6 +471,7 @@ def test_keystone(site: Site, changes: dict[str, str], path: str, sent: str) -> 
     assert sent in asked["body"] and '"s3cret"' in asked["body"] and '"me"' in asked["body"]
     assert all(request["path"] == "/image/images/a" for request in fetched)
     assert all(request["X-Auth-Token"] == "t0ken" for request in fetched)
+    assert "s3cret" not in caplog.text and "t0ken" not in caplog.text
 
 
 def test_keystone_without_a_project(site: Site) -> None:
