@@ -16,7 +16,7 @@ import pytest
 
 from bareon.cmd.exit import CODES
 from bareon.errors import InvalidInput
-from bareon.ironic import outcome, ssh
+from bareon.ironic import conf, outcome, ssh
 from bareon.ironic.document import ROOT_DISK, Request, request
 
 HTTP = "https://192.0.2.1/system.qcow2"
@@ -266,6 +266,12 @@ def test_keys(tmp_path: Path) -> None:
     key.chmod(0o640)
     with pytest.raises(InvalidInput, match=r"is open to others \(mode 0640\)"):
         ssh.public_key(str(key), "k")
+
+
+def test_every_key_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "doc/source/reference/ironic.rst").read_text()
+    for name in (*(option.name for option in conf.OPTIONS), *conf.PROPERTIES):
+        assert f"``{name}``" in page, name
 
 
 def test_nothing_of_it_needs_ironic() -> None:

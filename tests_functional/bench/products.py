@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import accelerator, blockimage, cache, ramdisk, tenant
+from tests_functional.bench import accelerator, blockimage, cache, conductor, ramdisk, tenant
 from tests_functional.bench.keys import key_pair
 from tests_functional.bench.process import kill_running
 
@@ -22,13 +22,15 @@ VARIABLE = "BAREON_PRODUCTS"
 class Products:
     """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
 
-    ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`.
+    ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual
+    environment of a conductor.
     """
 
     ramdisk: ramdisk.Ramdisk
     systems: Mapping[str, tenant.Tenant]
     images: blockimage.Images
     accelerator: str
+    ironic: Path
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -37,6 +39,7 @@ class Products:
             "systems": {name: _texts(system) for name, system in self.systems.items()},
             "images": str(self.images.place),
             "accelerator": self.accelerator,
+            "ironic": str(self.ironic),
         }
         os.environ[VARIABLE] = json.dumps(places)
 
@@ -53,6 +56,7 @@ class Products:
             {name: _tenant(places) for name, places in found["systems"].items()},
             blockimage.Images(Path(found["images"])),
             found["accelerator"],
+            Path(found["ironic"]),
         )
 
 
@@ -76,12 +80,14 @@ def build(report: cache.Report) -> Products:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         disk = pool.submit(ramdisk.build, report)
+        ironic = pool.submit(conductor.build, report)
         try:
             systems = {name: build.result() for name, build in builds.items()}
             systems["golden"] = tenant.golden.build(report, systems["debian12"])
             images = blockimage.build(report, systems)
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
-            return Products(disk.result(), systems, images, accelerator.choose(disk.result().kernel, report))
+            chosen = accelerator.choose(disk.result().kernel, report)
+            return Products(disk.result(), systems, images, chosen, ironic.result())
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             pool.shutdown(wait=False, cancel_futures=True)

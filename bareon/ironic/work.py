@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the deploy interface does in a node's ramdisk, and what it notes of it in the node.
+
+All notes are in ``driver_internal_info``: :data:`RAMDISK` and :data:`RUN` for the conductor itself,
+:data:`PROGRESS` and :data:`REPORT` for people.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+from ironic.conf import CONF
+
+from bareon.drivers.data import configdrive
+from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput, UnsuitableNode
+from bareon.ironic import conf, document, keeping, outcome, root_disk, ssh
+from bareon.ironic.ramdisk import Look, Run
+from bareon.text import shown
+from bareon.version import version
+
+LOG = logging.getLogger(__name__)
+
+RAMDISK = "bareon_ramdisk"
+RUN = "bareon_run"
+PROGRESS = "bareon_progress"
+REPORT = "bareon_report"
+
+STEPS = ("provision", "verify", "switch_boot")
+"""The steps that are done in the ramdisk."""
+
+_PATIENCE = 3
+"""How many heartbeats in a row the ramdisk may send without being reached over SSH."""
+
+_CONFIGDRIVE_LIMIT = 60.0  # seconds for the server of a configdrive
+
+
+def settings(node: Any) -> conf.Settings:
+    """How the node's ramdisk is worked with.
+
+    :raises InvalidInput: when ``driver_info`` is wrong.
+    """
+    return conf.settings(CONF, node.driver_info)
+
+
+def hints(node: Any) -> Mapping[str, Any] | None:
+    """The hints for the root disk: the instance's, else the node's."""
+    return node.instance_info.get("root_device") or node.properties.get("root_device")  # type: ignore[no-any-return]
+
+
+def request(node: Any, argument: dict[str, Any] | None = None) -> document.Request:
+    """What the node is asked to become.
+
+    :param argument: the document that the step was given.
+    :raises InvalidInput: with every defect.
+    """
+    found = document.request(node.instance_info, node.properties, argument)
+    wanted = hints(node)
+    if found.asks_for_root and wanted:
+        root_disk.check(wanted)
+    return found
+
+
+def running(node: Any) -> bool:
+    """Whether a run was started and has not been seen to end."""
+    return RUN in node.driver_internal_info
+
+
+def forget(node: Any, *names: str) -> None:
+    """Remove notes. With :data:`RAMDISK` also that of the run in it."""
+    for name in (*names, *([RUN] if RAMDISK in names else [])):
+        node.del_driver_internal_info(name)
+    node.save()
+
+
+def meet(node: Any) -> None:
+    """Note where the ramdisk that has sent a heartbeat is, and by which key it is known.
+
+    Ironic forgets the address before it has a failed node tidied up.
+
+    :raises ActionFailed: when it is none that can be worked with.
+    """
+    info = node.driver_internal_info
+    if problem := outcome.mismatch(str(info.get("agent_version") or "nothing"), version()):
+        raise ActionFailed(problem)
+    try:
+        text = Path(info.get("agent_verify_ca") or "").read_text() if info.get("agent_verify_ca") else ""
+    except OSError as error:
+        raise ActionFailed(f"the ramdisk's host key cannot be read: {error}") from None
+    address = ssh.Address.of_url(str(info.get("agent_url") or ""), settings(node).port)
+    note = {"host": address.host, "port": address.port, "host_keys": list(ssh.host_keys(text))}
+    node.set_driver_internal_info(RAMDISK, note)
+    node.save()
+
+
+def arrived(node: Any, step: str) -> bool:
+    """The heartbeat of a deployment in which nothing runs: true where its first step waits for the ramdisk.
+
+    :raises ActionFailed: when it is none that can be worked with, or there should be a run.
+    """
+    if step != "deploy":
+        raise ActionFailed("there is no run to look at")
+    meet(node)
+    return True
+
+
+def do(node: Any, step: str, arguments: Mapping[str, Any]) -> bool:
+    """Do the work of one of :data:`STEPS`. True when it is done, false when it goes on in the ramdisk.
+
+    :raises BareonError: when it fails.
+    """
+    if step == "switch_boot":
+        switch(node, arguments.get("image"))
+    elif step == "verify":
+        compare(node, request(node))
+    else:
+        start(node, request(node, arguments.get("provision")))
+        return False
+    return True
+
+
+def start(node: Any, asked: document.Request) -> None:
+    """Start the run.
+
+    :raises BareonError: when that fails.
+    """
+    run = _run(node)
+    options = {"data_driver": "ironic", "deploy_driver": asked.deploy_driver}
+    if asked.actions:
+        options["actions"] = asked.actions
+    run.start(settings(node).script, options, _document(node, asked), _configdrive(asked))
+    node.set_driver_internal_info(RUN, {"started": time.time(), "unreached": 0})
+    node.set_driver_internal_info(PROGRESS, outcome.progress(None))
+    forget(node, REPORT)
+
+
+def look(node: Any) -> bool:
+    """Look how the run stands, and note it. True once it is done.
+
+    :raises BareonError: when it failed, was lost, or takes too long.
+    """
+    note = dict(node.driver_internal_info[RUN])
+    run = _run(node)
+    try:
+        found = run.look()
+    except ActionFailed as error:
+        note["unreached"] = note.get("unreached", 0) + 1
+        node.set_driver_internal_info(RUN, note)
+        node.save()
+        if note["unreached"] >= _PATIENCE:
+            forget(node, RUN)
+            raise
+        LOG.warning("node %s: %s; looking again at the next heartbeat", node.uuid, error)
+        return False
+    if found.state == "running":
+        _note_progress(node, note, found)
+        _check_time(node, run, note)
+        return False
+    forget(node, RUN)
+    if found.state == "absent":
+        raise ActionFailed("the ramdisk knows nothing of the run: the node was restarted in the middle of it")
+    return _ended(node, run, found)
+
+
+def end(node: Any) -> None:
+    """End the run by SIGTERM, and keep its report. A ramdisk that cannot be reached is no error: it will be off."""
+    try:
+        run = _run(node)
+        run.terminate()
+        found = run.look()
+        keeping.keep(node, run, found)
+    except (ActionFailed, InvalidInput) as error:
+        LOG.warning("node %s: the run cannot be ended: %s", node.uuid, error)
+    forget(node, RUN, PROGRESS)
+
+
+def compare(node: Any, asked: document.Request) -> None:
+    """Compare the disks with the document.
+
+    :raises ActionFailed: when they differ, or cannot be compared.
+    """
+    run = _run(node)
+    wanted = {**_document(node, asked), "partitions_policy": "verify"}
+    options = {"data_driver": "ironic", "actions": "do_partitioning,do_configdrive"}
+    done = run.plan(settings(node).script, options, wanted, _configdrive(asked))
+    if done.code:
+        raise ActionFailed(outcome.failure(done.code, done.stderr))
+
+
+def switch(node: Any, image: object) -> None:
+    """Have another image boot from now on.
+
+    :raises BareonError: when that fails.
+    """
+    if not isinstance(image, str) or not image or image.startswith("-") or not image.isprintable():
+        raise InvalidInput([Defect("image", "is no name of an image")])
+    done = _run(node).connection.run(f"bareon-boot switch {shlex.quote(image)}", timeout=120, ok=range(255))
+    if done.code:
+        raise ActionFailed(outcome.failure(done.code, done.stderr))
+
+
+def sync(node: Any) -> None:
+    """Have everything in the ramdisk written to the disks.
+
+    :raises ActionFailed: when it cannot be reached.
+    """
+    _run(node).sync()
+
+
+def _run(node: Any) -> Run:
+    if RAMDISK not in node.driver_internal_info:
+        meet(node)
+    note = node.driver_internal_info[RAMDISK]
+    own = settings(node)
+    ssh.check_key_file(own.key_file, "driver_info.bareon_key_filename")
+    address = ssh.Address(note["host"], note["port"])
+    return Run(ssh.Connection(address, own.user, own.key_file, tuple(note["host_keys"]), own.patience))
+
+
+def _document(node: Any, asked: document.Request) -> dict[str, Any]:
+    """The document, with the root disk that the node has."""
+    if not asked.asks_for_root:
+        return asked.document
+    command = f"{shlex.quote(settings(node).script)} --dump_node_facts"
+    try:
+        done = _run(node).connection.run(command, timeout=120)
+        facts = json.loads(done.stdout)
+    except CommandError as error:
+        raise ActionFailed(outcome.failure(error.code, error.stderr)) from None
+    except ValueError:
+        raise UnsuitableNode("what the ramdisk says of its disks is no JSON") from None
+    return asked.on(root_disk.found(facts, hints(node)))
+
+
+def _configdrive(asked: document.Request) -> str | None:
+    """The content of the configdrive's file. No message quotes it, or the secrets in its URL."""
+    url = asked.configdrive_url
+    if url is None:
+        return asked.configdrive
+    where = "instance_info.configdrive"
+    try:
+        verify = CONF.webserver_verify_ca
+        with requests.get(url, timeout=_CONFIGDRIVE_LIMIT, stream=True, verify=_verify(verify)) as answer:
+            answer.raise_for_status()
+            content = b"".join(_limited(answer, url))
+    except requests.RequestException as error:
+        # Its text may have the whole URL in it.
+        reason = getattr(error.response, "status_code", None) or type(error).__name__
+        raise ActionFailed(f"{where}: {shown(url)} cannot be fetched: {reason}") from None
+    configdrive.from_file(content, where)
+    return content.decode() if content.isascii() else base64.b64encode(content).decode()
+
+
+def _verify(setting: str) -> bool | str:
+    """Ironic's setting as requests wants it: a truth value in words, or a path."""
+    return {"true": True, "false": False}.get(str(setting).lower(), setting)
+
+
+def _limited(answer: requests.Response, url: str) -> list[bytes]:
+    pieces, left = [], configdrive.LARGEST_FILE
+    for piece in answer.iter_content(1 << 20):
+        left -= len(piece)
+        if left < 0:
+            raise ActionFailed(f"instance_info.configdrive: {shown(url)} is too large for a configdrive")
+        pieces.append(piece)
+    return pieces
+
+
+def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
+    try:
+        node.set_driver_internal_info(PROGRESS, outcome.progress(found.event))
+    except InvalidInput as error:
+        LOG.warning("node %s: progress is not in the published form: %s", node.uuid, error)
+    node.set_driver_internal_info(RUN, {**note, "unreached": 0})
+    node.save()
+
+
+def _check_time(node: Any, run: Run, note: Mapping[str, Any]) -> None:
+    limit = settings(node).timeout
+    if time.time() - note["started"] > limit:
+        run.terminate()
+        keeping.keep(node, run, run.look())
+        forget(node, RUN)
+        raise ActionFailed(f"the run was ended after {limit} s, the limit of bareon_deploy_timeout")
+
+
+def _ended(node: Any, run: Run, found: Look) -> bool:
+    errors = keeping.keep(node, run, found)
+    forget(node, PROGRESS)
+    if found.state == "lost":
+        raise ActionFailed("the run is gone without an exit code: something in the ramdisk killed it")
+    if found.code != 0:
+        raise ActionFailed(outcome.failure(found.code, errors))
+    if (text := run.file("boot-info.json")) is not None:
+        node.set_instance_info("bareon_boot_info", outcome.boot_info(text))
+        node.save()
+    return True

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Ironic, API and conductor in one process, on loopback, with bareon's plug-ins from this checkout."""
+
+from __future__ import annotations
+
+import configparser
+import functools
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests_functional.bench import cache, wheel
+from tests_functional.bench.process import run
+
+REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
+#: The newest version of the API that it is asked in; Ironic 35 has it too.
+API_VERSION = "1.110"
+#: Seconds for a start, which takes 4 on an idle machine.
+START_LIMIT = 90.0
+#: Seconds without a heartbeat after which Ironic gives a deployment up.
+CALLBACK_LIMIT = 20
+
+Object = dict[str, Any]
+
+
+def build(report: cache.Report) -> Path:
+    """Make the virtual environment of Ironic and what bareon needs beside it; return its directory."""
+    key = cache.digest(REQUIREMENTS, wheel.CHECKOUT / "requirements.txt", sys.version)
+    return cache.product("ironic", key, _environment, report)
+
+
+def _environment(place: Path) -> None:
+    run([sys.executable, "-m", "venv", place], timeout=120)
+    pip: list[str | Path] = [
+        place / "bin/python",
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "install",
+        "--quiet",
+    ]
+    run([*pip, "-r", REQUIREMENTS, "-r", wheel.CHECKOUT / "requirements.txt"], timeout=wheel.PIP_LIMIT)
+
+
+class ApiError(Exception):
+    """Ironic refused a request. ``code`` is the status, the text its reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class Conductor:
+    """One Ironic. ``environment`` is what :func:`build` returned, ``place`` is for its files."""
+
+    def __init__(self, environment: Path, place: Path) -> None:
+        self._python = environment / "bin/python"
+        self.place = place
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        serving = functools.partial(_Files, directory=str(place / "http"))
+        self._files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), serving)
+        threading.Thread(target=self._files.serve_forever, daemon=True).start()
+        for folder in ("http", "tftp"):
+            (place / folder).mkdir(parents=True)
+        self._installed()
+        self._configuration().write_text(_CONFIGURATION.format(place=place, port=self.port, limit=CALLBACK_LIMIT))
+
+    def _configuration(self) -> Path:
+        return self.place / "ironic.conf"
+
+    def _installed(self) -> None:
+        """Have the checkout's entry points found without installing it: the same file, as an installed package's."""
+        read = configparser.ConfigParser()
+        read.read(wheel.CHECKOUT / "setup.cfg")
+        folder = self.place / "python" / "bareon-0.dist-info"
+        folder.mkdir(parents=True)
+        groups = [f"[{name}]\n{lines.strip()}\n" for name, lines in read["entry_points"].items()]
+        (folder / "entry_points.txt").write_text("\n".join(groups))
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: bareon\nVersion: {wheel.version()}\n")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        main = "import sys; from ironic.command.{} import main; sys.exit(main())"
+        paths = {"PYTHONPATH": f"{self.place / 'python'}{os.pathsep}{wheel.CHECKOUT}", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | paths
+        options = ["--config-file", str(self._configuration())]
+        if not (self.place / "ironic.db").exists():
+            command: list[str | Path] = [self._python, "-c", main.format("dbsync"), *options, "create_schema"]
+            run(command, timeout=START_LIMIT, env=environment, cwd=self.place)
+        with (self.place / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._python, "-c", main.format("singleprocess"), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=self.place,
+                start_new_session=True,
+            )
+        until(self._answers, "Ironic answers", START_LIMIT)
+
+    def _answers(self) -> bool:
+        assert self._process
+        said = (self.place / "output").read_text()
+        # A worker that cannot start is started again and again.
+        if self._process.poll() is not None or "Traceback" in said:
+            raise AssertionError(said[-3000:])
+        try:
+            # The interface of nodes is there once the conductor has registered itself.
+            return bool(self.call("GET", "/v1/drivers")["drivers"])
+        except (ApiError, OSError):
+            return False
+
+    @property
+    def files_url(self) -> str:
+        """Return where the folder ``http`` is served while it runs."""
+        return f"http://127.0.0.1:{self._files.server_port}"
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it and its children."""
+        if self._process:
+            os.killpg(self._process.pid, number)
+            self._process.wait(60)
+            self._process = None
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Ask its API.
+
+        :raises ApiError: when it refuses
+        """
+        headers = {
+            "X-OpenStack-Ironic-API-Version": API_VERSION,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, error.read().decode()) from None
+        return json.loads(text) if text else None
+
+    def log(self) -> str:
+        """Return its log so far."""
+        return (self.place / "ironic.log").read_text(errors="replace")
+
+
+class _Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def until(condition: Callable[[], object], what: str, limit: float = 60.0) -> None:
+    """Wait until ``condition`` holds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit:g} s: {what}")
+        time.sleep(0.05)
+
+
+_CONFIGURATION = """
+[DEFAULT]
+debug = true
+auth_strategy = noauth
+rpc_transport = none
+host = bench
+my_ip = 127.0.0.1
+state_path = {place}
+log_file = {place}/ironic.log
+tempdir = {place}
+enabled_hardware_types = bareon-redfish,bareon-ipmi,fake-hardware
+enabled_bios_interfaces = no-bios,fake
+enabled_boot_interfaces = redfish-virtual-media,ipxe,fake
+enabled_console_interfaces = no-console,fake
+enabled_deploy_interfaces = bareon,direct,fake
+enabled_firmware_interfaces = no-firmware,fake
+enabled_inspect_interfaces = no-inspect,fake
+enabled_management_interfaces = redfish,ipmitool,noop,fake
+enabled_network_interfaces = noop
+enabled_power_interfaces = redfish,ipmitool,fake
+enabled_raid_interfaces = no-raid,fake
+enabled_rescue_interfaces = no-rescue,fake
+enabled_storage_interfaces = noop,fake
+enabled_vendor_interfaces = no-vendor,fake
+default_network_interface = noop
+[api]
+host_ip = 127.0.0.1
+port = {port}
+[agent]
+deploy_logs_local_path = {place}/kept
+certificates_path = {place}/certificates
+[bareon]
+ssh_timeout = 10
+[conductor]
+automated_clean = false
+send_sensor_data = false
+sync_power_state_interval = -1
+deploy_callback_timeout = {limit}
+check_provision_state_interval = 1
+[database]
+connection = sqlite:///{place}/ironic.db
+[deploy]
+http_root = {place}/http
+http_url = http://127.0.0.1:1
+[dhcp]
+dhcp_provider = none
+[inspector]
+auth_type = none
+[oslo_concurrency]
+lock_path = {place}/locks
+[pxe]
+tftp_root = {place}/tftp
+tftp_master_path = {place}/tftp/master
+images_path = {place}/images
+instance_master_path = {place}/images/master
+[service_catalog]
+auth_type = none
+endpoint_override = http://127.0.0.1:{port}
+"""
