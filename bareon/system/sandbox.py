@@ -11,6 +11,8 @@ from bareon.storage.filesystem import Mounted
 from bareon.system.tree import Tree, holds
 from bareon.tools import lvm, sandbox, seccomp
 
+#: What the boot loader gave to the ramdisk, and whose keys its kernel holds: that of a LUKS container is named there.
+_BLANK = ("/proc/cmdline", "/proc/bootconfig", "/proc/keys", "/proc/key-users")
 _PSEUDO = ("/dev", "/proc", "/sys", "/run")
 #: Where programs have their own files. What is kept elsewhere is somebody's data.
 _SYSTEM = ("/etc", "/usr", "/boot/grub", "/boot/efi", "/var/lib", "/var/tmp")
@@ -43,7 +45,7 @@ def view(tree: Tree, files: Mapping[str, str] | None = None) -> sandbox.View:
         names=tuple(dict.fromkeys(name for x in tree.mounts for name in _names(x))),
         files={place: text for x, text in (files or {}).items() if (place := tree.end(x))},
         fresh=("/run", "/tmp") if _has_folder(tree, "/tmp") else ("/run",),
-        blank=tuple(x for x in ("/proc/cmdline", "/proc/bootconfig") if Path(x).exists()),
+        blank=tuple(x for x in _BLANK if Path(x).exists()),
         efi=Path("/sys/firmware/efi").is_dir(),
     )
 
