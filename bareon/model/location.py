@@ -133,4 +133,5 @@ def _parsed(text: str) -> tuple[SplitResult, bool]:
         _ = parts.port
     except ValueError:
         return parts, False
-    return parts, True
+    # Who fetches ends the authority at a backslash, and so would ask another host than the one that is read here.
+    return parts, "\\" not in parts.netloc

@@ -52,6 +52,8 @@ def test_a_module_of_an_rsync_daemon() -> None:
         ("http://server:port/a", "http", "server:port", False),
         ("http://server:99999/a", "http", "server:99999", False),
         ("http://[::1/a", "", None, False),
+        ("http://ours\\.evil/a", "http", "ours\\.evil", False),
+        ("http://evil\\@ours/a", "http", "evil\\@ours", False),
         (" http://server/a", "", None, False),
         ("file::module", "rsync", "file", True),
         ("/srv/a", "", None, True),
