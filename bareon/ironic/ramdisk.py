@@ -33,6 +33,7 @@ _NEW_FOLDER = f"umask 077; rm -rf {FOLDER}; mkdir {FOLDER}"
 
 #: The process is a child of a shell of its own, which keeps the exit code and wakes who sends heartbeats.
 _RUNNER = """
+echo $$ >runner
 "$@" >events 2>errors </dev/null & echo $! >pid.new; mv pid.new pid
 wait $!; echo $? >code.new; mv code.new code
 callback=/run/bareon-ironic-callback.pid
@@ -50,10 +51,10 @@ while [ ! -e pid ] && [ $left -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
 _LOOK = """
 cd {folder} 2>/dev/null || {{ echo absent; exit 0; }}
 [ -e pid ] || {{ echo absent; exit 0; }}
-# Between the end of the process and its exit code there is a moment without either.
-kill -0 "$(cat pid)" 2>/dev/null || [ -e code ] || sleep 1
-if [ -e code ]; then echo ended "$(cat code)"
-elif kill -0 "$(cat pid)" 2>/dev/null; then echo running
+alive() {{ kill -0 "$(cat $1)" 2>/dev/null; }}
+if [ ! -e code ] && {{ alive pid || alive runner; }}; then echo running
+# Asked only now: the code is written when the process has gone, and before its runner goes.
+elif [ -e code ]; then echo ended "$(cat code)"
 else echo lost; fi
 tail -n 2 events
 """
