@@ -10,12 +10,16 @@ import base64
 import gzip
 import itertools
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bareon.ironic import ssh
 from tests_functional.bench import cell
 from tests_functional.bench.conductor import CALLBACK_LIMIT, ApiError, Conductor, until
 from tests_functional.bench.products import Products
@@ -139,9 +143,9 @@ class Node:
             raise AssertionError(f"{error}: {found['provision_state']}: {found['last_error']}") from None
         return found
 
-    def booted(self, **body: Any) -> None:
+    def booted(self, target: str = "active", **body: Any) -> None:
         """Deploy as far as the ramdisk's first heartbeat."""
-        self.provision("active", **body)
+        self.provision(target, **body)
         self.wait("wait call-back")
         self.ramdisk.look_up(self.conductor, self.mac)
 
@@ -264,6 +268,70 @@ def test_the_smallest_disk_without_hints(node: Node) -> None:
     node.booted()
     node.beat_until("active")
     assert node.ramdisk.given()["partitions"][0]["id"]["value"] == "/dev/sdb"
+    assert "deploy_data" not in node.ramdisk.given()
+
+
+def test_again(node: Node) -> None:
+    """A rebuild is a deployment anew. Without an ``image_source`` Ironic itself fails."""
+    node.set(bareon_provision=document(), **IMAGE)
+    node.booted()
+    node.beat_until("active")
+    node.set(bareon_provision=document("sdb"))
+    node.booted("rebuild")
+    node.beat_until("active")
+    assert node.ramdisk.given() == document("sdb")
+
+
+def test_the_order_of_boot_where_ironic_sets_the_device(node: Node) -> None:
+    """bareon leaves the order alone there, unless the document says otherwise."""
+    change = [{"op": "replace", "path": "/management_interface", "value": "fake"}]
+    node.conductor.call("PATCH", f"/v1/nodes/{node.uuid}", change)
+    node.ramdisk.behave(hold=True)
+    node.set(bareon_provision=document())
+    node.running()
+    assert node.ramdisk.given() == document(deploy_data={"boot_order": "unchanged"})
+    node.provision("deleted")
+    node.wait("available")
+
+
+def test_the_ramdisks_own_program(node: Node, tmp_path: Path) -> None:
+    """The program that calls Ironic from a real ramdisk, in place of the stand-in's heartbeats."""
+    root = tmp_path / "root"
+    key = ssh.kernel_parameter((node.ramdisk.place / "authorized_keys").read_text().strip())
+    files = {
+        "proc/cmdline": f"ipa-api-url=http://127.0.0.1:{node.conductor.port} bareon-key={key}",
+        "sys/class/net/eth0/address": node.mac,
+        "sys/class/net/eth0/type": "1",
+        "etc/ssh/ssh_host_ed25519_key.pub": node.ramdisk.host_key,
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text.strip() + "\n")
+    for name in ("run", "root", "var/log", "sys/class/net/eth0/device"):
+        (root / name).mkdir(parents=True)
+    node.set(bareon_provision=document())
+    node.provision("active")
+    node.wait("wait call-back")
+    arguments = ["--root", str(root), "--ssh_port", str(node.ramdisk.port)]
+    program = "import sys; from bareon.cmd.callback import main; sys.exit(main())"
+    caller = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
+    try:
+        until(
+            lambda: node.show()["driver_internal_info"].get("bareon_run"), "the first heartbeat has started the run"
+        )
+        found = root / "run/bareon-ironic-callback.pid"
+        until(lambda: (node.ramdisk.folder / "code").exists(), "the end of the run")
+        node.wait("wait call-back")
+        caller.send_signal(signal.SIGUSR1)  # as the runner does, which looks for the number elsewhere
+        node.wait("active")
+        assert found.read_text().strip() == str(caller.pid)
+    finally:
+        caller.terminate()
+        assert caller.stderr
+        print(caller.stderr.read().decode())
+        caller.wait(30)
+    admitted = (root / "root/.ssh/authorized_keys").read_text()
+    assert admitted.split()[:2] == (node.ramdisk.place / "authorized_keys").read_text().split()[:2]
 
 
 def test_a_document_as_argument(node: Node) -> None:

@@ -20,7 +20,7 @@ from ironic.conf import CONF
 from ironic.drivers import base
 from ironic.drivers.modules import agent_base, deploy_utils
 
-from bareon.errors import ActionFailed, BareonError, InvalidInput
+from bareon.errors import BareonError, InvalidInput
 from bareon.ironic import conf, ssh, work
 from bareon.model.location import Location
 
@@ -70,7 +70,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
         """Prepare boot of the ramdisk, with the conductor's key on its kernel's command line."""
         node = task.node
         if node.provision_state == states.DEPLOYING:
-            work.forget(node, work.REPORT)
+            work.forget(node, work.RAMDISK, work.PROGRESS, work.REPORT)
             task.driver.network.validate(task)
             if not node.disable_power_off:
                 conductor.node_power_action(task, states.POWER_OFF)
@@ -133,7 +133,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
         """End the ramdisk: the node is off, and boots from its disk next."""
         try:
             work.sync(task.node)
-        except ActionFailed as error:
+        except BareonError as error:
             LOG.warning(
                 "node %s: the disks cannot be synchronized before the power is off: %s", task.node.uuid, error
             )

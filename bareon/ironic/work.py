@@ -61,7 +61,9 @@ def request(node: Any, argument: dict[str, Any] | None = None) -> document.Reque
     :param argument: the document that the step was given.
     :raises InvalidInput: with every defect.
     """
-    found = document.request(node.instance_info, node.properties, argument)
+    # Where Ironic sets the boot device, bareon leaves the order of the firmware's entries as it is.
+    order = None if node.management_interface == "noop" else "unchanged"
+    found = document.request(node.instance_info, node.properties, argument, order)
     wanted = hints(node)
     if found.asks_for_root and wanted:
         root_disk.check(wanted)
@@ -155,7 +157,7 @@ def look(node: Any) -> bool:
         node.set_driver_internal_info(RUN, note)
         node.save()
         if note["unreached"] >= _PATIENCE:
-            forget(node, RUN)
+            forget(node, RUN, PROGRESS)
             raise
         LOG.warning("node %s: %s; looking again at the next heartbeat", node.uuid, error)
         return False
@@ -163,7 +165,7 @@ def look(node: Any) -> bool:
         _note_progress(node, note, found)
         _check_time(node, run, note)
         return False
-    forget(node, RUN)
+    forget(node, RUN, PROGRESS)
     if found.state == "absent":
         raise ActionFailed("the ramdisk knows nothing of the run: the node was restarted in the middle of it")
     return _ended(node, run, found)
@@ -287,13 +289,12 @@ def _check_time(node: Any, run: Run, note: Mapping[str, Any]) -> None:
     if time.time() - note["started"] > limit:
         run.terminate()
         keeping.keep(node, run, run.look())
-        forget(node, RUN)
+        forget(node, RUN, PROGRESS)
         raise ActionFailed(f"the run was ended after {limit} s, the limit of bareon_deploy_timeout")
 
 
 def _ended(node: Any, run: Run, found: Look) -> bool:
     errors = keeping.keep(node, run, found)
-    forget(node, PROGRESS)
     if found.state == "lost":
         raise ActionFailed("the run is gone without an exit code: something in the ramdisk killed it")
     if found.code != 0:

@@ -105,6 +105,12 @@ def test_the_argument_comes_first_then_the_document_then_the_fields() -> None:
     assert "image_pull_url" not in info["bareon_provision"]["images"][0]  # what the node has stays as it is
 
 
+def test_the_order_of_boot_is_the_documents_own_where_it_has_one() -> None:
+    for given, order in (({}, "unchanged"), ({"boot_order": "first"}, "first")):
+        found = request({"bareon_provision": {"partitions": [DISK], "deploy_data": given}}, {}, None, "unchanged")
+        assert found.document["deploy_data"] == {"boot_order": order}
+
+
 def test_the_driver_and_the_actions_that_are_asked_for() -> None:
     found = asked(
         image_source=RSYNC,
