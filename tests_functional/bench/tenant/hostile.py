@@ -26,6 +26,7 @@ PROGRAMS = {
     "grub-mkconfig": "usr/sbin/grub-mkconfig",
     "grub-probe": "usr/sbin/grub-probe",
     "os-prober": "usr/bin/os-prober",
+    "linux-boot-prober": "usr/bin/linux-boot-prober",
     "update-initramfs": "usr/sbin/update-initramfs",
     "dracut": "usr/bin/dracut",
     "kernel-install": "usr/bin/kernel-install",

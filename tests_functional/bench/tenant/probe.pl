@@ -115,7 +115,7 @@ probe 'secrets', 'own environment', sub {
     several(grep { $ENV{$_} =~ /\Q$MARK\E/ || /^(OS_|BAREON|SSH_|SUDO|HTTP|http)/ } keys %ENV)
 };
 probe 'secrets', 'environment of processes', sub {
-    several(map {"/proc/$_/environ"} grep { slurp("/proc/$_/environ") =~ /\Q$MARK\E|OS_|SSH_/ } processes())
+    several(map {"/proc/$_/environ"} grep { slurp("/proc/$_/environ") =~ /\Q$MARK\E|(?:^|\0)(?:OS|SSH)_/ } processes())
 };
 probe 'secrets', 'arguments of processes', sub {
     several(map {"/proc/$_/cmdline"} grep { slurp("/proc/$_/cmdline") =~ /\Q$MARK\E|bareon-provision/ } processes())
@@ -125,9 +125,15 @@ probe 'secrets', 'kernel command line', sub {
     return ($text =~ /panic=10|console=|BOOT_IMAGE/ ? 1 : 0, $text =~ /(\S*)/);
 };
 probe 'secrets', 'own descriptors', sub {
-    several(map {"$_ -> " . (readlink("/proc/self/fd/$_") // '')}
-            grep { my $to = readlink("/proc/self/fd/$_") // "/proc/self/fd"; $to !~ m{^pipe:|^/dev/null$|^/proc/|^$RECORDS/} }
-            names('/proc/self/fd'))
+    my @found;
+    for my $name (names('/proc/self/fd')) {
+        my $to = readlink("/proc/self/fd/$name") // next;
+        next if $to =~ m{^pipe:|^/dev/null$|^/proc/};
+        my @there = stat "/proc/self/fd/$name";
+        my @here  = stat $to;
+        push @found, "$name -> $to" unless @there && @here && "@there[0, 1]" eq "@here[0, 1]";    # of its own tree
+    }
+    return several(@found);
 };
 probe 'secrets', 'files by descriptors', sub {
     my @found;
@@ -563,7 +569,15 @@ my %FATAL = (
     },
     memory => sub { my @all; push @all, 'x' x (16 << 20) while @all < 1024; exit 9 },
     tmpfs  => sub { note("tmpfs\t$_\t0\t" . fill("$_/filled")) for qw(/tmp /run /dev/shm /dev); exit 9 },
-    disk   => sub { note("disk\t$_\t0\t" . fill("$_/filled")) for qw(/var /boot); exit 9 },
+    large => sub { fill('/var/filled') },    # by a signal
+    disk  => sub {    # in files that are small enough
+        for my $number (0 .. 9999) {
+            sysopen my $file, "/var/filled$number", O_WRONLY | O_CREAT or last;
+            my $block = 'x' x (4 << 20);
+            defined syswrite $file, $block or last for 1 .. 4;
+        }
+        exit 9;
+    },
     inodes => sub { my $n = 0; $n++ while sysopen my $file, "$RECORDS/i$n", O_WRONLY | O_CREAT; exit 9 },
     words  => sub { print STDERR "\e]0;title\a\e[2J\e[31mred\r$caller says no\n"; exit 9 },
     flood  => sub { my $x = ("\e]0;x\a\e[2J" x 64 . "\n") x 1024; print $x while 1 },
@@ -631,7 +645,7 @@ sub tried {    # in a process of its own: some of it changes who asks
 
 mkdir $RECORDS;
 my @fatal = map {/^([a-z]+):\Q$caller\E$/} split ' ', slurp('/etc/probes');
-if (slurp('/etc/probes') !~ /^quiet/) {
+if (slurp('/etc/probes') !~ /^quiet/ && !-e "$RECORDS/$caller") {    # once is enough: grub-probe is called often
     open my $record, '>', "$RECORDS/$caller" or die "$RECORDS/$caller: $!\n";
     for my $entry (@PROBES) {
         my ($group, $name, $code) = @{$entry};
