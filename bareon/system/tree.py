@@ -142,9 +142,16 @@ class Tree:
             return names(found) if found else []
 
     def lacks(self, folder: str) -> str | None:
-        """What the file system of a folder has none left of; see :func:`bareon.tools.mount.lacks`."""
-        with self._found(folder, stat.S_ISDIR) as found:
-            return lacks(found.fd) if found else None
+        """What the file system of a folder has none left of; see :func:`bareon.tools.mount.lacks`.
+
+        It is asked for the reason of a failure: ``None`` also where the file system cannot be read any more, as that
+        of a disk that has failed.
+        """
+        try:
+            with self._found(folder, stat.S_ISDIR) as found:
+                return lacks(found.fd) if found else None
+        except ActionFailed:
+            return None
 
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator[IO[bytes] | None]:

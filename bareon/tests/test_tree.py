@@ -7,6 +7,7 @@ after each of the calls by which bareon has the kernel do something. A deed outs
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -428,3 +429,15 @@ def test_a_mount_point_that_a_program_of_the_image_moved() -> None:
         sandbox._held(["/", "/proc/x"]),
     ):
         pass
+
+
+def test_a_disk_that_has_failed_lacks_nothing_that_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason of another failure is asked for, which must not be hidden by this one."""
+    tree = Tree(str(tmp_path))
+    assert tree.lacks("/") is None
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", failing)
+    assert tree.lacks("/") is None
