@@ -528,13 +528,13 @@ def test_service_steps(node: Node) -> None:
     node.set(bareon_provision=document())
     node.booted()
     node.beat_until("active")
-    steps = [{"interface": "deploy", "step": "switch_boot", "args": {"image": "it's"}}]
+    steps = [{"interface": "deploy", "step": "switch_boot", "args": {"image": "it's", "once": True}}]
     node.provision("service", service_steps=steps)
     node.wait("service wait")
     node.ramdisk.look_up(node.conductor, node.mac)
     node.beat_until("active")
     last = (node.ramdisk.place / "commands").read_text().splitlines()[-1]
-    assert json.loads(last) == ["bareon-boot", "switch", "it's"]
+    assert json.loads(last) == ["bareon-boot", "switch", "it's", "--once"]
     node.provision("service", service_steps=[{"interface": "deploy", "step": "verify"}])
     node.wait("service wait")
     node.ramdisk.look_up(node.conductor, node.mac)

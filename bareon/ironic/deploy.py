@@ -36,6 +36,7 @@ _PROVISION = {
 }
 _SWITCH = {
     "image": {"description": "The name of the image that boots from now on.", "required": True},
+    "once": {"description": "true: it boots the next time only.", "required": False},
 }
 
 
@@ -105,9 +106,9 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
     @base.deploy_step(priority=0, argsinfo=_SWITCH)
     @base.service_step(abortable=False, argsinfo=_SWITCH)
     @task_manager.require_exclusive_lock
-    def switch_boot(self, task: Any, image: str) -> str | None:
-        """Have another image of a node with several boot from now on."""
-        return self._in_ramdisk(task, "switch_boot", {"image": image})
+    def switch_boot(self, task: Any, image: str, once: bool = False) -> str | None:
+        """Have another image of a node with several boot from now on, or the next time only."""
+        return self._in_ramdisk(task, "switch_boot", {"image": image, "once": once})
 
     def _in_ramdisk(self, task: Any, name: str, arguments: dict[str, Any]) -> str | None:
         """Do the work of a step, after the ramdisk has been booted where there is none."""

@@ -98,9 +98,8 @@ def check_key_file(path: str, where: str) -> None:
         raise InvalidInput([Defect(where, f"the SSH key {path} cannot be read: {error.strerror}")]) from None
     if not stat.S_ISREG(state.st_mode):
         raise InvalidInput([Defect(where, f"the SSH key {path} is no file")])
-    if mode := stat.S_IMODE(state.st_mode) & 0o077:
-        message = f"the SSH key {path} is open to others (mode {stat.S_IMODE(state.st_mode):04o}): chmod go= {path}"
-        assert mode
+    if (mode := stat.S_IMODE(state.st_mode)) & 0o077:
+        message = f"the SSH key {path} is open to others (mode {mode:04o}): chmod go= {path}"
         raise InvalidInput([Defect(where, message)])
 
 

@@ -119,7 +119,7 @@ def do(node: Any, step: str, arguments: Mapping[str, Any]) -> bool:
     :raises BareonError: when it fails.
     """
     if step == "switch_boot":
-        switch(node, arguments.get("image"))
+        switch(node, arguments.get("image"), arguments.get("once", False))
     elif step == "verify":
         compare(node, request(node))
     else:
@@ -196,14 +196,17 @@ def compare(node: Any, asked: document.Request) -> None:
         raise ActionFailed(outcome.failure(done.code, done.stderr))
 
 
-def switch(node: Any, image: object) -> None:
-    """Have another image boot from now on.
+def switch(node: Any, image: object, once: object) -> None:
+    """Have another image boot from now on, or the next time only.
 
     :raises BareonError: when that fails.
     """
     if not isinstance(image, str) or not image or image.startswith("-") or not image.isprintable():
         raise InvalidInput([Defect("image", "is no name of an image")])
-    done = _run(node).connection.run(f"bareon-boot switch {shlex.quote(image)}", timeout=120, ok=range(255))
+    if not isinstance(once, bool):
+        raise InvalidInput([Defect("once", "is neither true nor false")])
+    command = f"bareon-boot switch {shlex.quote(image)}{' --once' if once else ''}"
+    done = _run(node).connection.run(command, timeout=120, ok=range(255))
     if done.code:
         raise ActionFailed(outcome.failure(done.code, done.stderr))
 
