@@ -14,7 +14,7 @@ from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 from bareon.model.image import Image
 from bareon.model.node import NodeFacts
-from bareon.model.settings import BOOT_INFO, SANDBOX
+from bareon.model.settings import BOOT_INFO, SANDBOX, runs_programs
 from bareon.step import Step
 from bareon.tools import authenticode, grub, mount, osprober, sandbox, udev
 
@@ -35,7 +35,7 @@ class Bootloader(Action):
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
         verifying = authenticode.PROGRAMS if _is_on(job.node) else ()
-        inside = sandbox.PROGRAMS if self._runs_programs and not job.layout.multiboot else ()
+        inside = sandbox.PROGRAMS if runs_programs(self.settings) and not job.layout.multiboot else ()
         return {*grub.PROGRAMS, *mount.PROGRAMS, *udev.PROGRAMS, *several, *verifying, *inside}
 
     def validate(self, job: Job) -> None:
@@ -85,11 +85,10 @@ class Bootloader(Action):
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order)]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
-        return [InstallGrub(self.name, default, job.layout, disks, params, order, self._runs_programs), *verify]
-
-    @property
-    def _runs_programs(self) -> bool:
-        return bool(self.settings.get("image_programs", SANDBOX) == SANDBOX)
+        return [
+            InstallGrub(self.name, default, job.layout, disks, params, order, runs_programs(self.settings)),
+            *verify,
+        ]
 
     def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
         return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]

@@ -13,7 +13,7 @@ from bareon.layout.stack import disks_below
 from bareon.model.consistency import shared_targets
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
-from bareon.model.settings import SANDBOX
+from bareon.model.settings import SANDBOX, runs_programs
 from bareon.step import Outcome, Progress, Step
 from bareon.system import initramfs, sandbox
 from bareon.system.bindings.binding import Result
@@ -37,7 +37,7 @@ class CopyImage(Action):
 
     def requires(self, job: Job) -> set[str]:
         judged = lvm.PROGRAMS if any(x.kind.name == "lvm" for x in job.layout.aggregates) else ()
-        inside = PROGRAMS if self._runs_programs else ()
+        inside = PROGRAMS if runs_programs(self.settings) else ()
         return {*mount.PROGRAMS, *inside, *judged, *job.transport.requires(job)}
 
     def validate(self, job: Job) -> None:
@@ -68,11 +68,7 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
-                yield BindSystem(self.name, home, self._runs_programs)
-
-    @property
-    def _runs_programs(self) -> bool:
-        return bool(self.settings.get("image_programs", SANDBOX) == SANDBOX)
+                yield BindSystem(self.name, home, runs_programs(self.settings))
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:

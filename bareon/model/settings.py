@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 BOOT_INFO = "/tmp/boot-info.json"
 """Default path of the file that lists the images of a node with more than one."""
@@ -11,6 +13,11 @@ BOOT_INFO = "/tmp/boot-info.json"
 SANDBOX = "sandbox"
 IMAGE_PROGRAMS = (SANDBOX, "none")
 """Whether programs of an image may run, and only there; the default first."""
+
+
+def runs_programs(options: Mapping[str, Any]) -> bool:
+    """True if the option ``image_programs`` among these lets programs of images run."""
+    return bool(options.get("image_programs", SANDBOX) == SANDBOX)
 
 
 @dataclass(frozen=True)
