@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import ctypes
+import functools
 import logging
 import os
 import selectors
@@ -32,6 +33,7 @@ _KEPT = 64 * 1024  # characters of output kept for an error or the log
 _POLL = 1.0  # seconds
 _PIPE = 64 * 1024  # bytes that a pipe of Linux holds; pipe(7)
 _PR_SET_PDEATHSIG = 1
+_NOT_STARTED = 126  # as a shell says it of what it cannot start
 
 
 class Secret(str):
@@ -84,6 +86,8 @@ def run(
     ok: Iterable[int] = (0,),
     env: dict[str, str] | None = None,
     inherit: bool = True,
+    keep: Sequence[int] = (),
+    before: Callable[[], None] | None = None,
     on_output: Callable[[str], None] | None = None,
     at_most: int | None = None,
     check: Callable[[], str | None] | None = None,
@@ -95,6 +99,9 @@ def run(
     :param ok: exit codes that are no failure.
     :param env: variables to add to the environment.
     :param inherit: whether that environment is this process's own; else ``env`` is all of it.
+    :param keep: descriptors that it has besides its standard streams.
+    :param before: called in the new process before the program is started: system calls, and little else. When it
+        raises OSError, that is what the command says on its standard error, and it ends with code 126.
     :param on_output: called with each line of standard output as it comes; lines end at ``\\n`` or ``\\r``. The
         output is then not kept.
     :param at_most: how many of the last bytes of each output are kept; all by default.
@@ -112,7 +119,8 @@ def run(
             stderr=subprocess.PIPE,
             env={**(os.environ if inherit else {}), "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             start_new_session=True,
-            preexec_fn=_before_it_starts,
+            pass_fds=keep,
+            preexec_fn=functools.partial(_before_it_starts, before),
         )
     except OSError as error:
         reason = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot start: {error.strerror}"
@@ -156,10 +164,18 @@ def _concluded(done: Command, ok: Iterable[int]) -> Command:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _before_it_starts() -> None:
+def _before_it_starts(then: Callable[[], None] | None) -> None:
     # SIGKILL of bareon must not leave an rsync or mkfs that goes on writing, nor what those have started.
     reaper.enrol()
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if then is None:
+        return
+    try:
+        then()
+    except OSError as error:
+        # An exception would reach the caller without its words.
+        os.write(2, f"{error}\n".encode(errors="surrogateescape"))
+        os._exit(_NOT_STARTED)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

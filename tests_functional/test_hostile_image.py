@@ -75,7 +75,9 @@ find /run/bareon -path '*cgroup*/bareon*' -type d; find /tmp /run -size +8M
 ONE = """
 import json, sys
 from bareon.errors import CommandError
+from bareon.tools.mount import enter_private_namespace
 from bareon.tools.sandbox import Limits, View, run_inside
+enter_private_namespace()
 kind, limits = sys.argv[1], Limits(**json.loads(sys.argv[2]))
 with open("/m/etc/probes", "w") as file:
     file.write(f"quiet {kind}:alone")

@@ -30,7 +30,6 @@ bareon.tests.golden``, which makes every call again; read what ``git diff`` then
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import importlib
 import inspect
@@ -52,6 +51,7 @@ import bareon.run
 from bareon.errors import BareonError, CommandError
 from bareon.tests import yamltext
 from bareon.tests.keys import known
+from bareon.tools import syscalls
 
 FOLDER = Path(__file__).parent / "golden" / "commands"
 HEAD = "# Argument lists; bareon/tests/golden.py says what the keys mean, and writes the commands.\n"
@@ -80,7 +80,8 @@ class Recorder:
         bound = _SIGNATURE.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        argv = tuple(str(word) for word in given["argv"])
+        numbers = {str(number): "{descriptor}" for number in given["keep"]}
+        argv = tuple(numbers.get(str(word), str(word)) for word in given["argv"])
         self.commands.append(_written(argv, given))
         self._seconds += SECONDS
         answer = self._answers.pop(0) if self._answers else ""
@@ -97,18 +98,23 @@ class Recorder:
         self.commands.append(f"unshare(2) {flags:#x}")
         return 0
 
+    def mount(self, source: bytes | None, target: bytes, kind: bytes | None, flags: Any, data: bytes | None) -> int:
+        words = [x.decode() if x else "-" for x in (source, target, kind, data)]
+        self.commands.append(f"mount(2) {shlex.join(words)} {flags.value:#x}")
+        return 0
+
     def monotonic(self) -> float:
         return self._seconds
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Let nothing be run but by this recorder for the length of a ``with`` block."""
-        libc = SimpleNamespace(unshare=self.unshare)
+        libc = SimpleNamespace(unshare=self.unshare, mount=self.mount)
         with contextlib.ExitStack() as stack:
             for name, module in list(sys.modules.items()):
                 if name.startswith("bareon.") and getattr(module, "run", None) is _run:
                     stack.enter_context(mock.patch.object(module, "run", self.run))
-            stack.enter_context(mock.patch.object(ctypes, "CDLL", lambda *_, **__: libc))
+            stack.enter_context(mock.patch.object(syscalls, "_libc", libc))
             stack.enter_context(mock.patch.object(time, "monotonic", self.monotonic))
             yield
 

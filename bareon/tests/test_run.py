@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,23 @@ def test_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     program = "/usr/bin/env"
     assert run([program], env={"A": "b"}, inherit=False).stdout.split() == ["LANG=C", "LC_ALL=C", "TZ=UTC", "A=b"]
+
+
+def test_a_descriptor_that_a_command_has(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("hello")
+    number = os.open(file, os.O_RDONLY)
+    assert run(["cat", f"/dev/fd/{number}"], keep=[number]).stdout == "hello"
+    with pytest.raises(CommandError, match="No such file"):
+        run(["cat", f"/dev/fd/{number}"])
+    os.close(number)
+
+
+def test_what_is_done_before_a_program_starts(tmp_path: Path) -> None:
+    assert run(["pwd"], before=lambda: os.chdir(tmp_path)).stdout == f"{tmp_path}\n"
+    with pytest.raises(CommandError, match=re.escape("exit code 126: [Errno 2] No such file")):
+        run(["touch", str(tmp_path / "started")], before=lambda: os.chdir("/no-such"))
+    assert not (tmp_path / "started").exists()
 
 
 def test_the_end_of_a_long_output_is_kept() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 from bareon.errors import ActionFailed, CommandError
 from bareon.run import run
 from bareon.sizes import MIB
+from bareon.tools import syscalls
 
 PROGRAMS = ("mount", "umount", "sync")
-_CLONE_NEWNS = 0x00020000
 
 
 def enter_private_namespace() -> None:
@@ -23,10 +22,11 @@ def enter_private_namespace() -> None:
 
     :raises ActionFailed: when the kernel refuses (not root).
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS) != 0:
-        raise ActionFailed(f"cannot enter a mount namespace: {os.strerror(ctypes.get_errno())}")
-    run(["mount", "--make-rprivate", "/"])
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    except OSError as error:
+        raise ActionFailed(f"cannot enter a mount namespace: {error.strerror}") from None
 
 
 def attach(source: str, target: str, *, kind: str | None = None, options: str | None = None) -> None:

@@ -20,11 +20,12 @@ from bareon.errors import ActionFailed, CommandError
 from bareon.run import Command, run
 from bareon.sizes import GIB, MIB, human
 from bareon.tools import seccomp
-from bareon.tools.mount import mounted, points
+from bareon.tools.entrance import enter
+from bareon.tools.mount import attach, points
 
 LOG = logging.getLogger(__name__)
 
-PROGRAMS = ("bwrap", "chroot", "cp", "mount", "prlimit", "unshare")
+PROGRAMS = ("bwrap", "mount")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PLACE = "/run/bareon/sandbox"
 """The folder of the ramdisk for what a sandbox is made of."""
@@ -40,23 +41,6 @@ _LINKS = (
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
 )
-
-#: bwrap leaves the file system it was started on by pivot_root(2), which is not possible where that is the kernel's
-#: own, as in a ramdisk: the root file system is mounted over itself first, in a mount namespace that ends with it.
-#: Read-only, for /proc/1/exe is a way to the file of bwrap.
-#: The sysfs is one without what the ramdisk has mounted in its own: efivarfs, debugfs, configfs. Of its devices there
-#: are copies, whose modes and owners may be changed.
-_START = """
-echo $$ >"$2/cgroup.procs" || exit
-mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$1/sys" || exit
-mount -t tmpfs -o mode=0755,nosuid,noexec,size=64m tmpfs "$1/dev" || exit
-cp -a /dev/full /dev/null /dev/random /dev/tty /dev/urandom /dev/zero "$1/dev" || exit
-mount --rbind / "$1/root" && cd "$1/root" && mount -o remount,bind,ro . && mount --move . / || exit
-exec 3<"$1/filter"
-shift 2
-unset OLDPWD
-exec chroot . "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -112,11 +96,12 @@ def run_inside(
     memory = limits.memory or _free() * 3 // 4
     with _group(view.place, memory, limits.processes) as group, _held(view.volumes) as volumes:
         used = _used(volumes)
-        start = ["unshare", "--mount", "sh", "-c", _START, "sh", view.place, group]
-        bounds = ["prlimit", "--core=1", f"--fsize={limits.written}"]
+        rules = os.open(f"{view.place}/filter", os.O_RDONLY)
         try:
             return run(
-                [*start, *bounds, *command(view, argv, files, {**_ENVIRONMENT, **(env or {})})],
+                command(view, argv, files, {**_ENVIRONMENT, **(env or {})}, rules),
+                keep=[rules],
+                before=lambda: enter(view.place, group, limits.written),
                 # Not the ramdisk's /dev/null, of which a program of root could change the mode.
                 stdin="",
                 timeout=limits.seconds,
@@ -130,6 +115,8 @@ def run_inside(
             if _out_of_memory(group):
                 reason = f"was ended: it took more than {human(memory)} of memory"
             raise CommandError(tuple(argv), error.code, reason, error.stdout, error.stderr) from None
+        finally:
+            os.close(rules)
 
 
 def _prepare(view: View) -> list[str]:
@@ -152,10 +139,11 @@ def _prepare(view: View) -> list[str]:
 _ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"}
 
 
-def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[str, str]) -> list[str]:
+def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[str, str], rules: int) -> list[str]:
     """The argument list of bwrap.
 
     :param files: the paths in the ramdisk of the texts of ``View.files``.
+    :param rules: a descriptor of the filter of system calls.
     """
     words = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--new-session", "--die-with-parent", "--hostname", "localhost"]
@@ -182,7 +170,7 @@ def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[
     words += ["--cap-drop", "ALL"]
     for capability in _CAPABILITIES:
         words += ["--cap-add", f"CAP_{capability}"]
-    words += ["--seccomp", "3", "--chdir", "/", "--clearenv"]
+    words += ["--seccomp", str(rules), "--chdir", "/", "--clearenv"]
     for name, value in env.items():
         words += ["--setenv", name, value]
     return [*words, "--", *argv]
@@ -198,17 +186,19 @@ def _free() -> int:
 def _group(place: str, memory: int, processes: int) -> Iterator[str]:
     """A control group with limits, of version 2, for the length of a ``with`` block; its folder.
 
+    Where it is mounted it stays mounted until the namespace of this run ends, for the next call.
     What is left in it then is ended: the first process of a sandbox is one that its others could have changed.
     """
     top = Path(place, "cgroup")
-    with mounted("cgroup2", str(top), kind="cgroup2"):
-        group = top / "bareon"
-        group.mkdir(exist_ok=True)
-        try:
-            _limit(top, group, memory, processes)
-            yield str(group)
-        finally:
-            _end_all(group)
+    if not os.path.ismount(top):
+        attach("cgroup2", str(top), kind="cgroup2")
+    group = top / "bareon"
+    group.mkdir(exist_ok=True)
+    try:
+        _limit(top, group, memory, processes)
+        yield str(group)
+    finally:
+        _end_all(group)
 
 
 def _limit(top: Path, group: Path, memory: int, processes: int) -> None:
