@@ -117,6 +117,10 @@ TRANSFER = [
         help="Seconds that a server may stay silent.",
     ),
     cfg.StrOpt("image_ca_file", help="Certificates (PEM) to trust for https, in place of the system's."),
+    cfg.StrOpt(
+        "image_keyring",
+        help="Public keys (OpenPGP, armored or not): one of them must have signed each image, or its checksums.",
+    ),
 ]
 
 # Not on the command line, which every user of the machine can read.
@@ -169,6 +173,7 @@ def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
         connect_timeout=conf.image_connect_timeout,
         idle_timeout=conf.image_idle_timeout,
         ca_file=conf.image_ca_file,
+        keyring=conf.image_keyring,
         swift=swift,
     )
 

@@ -23,21 +23,25 @@ class Digest:
 @dataclass(frozen=True)
 class Published:
     """Digests and sizes published beside an image: ``digest`` and ``served`` (bytes) of the file as it is served,
-    ``plain`` and ``size`` (bytes) of the image in it.
+    ``plain`` and ``size`` (bytes) of the image in it; ``listed`` is the digest that a list of checksums has for the
+    file, ``signature`` one of OpenPGP beside it.
     """
 
     digest: Digest | None = None
     served: int | None = None
     plain: Digest | None = None
     size: int | None = None
+    listed: Digest | None = None
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
-    Digest and size of the image are looked up at ``metadata_url``, if something is there. ``part_of`` is the name of
-    the image to whose system it belongs, ``None`` for one with volumes of its own.
+    Digest and size of the image are looked up at ``metadata_url``, if something is there; its digest in the list of
+    checksums at ``checksums_url``. ``signature_url`` is a signature of that list, else of the image. ``part_of`` is
+    the name of the image to whose system it belongs, ``None`` for one with volumes of its own.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Image:
     digest: Digest | None = None
     disk_format: Literal["raw", "qcow2"] | None = None
     metadata_url: Location | None = None
+    checksums_url: Location | None = None
+    signature_url: Location | None = None
     part_of: str | None = None
     path: str = field(default="$", compare=False)
 

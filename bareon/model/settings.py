@@ -42,6 +42,7 @@ class TransferSettings:
     ``back_off`` is waited at most before the second attempt, twice as long before each further one, never more than
     ``longest_wait`` unless the server asks for it.
     ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
+    With a ``keyring``, the path of a file with public keys of OpenPGP, every image must be signed by one of them.
     """
 
     attempts: int = 5
@@ -51,4 +52,5 @@ class TransferSettings:
     back_off: float = 1.0
     longest_wait: float = 30.0
     ca_file: str | None = None
+    keyring: str | None = None
     swift: SwiftAccount | None = None

@@ -19,6 +19,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     That option, off where it is left out.
 ``options``
     Options of actions, those that are left out with their defaults.
+``keyring``
+    The path of a keyring that images must be signed by a key of; none where it is left out.
 ``disks``, ``arrays``, ``volume_groups``, and the section of any other kind of storage
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
@@ -47,6 +49,7 @@ from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.facts import from_json
 from bareon.model.node import NodeFacts
+from bareon.model.settings import TransferSettings
 from bareon.plan.document import document
 from bareon.plan.plan import Plan
 from bareon.sizes import MIB
@@ -56,7 +59,7 @@ from bareon.tests.keys import known
 HERE = Path(__file__).parent
 GIVEN = (
     *("description", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
-    *("allow_failing_disks", "options"),
+    *("allow_failing_disks", "options", "keyring"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.
 PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
@@ -117,7 +120,8 @@ def plan_of(case: dict[str, Any]) -> Plan:
     for action in actions:
         given = case.get("options", {})
         action.configure({name: given[name] for name in action.options if name in given})
-    decision = decide(deployment, node(case["node"]), actions, transport, SEED)
+    settings = TransferSettings(keyring=case.get("keyring"))
+    decision = decide(deployment, node(case["node"]), actions, transport, SEED, settings)
     return decision.check_health(allowed=case.get("allow_failing_disks", False)).plan
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.transfer import qcow2, superblock
 from bareon.transfer.beginning import check_whole, look
+from bareon.transfer.check import Check, DigestCheck, SignatureCheck
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
@@ -134,7 +134,8 @@ def write(
     size of the file system were found right; then it is written, last.
 
     :param digest: of the bytes as they are served.
-    :param published: what is known of it besides; a digest in it counts where ``digest`` is ``None``.
+    :param published: what is known of it besides. All that is known must hold; a digest of the image in a packed
+        file counts where there is none of the file.
     :param progress: called in this thread with the bytes served so far and in all.
     :raises ImageFailed: when the image cannot be fetched or is not what it should be.
     :raises ActionFailed: when the device cannot be written.
@@ -146,12 +147,13 @@ def write(
         if offer.size is not None and offer.size > limit:
             more = f"{mib(offer.size - limit)} more than the {mib(limit)} of {device}"
             raise ImageFailed(f"is {mib(offer.size)}, {more}")
-        checks = _Checks(offer.format, digest, published or Published())
-        reshape = _reshape(offer.format, head, source, checks.seen)
-        with Device(device, limit) as target:
+        with (
+            _Checks(offer.format, digest, published or Published(), settings) as checks,
+            Device(device, limit) as target,
+        ):
+            reshape = _reshape(offer.format, head, source, checks.seen)
             target.begin()
-            served = checks.served
-            pipeline = Pipeline(source, target, deadline, served.algorithm if served else None)
+            pipeline = Pipeline(source, target, deadline, checks.served)
             pipeline.run(head, reshape, progress)
             checks.verify(pipeline)
             check_whole(superblock.read(bytes(target.head)), pipeline.size)
@@ -163,28 +165,39 @@ def write(
                 attempts=source.attempts,
                 seconds=time.monotonic() - started,
                 format=offer.format,
-                digest=pipeline.digest,
+                digest=checks.digest,
             )
 
 
-class _Checks:
-    """The checks of an image: the digest of its bytes as they are ``served``, else of what is ``plain`` in them."""
+class _Checks(contextlib.ExitStack):
+    """The checks of an image: of its bytes as they are ``served``, or else of what is ``plain`` in them."""
 
-    def __init__(self, kind: Format, digest: Digest | None, published: Published) -> None:
+    def __init__(self, kind: Format, digest: Digest | None, published: Published, settings: TransferSettings) -> None:
+        super().__init__()
         self._published = published
-        plain = None if digest or published.digest else published.plain
-        self.served = digest or published.digest or (plain if kind == "raw" else None)
-        self._plain = None if kind == "raw" else plain
-        self._hash = hashlib.new(self._plain.algorithm, usedforsecurity=False) if self._plain else None
-        self.seen = self._hash.update if self._hash else None
+        digests = [x for x in (digest, published.listed, published.digest) if x]
+        plain = None if digests else published.plain
+        if plain and kind == "raw":
+            digests, plain = [plain], None
+        self._digests = [DigestCheck(x) for x in dict.fromkeys(digests)]
+        self.served: list[Check] = [*self._digests]
+        if published.signature is not None and settings.keyring is not None:
+            self.served.append(SignatureCheck(published.signature, settings.keyring, settings.total_timeout))
+        self._plain = DigestCheck(plain) if plain else None
+        self.seen = self._plain.update if self._plain else None
+        for check in self.served:
+            self.callback(check.close)
+
+    @property
+    def digest(self) -> str | None:
+        """That of the served bytes, in hexadecimal, which is told in the report."""
+        return self._digests[0].found if self._digests else None
 
     def verify(self, pipeline: Pipeline) -> None:
         """Raise ImageFailed when something is not as it should be."""
         _check_sizes(self._published, pipeline.served, pipeline.size)
-        found = self._hash.hexdigest() if self._hash else None
-        for wanted, seen in ((self.served, pipeline.digest), (self._plain, found)):
-            if wanted is not None and seen != wanted.value:
-                raise ImageFailed(f"its {wanted.algorithm} is {seen}, {wanted.value} was wanted")
+        for check in (*self.served, *([self._plain] if self._plain else [])):
+            check.verify()
 
 
 def _reshape(

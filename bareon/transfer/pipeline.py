@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The threads of a transfer: fetch and digest, decode, write; a few buffers go round between them.
+"""The threads of a transfer: fetch, check, decode, write; a few buffers go round between them.
 
 Reading a socket, digests, decoders and writes all release the interpreter's lock for a piece of one MiB.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from bareon.errors import ImageFailed
-from bareon.model.image import HashAlgorithm
 from bareon.sizes import mib
+from bareon.transfer.check import Check
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
 from bareon.transfer.device import ZEROED_AT_ONCE, Device
@@ -85,24 +84,20 @@ class Packer:
 
 
 class Pipeline:
-    """One image on its way. ``served``, ``size`` are the bytes so far, ``digest`` is that of the served ones."""
+    """One image on its way. ``served``, ``size`` are the bytes so far; ``checks`` see the served ones."""
 
-    def __init__(self, source: Source, device: Device, deadline: Deadline, algorithm: HashAlgorithm | None) -> None:
+    def __init__(self, source: Source, device: Device, deadline: Deadline, checks: Sequence[Check] = ()) -> None:
         self._source = source
         self._device = device
         self._deadline = deadline
-        self._digest = None if algorithm is None else hashlib.new(algorithm, usedforsecurity=False)
+        self._checks = checks
         self._error: BaseException | None = None
         self._fetched = Ring(_BUFFERS)
-        # A digest takes as long as all else that is done to a raw image, so it has a thread of its own.
-        self._known = self._fetched if self._digest is None else Ring(0, behind=self._fetched)
+        # A digest takes as long as all else that is done to a raw image, so that checks have a thread of their own.
+        self._known = Ring(0, behind=self._fetched) if checks else self._fetched
         self._outward = self._known
         self.served = 0
         self.size = 0
-
-    @property
-    def digest(self) -> str | None:
-        return None if self._digest is None else self._digest.hexdigest()
 
     def run(self, head: bytes, reshape: Reshape | None, progress: Callable[[int, int | None], None]) -> None:
         """Bring all of the image onto the device but its first MiB, and wait until it is durable there.
@@ -111,8 +106,8 @@ class Pipeline:
         :param reshape: ``None`` for an image that is written as it is served.
         """
         work = [("fetch", lambda: self._fetch(head))]
-        if self._digest is not None:
-            work.append(("digest", self._digested))
+        if self._checks:
+            work.append(("check", self._check))
         if reshape is not None:
             self._outward = Ring(_BUFFERS)
             work.append(("decode", lambda: self._reshape(reshape)))
@@ -161,11 +156,11 @@ class Pipeline:
             offset, self.served = self.served, self.served + count
             self._fetched.put(Piece(offset, count, buffer, buffer[:count]))
 
-    def _digested(self) -> None:
-        assert self._digest is not None
+    def _check(self) -> None:
         while (piece := self._fetched.get()) is not None:
             assert piece.data is not None
-            self._digest.update(piece.data)
+            for check in self._checks:
+                check.update(piece.data)
             self._known.put(piece)
         self._known.end()
 

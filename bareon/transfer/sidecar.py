@@ -7,7 +7,6 @@ as it is served, ``raw_name``, ``raw_md5`` and ``raw_size`` of the image in it.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +15,8 @@ from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.transfer.deadline import Deadline
+from bareon.transfer.document import fetched
 from bareon.transfer.failure import NotThere, named
-from bareon.transfer.image import open_source
-
-_LARGEST = 1 << 20  # bytes
 
 
 def look_up(image: Location, metadata: Location, settings: TransferSettings) -> Published:
@@ -28,9 +24,12 @@ def look_up(image: Location, metadata: Location, settings: TransferSettings) -> 
 
     :raises ImageFailed: when it cannot be fetched or understood.
     """
+    try:
+        text = fetched(metadata, settings, "a description of images")
+    except NotThere:
+        return Published()
     with named(metadata):
-        text = _text(metadata, settings)
-        return Published() if text is None else _read(text, image.name)
+        return _read(text, image.name)
 
 
 def _read(text: bytes, file: str) -> Published:
@@ -50,19 +49,6 @@ def _read(text: bytes, file: str) -> Published:
         _md5(entry, "raw_md5"),
         _size(entry, "raw_size"),
     )
-
-
-def _text(location: Location, settings: TransferSettings) -> bytes | None:
-    deadline = Deadline(settings.total_timeout)
-    buffer = memoryview(bytearray(_LARGEST))
-    try:
-        with contextlib.closing(open_source(location, settings, deadline)) as source:
-            text = bytes(buffer[: source.fill(buffer)])
-    except NotThere:
-        return None
-    if len(text) == _LARGEST:
-        raise ImageFailed("is too large for a description of images")
-    return text
 
 
 def _md5(entry: Mapping[str, Any], key: str) -> Digest | None:

@@ -108,6 +108,8 @@ class _Translation:
             uuid=value.get("image_uuid"),
             digest=self._digest(value, path),
             disk_format=value.get("image_disk_format"),
+            checksums_url=_location(value, "image_checksums_url"),
+            signature_url=_location(value, "image_signature_url"),
             path=path,
         )
 
@@ -125,6 +127,10 @@ class _Translation:
         if algorithm == "md5":
             self.warnings.append(f"{path}.image_os_hash_algo: md5 does not protect against a forged image")
         return Digest(algorithm, text.lower())
+
+
+def _location(value: dict[str, Any], key: str) -> Location | None:
+    return Location(value[key]) if key in value else None
 
 
 def _bytes(text: str) -> int:

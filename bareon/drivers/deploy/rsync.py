@@ -83,10 +83,17 @@ class Rsync(DeployDriver):
             elif _PASSWORD.match(image.url.reveal()):
                 message = "rsync takes no password in a URL, and would show it to every user of the machine"
                 defects.append(Defect(f"{image.path}.image_pull_url", message))
-            if image.digest or image.disk_format:
-                key = "image_os_hash_value" if image.digest else "image_disk_format"
-                message = "a tree of files has none; remove it, or use --deploy_driver swift"
-                defects.append(Defect(f"{image.path}.{key}", message))
+            of_blocks = {
+                "image_os_hash_value": image.digest,
+                "image_disk_format": image.disk_format,
+                "image_checksums_url": image.checksums_url,
+                "image_signature_url": image.signature_url,
+            }
+            message = "a tree of files has none; remove it, or use --deploy_driver swift"
+            defects += [Defect(f"{image.path}.{key}", message) for key, value in of_blocks.items() if value]
+            if job.settings.keyring:
+                message = "a tree of files from rsync has no signature, and --image_keyring wants one of every image"
+                defects.append(Defect(image.path, message))
         if defects:
             raise InvalidInput(defects)
 

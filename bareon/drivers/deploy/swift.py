@@ -24,7 +24,7 @@ from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, holds, mounted_tree
-from bareon.tools import blkid, copy, device, filesystem, mount, udev
+from bareon.tools import blkid, copy, device, filesystem, gpgv, mount, udev
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class Swift(DeployDriver):
 
     def requires(self, job: Job) -> Iterable[str]:
         tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in programs(fs.type)}
-        return {*blkid.PROGRAMS, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
+        signed = gpgv.PROGRAMS if job.settings.keyring else ()
+        return {*blkid.PROGRAMS, *signed, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """Mark the volumes that images are brought to: each gets its file system from the image."""
@@ -52,7 +53,8 @@ class Swift(DeployDriver):
         return deployment.with_filesystems(filled)
 
     def validate(self, job: Job) -> None:
-        defects = [*_sources(job.deployment), *shared_targets(job.deployment)]
+        signed = (x for image in job.deployment.images for x in _signatures(image, job.settings.keyring))
+        defects = [*_sources(job.deployment), *signed, *shared_targets(job.deployment)]
         if defects:
             raise InvalidInput(defects)
 
@@ -84,12 +86,29 @@ def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
 
 def _sources(deployment: Deployment) -> Iterator[Defect]:
     for image in deployment.images:
-        if not is_fetchable(image.url):
-            wanted = ", ".join(f"{x}://" for x in SCHEMES)
-            message = f"{str(image.url)!r} is not the URL of a block image: write one of {wanted}"
-            yield Defect(f"{image.path}.image_pull_url", message)
-        elif image.url.scheme == "file" and (reason := _no_file(image.url.path)):
-            yield Defect(f"{image.path}.image_pull_url", f"{str(image.url)!r} {reason}")
+        for key, url, what in (
+            ("image_pull_url", image.url, "a block image"),
+            ("image_checksums_url", image.checksums_url, "a list of checksums"),
+            ("image_signature_url", image.signature_url, "a signature"),
+        ):
+            if url and (reason := _no_source(url, what)):
+                yield Defect(f"{image.path}.{key}", f"{str(url)!r} {reason}")
+
+
+def _no_source(url: Location, what: str) -> str | None:
+    """The reason that nothing can be fetched from a URL, as far as it shows by itself."""
+    if not is_fetchable(url):
+        return f"is not the URL of {what}: write one of {', '.join(f'{x}://' for x in SCHEMES)}"
+    return _no_file(url.path) if url.scheme == "file" else None
+
+
+def _signatures(image: Image, keyring: str | None) -> Iterator[Defect]:
+    """What keeps an image's signature from being looked for, or from being believed."""
+    if keyring and not image.checksums_url and not image.signature_url:
+        wanted = "image_signature_url, or an image_checksums_url that is signed"
+        yield Defect(image.path, f"--image_keyring wants a signature of every image: give it {wanted}")
+    if image.signature_url and not keyring:
+        yield Defect(f"{image.path}.image_signature_url", "needs --image_keyring, a file with the keys to believe")
 
 
 def _no_file(path: str) -> str | None:
@@ -153,7 +172,7 @@ class WriteImage(Step):
 
         fs = self.mount
         offer = inspect(self.image.url, self.settings, self.image.disk_format)
-        published = self._published or Published()
+        published = self._published
         compare(self.image.url, offer, published)
         if offer.superblock:
             check_type(self.image, fs.point, offer.superblock)
@@ -163,16 +182,15 @@ class WriteImage(Step):
             device.refuse_if_busy(fs.device)
 
     @functools.cached_property
-    def _published(self) -> Published | None:
-        """The digests and sizes that are published beside the image.
+    def _published(self) -> Published:
+        """The digests, sizes and signature that are published beside the image.
 
         Looked up by ``preflight`` and kept with the step, as that returns nothing: a document that changes or
         disappears afterwards must not change what the image is held to once the disks are overwritten.
         """
-        from bareon.transfer.sidecar import look_up
+        from bareon.transfer.published import published
 
-        where = self.image.metadata_url
-        return look_up(self.image.url, where, self.settings) if where else None
+        return published(self.image, self.settings)
 
     def run(self, progress: Progress) -> Outcome:
         from bareon.transfer.image import write

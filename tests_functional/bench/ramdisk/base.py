@@ -17,7 +17,7 @@ PACKAGES = (
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "ca-certificates", "python3"),
-    *("bubblewrap", "libseccomp2", "openssl"),
+    *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
     *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
 )
 FILES = Path(__file__).with_name("files")

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bytes of an image are held to while they pass, as they are served."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from typing import Protocol
+
+from bareon.errors import CommandError, ImageFailed
+from bareon.model.image import Digest
+from bareon.transfer.signature import verify_stream
+
+
+class Check(Protocol):
+    """One thing that all bytes of an image must agree with."""
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes; always called from one thread."""
+
+    def verify(self) -> None:
+        """Judge, after the last byte. Raises ImageFailed."""
+
+    def close(self) -> None:
+        """End it, judged or not."""
+
+
+class DigestCheck:
+    """A digest that was given or published."""
+
+    def __init__(self, wanted: Digest) -> None:
+        self.wanted = wanted
+        self._hash = hashlib.new(wanted.algorithm, usedforsecurity=False)
+        self.update = self._hash.update
+
+    @property
+    def found(self) -> str:
+        """The digest of the bytes so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def verify(self) -> None:
+        if self.found != self.wanted.value:
+            raise ImageFailed(f"its {self.wanted.algorithm} is {self.found}, {self.wanted.value} was wanted")
+
+    def close(self) -> None:
+        pass
+
+
+class SignatureCheck:
+    """A detached signature of the image: gpgv(1) reads along, for ``patience`` seconds at most."""
+
+    def __init__(self, signature: bytes, keyring: str, patience: float) -> None:
+        self._reading, self._writing = os.pipe()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._judge, args=(signature, keyring, patience), name="gpgv", daemon=True
+        )
+        self._thread.start()
+
+    def _judge(self, signature: bytes, keyring: str, patience: float) -> None:
+        try:
+            verify_stream(self._reading, signature, keyring, patience)
+        except (ImageFailed, CommandError) as error:
+            self._failure = error
+        finally:
+            os.close(self._reading)  # what still comes is not waited for
+
+    def update(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        with contextlib.suppress(BrokenPipeError):  # it has judged already
+            while rest:
+                rest = rest[os.write(self._writing, rest) :]
+
+    def verify(self) -> None:
+        self.close()
+        if self._failure:
+            raise self._failure
+
+    def close(self) -> None:
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+            self._thread.join()
