@@ -39,6 +39,7 @@ def mounted_tree(
     :param name: says whose tree it is, in errors.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
+    root = os.path.realpath(root)  # /run of a ramdisk may be a link; the kernel tells of mounts by what it leads to
     tree = Tree(root, actual(mounts), name=name)
     with contextlib.ExitStack() as stack:
         whole = False

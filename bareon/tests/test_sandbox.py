@@ -13,7 +13,7 @@ from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Decision
 from bareon.system.sandbox import check, view
-from bareon.system.tree import Tree
+from bareon.system.tree import Tree, mounted_tree
 from bareon.tools import seccomp
 
 
@@ -51,6 +51,13 @@ def test_what_stands_in_for_a_program_does_so_where_it_really_is(tmp_path: Path)
     Path(tree.folder("/usr/sbin"), "grub-probe").symlink_to("/usr/bin/grub-probe")
     found = view(tree, {"/usr/sbin/grub-probe": "bareon's", "/usr/sbin/grub2-probe": "bareon's"})
     assert found.files == {"/usr/bin/grub-probe": "bareon's"}
+
+
+def test_a_tree_below_a_link_of_the_ramdisk_is_known_by_what_that_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to("somewhere")
+    (tmp_path / "somewhere").mkdir()
+    with mounted_tree((), root=f"{tmp_path}/run/target") as tree:
+        assert tree.root == f"{tmp_path}/somewhere/target"
 
 
 @pytest.mark.parametrize("folder", ["/dev", "/proc", "/sys", "/run"])
