@@ -74,6 +74,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run also what is left out by default; what -k or a test's name asks for is never left out",
     )
     parser.addoption(
+        "--ironic",
+        metavar="VERSION",
+        help="the Ironic of the conductor, such as 38.0.0 (default: that of ironic-requirements.txt)",
+    )
+    parser.addoption(
         "--cells",
         type=int,
         default=_cells(),
@@ -103,7 +108,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         if config.option.node:
             Template.load(config.option.node)
         if products.VARIABLE not in os.environ:  # else another session started this one
-            products.build(say).hand_over()
+            products.build(say, config.option.ironic).hand_over()
     except (ProgramError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
     asks = bool(config.option.keep or config.option.usepdb or config.option.node)

@@ -34,13 +34,18 @@ CALLBACK_LIMIT = 20
 Object = dict[str, Any]
 
 
-def build(report: cache.Report) -> Path:
-    """Make the virtual environment of Ironic and what bareon needs beside it; return its directory."""
-    key = cache.digest(REQUIREMENTS, wheel.CHECKOUT / "requirements.txt", sys.version)
-    return cache.product("ironic", key, _environment, report)
+def build(report: cache.Report, version: str | None = None) -> Path:
+    """Make the virtual environment of Ironic and what bareon needs beside it; return its directory.
+
+    :param version: of Ironic, in place of that in the requirements
+    """
+    bareons = wheel.CHECKOUT / "requirements.txt"
+    key = cache.digest(f"ironic=={version}" if version else REQUIREMENTS, bareons, sys.version)
+    wanted = [f"ironic=={version}"] if version else ["-r", str(REQUIREMENTS)]
+    return cache.product("ironic", key, lambda place: _environment(place, [*wanted, "-r", str(bareons)]), report)
 
 
-def _environment(place: Path) -> None:
+def _environment(place: Path, wanted: list[str]) -> None:
     run([sys.executable, "-m", "venv", place], timeout=120)
     pip: list[str | Path] = [
         place / "bin/python",
@@ -51,7 +56,7 @@ def _environment(place: Path) -> None:
         "install",
         "--quiet",
     ]
-    run([*pip, "-r", REQUIREMENTS, "-r", wheel.CHECKOUT / "requirements.txt"], timeout=wheel.PIP_LIMIT)
+    run([*pip, *wanted], timeout=wheel.PIP_LIMIT)
 
 
 class ApiError(Exception):

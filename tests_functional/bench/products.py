@@ -68,9 +68,10 @@ def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
     return tenant.Tenant(Path(places["tree"]), Path(places["manifest"]), Path(places["checksums"]))
 
 
-def build(report: cache.Report) -> Products:
+def build(report: cache.Report, ironic_version: str | None = None) -> Products:
     """Build what is missing: ramdisk and tenants side by side, then the images, which are made of tenants.
 
+    :param ironic_version: in place of the one in the requirements
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
@@ -80,7 +81,7 @@ def build(report: cache.Report) -> Products:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         disk = pool.submit(ramdisk.build, report)
-        ironic = pool.submit(conductor.build, report)
+        ironic = pool.submit(conductor.build, report, ironic_version)
         try:
             systems = {name: build.result() for name, build in builds.items()}
             systems["golden"] = tenant.golden.build(report, systems["debian12"])
