@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from bareon.errors import UnsuitableNode
@@ -17,6 +19,8 @@ TYPES = (
     *("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"),
 )
 _LARGEST = 8192  # characters; a key of RSA with 16384 bits has 2800
+_ADMITTED = "authorized_keys"
+_ALSO_READ = "authorized_keys2"  # by sshd too, as long as sshd_config(5) names no files
 
 
 def conductors(encoded: str) -> str:
@@ -72,18 +76,41 @@ def admit(line: str, home: Path) -> None:
     """
     from bareon.atomic import replacing_in
 
+    with _ssh_folder(home) as folder:
+        _remove(folder, _ALSO_READ)
+        with replacing_in(folder, _ADMITTED, 0o600) as file:
+            file.write(f"{line} conductor\n".encode("ascii"))
+
+
+def admit_nobody(home: Path) -> None:
+    """Let nobody log in by a key as the user whose home folder that is.
+
+    :raises UnsuitableNode: when that cannot be had.
+    """
+    with _ssh_folder(home) as folder:
+        _remove(folder, _ADMITTED)
+        _remove(folder, _ALSO_READ)
+
+
+@contextlib.contextmanager
+def _ssh_folder(home: Path) -> Iterator[int]:
+    """The folder of SSH in a home, made where it is missing; errors within are told of it."""
     place = home / ".ssh"
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fchmod(folder, 0o700)
-            with replacing_in(folder, "authorized_keys", 0o600) as file:
-                file.write(f"{line} conductor\n".encode("ascii"))
+            yield folder
         finally:
             os.close(folder)
     except OSError as error:
-        raise UnsuitableNode(f"{place}/authorized_keys cannot be written: {error.strerror}") from None
+        raise UnsuitableNode(f"{place}/{_ADMITTED} cannot be written: {error.strerror}") from None
+
+
+def _remove(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 def of_this_host(etc: Path) -> str:

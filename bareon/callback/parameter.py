@@ -65,6 +65,15 @@ def words(text: str, where: str) -> dict[str, str]:
     return found
 
 
+def is_of_ironic(text: str) -> bool:
+    """Whether a kernel's command line, sound or not, is one of Ironic's, which has booted a ramdisk then."""
+    pairs = (_unquoted(word).partition("=") for word in _WORD.findall(text))
+    return any(
+        name == "bareon-key" or name.startswith("ipa-") or (name == "boot_method" and _unquoted(value) == "vmedia")
+        for name, _, value in pairs
+    )
+
+
 def _unquoted(word: str) -> str:
     return word[1:-1] if len(word) > 1 and word[0] == word[-1] == '"' else word
 

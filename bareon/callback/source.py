@@ -7,11 +7,16 @@ import time
 from pathlib import Path
 
 from bareon.callback.medium import Medium, media
-from bareon.callback.parameter import Parameters, parse, words
+from bareon.callback.parameter import Parameters, is_of_ironic, parse, words
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
 
 _LARGEST = 1 << 20  # bytes of a file with certificates
 _POLL = 1.0  # seconds
+
+
+def booted_by_ironic(root: Path) -> bool:
+    """Whether Ironic has booted this machine, be its parameters right or wrong."""
+    return is_of_ironic(_command_line(root))
 
 
 def gathered(root: Path, patience: float) -> tuple[Parameters, str | None]:
@@ -24,7 +29,7 @@ def gathered(root: Path, patience: float) -> tuple[Parameters, str | None]:
     :param patience: seconds to wait for a medium, which a BMC may offer late.
     :raises InvalidInput: with every defect.
     """
-    values = words((root / "proc/cmdline").read_text("latin-1"), "the kernel's command line")
+    values = words(_command_line(root), "the kernel's command line")
     found = _waited_for(root, patience) if values.get("boot_method") == "vmedia" else []
     for medium in found:
         if medium.parameters is not None:
@@ -34,6 +39,10 @@ def gathered(root: Path, patience: float) -> tuple[Parameters, str | None]:
         return parameters, _certificates(parameters.ca_file)
     authorities = [medium.authority for medium in found if medium.authority is not None]
     return parameters, "\n".join(authorities) if authorities else None
+
+
+def _command_line(root: Path) -> str:
+    return (root / "proc/cmdline").read_text("latin-1")
 
 
 def _waited_for(root: Path, patience: float) -> list[Medium]:

@@ -98,6 +98,23 @@ def test_wrong_parameters(line: str, path: str, words: str) -> None:
     assert not any("hush" in text or "\x1b" in text for text in raised.value.lines())
 
 
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("", False),
+        ("root=/dev/sda1 quiet", False),
+        ("boot_method=disk", False),
+        ('note="ipa-api-url=x"', False),
+        ("ipa-agent-token=x", True),
+        ("quiet ipa-api-url=", True),
+        ('"bareon-key=x"', True),
+        ('boot_method="vmedia"', True),
+    ],
+)
+def test_command_lines_of_ironic(line: str, wanted: bool) -> None:
+    assert parameter.is_of_ironic(line) is wanted
+
+
 def test_every_defect_is_told() -> None:
     with pytest.raises(InvalidInput) as raised:
         parsed("ipa-api-url=x bareon-key=? ipa-insecure=2")

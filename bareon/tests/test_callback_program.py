@@ -28,7 +28,8 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir(parents=True)
     interface(tmp_path / "sys/class/net", "eth0", MAC)
     (tmp_path / "etc/ssh/ssh_host_ed25519_key.pub").write_text(f"{ED25519} root@bareon\n")
-    (tmp_path / "root/.ssh/authorized_keys").write_text("of the builder\n")
+    for name in ("authorized_keys", "authorized_keys2"):
+        (tmp_path / "root/.ssh" / name).write_text("of the builder\n")
     return tmp_path
 
 
@@ -63,7 +64,9 @@ def test_one_heartbeat(root: Path) -> None:
     assert heartbeat["callback_url"] == "https://127.0.0.1:2222"
     assert heartbeat["agent_verify_ca"] == ED25519
     assert heartbeat["agent_version"].startswith("bareon-")
-    assert (root / "root/.ssh/authorized_keys").read_text() == f"{RSA} conductor\n"
+    assert {path.name: path.read_text() for path in (root / "root/.ssh").iterdir()} == {
+        "authorized_keys": f"{RSA} conductor\n"
+    }
     assert "this is node" in log(root)
 
 
@@ -161,8 +164,15 @@ def test_wrong_parameters(root: Path, url: str, more: str, code: int, line: str)
     told(root, url, more)
     done = once(root)
     assert (done.returncode, done.stderr) == (code, f"bareon-ironic-callback: {line}\n")
-    assert (root / "root/.ssh/authorized_keys").read_text() == "of the builder\n"
+    assert list((root / "root/.ssh").iterdir()) == []  # not the builder's key either
     assert "hush" not in log(root)
+
+
+def test_a_machine_that_ironic_has_not_booted_keeps_its_keys(root: Path) -> None:
+    """Whoever calls the program by mistake is not shut out."""
+    (root / "proc/cmdline").write_text("root=/dev/sda1 quiet\n")
+    assert once(root).returncode == 3
+    assert (root / "root/.ssh/authorized_keys").read_text() == "of the builder\n"
 
 
 def test_no_host_key(root: Path) -> None:
