@@ -129,24 +129,29 @@ class Caller:
         LOG.info("%s took a heartbeat", self._api.host)
 
     def heartbeats(self, node: Node) -> None:
-        """Heartbeats without end: at least three in the time that Ironic waits for one, and one for each SIGUSR1.
+        """Heartbeats without end: at least three in the time that Ironic waits for one, and two for each SIGUSR1.
+
+        Ironic accepts a heartbeat while it has locked the node, and does nothing with it. What was asked for must not
+        be lost so, hence the second one.
 
         :raises ActionFailed: without an address that others can use.
         """
         content = self._content()
         failed = 0
+        asked = False
         while True:
             try:
                 self._heartbeat(node, content)
             except Failure as error:
                 failed += 1
                 self._tell(error)
-                _pause(self._pace.after(error, failed))
+                asked |= _pause(self._pace.after(error, failed))
             else:
                 if failed or not self._told:
                     LOG.info("%s takes heartbeats of %s", self._api.host, content["callback_url"])
                 self._told, failed = "accepted", 0
-                _pause(_shaken(node.heartbeat_timeout / 3))
+                usual = node.heartbeat_timeout / 3
+                asked = _pause(_shaken(min(self._pace.busy, usual) if asked else usual))
 
     def _content(self) -> dict[str, str]:
         """What all heartbeats say: Ironic refuses an address or a key that changes."""
@@ -170,10 +175,10 @@ def _shaken(seconds: float) -> float:
     return seconds * (1 - random.random() / 2)
 
 
-def _pause(seconds: float) -> None:
-    """Wait that long, or until SIGUSR1, which is kept from doing anything else."""
+def _pause(seconds: float) -> bool:
+    """Wait that long, or until SIGUSR1, which is kept from doing anything else; whether it came."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    signal.sigtimedwait({signal.SIGUSR1}, seconds)
+    return signal.sigtimedwait({signal.SIGUSR1}, seconds) is not None
 
 
 def _remember(memory: Path, uuid: str, token: str) -> None:

@@ -227,15 +227,15 @@ def test_waits_grow_and_are_shaken() -> None:
 
 
 def test_a_heartbeat_at_once(ironic: Ironic, tmp_path: Path) -> None:
-    """SIGUSR1 cuts the wait short."""
+    """SIGUSR1 cuts the wait short, and the next one as well: Ironic may have done nothing with the heartbeat."""
     agent = caller(ironic, tmp_path)
     node = agent.look_up(10)
 
     def again(_request: object) -> None:
-        if len(ironic.heartbeats) < 3:
+        if len(ironic.heartbeats) == 1:
             # To this thread, which holds it back: another one of the process would end of it.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        else:
+        elif len(ironic.heartbeats) == 3:
             os.kill(os.getpid(), signal.SIGUSR2)
 
     def enough(_number: int, _frame: object) -> None:
