@@ -7,7 +7,6 @@ All notes are in ``driver_internal_info``: :data:`RAMDISK` and :data:`RUN` for t
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import shlex
@@ -16,14 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import requests
 from ironic.conf import CONF
 
-from bareon.drivers.data import configdrive
 from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput, UnsuitableNode
-from bareon.ironic import conf, document, keeping, outcome, root_disk, ssh
+from bareon.ironic import conf, configdrive, document, keeping, outcome, root_disk, ssh
 from bareon.ironic.ramdisk import Look, Run
-from bareon.text import shown
 from bareon.version import version
 
 LOG = logging.getLogger(__name__)
@@ -38,8 +34,6 @@ STEPS = ("provision", "verify", "switch_boot")
 
 _PATIENCE = 3
 """How many heartbeats in a row the ramdisk may send without being reached over SSH."""
-
-_CONFIGDRIVE_LIMIT = 60.0  # seconds for the server of a configdrive
 
 
 def settings(node: Any) -> conf.Settings:
@@ -137,7 +131,7 @@ def start(node: Any, asked: document.Request) -> None:
     options = {"data_driver": "ironic", "deploy_driver": asked.deploy_driver}
     if asked.actions:
         options["actions"] = asked.actions
-    run.start(settings(node).script, options, _document(node, asked), _configdrive(asked))
+    run.start(settings(node).script, options, _document(node, asked), configdrive.content(asked))
     node.set_driver_internal_info(RUN, {"started": time.time(), "unreached": 0})
     node.set_driver_internal_info(PROGRESS, outcome.progress(None))
     forget(node, REPORT)
@@ -191,7 +185,7 @@ def compare(node: Any, asked: document.Request) -> None:
     run = _run(node)
     wanted = {**_document(node, asked), "partitions_policy": "verify"}
     options = {"data_driver": "ironic", "actions": "do_partitioning,do_configdrive"}
-    done = run.plan(settings(node).script, options, wanted, _configdrive(asked))
+    done = run.plan(settings(node).script, options, wanted, configdrive.content(asked))
     if done.code:
         raise ActionFailed(outcome.failure(done.code, done.stderr))
 
@@ -242,40 +236,6 @@ def _document(node: Any, asked: document.Request) -> dict[str, Any]:
     except ValueError:
         raise UnsuitableNode("what the ramdisk says of its disks is no JSON") from None
     return asked.on(root_disk.found(facts, hints(node)))
-
-
-def _configdrive(asked: document.Request) -> str | None:
-    """The content of the configdrive's file. No message quotes it, or the secrets in its URL."""
-    url = asked.configdrive_url
-    if url is None:
-        return asked.configdrive
-    where = "instance_info.configdrive"
-    try:
-        verify = CONF.webserver_verify_ca
-        with requests.get(url, timeout=_CONFIGDRIVE_LIMIT, stream=True, verify=_verify(verify)) as answer:
-            answer.raise_for_status()
-            content = b"".join(_limited(answer, url))
-    except requests.RequestException as error:
-        # Its text may have the whole URL in it.
-        reason = getattr(error.response, "status_code", None) or type(error).__name__
-        raise ActionFailed(f"{where}: {shown(url)} cannot be fetched: {reason}") from None
-    configdrive.from_file(content, where)
-    return content.decode() if content.isascii() else base64.b64encode(content).decode()
-
-
-def _verify(setting: str) -> bool | str:
-    """Ironic's setting as requests wants it: a truth value in words, or a path."""
-    return {"true": True, "false": False}.get(str(setting).lower(), setting)
-
-
-def _limited(answer: requests.Response, url: str) -> list[bytes]:
-    pieces, left = [], configdrive.LARGEST_FILE
-    for piece in answer.iter_content(1 << 20):
-        left -= len(piece)
-        if left < 0:
-            raise ActionFailed(f"instance_info.configdrive: {shown(url)} is too large for a configdrive")
-        pieces.append(piece)
-    return pieces
 
 
 def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
