@@ -41,7 +41,8 @@ class Image:
 
     Digest and size of the image are looked up at ``metadata_url``, if something is there; its digest in the list of
     checksums at ``checksums_url``. ``signature_url`` is a signature of that list, else of the image. ``part_of`` is
-    the name of the image to whose system it belongs, ``None`` for one with volumes of its own.
+    the name of the image to whose system it belongs, ``None`` for one with volumes of its own. ``content`` is what it
+    was seen to be, by the name of a kind of images; ``None`` where nobody looked.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Image:
     checksums_url: Location | None = None
     signature_url: Location | None = None
     part_of: str | None = None
+    content: str | None = None
     path: str = field(default="$", compare=False)
 
     @property

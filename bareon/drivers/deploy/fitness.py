@@ -4,18 +4,31 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bareon.drivers.deploy.listing import Share, Survey, described
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
+from bareon.model.deployment import Deployment
+from bareon.model.image import Image
 from bareon.sizes import MIB, human, mib
 from bareon.system.tree import holds
 from bareon.tools import inode
 
 _OF_THE_KERNEL = ("/dev", "/proc", "/run", "/sys")
+_OF_A_SYSTEM = ("/", "/usr", "/var")
 _ROOT_FOLDER = 512  # slots of the top folder of a FAT12 or FAT16, by mkfs.fat(8)
 _FAT32 = 512 * MIB  # from this size on mkfs.fat makes FAT32
 _SHOWN = 5  # reasons of a kind
+
+
+def unfit_for_trees(images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+    """Defects of volumes that cannot hold what every tree of a system has, of these images' systems."""
+    systems = {image.system for image in images}
+    for fs in deployment.filesystems():
+        for mount in fs.mounts:
+            if fs.type == "vfat" and mount.point in _OF_A_SYSTEM and systems & set(mount.images):
+                reason = f"vfat keeps no owners, modes and links, which a system needs at {mount.point}"
+                yield Defect(f"{fs.path}.file_system", reason)
 
 
 def judge(name: str, survey: Survey, *, sparse: bool) -> None:

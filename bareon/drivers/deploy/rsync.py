@@ -12,15 +12,16 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from bareon.actions.base import Early, Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
-from bareon.drivers.deploy.base import DeployDriver
 from bareon.drivers.deploy.early import EarlyFiles
+from bareon.drivers.deploy.fitness import unfit_for_trees
+from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.listing import Share, Survey, listed
 from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
@@ -56,55 +57,57 @@ _ALWAYS = ("--numeric-ids", "--hard-links")
 _FRESH = ("--whole-file", "--inplace")
 
 
-class Rsync(DeployDriver):
-    """``--deploy_driver rsync``."""
+class Daemon(Kind):
+    """Trees of files from rsync daemons."""
 
-    def requires(self, job: Job) -> Sequence[str]:
+    name = "rsync"
+    forms = "rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
+
+    def takes(self, location: Location) -> bool:
+        return location.scheme == "rsync"
+
+    def requires(self, images: Sequence[Image], job: Job) -> Sequence[str]:
         return rsync.PROGRAMS
 
-    def validate(self, job: Job) -> None:
-        defects = [
-            *(Defect(_FLAGS, f"{flag!r} is not allowed here") for flag in rsync.refused(job.deployment.rsync_flags)),
-            *(Defect(_FLAGS, message) for message in _deleted(job)),
-        ]
-        defects += [
-            Defect(
-                f"{fs.path}.file_system", f"vfat keeps no owners, modes and links, which a system needs at {x.point}"
-            )
-            for fs in job.deployment.filesystems()
-            for x in fs.mounts
-            if fs.type == "vfat" and x.point in ("/", "/usr", "/var")
-        ]
-        for image in job.deployment.images:
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        for flag in rsync.refused(job.deployment.rsync_flags):
+            yield Defect(_FLAGS, f"{flag!r} is not allowed here")
+        for message in _deleted(job):
+            yield Defect(_FLAGS, message)
+        yield from unfit_for_trees(images, job.deployment)
+        for image in images:
             if not is_daemon(image.url):
-                wanted = "write rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
-                message = f"{str(image.url)!r} is no rsync daemon: {wanted}"
-                defects.append(Defect(f"{image.path}.image_pull_url", message))
+                message = f"{str(image.url)!r} is no rsync daemon: write {self.forms}"
+                yield Defect(f"{image.path}.image_pull_url", message)
             elif _PASSWORD.match(image.url.reveal()):
                 message = "rsync takes no password in a URL, and would show it to every user of the machine"
-                defects.append(Defect(f"{image.path}.image_pull_url", message))
-            of_blocks = {
+                yield Defect(f"{image.path}.image_pull_url", message)
+            of_files = {
                 "image_os_hash_value": image.digest,
                 "image_disk_format": image.disk_format,
                 "image_checksums_url": image.checksums_url,
                 "image_signature_url": image.signature_url,
             }
-            message = "a tree of files has none; remove it, or use --deploy_driver swift"
-            defects += [Defect(f"{image.path}.{key}", message) for key, value in of_blocks.items() if value]
+            message = "a tree of files has none on a daemon; remove it, or serve the image as one file"
+            yield from (Defect(f"{image.path}.{key}", message) for key, value in of_files.items() if value)
             if job.settings.keyring:
                 message = "a tree of files from rsync has no signature, and --image_keyring wants one of every image"
-                defects.append(Defect(image.path, message))
-        if defects:
-            raise InvalidInput(defects)
+                yield Defect(image.path, message)
 
-    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
+    def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         mounts = job.layout.tree(image.system)
         clean = job.layout.policy == "clean"
-        beside = tuple(neighbours(job.layout, job.deployment.images, image))
+        beside = tuple(neighbours(job.layout, alike, image))
         return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean, beside)]
 
     def early(self, image: Image, job: Job) -> Early:
         return EarlyFiles(FetchTree(CopyImage.name, image, (), job.deployment.rsync_flags, job.settings))
+
+
+class Rsync(OfKinds):
+    """``--deploy_driver rsync``."""
+
+    kinds = (Daemon(),)
 
 
 def is_daemon(location: Location) -> bool:

@@ -7,21 +7,20 @@ import functools
 import logging
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
-from bareon.drivers.deploy.base import DeployDriver
+from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.offer import check_room, check_type, programs, sector_of, unfit
-from bareon.errors import CommandError, Defect, ImageFailed, InvalidInput
+from bareon.errors import CommandError, Defect, ImageFailed
 from bareon.model.consistency import shared_targets
-from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Outcome, Progress, Step
-from bareon.storage.filesystem import Filesystem, Mounted, PlannedFilesystem
+from bareon.storage.filesystem import Mounted, PlannedFilesystem
 from bareon.storage.identifier import as_kind
 from bareon.system.tree import ROOT, holds, mounted_tree
 from bareon.tools import blkid, copy, device, filesystem, gpgv, mount, udev
@@ -34,31 +33,27 @@ SCHEMES = ("http", "https", "file", "swift")
 _NO_FILES = ("/dev", "/proc", "/sys")
 
 
-class Swift(DeployDriver):
-    """``--deploy_driver swift``."""
+class Block(Kind):
+    """Files with a whole file system in them."""
 
-    def requires(self, job: Job) -> Iterable[str]:
+    name = "block"
+    forms = ", ".join(f"{x}://" for x in SCHEMES)
+    brings_filesystem = True
+
+    def takes(self, location: Location) -> bool:
+        return is_fetchable(location)
+
+    def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
         tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in programs(fs.type)}
         signed = gpgv.PROGRAMS if job.settings.keyring else ()
         return {*blkid.PROGRAMS, *signed, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
 
-    def reserve(self, deployment: Deployment) -> Deployment:
-        """Mark the volumes that images are brought to: each gets its file system from the image."""
-        targets = {(image.system, image.target) for image in deployment.images}
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        for image in images:
+            yield from unfetchable(image, job, "a block image")
+        yield from shared_targets(job.deployment)
 
-        def filled(fs: Filesystem) -> Filesystem:
-            places = {(name, mount.point) for mount in fs.mounts for name in mount.images}
-            return replace(fs, from_image=bool(places & targets))
-
-        return deployment.with_filesystems(filled)
-
-    def validate(self, job: Job) -> None:
-        signed = (x for image in job.deployment.images for x in _signatures(image, job.settings.keyring))
-        defects = [*_sources(job.deployment), *signed, *shared_targets(job.deployment)]
-        if defects:
-            raise InvalidInput(defects)
-
-    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
+    def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         name = CopyImage.name
         held = next(mount for mount in job.layout.tree(image.system) if mount.point == image.target)
         if held.kept:
@@ -68,6 +63,12 @@ class Swift(DeployDriver):
         fit = FitFilesystem(name, image, held.filesystem)
         inner = _inner(held, job.layout.tree(image.system))
         return [write, fit, *([SpreadTree(name, image, held, inner)] if inner else [])]
+
+
+class Swift(OfKinds):
+    """``--deploy_driver swift``."""
+
+    kinds = (Block(),)
 
 
 def _is_written(fs: PlannedFilesystem) -> bool:
@@ -84,25 +85,26 @@ def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
     )
 
 
-def _sources(deployment: Deployment) -> Iterator[Defect]:
-    for image in deployment.images:
-        for key, url, what in (
-            ("image_pull_url", image.url, "a block image"),
-            ("image_checksums_url", image.checksums_url, "a list of checksums"),
-            ("image_signature_url", image.signature_url, "a signature"),
-        ):
-            if url and (reason := _no_source(url, what)):
-                yield Defect(f"{image.path}.{key}", f"{str(url)!r} {reason}")
+def unfetchable(image: Image, job: Job, what: str) -> Iterator[Defect]:
+    """The defects of an image's URLs, as far as it shows by themselves that no file comes from them."""
+    for key, url, called in (
+        ("image_pull_url", image.url, what),
+        ("image_checksums_url", image.checksums_url, "a list of checksums"),
+        ("image_signature_url", image.signature_url, "a signature"),
+    ):
+        if url and (reason := _no_source(url, called)):
+            yield Defect(f"{image.path}.{key}", f"{str(url)!r} {reason}")
+    yield from _unsigned(image, job.settings.keyring)
 
 
 def _no_source(url: Location, what: str) -> str | None:
     """The reason that nothing can be fetched from a URL, as far as it shows by itself."""
     if not is_fetchable(url):
-        return f"is not the URL of {what}: write one of {', '.join(f'{x}://' for x in SCHEMES)}"
+        return f"is not the URL of {what}: write one of {Block.forms}"
     return _no_file(url.path) if url.scheme == "file" else None
 
 
-def _signatures(image: Image, keyring: str | None) -> Iterator[Defect]:
+def _unsigned(image: Image, keyring: str | None) -> Iterator[Defect]:
     """What keeps an image's signature from being looked for, or from being believed."""
     if keyring and not image.checksums_url and not image.signature_url:
         wanted = "image_signature_url, or an image_checksums_url that is signed"

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The grammar of kinds of images: a kind is one module, and its line in ``kinds.py``.
+
+The members are in the order in which they are asked: what tells an image of the kind, what must hold for it, and the
+steps that bring it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from bareon.actions.base import Early, Job
+from bareon.drivers.deploy.base import DeployDriver
+from bareon.errors import Defect, InvalidInput
+from bareon.model.deployment import Deployment
+from bareon.model.image import Image
+from bareon.model.location import Location
+from bareon.step import Step
+from bareon.storage.filesystem import Filesystem
+
+
+class Kind(ABC):
+    """A kind of image. ``name`` is a word for it; ``forms`` are its URLs, in words for people.
+
+    ``endings`` are what names of its files end with; they count only where nobody could look at the content.
+    ``brings_filesystem`` says that its volume gets the file system from the image, so that none is made there.
+    Nothing here changes anything or reads the machine; the steps do.
+    """
+
+    name: ClassVar[str]
+    forms: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]] = ()
+    brings_filesystem: ClassVar[bool] = False
+
+    @abstractmethod
+    def takes(self, location: Location) -> bool:
+        """True if images of the kind come from such a URL, as far as the URL alone tells."""
+
+    def recognises(self, beginning: bytes) -> bool:
+        """True if a file is of the kind by its first bytes, which are decoded where it was compressed."""
+        return False
+
+    @abstractmethod
+    def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
+        """The programs that steps for these images, which are all of the kind, start."""
+
+    @abstractmethod
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        """What must be mended in the input before these images, which are all of the kind, can be brought."""
+
+    @abstractmethod
+    def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
+        """The steps that bring one image onto its volumes. ``alike`` are all images of the kind."""
+
+    def early(self, image: Image, job: Job) -> Early | None:
+        """What brings single files of an image before the first write; ``None`` where nothing can."""
+        return None
+
+
+class OfKinds(DeployDriver):
+    """A deploy driver that brings images of the kinds in ``kinds``, each by what it is; the last takes the rest."""
+
+    kinds: ClassVar[tuple[Kind, ...]]
+
+    def kind_of(self, image: Image) -> Kind:
+        """The kind of an image: by its URL, then by its content where that was seen, else by its name."""
+        fitting = [x for x in self.kinds if x.takes(image.url)] or [self.kinds[-1]]
+        seen = [x for x in fitting if x.name == image.content]
+        named = [x for x in fitting if image.url.name.lower().endswith(x.endings)] if not image.content else []
+        return [*seen, *named, fitting[-1]][0]
+
+    def _sorted(self, images: Iterable[Image]) -> Mapping[Kind, list[Image]]:
+        found: dict[Kind, list[Image]] = {}
+        for image in images:
+            found.setdefault(self.kind_of(image), []).append(image)
+        return found
+
+    def requires(self, job: Job) -> Iterable[str]:
+        kinds = self._sorted(job.deployment.images)
+        return {program for kind, images in kinds.items() for program in kind.requires(images, job)}
+
+    def reserve(self, deployment: Deployment) -> Deployment:
+        """Mark the volumes whose file system arrives with an image."""
+        whole = [x for x in deployment.images if self.kind_of(x).brings_filesystem]
+        targets = {(image.system, image.target) for image in whole}
+
+        def filled(fs: Filesystem) -> Filesystem:
+            places = {(name, mount.point) for mount in fs.mounts for name in mount.images}
+            return replace(fs, from_image=bool(places & targets))
+
+        return deployment.with_filesystems(filled) if whole else deployment
+
+    def validate(self, job: Job) -> None:
+        kinds = self._sorted(job.deployment.images)
+        if defects := [defect for kind, images in kinds.items() for defect in kind.defects(images, job)]:
+            raise InvalidInput(defects)
+
+    def fetch(self, image: Image, job: Job) -> Sequence[Step]:
+        kind = self.kind_of(image)
+        return kind.fetch(image, self._sorted(job.deployment.images)[kind], job)
+
+    def early(self, image: Image, job: Job) -> Early | None:
+        return self.kind_of(image).early(image, job)
