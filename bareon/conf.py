@@ -38,8 +38,9 @@ INPUT = [
 DEPLOY = [
     cfg.StrOpt(
         "deploy_driver",
-        default="rsync",
-        help="How images arrive, a name in bareon.drivers.deploy: rsync for trees of files, swift for block images.",
+        default="auto",
+        help="How images arrive, a name in bareon.drivers.deploy: auto takes each image for what its URL and content "
+        "say; rsync is for trees of files on rsync daemons alone, swift for block images alone.",
     ),
     cfg.StrOpt(
         "actions",

@@ -2,7 +2,7 @@
 """The base class of actions, the stages of a deployment, and of transports.
 
 All queued actions reserve, then the layout is made, then all validate, then all plan; only then does the executor
-start. None of these methods changes anything or reads the machine.
+start. None of these methods changes anything or reads the machine; ``look`` of a transport reaches servers.
 """
 
 from __future__ import annotations
@@ -31,6 +31,15 @@ class Transport(ABC):
     @abstractmethod
     def requires(self, job: Job) -> Iterable[str]:
         """The programs it starts, checked before anything is written."""
+
+    def look(self, deployment: Deployment, settings: TransferSettings) -> Deployment:
+        """See what its images are, where the layout or the steps depend on it, before anything is decided.
+
+        It may reach servers, and changes nothing. What it notes in the images is all that it gives; an image that it
+        cannot reach stays as it is, since whether that matters is not known yet. It is not called for a plan that is
+        made for a saved node.
+        """
+        return deployment
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """Adapt the deployment to its images, for instance where a file system arrives with one.

@@ -126,6 +126,7 @@ class _Run:
         from bareon import decide, plugin
         from bareon.actions.base import Action
         from bareon.drivers.deploy.base import DeployDriver
+        from bareon.model.deployment import Deployment
 
         conf = self._conf
         transport = plugin.load("bareon.drivers.deploy", conf.deploy_driver, DeployDriver)  # type: ignore[type-abstract]
@@ -140,7 +141,13 @@ class _Run:
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
-        decision = decide.decide(self._deployment, node, actions, transport, self._seed, settings)
+        deployment = self._deployment
+        if not conf.node_facts:
+            with plugin.blamed(UnsuitableNode):
+                deployment = plugin.returned(
+                    transport.look(deployment, settings), Deployment, f"{type(transport).__name__}: look"
+                )
+        decision = decide.decide(deployment, node, actions, transport, self._seed, settings)
         decision = decision.check_health(allowed=conf.allow_failing_disks)
         known = len(decision.plan.warnings)
         self._warn(decision.plan.warnings)

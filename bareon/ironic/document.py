@@ -83,7 +83,7 @@ def request(
     check(document)
     return Request(
         document,
-        _deploy_driver(instance_info, document),
+        _deploy_driver(instance_info),
         _actions(instance_info),
         drive,
         asks_for_root=made,
@@ -235,21 +235,14 @@ def _configdrive(instance_info: Mapping[str, Any], document: Object) -> str | No
     return given
 
 
-def _deploy_driver(instance_info: Mapping[str, Any], document: Object) -> str:
-    """The deploy driver: as asked for, else the one for the URLs of the images."""
+def _deploy_driver(instance_info: Mapping[str, Any]) -> str:
+    """The deploy driver: as asked for, else the one that takes each image for what it is."""
     given = instance_info.get("bareon_deploy_driver")
-    if given is not None:
-        if not isinstance(given, str) or not _NAME.fullmatch(given):
-            raise _defect("instance_info.bareon_deploy_driver", "is no name of a deploy driver")
-        return given
-    schemes = [Location(image["image_pull_url"]).scheme for image in document.get("images", ())]
-    trees = [scheme == "rsync" for scheme in schemes]
-    if any(trees) and not all(trees):
-        message = (
-            "some images are trees by rsync and others are not: name the driver in instance_info.bareon_deploy_driver"
-        )
-        raise _defect("$.images", message)
-    return "rsync" if not trees or trees[0] else "swift"
+    if given is None:
+        return "auto"
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        raise _defect("instance_info.bareon_deploy_driver", "is no name of a deploy driver")
+    return given
 
 
 def _actions(instance_info: Mapping[str, Any]) -> str | None:

@@ -103,7 +103,7 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
         (["--plan", "--node_facts", "/dev/null"], 2, "--node_facts: /dev/null: "),
         (["--plan", "--node_facts", "FACTS", "--input_data_file", "/absent"], 2, "/absent is not there"),
         (["--plan", "--node_facts", "FACTS", "--data_driver", "x"], 2, "has no plug-in 'x'; there are: ironic"),
-        (["--plan", "--node_facts", "FACTS", "--deploy_driver", "x"], 2, "there are: rsync"),
+        (["--plan", "--node_facts", "FACTS", "--deploy_driver", "x"], 2, "there are: auto, rsync, swift"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_nothing"], 2, "has no plug-in 'do_nothing'"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_partitioning"], 2, "must come before"),
         (["--plan", "--node_facts", "FACTS", "--actions", "do_copyimage,do_copyimage"], 2, "duplicate action"),

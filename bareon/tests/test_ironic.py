@@ -71,7 +71,7 @@ def test_a_document_of_ironics_own_fields() -> None:
             ],
             "deploy_data": {"kernel_params": "console=ttyS0"},
         },
-        "swift",
+        "auto",
         asks_for_root=True,
     )
     assert found.on("/dev/sdb")["partitions"][0]["id"] == {"type": "name", "value": "/dev/sdb"}
@@ -80,7 +80,7 @@ def test_a_document_of_ironics_own_fields() -> None:
 
 def test_the_least_there_can_be() -> None:
     found = asked(image_source=RSYNC, image_type="partition")
-    assert found.deploy_driver == "rsync"
+    assert found.deploy_driver == "auto"
     (disk,) = found.document["partitions"]
     assert [(x["mount"], x["size"]) for x in disk["volumes"]] == [("/", "remaining")]
 
@@ -101,7 +101,7 @@ def test_the_argument_comes_first_then_the_document_then_the_fields() -> None:
     assert image == {"name": "mine", "image_pull_url": HTTP}
     argument = {"partitions": [DISK], "images": [{"name": "other", "image_pull_url": RSYNC}]}
     found = request(info, {}, argument)
-    assert (found.document, found.deploy_driver, found.asks_for_root) == (argument, "rsync", False)
+    assert (found.document, found.deploy_driver, found.asks_for_root) == (argument, "auto", False)
     assert "image_pull_url" not in info["bareon_provision"]["images"][0]  # what the node has stays as it is
 
 
@@ -166,15 +166,14 @@ def test_every_defect_of_a_document_is_told() -> None:
     assert [line.partition(": ")[0] for line in lines] == ["$.partitions[0].id.type", "$.partitions[0].volumes[0]"]
 
 
-def test_trees_and_blocks_need_a_driver_by_name() -> None:
+def test_trees_and_blocks_in_one_document() -> None:
     images = [{"name": "a", "image_pull_url": RSYNC}, {"name": "b", "image_pull_url": HTTP, "target": "/srv"}]
     volumes = [
         {**ROOT, "size": "5 GiB", "images": ["a"]},
         {**ROOT, "mount": "/srv", "size": "remaining", "images": ["b"]},
     ]
     both = {"partitions": [{**DISK, "volumes": volumes}], "images": images}
-    (line,) = defects(bareon_provision=both)
-    assert line.startswith("$.images: some images are trees by rsync")
+    assert request({"bareon_provision": both}, {}).deploy_driver == "auto"
 
 
 def test_forms_of_a_configdrive() -> None:

@@ -30,6 +30,21 @@ class _TooFar(Exception):
     """The beginning does not show within the bytes that are read for it."""
 
 
+def decoded(kind: Format, head: bytes, source: Source) -> bytes:
+    """The first bytes of what is in a file, decoded where it is compressed.
+
+    :param head: what was read of the source already.
+    :returns: none where too much would have to be read for them.
+    :raises ImageFailed: when the beginning is damaged.
+    """
+    if kind in ("raw", "qcow2"):
+        return head
+    try:
+        return _first(Decoding(kind).run(_Chunks(head, source), lambda: PIECE))
+    except _TooFar:
+        return b""
+
+
 def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[Superblock | None, int | None]:
     """The superblock of an image and its size in bytes, where they can be told before it is brought.
 

@@ -15,7 +15,7 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.transfer import qcow2, superblock
-from bareon.transfer.beginning import check_whole, look
+from bareon.transfer.beginning import check_whole, decoded, look
 from bareon.transfer.check import Check, DigestCheck, SignatureCheck
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
@@ -69,6 +69,20 @@ def open_source(location: Location, settings: TransferSettings, deadline: Deadli
     if location.scheme in ("http", "https"):
         return HttpSource(location, settings, deadline)
     raise ImageFailed("images come by http, https, file and swift only")
+
+
+def first_bytes(location: Location, settings: TransferSettings) -> bytes:
+    """The first bytes of what is in a file, decoded where it is compressed; nothing is changed.
+
+    :returns: fewer than 64 KiB where it has fewer, none where too much would have to be read for them.
+    :raises ImageFailed: when it cannot be reached, or its beginning is damaged.
+    :raises UnsuitableNode: when an option that it needs is missing or wrong.
+    """
+    deadline = Deadline(settings.total_timeout)
+    with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
+        buffer = memoryview(bytearray(HEAD))
+        head = bytes(buffer[: source.fill(buffer)])
+        return decoded(recognised(head), head, source)
 
 
 def inspect(location: Location, settings: TransferSettings, disk_format: DiskFormat = None) -> Offer:

@@ -7,6 +7,7 @@ steps that bring it.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +15,15 @@ from typing import ClassVar
 
 from bareon.actions.base import Early, Job
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.errors import Defect, InvalidInput
+from bareon.errors import Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
 from bareon.step import Step
 from bareon.storage.filesystem import Filesystem
+
+LOG = logging.getLogger(__name__)
 
 
 class Kind(ABC):
@@ -72,6 +76,28 @@ class OfKinds(DeployDriver):
         named = [x for x in fitting if image.url.name.lower().endswith(x.endings)] if not image.content else []
         return [*seen, *named, fitting[-1]][0]
 
+    def look(self, deployment: Deployment, settings: TransferSettings) -> Deployment:
+        """Look at the beginning of each file that may be of several kinds."""
+        images = tuple(replace(image, content=self._seen(image, settings)) for image in deployment.images)
+        return replace(deployment, images=images)
+
+    def _seen(self, image: Image, settings: TransferSettings) -> str | None:
+        fitting = [x for x in self.kinds if x.takes(image.url)]
+        if len(fitting) < 2:
+            return image.content
+        # requests, which it needs, takes longer to import than all that makes a plan.
+        from bareon.transfer.image import first_bytes
+
+        try:
+            # Once is enough: what cannot be reached is asked for again, patiently, before the first write.
+            beginning = first_bytes(image.url, replace(settings, attempts=1))
+        except (ImageFailed, UnsuitableNode) as error:
+            LOG.info("image %s: not looked at: %s", image.name, error)
+            return image.content
+        kind = next((x for x in fitting if x.recognises(beginning)), fitting[-1])
+        LOG.info("image %s: %s, by its content", image.name, kind.name)
+        return kind.name
+
     def _sorted(self, images: Iterable[Image]) -> Mapping[Kind, list[Image]]:
         found: dict[Kind, list[Image]] = {}
         for image in images:
@@ -94,9 +120,23 @@ class OfKinds(DeployDriver):
         return deployment.with_filesystems(filled) if whole else deployment
 
     def validate(self, job: Job) -> None:
-        kinds = self._sorted(job.deployment.images)
-        if defects := [defect for kind, images in kinds.items() for defect in kind.defects(images, job)]:
+        if defects := [*self._strange(job.deployment.images), *self._defects(job)]:
             raise InvalidInput(defects)
+
+    def _strange(self, images: Iterable[Image]) -> Iterator[Defect]:
+        """Images whose URLs none of several kinds takes; a single kind says itself what it needs."""
+        forms = ", ".join(dict.fromkeys(x.forms for x in self.kinds))
+        for image in images:
+            if len(self.kinds) > 1 and not any(x.takes(image.url) for x in self.kinds):
+                yield Defect(
+                    f"{image.path}.image_pull_url", f"{str(image.url)!r} is no URL of an image: write {forms}"
+                )
+
+    def _defects(self, job: Job) -> Iterator[Defect]:
+        fitting = [x for x in job.deployment.images if any(kind.takes(x.url) for kind in self.kinds)]
+        images = fitting if len(self.kinds) > 1 else job.deployment.images
+        for kind, own in self._sorted(images).items():
+            yield from kind.defects(own, job)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         kind = self.kind_of(image)

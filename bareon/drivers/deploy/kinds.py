@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of images that bareon knows, and the driver that tells them from each other.
+
+The last kind takes what no other one is told by.
+"""
+
+from __future__ import annotations
+
+from bareon.drivers.deploy.kind import Kind, OfKinds
+from bareon.drivers.deploy.rsync import Daemon
+from bareon.drivers.deploy.swift import Block
+
+KINDS: tuple[Kind, ...] = (Daemon(), Block())
+
+
+class Auto(OfKinds):
+    """``--deploy_driver auto``: each image by its URL and its content."""
+
+    kinds = KINDS
