@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from bareon.boot.menu import quoted, word
 from bareon.boot.platform import Platform
-from bareon.errors import ActionFailed
-from bareon.system.tree import LARGEST, Tree
+from bareon.system.tree import Tree
 
 LOG = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
     if not platform.grub:
         return None
-    program = _content(tree, platform.signed_grub)
+    program = tree.content(platform.signed_grub)
     if not program:
         return None
     folder = folder_of(program)
@@ -42,11 +41,11 @@ def signed(tree: Tree, platform: Platform) -> Signed | None:
         LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", platform.signed_grub)
         return None
     sources = {platform.grub: program}
-    if shim := _content(tree, platform.signed_shim):
+    if shim := tree.content(platform.signed_shim):
         sources[platform.shim] = shim
         for name in platform.helpers:
             path = f"{platform.signed_shim.rpartition('/')[0]}/{name}"
-            if found := _content(tree, f"{path}.signed") or _content(tree, path):
+            if found := tree.content(f"{path}.signed") or tree.content(path):
                 sources[name] = found
     return Signed(folder, sources)
 
@@ -77,15 +76,3 @@ def configuration(uuid: str, folder: str, *, modules: bool) -> str:
     lines = [f"search.fs_uuid {word(uuid)} root"]
     lines += [f"set prefix=($root){quoted(folder)}"] if modules else []
     return "\n".join([*lines, f"configfile ($root){quoted(f'{folder}/grub.cfg')}", ""])
-
-
-def _content(tree: Tree, path: str) -> bytes:
-    """The content of a regular file of the image, empty where there is none.
-
-    :raises ActionFailed: when it is no program's, but endless.
-    """
-    with tree.opened(path) as file:
-        content = file.read(LARGEST + 1) if file else b""
-    if len(content) > LARGEST:
-        raise ActionFailed(f"{path} of {tree.name} is too large for a boot loader")
-    return content

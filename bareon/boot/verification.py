@@ -118,5 +118,5 @@ def _installed(disk: BootDisk, kernel: Loader | None) -> str | None:
 
 
 def _loader(tree: Tree, path: str) -> Loader | None:
-    with tree.opened(path) as file:
-        return Loader(path, file.read(LARGEST)) if file else None
+    content = tree.content(path, LARGEST)
+    return None if content is None else Loader(path, content)

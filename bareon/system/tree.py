@@ -172,14 +172,22 @@ class Tree:
 
         :raises ActionFailed: when it is too large to be the configuration that is looked for.
         """
+        content = self.content(path)
+        return None if content is None else content.decode(errors="surrogateescape")
+
+    def content(self, path: str, at_most: int = LARGEST) -> bytes | None:
+        """The bytes of a regular file, ``None`` where there is none.
+
+        :raises ActionFailed: when it is larger than ``at_most`` bytes.
+        """
         with self.opened(path) as file:
             if file is None:
                 return None
-            content = file.read(LARGEST + 1)
-            if len(content) > LARGEST:  # not what it says beforehand: it may grow
+            content = file.read(at_most + 1)
+            if len(content) > at_most:  # not what it says beforehand: it may grow
                 size = human(os.fstat(file.fileno()).st_size)
-                raise ActionFailed(f"{path} of {self.name} has {size}; at most {human(LARGEST)} are read")
-        return content.decode(errors="surrogateescape")
+                raise ActionFailed(f"{path} of {self.name} has {size}; at most {human(at_most)} are read")
+        return content
 
     def same(self, path: str, other: str) -> bool:
         """True if both are regular files with the same content."""

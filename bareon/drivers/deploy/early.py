@@ -33,13 +33,8 @@ class EarlyFiles:
                 self.fetch.some(asked, list(wanted), folder)
                 # A link leads to what has not come yet.
                 wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
-            found = ((path, _content(path, tree)) for path in paths)
+            found = ((path, tree.content(path)) for path in paths)
             return {path: content for path, content in found if content is not None}
-
-
-def _content(path: str, tree: Tree) -> bytes | None:
-    with tree.opened(path) as file:
-        return file.read() if file else None
 
 
 def _end(path: str, tree: Tree, folder: str) -> str:
