@@ -12,9 +12,8 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,65 +27,17 @@ from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
-from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
-from bareon.storage.kind import Decision
 from bareon.system.tree import LARGEST, mounted_tree
 from bareon.tools import inode
-from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK
 from tests_functional.bench.process import run
 from tests_functional.bench.rsyncd import Module, RsyncServer
+from tests_functional.bench.volumes import Volumes, volumes
 
 MIB = 1 << 20
 SETTINGS = TransferSettings(attempts=3, back_off=0.05, longest_wait=0.2)
 ASKED = ("-a", "-A", "-X")
-MAKERS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "vfat": ["true"]}
-
-
-class Volumes:
-    """Volumes of one system on loop devices, in the order of their mount points."""
-
-    def __init__(self, *mounts: Mounted) -> None:
-        self.mounts = mounts
-
-    def kept(self) -> Volumes:
-        """The same, as a later run finds them."""
-        return Volumes(*(Mounted(_planned(x.device, x.size, x.type, x.point, "keep"), x.mount) for x in self.mounts))
-
-    @contextmanager
-    def tree(self) -> Iterator[Path]:
-        """Mount them as the deployed system does."""
-        root = SCRATCH / "deployed"
-        with ExitStack() as stack:
-            for mount in self.mounts:
-                point = root / mount.point[1:]
-                point.mkdir(parents=True, exist_ok=True)
-                run(["mount", mount.device, point], timeout=30)
-                stack.callback(run, ["umount", point], timeout=30)
-            yield root
-
-
-def _planned(device: str, size: int, kind: str, point: str, decision: Decision) -> PlannedFilesystem:
-    wanted = Filesystem(kind, (Mount(point),), path=f"$.volumes[{point}]")
-    return PlannedFilesystem(device, size, kind, "", wanted, decision=decision)
-
-
-@contextmanager
-def volumes(*wanted: tuple[str, str, int]) -> Iterator[Volumes]:
-    """Make file systems: mount point, type, and MiB of each. One of vfat is not made: not every kernel has it."""
-    with ExitStack() as stack:
-        made = []
-        for point, kind, size in wanted:
-            descriptor, name = tempfile.mkstemp(dir=SCRATCH)
-            os.truncate(descriptor, size * MIB)
-            os.close(descriptor)
-            file = Path(name)
-            stack.callback(file.unlink)
-            device = str(stack.enter_context(loop.attached(file)))
-            run([*MAKERS[kind], device], timeout=60)
-            made.append(Mounted(_planned(device, size * MIB, kind, point, "create"), Mount(point)))
-        yield Volumes(*made)
 
 
 @contextmanager
