@@ -22,6 +22,7 @@ import pytest
 from bareon.ironic import ssh
 from tests_functional.bench import cell
 from tests_functional.bench.conductor import CALLBACK_LIMIT, ApiError, Conductor, until
+from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.products import Products
 from tests_functional.bench.standin import Ramdisk, make_key
 
@@ -51,69 +52,18 @@ def document(disk: str = "sda", **keys: Any) -> dict[str, Any]:
     }
 
 
-class Node:
+class Node(Enrolled):
     """A node of fake hardware, and the ramdisk that it boots."""
 
     def __init__(self, conductor: Conductor, ramdisk: Ramdisk, **driver_info: Any) -> None:
-        self.conductor = conductor
         self.ramdisk = ramdisk
-        self.mac = f"52:54:00:00:00:{next(_numbers):02x}"
         wanted = {
             "driver": "fake-hardware",
             "deploy_interface": "bareon",
             "management_interface": "noop",
             "driver_info": driver_info,
         }
-        self.uuid = str(conductor.call("POST", "/v1/nodes", wanted)["uuid"])
-        conductor.call("POST", "/v1/ports", {"address": self.mac, "node_uuid": self.uuid})
-        for verb, state in (("manage", "manageable"), ("provide", "available")):
-            self.provision(verb)
-            self.wait(state)
-
-    def show(self) -> dict[str, Any]:
-        """Return the node as Ironic shows it."""
-        found: dict[str, Any] = self.conductor.call("GET", f"/v1/nodes/{self.uuid}")
-        return found
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """Return what Ironic and its interfaces have noted of the node."""
-        found: dict[str, Any] = self.show()["driver_internal_info"]
-        return found
-
-    def set(self, **values: Any) -> None:
-        """Set values of ``instance_info``."""
-        self._patch("instance_info", values)
-
-    def driver(self, **values: Any) -> None:
-        """Set values of ``driver_info``."""
-        self._patch("driver_info", values)
-
-    def properties(self, **values: Any) -> None:
-        """Set values of ``properties``."""
-        self._patch("properties", values)
-
-    def _patch(self, field: str, values: dict[str, Any]) -> None:
-        changes = [{"op": "add", "path": f"/{field}/{name}", "value": value} for name, value in values.items()]
-        self.conductor.call("PATCH", f"/v1/nodes/{self.uuid}", changes)
-
-    def provision(self, target: str, **body: Any) -> None:
-        """Ask for another provision state."""
-        self.conductor.call("PUT", f"/v1/nodes/{self.uuid}/states/provision", {"target": target, **body})
-
-    def wait(self, state: str, limit: float = 60) -> dict[str, Any]:
-        """Wait for a provision state, until nothing works on the node any more; return the node."""
-        found: dict[str, Any] = {}
-
-        def reached() -> bool:
-            found.update(self.show())
-            return found["provision_state"] == state and not found["reservation"]
-
-        try:
-            until(reached, state, limit)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {found['provision_state']}: {found['last_error']}") from None
-        return found
+        super().__init__(conductor, f"52:54:00:00:00:{next(_numbers):02x}", wanted)
 
     def beat(self, **changes: Any) -> None:
         """Send one heartbeat."""
@@ -183,7 +133,7 @@ def conductor(place: Path) -> Iterator[Conductor]:
     try:
         yield running
     finally:
-        running.kill()
+        running.stop()
 
 
 @pytest.fixture
@@ -543,7 +493,7 @@ def test_service_steps(node: Node) -> None:
 
 
 def test_a_ramdisk_that_never_calls(silent: Node) -> None:
-    found = silent.wait("deploy failed", CALLBACK_LIMIT + 60)
+    found = silent.wait("deploy failed", limit=CALLBACK_LIMIT + 60)
     assert "Timeout reached while waiting for callback" in found["last_error"]
 
 

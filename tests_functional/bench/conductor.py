@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Ironic, API and conductor in one process, on loopback, with bareon's plug-ins from this checkout."""
+"""A real Ironic, API and conductor in one process, with bareon's plug-ins from this checkout."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import functools
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,10 +19,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests_functional.bench import cache, wheel
+from tests_functional.bench.httpd.certificate import Certificate
 from tests_functional.bench.process import run
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
@@ -67,21 +71,52 @@ class ApiError(Exception):
         super().__init__(reason)
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where an Ironic is, and who its ramdisks are: by default processes of this machine, reached on loopback.
+
+    ``files_port`` is that of its HTTP server for files, 0 any. With a ``certificate`` its API speaks TLS.
+    ``callback_limit`` is in seconds, as :data:`CALLBACK_LIMIT`; so are ``heartbeat``, the longest time between two,
+    and ``silence``, after which bareon gives an SSH connection up.
+    """
+
+    address: str = "127.0.0.1"
+    files_port: int = 0
+    certificate: Certificate | None = None
+    callback_limit: int = CALLBACK_LIMIT
+    heartbeat: int = 300
+    silence: int = 10
+    kernel_parameters: str = ""
+
+
 class Conductor:
     """One Ironic. ``environment`` is what :func:`build` returned, ``place`` is for its files."""
 
-    def __init__(self, environment: Path, place: Path) -> None:
+    def __init__(self, environment: Path, place: Path, site: Site = Site()) -> None:
         self._python = environment / "bin/python"
         self.place = place
+        self.site = site
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         serving = functools.partial(_Files, directory=str(place / "http"))
-        self._files = http.server.ThreadingHTTPServer(("127.0.0.1", 0), serving)
+        self._files = http.server.ThreadingHTTPServer((site.address, site.files_port), serving)
         threading.Thread(target=self._files.serve_forever, daemon=True).start()
-        for folder in ("http", "tftp"):
+        for folder in ("http", "tftp", "ramdisk"):
             (place / folder).mkdir(parents=True)
         self._installed()
-        self._configuration().write_text(_CONFIGURATION.format(place=place, port=self.port, limit=CALLBACK_LIMIT))
+        secure = site.certificate
+        self._tls = ssl.create_default_context(cafile=secure.public) if secure else None
+        self._configuration().write_text(
+            _CONFIGURATION.format(
+                place=place,
+                port=self.port,
+                url=self.url,
+                files_url=self.files_url,
+                site=site,
+                tls=_TLS.format(public=secure.public, private=secure.private) if secure else "",
+                authority=f"api_ca_file = {secure.public}" if secure else "",
+            )
+        )
 
     def _configuration(self) -> Path:
         return self.place / "ironic.conf"
@@ -132,7 +167,18 @@ class Conductor:
     @property
     def files_url(self) -> str:
         """Return where the folder ``http`` is served while it runs."""
-        return f"http://127.0.0.1:{self._files.server_port}"
+        return f"http://{self.site.address}:{self._files.server_port}"
+
+    @property
+    def url(self) -> str:
+        """Return the URL of its API."""
+        return f"http{'s' if self.site.certificate else ''}://{self.site.address}:{self.port}"
+
+    def offer(self, path: Path) -> str:
+        """Return a URL from which it can take a file of this machine, a kernel or a ramdisk."""
+        copy = self.place / "ramdisk" / path.name
+        shutil.copy(path, copy)
+        return f"file://{copy}"
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End it and its children."""
@@ -140,6 +186,12 @@ class Conductor:
             os.killpg(self._process.pid, number)
             self._process.wait(60)
             self._process = None
+
+    def stop(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._files.shutdown()
+        self._files.server_close()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Ask its API.
@@ -152,9 +204,9 @@ class Conductor:
             "Accept": "application/json",
         }
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, error.read().decode()) from None
@@ -177,13 +229,13 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def until(condition: Callable[[], object], what: str, limit: float = 60.0) -> None:
-    """Wait until ``condition`` holds."""
+def until(condition: Callable[[], object], what: str, limit: float = 60.0, pause: float = 0.05) -> None:
+    """Wait until ``condition`` holds, with a pause between two looks."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"not within {limit:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 _CONFIGURATION = """
@@ -192,10 +244,11 @@ debug = true
 auth_strategy = noauth
 rpc_transport = none
 host = bench
-my_ip = 127.0.0.1
+my_ip = {site.address}
 state_path = {place}
 log_file = {place}/ironic.log
 tempdir = {place}
+isolinux_bin = /usr/lib/ISOLINUX/isolinux.bin
 enabled_hardware_types = bareon-redfish,bareon-ipmi,fake-hardware
 enabled_bios_interfaces = no-bios,fake
 enabled_boot_interfaces = redfish-virtual-media,ipxe,fake
@@ -212,24 +265,28 @@ enabled_storage_interfaces = noop,fake
 enabled_vendor_interfaces = no-vendor,fake
 default_network_interface = noop
 [api]
-host_ip = 127.0.0.1
+host_ip = {site.address}
 port = {port}
+ramdisk_heartbeat_timeout = {site.heartbeat}
+{tls}
 [agent]
+{authority}
 deploy_logs_local_path = {place}/kept
 certificates_path = {place}/certificates
 [bareon]
-ssh_timeout = 10
+ssh_timeout = {site.silence}
 [conductor]
 automated_clean = false
 send_sensor_data = false
 sync_power_state_interval = -1
-deploy_callback_timeout = {limit}
+deploy_callback_timeout = {site.callback_limit}
 check_provision_state_interval = 1
+file_url_allowed_paths = {place}/ramdisk
 [database]
 connection = sqlite:///{place}/ironic.db
 [deploy]
 http_root = {place}/http
-http_url = http://127.0.0.1:1
+http_url = {files_url}
 [dhcp]
 dhcp_provider = none
 [inspector]
@@ -237,11 +294,18 @@ auth_type = none
 [oslo_concurrency]
 lock_path = {place}/locks
 [pxe]
+kernel_append_params = {site.kernel_parameters}
 tftp_root = {place}/tftp
 tftp_master_path = {place}/tftp/master
 images_path = {place}/images
 instance_master_path = {place}/images/master
+[redfish]
+kernel_append_params = {site.kernel_parameters}
+use_swift = false
 [service_catalog]
 auth_type = none
-endpoint_override = http://127.0.0.1:{port}
+endpoint_override = {url}
 """
+_TLS = """enable_ssl_api = true
+cert_file = {public}
+key_file = {private}"""
