@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from ironic.common import boot_devices, exception, states
+from ironic.common import exception, states
 from ironic.conductor import task_manager
 from ironic.conductor import utils as conductor
 from ironic.conf import CONF
@@ -77,7 +77,9 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
                 conductor.node_power_action(task, states.POWER_OFF)
             task.driver.network.unconfigure_tenant_networks(task)
             task.driver.network.add_provisioning_network(task)
-        if node.provision_state not in (states.ACTIVE, states.ADOPTING):
+        if node.provision_state in (states.ACTIVE, states.UNRESCUING, states.ADOPTING):
+            task.driver.boot.prepare_instance(task)  # another conductor has had the node until now
+        else:
             _prepare_ramdisk(task)
 
     @base.deploy_step(priority=100)
@@ -131,17 +133,17 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
     @base.deploy_step(priority=40)
     @task_manager.require_exclusive_lock
     def tear_down_agent(self, task: Any) -> None:
-        """End the ramdisk: the node is off, and boots from its disk next."""
+        """End the ramdisk: the node is off, and boots from its disk next, by Secure Boot where that is asked for."""
         try:
             work.sync(task.node)
         except BareonError as error:
             LOG.warning(
                 "node %s: the disks cannot be synchronized before the power is off: %s", task.node.uuid, error
             )
-        deploy_utils.try_set_boot_device(task, boot_devices.DISK, persistent=True)
         if not task.node.disable_power_off:
             conductor.node_power_action(task, states.POWER_OFF)
         task.driver.boot.clean_up_ramdisk(task)
+        task.driver.boot.prepare_instance(task)
         work.forget(task.node, work.RAMDISK)
 
     @task_manager.require_exclusive_lock
@@ -162,6 +164,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
             work.end(node)
             conductor.node_power_action(task, states.POWER_OFF)
         task.driver.boot.clean_up_ramdisk(task)
+        task.driver.boot.clean_up_instance(task)
         work.forget(node, work.RAMDISK, work.PROGRESS)
         if error and not node.last_error:
             node.last_error = error
