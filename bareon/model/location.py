@@ -23,9 +23,12 @@ class Location:
     It may hold secrets, a password or the signature of a TempURL: ``str()`` and ``repr()`` are masked, and
     :meth:`reveal` is for the process or library that needs it whole. Parts that a broken text does not have are
     empty; nothing is raised here, since the driver that brings the image judges what it can fetch.
+
+    ``mirrors`` are other places of the same file.
     """
 
     _whole: str
+    mirrors: tuple[Location, ...] = ()
     _parts: SplitResult = field(init=False, compare=False)
     _sound: bool = field(init=False, compare=False)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 BOOT_INFO = "/tmp/boot-info.json"
@@ -54,3 +54,7 @@ class TransferSettings:
     ca_file: str | None = None
     keyring: str | None = None
     swift: SwiftAccount | None = None
+
+    def hasty(self) -> TransferSettings:
+        """The same for a place that has a mirror still to be asked: two attempts in a row at most."""
+        return replace(self, attempts=min(self.attempts, 2))

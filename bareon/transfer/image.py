@@ -21,6 +21,7 @@ from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
 from bareon.transfer.format import HEAD, Format, decoded_size, recognised
+from bareon.transfer.mirrors import Mirrors
 from bareon.transfer.pipeline import Pipeline, Reshape, decoding
 from bareon.transfer.resume import HttpSource
 from bareon.transfer.source import FileSource, Source
@@ -58,8 +59,24 @@ class Written:
     digest: str | None
 
 
-def open_source(location: Location, settings: TransferSettings, deadline: Deadline) -> Source:
-    """The source of what is at a location. Raises ImageFailed where nothing can come from it."""
+def open_source(
+    location: Location, settings: TransferSettings, deadline: Deadline, *, checked: bool = False
+) -> Source:
+    """The source of what is at a location, or at one of its mirrors.
+
+    :param checked: whether what arrives is held to a digest or a signature.
+    :raises ImageFailed: where nothing can come from it.
+    """
+    if not location.mirrors:
+        return _source(location, settings, deadline)
+    return Mirrors(
+        [replace(location, mirrors=()), *location.mirrors],
+        lambda one, last: _source(one, settings if last else settings.hasty(), deadline),
+        checked=checked,
+    )
+
+
+def _source(location: Location, settings: TransferSettings, deadline: Deadline) -> Source:
     if location.scheme == "file":
         return FileSource(location, deadline)
     if location.scheme == "swift":
@@ -156,13 +173,15 @@ def write(
     """
     started = time.monotonic()
     deadline = Deadline(settings.total_timeout)
-    with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
+    known = published or Published()
+    checked = bool(digest or known.listed or known.digest or known.plain or known.signature)
+    with named(location), contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source:
         offer, head = _looked_at(source, disk_format)
         if offer.size is not None and offer.size > limit:
             more = f"{mib(offer.size - limit)} more than the {mib(limit)} of {device}"
             raise ImageFailed(f"is {mib(offer.size)}, {more}")
         with (
-            _Checks(offer.format, digest, published or Published(), settings) as checks,
+            _Checks(offer.format, digest, known, settings) as checks,
             Device(device, limit) as target,
         ):
             reshape = _reshape(offer.format, head, source, checks.seen)

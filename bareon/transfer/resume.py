@@ -52,6 +52,14 @@ class HttpSource:
         self.length: int | None = None
         self.attempts = 0
 
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    def begin(self, offset: int, length: int | None) -> None:
+        """Go on at ``offset`` with what another server has begun to send, of ``length`` bytes in all."""
+        self._offset, self.length, self._begun = offset, length, length is not None
+
     def fill(self, buffer: memoryview) -> int:
         filled = 0
         while filled < len(buffer):

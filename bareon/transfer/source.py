@@ -18,11 +18,20 @@ class Source(Protocol):
     """The bytes of an image as they are served.
 
     ``length`` is known once a byte was read, ``None`` where the server does not tell. ``attempts`` counts
-    connections.
+    connections. ``offset`` is how many bytes the stream has given.
     """
 
-    length: int | None
-    attempts: int
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    def begin(self, offset: int, length: int | None) -> None:
+        """Go on at ``offset`` with what another source has begun to give, of ``length`` bytes in all."""
 
     def fill(self, buffer: memoryview) -> int:
         """Read on until the buffer is full or the image ends; 0 is the end. Raises ImageFailed and Stopped."""
@@ -104,6 +113,15 @@ class FileSource:
             raise ImageFailed(getattr(error, "strerror", str(error))) from None
         self.length: int | None = os.fstat(self._fd).st_size
         self._offset = 0
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    def begin(self, offset: int, length: int | None) -> None:
+        if length is not None and length != self.length:
+            raise ImageFailed(f"has {self.length} bytes, {length} are wanted")
+        self._offset = offset
 
     def fill(self, buffer: memoryview) -> int:
         filled = 0

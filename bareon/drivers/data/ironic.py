@@ -101,7 +101,7 @@ class _Translation:
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(
             name=value["name"],
-            url=Location(value["image_pull_url"]),
+            url=_with_mirrors(value["image_pull_url"]),
             target=value.get("target", "/"),
             boot=bool(value.get("boot", False)),
             image_name=value.get("image_name"),
@@ -127,6 +127,11 @@ class _Translation:
         if algorithm == "md5":
             self.warnings.append(f"{path}.image_os_hash_algo: md5 does not protect against a forged image")
         return Digest(algorithm, text.lower())
+
+
+def _with_mirrors(value: str | list[str]) -> Location:
+    first, *others = [value] if isinstance(value, str) else value
+    return Location(first, tuple(map(Location, others)))
 
 
 def _location(value: dict[str, Any], key: str) -> Location | None:

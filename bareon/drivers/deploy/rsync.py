@@ -76,12 +76,13 @@ class Daemon(Kind):
             yield Defect(_FLAGS, message)
         yield from unfit_for_trees(images, job.deployment)
         for image in images:
-            if not is_daemon(image.url):
-                message = f"{str(image.url)!r} is no rsync daemon: write {self.forms}"
-                yield Defect(f"{image.path}.image_pull_url", message)
-            elif _PASSWORD.match(image.url.reveal()):
-                message = "rsync takes no password in a URL, and would show it to every user of the machine"
-                yield Defect(f"{image.path}.image_pull_url", message)
+            for url in (image.url, *image.url.mirrors):
+                if not is_daemon(url):
+                    message = f"{str(url)!r} is no rsync daemon: write {self.forms}"
+                    yield Defect(f"{image.path}.image_pull_url", message)
+                elif _PASSWORD.match(url.reveal()):
+                    message = "rsync takes no password in a URL, and would show it to every user of the machine"
+                    yield Defect(f"{image.path}.image_pull_url", message)
             of_files = {
                 "image_os_hash_value": image.digest,
                 "image_disk_format": image.disk_format,
@@ -127,9 +128,10 @@ def _deleted(job: Job) -> list[str]:
     ]
 
 
-def _source(image: Image) -> str:
+def _source(location: Location) -> str:
+    """The source as rsync takes it: with a slash at its end it means the content of the folder."""
     # With --relative, the first /./ of all is where the names begin that the other side sees.
-    return re.sub(r"/(\./)+", "/", image.url.reveal()).rstrip("/") + "/"
+    return re.sub(r"/(\./)+", "/", location.reveal()).rstrip("/") + "/"
 
 
 def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool = False) -> tuple[str, ...]:
@@ -158,11 +160,6 @@ class FetchTree(Step):
     beside: tuple[Neighbour, ...] = ()
 
     @property
-    def url(self) -> str:
-        """The source as rsync takes it: with a slash at its end it means the content of the folder."""
-        return _source(self.image)
-
-    @property
     def description(self) -> str:
         return f"Copy image {self.image.name!r} from {self.image.url} to {self.image.target}"
 
@@ -185,7 +182,7 @@ class FetchTree(Step):
 
         def looked_up(image: Image, point: str) -> dict[str, bool]:
             try:
-                return self._persistently(lambda: paths(_source(image), image.target, point, self.asked))
+                return self._anywhere(image, lambda url: paths(url, image.target, point, self.asked))
             except CommandError as error:
                 raise self._not_fetched(error) from error
 
@@ -194,25 +191,29 @@ class FetchTree(Step):
         found = [common(looked_up(x.image, x.point), looked_up(self.image, x.point)) for x in beside]
         return sorted({path for taken in found for path in taken})
 
-    @functools.cached_property
+    @property
     def _survey(self) -> Survey:
-        """What the list says; looked up by ``preflight`` and kept with the step, as that returns nothing.
+        return self._listed[1]
 
-        Of an image on a single volume that is kept only its top folder is asked for: comparing with what is there is
-        the transfer itself.
+    @functools.cached_property
+    def _listed(self) -> tuple[str, Survey]:
+        """The daemon that answers, as rsync takes it, and what its list says.
+
+        Looked up by ``preflight`` and kept with the step, as that returns nothing. Of an image on a single volume
+        that is kept only its top folder is asked for: comparing with what is there is the transfer itself.
         """
 
-        def surveyed() -> Survey:
+        def surveyed(url: str) -> tuple[str, Survey]:
             survey = Survey(self.image.target, self.mounts)
             first = survey.shares[0]
             whole = len(survey.shares) > 1 or not first.mount.kept or first.lost
             flags = (*self.asked, *_ALWAYS, *(() if whole else ("--no-recursive", "--dirs")))
             with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
-                rsync.listing(self.url, flags, empty, survey.take)
-            return survey
+                rsync.listing(url, flags, empty, survey.take)
+            return url, survey
 
         try:
-            return self._persistently(surveyed)
+            return self._anywhere(self.image, surveyed)
         except CommandError as error:
             raise self._not_fetched(error) from error
 
@@ -222,11 +223,21 @@ class FetchTree(Step):
         :raises ImageFailed: when the server cannot be reached, or refuses.
         """
         try:
-            self._persistently(lambda: rsync.some(self.url, filters, paths, LARGEST, folder))
+            self._anywhere(self.image, lambda url: rsync.some(url, filters, paths, LARGEST, folder))
         except CommandError as error:
             raise self._not_fetched(error) from error
 
-    def _persistently(self, transfer: Callable[[], T]) -> T:
+    def _anywhere(self, image: Image, transfer: Callable[[str], T]) -> T:
+        """The result from the first of an image's daemons that gives one."""
+        *others, last = (_source(x) for x in (image.url, *image.url.mirrors))
+        for url in others:
+            try:
+                return self._persistently(functools.partial(transfer, url), self.settings.hasty())
+            except CommandError as error:
+                LOG.warning("image %s: %s; asking its next mirror", image.name, self._not_fetched(error))
+        return self._persistently(functools.partial(transfer, last), self.settings)
+
+    def _persistently(self, transfer: Callable[[], T], settings: TransferSettings) -> T:
         """The transfer's result; it is begun again where rsync says that the connection was to blame, or "later".
 
         What has arrived stays, so that each attempt goes on where the one before ended.
@@ -234,7 +245,7 @@ class FetchTree(Step):
         from bareon.transfer.deadline import retrying
 
         again = retrying(
-            self.settings,
+            settings,
             lambda error: isinstance(error, CommandError) and rsync.is_transient(error),
             lambda _, number: LOG.warning("image %s: attempt %d failed, trying again", self.image.name, number),
         )
@@ -264,7 +275,7 @@ class FetchTree(Step):
         taken = [os.path.relpath(x, self.image.target) for x in self._taken if holds(share.mount.point, x)]
         flags = flags_for(self.image, share, self.asked, clean=self.clean)
         flags = (*(f"--exclude=/{rsync.literal(x)}" for x in taken), *flags)
-        url, target = self.url, tree.folder(self.image.target)
+        url, target = self._listed[0], tree.folder(self.image.target)
         if share.folder:
             # Named so, the folder itself comes too, and patterns of the input mean what they mean for the whole tree.
             flags = (*flags, "--relative", "--no-implied-dirs")
@@ -283,7 +294,7 @@ class FetchTree(Step):
             rsync.copy(url, flags, target, tell)
 
         try:
-            self._persistently(transfer)
+            self._persistently(transfer, self.settings)
         except CommandError as error:
             self._explain(error, tree)
 

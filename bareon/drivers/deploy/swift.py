@@ -88,7 +88,7 @@ def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
 def unfetchable(image: Image, job: Job, what: str) -> Iterator[Defect]:
     """The defects of an image's URLs, as far as it shows by themselves that no file comes from them."""
     for key, url, called in (
-        ("image_pull_url", image.url, what),
+        *(("image_pull_url", url, what) for url in (image.url, *image.url.mirrors)),
         ("image_checksums_url", image.checksums_url, "a list of checksums"),
         ("image_signature_url", image.signature_url, "a signature"),
     ):
