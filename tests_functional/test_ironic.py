@@ -253,6 +253,7 @@ def test_the_ramdisks_own_program(node: Node, tmp_path: Path) -> None:
         "sys/class/net/eth0/address": node.mac,
         "sys/class/net/eth0/type": "1",
         "etc/ssh/ssh_host_ed25519_key.pub": node.ramdisk.host_key,
+        "root/.ssh/authorized_keys": "of the builder",
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -291,6 +292,91 @@ def test_a_document_as_argument(node: Node) -> None:
     node.booted(deploy_steps=[step])
     node.beat_until("active")
     assert node.ramdisk.given() == document("sdb")
+
+
+def template(conductor: Conductor, given: dict[str, Any]) -> str:
+    """Make a deploy template with a document, and return its name, which is that of a trait."""
+    name = f"CUSTOM_DOCUMENT_{next(_numbers)}"
+    step = {"interface": "deploy", "step": "provision", "priority": 80, "args": {"provision": given}}
+    conductor.call("POST", "/v1/deploy_templates", {"name": name, "steps": [step]})
+    return name
+
+
+@pytest.mark.parametrize("image", ["the document's own", "Ironic's"])
+def test_a_deploy_template(image: str, node: Node, conductor: Conductor) -> None:
+    """The document of a trait that the instance asks for. Nova gives an image in Glance, which nobody fetches."""
+    given = document("sdb")
+    if image == "Ironic's":
+        del given["images"][0]["image_pull_url"]
+        node.set(**IMAGE)
+    else:
+        node.set(image_source=GLANCE, image_type="partition")
+    trait = template(conductor, given)
+    node.traits(trait)
+    node.set(traits=[trait], bareon_provision=document("nowhere"))
+    node.booted()
+    node.beat_until("active", "deploy failed")
+    assert node.ramdisk.given() == document("sdb")
+
+
+def test_a_deploy_template_that_is_invalid(node: Node, conductor: Conductor) -> None:
+    trait = template(conductor, document(partitions_policy="cleen"))
+    node.traits(trait)
+    node.set(traits=[trait])
+    with pytest.raises(ApiError, match=r"\$\.partitions_policy: ") as caught:
+        node.provision("active")
+    assert caught.value.code == 400
+    assert node.show()["provision_state"] == "available"
+
+
+def test_an_argument_that_is_invalid(node: Node) -> None:
+    """It is seen by the first step, which boots nothing then."""
+    step = {"interface": "deploy", "step": "provision", "priority": 80, "args": {"provision": {"partitions": 1}}}
+    node.provision("active", deploy_steps=[step])
+    found = node.wait("deploy failed")
+    assert "$.partitions: " in found["last_error"]
+    assert found["power_state"] == "power off"
+
+
+GLANCE = "9a3ac1b5-2a7c-4a0f-8e7c-6f6a3f1c2a11"
+CHOICES: list[tuple[str, dict[str, Any]]] = [
+    ("bareon", {"bareon_provision": {}}),
+    ("bareon", {"image_source": "rsync://192.0.2.1/images/system"}),
+    ("bareon", {"image_source": "192.0.2.1::images/system"}),
+    ("bareon", {"image_source": "swift://images/system.qcow2"}),
+    ("bareon", {"image_source": GLANCE, "traits": ["CUSTOM_OTHER", "the template"]}),
+    ("direct", {"image_source": GLANCE, "traits": ["CUSTOM_OTHER"]}),
+    ("direct", {"image_source": "http://192.0.2.1/image"}),
+    ("direct", {"image_source": "http://192.0.2.1/image", "bareon_provision": None}),
+    ("direct", {}),
+]
+
+
+@pytest.mark.parametrize("driver", ["fake-hardware", "bareon-redfish", "bareon-ipmi"])
+def test_what_autodetect_chooses(driver: str, conductor: Conductor) -> None:
+    """The interface whose words are those of the validation: bareon's asks for its key."""
+    kernel = {"deploy_kernel": "http://192.0.2.1/kernel", "deploy_ramdisk": "http://192.0.2.1/initramfs"}
+    wanted = {"driver": driver, "deploy_interface": "autodetect", "boot_interface": "ipxe", "driver_info": kernel}
+    uuid = conductor.call("POST", "/v1/nodes", wanted)["uuid"]
+    port = {"address": f"52:54:00:00:00:{next(_numbers):02x}", "node_uuid": uuid}
+    conductor.call("POST", "/v1/ports", port)
+    trait = template(conductor, document())
+    for choice, given in CHOICES:
+        info = json.loads(json.dumps({**given, "image_type": "partition"}).replace("the template", trait))
+        change = [{"op": "replace", "path": "/instance_info", "value": info}]
+        conductor.call("PATCH", f"/v1/nodes/{uuid}", change)
+        found = conductor.call("GET", f"/v1/nodes/{uuid}/validate")["deploy"]
+        assert ("bareon_key_filename" in (found["reason"] or "")) is (choice == "bareon"), (info, found)
+
+
+def test_autodetect(node: Node) -> None:
+    """The node has bareon's interface for as long as its deployment lasts."""
+    node.deploy_interface("autodetect")
+    node.set(bareon_provision=document())
+    node.booted()
+    assert node.beat_until("active")["deploy_interface"] == "bareon"
+    node.provision("deleted")
+    assert node.wait("available")["deploy_interface"] == "autodetect"
 
 
 INVALID: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
@@ -490,6 +576,34 @@ def test_service_steps(node: Node) -> None:
     node.ramdisk.look_up(node.conductor, node.mac)
     found = node.beat_until("service failed")
     assert "bareon: exit 5, the disks are not what the input describes" in found["last_error"]
+
+
+@pytest.mark.parametrize("version", ["1.110", "1.112"])
+def test_runbooks(version: str, node: Node, conductor: Conductor) -> None:
+    """Service steps by name. What binds a runbook to nodes is a trait of its name, and later one of its own."""
+    if not conductor.speaks(version):
+        pytest.skip(f"this Ironic does not speak {version}")
+    node.set(bareon_provision=document())
+    node.traits(trait := f"CUSTOM_RUNBOOK_{next(_numbers)}")
+    node.booted()
+    node.beat_until("active")
+    steps = [{"step": "switch_boot", "args": {"image": "rescue"}}, {"step": "verify", "args": {}}]
+    book = {
+        "name": trait,
+        "steps": [{**step, "interface": "deploy", "order": order} for order, step in enumerate(steps, 1)],
+    }
+    conductor.call("POST", "/v1/runbooks", book, version)
+    if version != "1.110":
+        conductor.call("PUT", f"/v1/runbooks/{trait}/traits", {"traits": [trait]}, version)
+    wanted = {"target": "service", "runbook": trait}
+    conductor.call("PUT", f"/v1/nodes/{node.uuid}/states/provision", wanted, version)
+    node.wait("service wait")
+    node.ramdisk.look_up(conductor, node.mac)
+    found = node.beat_until("service failed", "active")
+    assert "bareon: exit 5, the disks are not what the input describes" in found["last_error"]
+    commands = [json.loads(line) for line in (node.ramdisk.place / "commands").read_text().splitlines()]
+    assert commands[-2] == ["bareon-boot", "switch", "rescue"]
+    assert commands[-1][0] == "bareon-provision" and "--plan" in commands[-1]
 
 
 def test_a_ramdisk_that_never_calls(silent: Node) -> None:

@@ -21,12 +21,15 @@ from ironic.drivers import base
 from ironic.drivers.modules import agent_base, deploy_utils
 
 from bareon.errors import BareonError, InvalidInput
-from bareon.ironic import conf, ssh, work
+from bareon.ironic import argument, conf, ssh, work
 from bareon.model.location import Location
 
 LOG = logging.getLogger(__name__)
 
 conf.register(CONF)
+
+_OWN_SCHEMES = ("rsync", "swift")
+"""Where images come from that no interface of Ironic's own can fetch."""
 
 _PROVISION = {
     "provision": {
@@ -50,22 +53,38 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
         return dict(conf.PROPERTIES)
 
     def supports_deploy(self, task: Any) -> bool:
-        """Whether ``autodetect`` should take this interface: for a document, or an image that no other takes."""
+        """Whether ``autodetect`` should take this interface: for a document, or an image that no other takes.
+
+        The document may be one of a deploy template. One that comes with the deployment itself is not known yet.
+        """
         info = task.node.instance_info
         source = info.get("image_source")
-        return "bareon_provision" in info or (isinstance(source, str) and Location(source).scheme == "rsync")
+        return (
+            info.get("bareon_provision") is not None
+            or (isinstance(source, str) and Location(source).scheme in _OWN_SCHEMES)
+            or argument.needs_bareon(task)
+        )
+
+    def restore_interface(self, task: Any) -> None:
+        """Give the node back to ``autodetect``, if that has taken this interface; Ironic itself does so since 39."""
+        node = task.node
+        if before := node.driver_internal_info.get("original_deploy_interface"):
+            node.deploy_interface = before
+            node.del_driver_internal_info("original_deploy_interface")
+            node.save()
 
     def validate(self, task: Any) -> None:
         """See that the node can be deployed, before anything is booted.
 
-        Without document and image in ``instance_info`` the one of a step's argument is looked at by the first step.
+        A document that comes with the deployment itself is looked at by the first step.
         """
         task.driver.boot.validate(task)
         info = task.node.instance_info
         with _invalid():
             ssh.check_key_file(work.settings(task.node).key_file, "driver_info.bareon_key_filename")
-            if info.get("bareon_provision") is not None or info.get("image_source"):
-                work.request(task.node)
+            document = argument.templated(task)
+            if document is not None or info.get("bareon_provision") is not None or info.get("image_source"):
+                work.request(task.node, document)
 
     def prepare(self, task: Any) -> None:
         """Prepare boot of the ramdisk, with the conductor's key on its kernel's command line."""
@@ -87,7 +106,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
     def deploy(self, task: Any) -> str:
         """Boot the ramdisk, once it is sure that there is something to deploy."""
         with _invalid():
-            work.request(task.node, _argument(task.node))
+            work.request(task.node, argument.given(task.node))
         conductor.node_power_action(task, states.REBOOT)
         return str(states.DEPLOYWAIT)
 
@@ -223,14 +242,6 @@ def _prepare_ramdisk(task: Any) -> None:
     task.node.save()
     options = {**deploy_utils.build_agent_options(task.node), "bareon-key": ssh.kernel_parameter(key)}
     task.driver.boot.prepare_ramdisk(task, options)
-
-
-def _argument(node: Any) -> dict[str, Any] | None:
-    """The document that the step ``provision`` of this deployment will be given."""
-    for step in node.driver_internal_info.get("deploy_steps") or ():
-        if (step.get("interface"), step.get("step")) == ("deploy", "provision"):
-            return (step.get("args") or {}).get("provision")
-    return None
 
 
 def _fail(task: Any, service: bool, error: BareonError) -> None:

@@ -193,13 +193,13 @@ class Conductor:
         self._files.shutdown()
         self._files.server_close()
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """Ask its API.
+    def call(self, method: str, path: str, body: object = None, version: str = API_VERSION) -> Any:
+        """Ask its API, in one of its versions.
 
         :raises ApiError: when it refuses
         """
         headers = {
-            "X-OpenStack-Ironic-API-Version": API_VERSION,
+            "X-OpenStack-Ironic-API-Version": version,
             "Content-Type": "application/json",
             "Accept": "application/json",
         }
@@ -211,6 +211,11 @@ class Conductor:
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, error.read().decode()) from None
         return json.loads(text) if text else None
+
+    def speaks(self, version: str) -> bool:
+        """Tell whether its API has a version."""
+        newest = self.call("GET", "/")["default_version"]["version"]
+        return [int(part) for part in newest.split(".")] >= [int(part) for part in version.split(".")]
 
     def log(self) -> str:
         """Return its log so far."""
@@ -253,7 +258,8 @@ enabled_hardware_types = bareon-redfish,bareon-ipmi,fake-hardware
 enabled_bios_interfaces = no-bios,fake
 enabled_boot_interfaces = redfish-virtual-media,ipxe,fake
 enabled_console_interfaces = no-console,fake
-enabled_deploy_interfaces = bareon,direct,fake
+enabled_deploy_interfaces = bareon,autodetect,direct,fake
+autodetect_deploy_interfaces = bareon,direct
 enabled_firmware_interfaces = no-firmware,fake
 enabled_inspect_interfaces = no-inspect,fake
 enabled_management_interfaces = redfish,ipmitool,noop,fake

@@ -48,6 +48,15 @@ class Enrolled:
         """Set values of ``properties``."""
         self._patch("properties", values)
 
+    def traits(self, *names: str) -> None:
+        """Set the traits that the node has."""
+        self.conductor.call("PUT", f"/v1/nodes/{self.uuid}/traits", {"traits": names})
+
+    def deploy_interface(self, name: str) -> None:
+        """Set the deploy interface."""
+        change = [{"op": "replace", "path": "/deploy_interface", "value": name}]
+        self.conductor.call("PATCH", f"/v1/nodes/{self.uuid}", change)
+
     def _patch(self, field: str, values: dict[str, Any]) -> None:
         changes = [{"op": "add", "path": f"/{field}/{name}", "value": value} for name, value in values.items()]
         self.conductor.call("PATCH", f"/v1/nodes/{self.uuid}", changes)
