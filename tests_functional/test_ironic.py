@@ -23,8 +23,10 @@ from bareon.ironic import ssh
 from tests_functional.bench import cell
 from tests_functional.bench.conductor import CALLBACK_LIMIT, ApiError, Conductor, until
 from tests_functional.bench.enrolled import Enrolled
+from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.products import Products
 from tests_functional.bench.standin import Ramdisk, make_key
+from tests_functional.bench.tls import in_front_of
 
 GIB = 1 << 30
 WAITING = ("wait call-back", "service wait")
@@ -244,12 +246,11 @@ def test_the_order_of_boot_where_ironic_sets_the_device(node: Node) -> None:
     node.wait("available")
 
 
-def test_the_ramdisks_own_program(node: Node, tmp_path: Path) -> None:
-    """The program that calls Ironic from a real ramdisk, in place of the stand-in's heartbeats."""
+@pytest.fixture
+def root(node: Node, tmp_path: Path) -> Path:
+    """Return the root folder of a ramdisk, as far as the program looks at it that calls Ironic from there."""
     root = tmp_path / "root"
-    key = ssh.kernel_parameter((node.ramdisk.place / "authorized_keys").read_text().strip())
     files = {
-        "proc/cmdline": f"ipa-api-url=http://127.0.0.1:{node.conductor.port} bareon-key={key}",
         "sys/class/net/eth0/address": node.mac,
         "sys/class/net/eth0/type": "1",
         "etc/ssh/ssh_host_ed25519_key.pub": node.ramdisk.host_key,
@@ -258,31 +259,59 @@ def test_the_ramdisks_own_program(node: Node, tmp_path: Path) -> None:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text.strip() + "\n")
-    for name in ("run", "root", "var/log", "sys/class/net/eth0/device"):
+    for name in ("run", "proc", "var/log", "sys/class/net/eth0/device"):
         (root / name).mkdir(parents=True)
+    return root
+
+
+def caller(root: Path, node: Node, parameters: str, *options: str) -> subprocess.Popen[bytes]:
+    """Start the program, in a ramdisk that was booted with parameters and the conductor's key."""
+    key = ssh.kernel_parameter((node.ramdisk.place / "authorized_keys").read_text().strip())
+    (root / "proc/cmdline").write_text(f"{parameters} bareon-key={key}\n")
+    program = "import sys; from bareon.cmd.callback import main; sys.exit(main())"
+    arguments = ["--root", str(root), "--ssh_port", str(node.ramdisk.port), *options]
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
+
+
+def test_the_ramdisks_own_program(node: Node, root: Path, tmp_path: Path) -> None:
+    """The program that calls Ironic from a real ramdisk, by TLS, in place of the stand-in's heartbeats."""
+    authority = make_certificate(tmp_path, ["127.0.0.1"])
     node.set(bareon_provision=document())
     node.provision("active")
     node.wait("wait call-back")
-    arguments = ["--root", str(root), "--ssh_port", str(node.ramdisk.port)]
-    program = "import sys; from bareon.cmd.callback import main; sys.exit(main())"
-    caller = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
-    try:
-        until(
-            lambda: node.show()["driver_internal_info"].get("bareon_run"), "the first heartbeat has started the run"
-        )
-        found = root / "run/bareon-ironic-callback.pid"
-        until(lambda: (node.ramdisk.folder / "code").exists(), "the end of the run")
-        node.wait("wait call-back")
-        caller.send_signal(signal.SIGUSR1)  # as the runner does, which looks for the number elsewhere
-        node.wait("active")
-        assert found.read_text().strip() == str(caller.pid)
-    finally:
-        caller.terminate()
-        assert caller.stderr
-        print(caller.stderr.read().decode())
-        caller.wait(30)
+    with in_front_of(node.conductor.port, authority) as port:
+        running = caller(root, node, f"ipa-api-url=https://127.0.0.1:{port} ipa-ca-file={authority.public}")
+        try:
+            until(lambda: node.notes.get("bareon_run"), "the first heartbeat has started the run")
+            found = root / "run/bareon-ironic-callback.pid"
+            until(lambda: (node.ramdisk.folder / "code").exists(), "the end of the run")
+            node.wait("wait call-back")
+            running.send_signal(signal.SIGUSR1)  # as the runner does, which looks for the number elsewhere
+            node.wait("active")
+            assert found.read_text().strip() == str(running.pid)
+        finally:
+            running.terminate()
+            print(running.communicate(timeout=30))
     admitted = (root / "root/.ssh/authorized_keys").read_text()
     assert admitted.split()[:2] == (node.ramdisk.place / "authorized_keys").read_text().split()[:2]
+
+
+def test_an_api_whose_certificate_is_not_known(node: Node, root: Path, tmp_path: Path) -> None:
+    """The ramdisk tells it nothing, and says why on its console; the node waits on."""
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    own, other = (make_certificate(tmp_path / name, ["127.0.0.1"]) for name in ("own", "other"))
+    node.set(bareon_provision=document())
+    node.provision("active")
+    node.wait("wait call-back")
+    with in_front_of(node.conductor.port, own) as port:
+        parameters = f"ipa-api-url=https://127.0.0.1:{port} ipa-ca-file={other.public}"
+        running = caller(root, node, parameters, "--lookup_timeout", "0.1")
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 6
+    assert b"certificate" in said.splitlines()[-1]
+    notes = node.wait("wait call-back")["driver_internal_info"]
+    assert not {"agent_url", "agent_secret_token", "bareon_run"} & set(notes)
 
 
 def test_a_document_as_argument(node: Node) -> None:
@@ -507,6 +536,52 @@ def test_a_wrong_token(node: Node) -> None:
         assert caught.value.code == 400
     assert node.wait("wait call-back")["last_error"] is None
     node.beat_until("active")
+
+
+def test_another_host_key_than_before(node: Node, tmp_path: Path) -> None:
+    """Whoever has the token, but neither key nor address of before, changes nothing and is told nothing."""
+    node.ramdisk.behave(hold=True)
+    node.set(bareon_provision=document())
+    node.running()
+    make_key(tmp_path / "other")
+    for change in (
+        {"agent_verify_ca": (tmp_path / "other.pub").read_text()},
+        {"callback_url": f"https://127.0.0.2:{node.ramdisk.port}"},
+    ):
+        with pytest.raises(ApiError) as caught:
+            node.beat(**change)
+        assert caught.value.code == 400
+    node.ramdisk.release()
+    assert node.beat_until("active", "deploy failed")["provision_state"] == "active"
+
+
+def test_a_ramdisk_that_is_not_reached(node: Node) -> None:
+    """SSH may be silent for two heartbeats, and not for three."""
+    node.ramdisk.behave(hold=True)
+    node.set(bareon_provision=document())
+    node.running()
+
+    def unreached(times: int) -> None:
+        node.beat_for(lambda found: found["driver_internal_info"]["bareon_run"]["unreached"] == times, f"{times}")
+
+    node.ramdisk.silence()
+    unreached(2)
+    node.ramdisk.start()
+    unreached(0)
+    node.ramdisk.silence()
+    found = node.beat_until("deploy failed", "active")
+    assert "no SSH connection to the ramdisk at 127.0.0.1: " in found["last_error"]
+    assert found["power_state"] == "power off"
+
+
+def test_a_run_that_is_killed(node: Node) -> None:
+    """Nobody is left to write its exit code."""
+    node.ramdisk.behave(hold=True)
+    node.set(bareon_provision=document())
+    node.running()
+    node.ramdisk.kill_run()
+    found = node.beat_until("deploy failed", "active")
+    assert "the run is gone without an exit code" in found["last_error"]
 
 
 def test_a_node_that_is_restarted_in_the_middle(node: Node) -> None:

@@ -83,8 +83,11 @@ class Ramdisk:
     def stop(self) -> None:
         """End the SSH server and everything that was started through it."""
         if (self.folder / "pid").exists():
-            with_children = (self.folder / "pid").read_text().strip()
-            run(["kill", "-KILL", with_children], timeout=10, check=False)
+            self._kill("pid")
+        self.silence()
+
+    def silence(self) -> None:
+        """End the SSH server alone."""
         if self._server:
             self._server.kill()
             self._server.wait()
@@ -101,8 +104,16 @@ class Ramdisk:
 
     def restarted(self) -> None:
         """Lose everything that lies in memory."""
-        run(["kill", "-KILL", (self.folder / "pid").read_text().strip()], timeout=10, check=False)
+        self._kill("pid")
         shutil.rmtree(self.folder)
+
+    def kill_run(self) -> None:
+        """End the program, and first what waits for its end."""
+        self._kill("runner")
+        self._kill("pid")
+
+    def _kill(self, name: str) -> None:
+        run(["kill", "-KILL", (self.folder / name).read_text().strip()], timeout=10, check=False)
 
     def given(self) -> Any:
         """Return the document that the conductor has brought."""
