@@ -19,9 +19,10 @@ def lines(value: dict[str, Any]) -> str:
     # json's own indentation costs ten times as much: it leaves the C encoder.
     pieces = []
     for key, item in value.items():
-        body = json.dumps(item)
         if isinstance(item, list) and item:
-            body = "[\n  " + ",\n  ".join(json.dumps(x) for x in item) + "\n ]"
+            body = "[\n  " + ",\n  ".join(map(json.dumps, item)) + "\n ]"
+        else:
+            body = json.dumps(item)
         pieces.append(f" {json.dumps(key)}: {body}")
     return "{\n" + ",\n".join(pieces) + "\n}"
 
