@@ -218,7 +218,7 @@ def test_what_is_checked_is_the_published_schema(dialect: str) -> None:
     for value in inputs(dialect):
         ours, theirs = (
             Counter((error.json_path, error.validator, error.message) for error in validator.iter_errors(value))
-            for validator in (forms._validator(name), library)
+            for validator in (forms._validator(name)[0], library)
         )
         assert ours == theirs
         defects += ours.total()
