@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bareon import reaper
+from bareon import confine, reaper
 from bareon.errors import CommandError
 
 LOG = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ def run(
     on_output: Callable[[str], None] | None = None,
     at_most: int | None = None,
     check: Callable[[], str | None] | None = None,
+    source: int | None = None,
+    confined_to: str | None = None,
 ) -> Command:
     """Run a command to its end.
 
@@ -105,22 +107,25 @@ def run(
     :param on_output: called with each line of standard output as it comes; lines end at ``\\n`` or ``\\r``. The
         output is then not kept.
     :param at_most: how many of the last bytes of each output are kept; all by default.
+    :param source: a descriptor that becomes its standard input.
+    :param confined_to: the folder below which alone it may write by a path, where the kernel can see to that.
     :param check: asked about once a second; what it returns is the reason for which the command is ended.
     :raises CommandError: when the program is missing, ends with another code, or takes too long.
     """
+    assert not (before and confined_to), "one of them would be left out"
     masked = tuple(str(word) for word in argv)
     plain = [word.reveal() if isinstance(word, Secret) else str(word) for word in argv]
     started = time.monotonic()
     try:
         process = subprocess.Popen(
             plain,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=_standard_input(stdin, source),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**(os.environ if inherit else {}), "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             start_new_session=True,
             pass_fds=keep,
-            preexec_fn=functools.partial(_before_it_starts, before),
+            preexec_fn=functools.partial(_before_it_starts, before or _confinement(confined_to)),
         )
     except OSError as error:
         reason = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot start: {error.strerror}"
@@ -162,6 +167,22 @@ def _concluded(done: Command, ok: Iterable[int]) -> Command:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _standard_input(text: str | None, source: int | None) -> int:
+    if source is not None:
+        return source
+    return subprocess.DEVNULL if text is None else subprocess.PIPE
+
+
+def _confinement(folder: str | None) -> Callable[[], None] | None:
+    """What confines a process to a folder; ``None`` where it need not be, or the kernel cannot."""
+    if folder is None:
+        return None
+    if confine.is_possible():
+        return functools.partial(confine.to, folder)
+    LOG.info("this kernel has no Landlock that would keep a command to writing in %s", folder)
+    return None
 
 
 def _before_it_starts(then: Callable[[], None] | None) -> None:

@@ -19,7 +19,7 @@ changes this line and nothing else; a module may be named by more than one file.
     Whether the block below a ``with`` ends with an exception.
 ``commands``
     What was run: a line as for a shell, or a mapping of that line (``argv``) and what is not as by default:
-    ``stdin``, ``env``, ``ok``, ``timeout`` (seconds, ``none`` for no limit).
+    ``stdin``, ``env``, ``ok``, ``timeout`` (seconds, ``none`` for no limit), ``confined_to``.
 ``result``, ``raises``
     What the function returned, if the key is there; the exception it ended with.
 
@@ -122,7 +122,7 @@ class Recorder:
 def _written(argv: Sequence[str], given: Mapping[str, Any]) -> Any:
     line = shlex.join(argv)
     # What is done with the output is no part of the command.
-    rest = {key: given[key] for key in ("stdin", "env", "ok", "timeout") if given[key] != _USUAL[key]}
+    rest = {key: given[key] for key in ("stdin", "env", "ok", "timeout", "confined_to") if given[key] != _USUAL[key]}
     if "ok" in rest:
         codes = list(rest["ok"])
         rest["ok"] = codes if len(codes) < 10 else f"{codes[0]} to {codes[-1]}"

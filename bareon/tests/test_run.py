@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bareon import confine
 from bareon.cmd.lock import node_lock
 from bareon.errors import CommandError, Locked
 from bareon.run import Command, Secret, missing, observed, run
@@ -156,6 +157,7 @@ def test_a_killed_run_takes_everything_along_before_the_next(tmp_path: Path, com
     pid_file, lock = tmp_path / "pid", str(tmp_path / "lock")
     command = command.replace("PID", str(pid_file))
     script = f"""
+from bareon import confine
 from bareon.cmd.lock import node_lock
 from bareon.run import run
 with node_lock({lock!r}):
@@ -221,3 +223,36 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_standard_input_from_a_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("from a file")
+    with (tmp_path / "input").open("rb") as file:
+        assert run(["cat"], source=file.fileno()).stdout == "from a file"
+
+
+@pytest.mark.skipif(not confine.is_possible(), reason="this kernel has no Landlock")
+def test_what_is_confined_writes_below_its_folder_alone(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        (folder / "deeper").mkdir(parents=True)
+        (folder / "file").write_text("as it was")
+    (inside / "way").symlink_to(outside)
+    tries = "echo x >new; echo x >file; ln file deeper/linked; mv deeper/linked moved; rm moved; mknod fifo p"
+    tries += "; rmdir deeper"
+    run(["sh", "-c", f"cd {inside}; set -e; {tries}"], confined_to=str(inside))
+    assert {x.name for x in inside.iterdir()} == {"new", "file", "fifo", "way"}
+    for line in tries.split("; "):
+        for place in (outside, inside / "way"):
+            with pytest.raises(CommandError):
+                run(["sh", "-c", f"cd {place}; {line}"], confined_to=str(inside))
+    with pytest.raises(CommandError):
+        run(["ln", str(outside / "file"), str(inside / "taken")], confined_to=str(inside))
+    assert {x.name for x in outside.iterdir()} == {"deeper", "file"}
+    assert (outside / "file").read_text() == "as it was"
+
+
+def test_what_cannot_be_confined_does_not_start(tmp_path: Path) -> None:
+    if confine.is_possible():
+        with pytest.raises(CommandError, match=r"exit code 126: .*absent"):
+            run(["true"], confined_to=str(tmp_path / "absent"))
