@@ -16,6 +16,8 @@ NETWORK = "bareon"
 SERVER = "192.168.150.1"
 #: Another address of the same, for what must be told apart from it: a redirect to a host that is not the first one.
 OTHER_NAME = "192.168.150.2"
+#: The port at which machines that boot from the network look for iPXE's script, if anybody serves one.
+NETWORK_BOOT_PORT = 8088
 #: How many nodes DHCP knows; node N has the address 192.168.150.(10 + N).
 NODES = 64
 #: Seconds until the daemon answers; the first start looks at what qemu can do (8 s at worst seen).
@@ -39,7 +41,7 @@ cgroup_controllers = []
 """
 # "open": libvirt adds no firewall rules. Nothing leads out of the cell anyway.
 _NETWORK = """
-<network>
+<network xmlns:dnsmasq="http://libvirt.org/schemas/network/dnsmasq/1.0">
   <name>{name}</name>
   <forward mode="open"/>
   <bridge name="bareon0" stp="off" delay="0"/>
@@ -49,6 +51,10 @@ _NETWORK = """
       {hosts}
     </dhcp>
   </ip>
+  <dnsmasq:options>
+    <dnsmasq:option value="dhcp-match=set:ipxe,175"/>
+    <dnsmasq:option value="dhcp-boot=tag:ipxe,http://{server}:{boot_port}/boot.ipxe"/>
+  </dnsmasq:options>
 </network>
 """
 
@@ -97,7 +103,7 @@ class Hypervisor:
         self._wait_for_answer(self._daemon)
         hosts = (port(number) for number in range(NODES))
         lines = "\n".join(f'<host mac="{one.mac}" ip="{one.address}"/>' for one in hosts)
-        text = _NETWORK.format(name=NETWORK, server=SERVER, hosts=lines)
+        text = _NETWORK.format(name=NETWORK, server=SERVER, hosts=lines, boot_port=NETWORK_BOOT_PORT)
         self.virsh("net-create", "/dev/stdin", stdin=text)
         run(["ip", "address", "add", f"{OTHER_NAME}/24", "dev", "bareon0"], timeout=10)
 

@@ -128,6 +128,36 @@ class Node:
         path.write_text(xml)
         self.hypervisor.virsh("create", path)
 
+    def define(self) -> str:
+        """Have libvirt know the machine while it is off, so that somebody else can power it on; return its UUID."""
+        path = self.place / "domain.xml"
+        path.write_text(self.xml(None))
+        self.hypervisor.virsh("define", path)
+        return self.hypervisor.virsh("domuuid", self.name).strip()
+
+    def boots_from(self) -> list[str]:
+        """Return from which disks and interfaces a defined machine boots, in their order, and what lies in drives.
+
+        Each is the name of its device, such as ``vda``; an interface is ``network``, a drive ``cdrom``.
+        """
+        root = ET.fromstring(self.hypervisor.virsh("dumpxml", "--inactive", self.name))
+        found: list[tuple[int, str]] = []
+        for element in (*root.findall("devices/disk"), *root.findall("devices/interface")):
+            boot, target = element.find("boot"), element.find("target")
+            disk = element.get("device") == "disk" and target is not None
+            name = str(target.get("dev")) if disk and target is not None else element.get("device") or "network"
+            if boot is not None or name == "cdrom":
+                found.append((int(boot.get("order", 0)) if boot is not None else 99, name))
+        return [name for _, name in sorted(found)]
+
+    def undefine(self) -> None:
+        """Cut the power of a machine that was defined, and have libvirt forget it, unless that was done before."""
+        if self.name in self.hypervisor.virsh("list", "--name").split():
+            self.hypervisor.virsh("destroy", self.name)
+        if self.running():
+            self.hypervisor.virsh("undefine", "--nvram", self.name)
+        self.ssh.forget()
+
     def power_off(self) -> None:
         """Cut the power: what the guest had not written to its disks is lost."""
         if self.running():

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import accelerator, blockimage, cache, conductor, ramdisk, tenant
+from tests_functional.bench import accelerator, blockimage, cache, conductor, ramdisk, redfish, tenant
 from tests_functional.bench.keys import key_pair
 from tests_functional.bench.process import kill_running
 
@@ -23,7 +23,7 @@ class Products:
     """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
 
     ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual
-    environment of a conductor.
+    environment of a conductor, ``redfish`` that of a BMC.
     """
 
     ramdisk: ramdisk.Ramdisk
@@ -31,6 +31,7 @@ class Products:
     images: blockimage.Images
     accelerator: str
     ironic: Path
+    redfish: Path
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -40,6 +41,7 @@ class Products:
             "images": str(self.images.place),
             "accelerator": self.accelerator,
             "ironic": str(self.ironic),
+            "redfish": str(self.redfish),
         }
         os.environ[VARIABLE] = json.dumps(places)
 
@@ -57,6 +59,7 @@ class Products:
             blockimage.Images(Path(found["images"])),
             found["accelerator"],
             Path(found["ironic"]),
+            Path(found["redfish"]),
         )
 
 
@@ -82,13 +85,14 @@ def build(report: cache.Report, ironic_version: str | None = None) -> Products:
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         disk = pool.submit(ramdisk.build, report)
         ironic = pool.submit(conductor.build, report, ironic_version)
+        bmc = pool.submit(redfish.build, report)
         try:
             systems = {name: build.result() for name, build in builds.items()}
             systems["golden"] = tenant.golden.build(report, systems["debian12"])
             images = blockimage.build(report, systems)
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
-            return Products(disk.result(), systems, images, chosen, ironic.result())
+            return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result())
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             pool.shutdown(wait=False, cancel_futures=True)
