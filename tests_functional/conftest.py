@@ -75,8 +75,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--ironic",
-        metavar="VERSION",
-        help="the Ironic of the conductor, such as 38.0.0 (default: that of ironic-requirements.txt)",
+        metavar="REQUIREMENTS",
+        help="the conductor's Ironic for pip, such as ironic==36.0.0 (default: that of ironic-requirements.txt)",
     )
     parser.addoption(
         "--cells",

@@ -38,14 +38,14 @@ CALLBACK_LIMIT = 20
 Object = dict[str, Any]
 
 
-def build(report: cache.Report, version: str | None = None) -> Path:
+def build(report: cache.Report, other: str | None = None) -> Path:
     """Make the virtual environment of Ironic and what bareon needs beside it; return its directory.
 
-    :param version: of Ironic, in place of that in the requirements
+    :param other: requirements with blanks between them, in place of those in the file
     """
     bareons = wheel.CHECKOUT / "requirements.txt"
-    key = cache.digest(f"ironic=={version}" if version else REQUIREMENTS, bareons, sys.version)
-    wanted = [f"ironic=={version}"] if version else ["-r", str(REQUIREMENTS)]
+    key = cache.digest(other or REQUIREMENTS, bareons, sys.version)
+    wanted = other.split() if other else ["-r", str(REQUIREMENTS)]
     return cache.product("ironic", key, lambda place: _environment(place, [*wanted, "-r", str(bareons)]), report)
 
 

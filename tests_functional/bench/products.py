@@ -71,10 +71,10 @@ def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
     return tenant.Tenant(Path(places["tree"]), Path(places["manifest"]), Path(places["checksums"]))
 
 
-def build(report: cache.Report, ironic_version: str | None = None) -> Products:
+def build(report: cache.Report, other_ironic: str | None = None) -> Products:
     """Build what is missing: ramdisk and tenants side by side, then the images, which are made of tenants.
 
-    :param ironic_version: in place of the one in the requirements
+    :param other_ironic: what pip installs as Ironic, in place of the tests' own
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
@@ -84,7 +84,7 @@ def build(report: cache.Report, ironic_version: str | None = None) -> Products:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         disk = pool.submit(ramdisk.build, report)
-        ironic = pool.submit(conductor.build, report, ironic_version)
+        ironic = pool.submit(conductor.build, report, other_ironic)
         bmc = pool.submit(redfish.build, report)
         try:
             systems = {name: build.result() for name, build in builds.items()}
