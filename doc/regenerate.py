@@ -107,7 +107,7 @@ def plan(path: Path) -> str:
     words = shlex.split((EXAMPLES / "transcripts" / f"{path.stem}.txt").read_text().splitlines()[0])
     node = from_json(json.loads((EXAMPLES / words[words.index("--node_facts") + 1]).read_bytes()))
     deployment = plugin.load("bareon.drivers.data", "ironic", DataDriver).parse((EXAMPLES / path.name).read_bytes())
-    transport = plugin.load("bareon.drivers.deploy", "rsync", DeployDriver)
+    transport = plugin.load("bareon.drivers.deploy", "auto", DeployDriver)
     actions = [plugin.load("bareon.actions", name, Action) for name in transport.flow]
     decision = decide(deployment, node, actions, transport, SEED)
     return json.dumps(document(decision.plan), indent=1) + "\n"

@@ -119,6 +119,12 @@ class Tree:
         with self._found(path, stat.S_ISREG) as found:
             return os.fstat(found.fd) if found else None
 
+    def has(self, path: str) -> bool:
+        """True if there is anything at a path, a link as such too."""
+        place = PurePosixPath(path)
+        with self._found(str(place.parent), stat.S_ISDIR) as folder:
+            return folder is not None and _mode_at(place.name, folder.fd) is not None
+
     def is_file(self, path: str) -> bool:
         """True if there is a regular file, links followed inside the tree only."""
         return self.status(path) is not None
@@ -220,6 +226,18 @@ class Tree:
                 target.flush()
                 os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
+    @contextlib.contextmanager
+    def same_times(self, folder: str) -> Iterator[None]:
+        """Give a folder its times back after the ``with`` block; it is made where it is missing."""
+        descriptor = self._folder(folder)
+        try:
+            found = os.fstat(descriptor)
+            yield
+            with self._saying("set the time of", folder):
+                os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+        finally:
+            os.close(descriptor)
+
     def link(self, path: str, target: str) -> None:
         """Replace the file, as :meth:`write` does, by a symbolic link to ``target``."""
         with self._changing("write", path) as (folder, name):
@@ -286,10 +304,16 @@ class Tree:
         return current
 
 
-def _kind_at(name: str, folder: int) -> str | None:
+def _mode_at(name: str, folder: int) -> int | None:
     try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:
+        return None
+
+
+def _kind_at(name: str, folder: int) -> str | None:
+    mode = _mode_at(name, folder)
+    if mode is None:
         return None
     return "a link" if stat.S_ISLNK(mode) else None if stat.S_ISDIR(mode) else "no folder"
 

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,8 @@ from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+
+TAR = tarfile.TarInfo("a").tobuf() + bytes(1024)
 
 
 def seen(image: Image) -> Image:
@@ -31,10 +38,26 @@ def test_each_kind_has_a_name_of_its_own() -> None:
         ("server::module/a.img", "rsync"),
         ("http://server/debian.img.zst", "block"),
         ("swift://images/debian", "block"),
+        ("https://server/debian.TAR.xz?temp_url_sig=1", "tar"),
+        ("file:///images/debian.tgz", "tar"),
+        ("http://server/tar", "block"),
     ],
 )
 def test_by_its_url(url: str, kind: str) -> None:
     assert Auto().kind_of(Image("a", Location(url))).name == kind
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize(("content", "kind"), [(bytes(4096), "block"), (TAR, "tar"), (b"<html>", "block")])
+def test_by_its_content_whatever_its_name(
+    content: bytes, kind: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    for name in ("image.tar.gz", "image.img", "download"):
+        file = tmp_path / name
+        file.write_bytes(pack(content))
+        image = seen(Image("a", Location(file.as_uri())))
+        assert image.content == kind
+        assert Auto().kind_of(image).name == kind
 
 
 def test_what_cannot_be_reached_stays_as_it_is(tmp_path: Path) -> None:

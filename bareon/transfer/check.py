@@ -10,7 +10,8 @@ import threading
 from typing import Protocol
 
 from bareon.errors import CommandError, ImageFailed
-from bareon.model.image import Digest
+from bareon.model.image import Digest, Published
+from bareon.model.settings import TransferSettings
 from bareon.transfer.signature import verify_stream
 
 
@@ -83,3 +84,32 @@ class SignatureCheck:
             os.close(self._writing)
             self._writing = -1
             self._thread.join()
+
+
+def is_checked(digest: Digest | None, published: Published) -> bool:
+    """True if something is known of the bytes of a file: a digest that was given or published, or a signature."""
+    return bool(digest or published.listed or published.digest or published.signature)
+
+
+class Checks(contextlib.ExitStack):
+    """All that the bytes of one file are held to; ``served`` takes them. To be left, judged or not."""
+
+    def __init__(self, digest: Digest | None, published: Published, settings: TransferSettings) -> None:
+        super().__init__()
+        digests = dict.fromkeys(x for x in (digest, published.listed, published.digest) if x)
+        self._digests = [DigestCheck(x) for x in digests]
+        self.served: list[Check] = [*self._digests]
+        if published.signature is not None and settings.keyring is not None:
+            self.served.append(SignatureCheck(published.signature, settings.keyring, settings.total_timeout))
+        for check in self.served:
+            self.callback(check.close)
+
+    @property
+    def digest(self) -> str | None:
+        """That of the file, in hexadecimal, which is told in the report."""
+        return self._digests[0].found if self._digests else None
+
+    def verify(self) -> None:
+        """Raise ImageFailed when something is not as it should be."""
+        for check in self.served:
+            check.verify()

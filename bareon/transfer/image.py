@@ -16,7 +16,7 @@ from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.transfer import qcow2, superblock
 from bareon.transfer.beginning import check_whole, decoded, look
-from bareon.transfer.check import Check, DigestCheck, SignatureCheck
+from bareon.transfer.check import Checks, DigestCheck, is_checked
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
@@ -174,21 +174,21 @@ def write(
     started = time.monotonic()
     deadline = Deadline(settings.total_timeout)
     known = published or Published()
-    checked = bool(digest or known.listed or known.digest or known.plain or known.signature)
+    checked = is_checked(digest, known) or known.plain is not None
     with named(location), contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source:
         offer, head = _looked_at(source, disk_format)
         if offer.size is not None and offer.size > limit:
             more = f"{mib(offer.size - limit)} more than the {mib(limit)} of {device}"
             raise ImageFailed(f"is {mib(offer.size)}, {more}")
         with (
-            _Checks(offer.format, digest, known, settings) as checks,
+            _PlainChecks(offer.format, digest, known, settings) as checks,
             Device(device, limit) as target,
         ):
             reshape = _reshape(offer.format, head, source, checks.seen)
             target.begin()
             pipeline = Pipeline(source, target, deadline, checks.served)
             pipeline.run(head, reshape, progress)
-            checks.verify(pipeline)
+            checks.judge(pipeline)
             check_whole(superblock.read(bytes(target.head)), pipeline.size)
             target.commit()
             return Written(
@@ -202,35 +202,23 @@ def write(
             )
 
 
-class _Checks(contextlib.ExitStack):
-    """The checks of an image: of its bytes as they are ``served``, or else of what is ``plain`` in them."""
+class _PlainChecks(Checks):
+    """The checks of an image, where none of its file is known one of what is in it: ``seen`` takes those bytes."""
 
     def __init__(self, kind: Format, digest: Digest | None, published: Published, settings: TransferSettings) -> None:
-        super().__init__()
+        known = digest or published.listed or published.digest
+        plain = None if known else published.plain
+        super().__init__(plain if kind == "raw" and plain else digest, published, settings)
         self._published = published
-        digests = [x for x in (digest, published.listed, published.digest) if x]
-        plain = None if digests else published.plain
-        if plain and kind == "raw":
-            digests, plain = [plain], None
-        self._digests = [DigestCheck(x) for x in dict.fromkeys(digests)]
-        self.served: list[Check] = [*self._digests]
-        if published.signature is not None and settings.keyring is not None:
-            self.served.append(SignatureCheck(published.signature, settings.keyring, settings.total_timeout))
-        self._plain = DigestCheck(plain) if plain else None
+        self._plain = DigestCheck(plain) if plain and kind != "raw" else None
         self.seen = self._plain.update if self._plain else None
-        for check in self.served:
-            self.callback(check.close)
 
-    @property
-    def digest(self) -> str | None:
-        """That of the served bytes, in hexadecimal, which is told in the report."""
-        return self._digests[0].found if self._digests else None
-
-    def verify(self, pipeline: Pipeline) -> None:
+    def judge(self, pipeline: Pipeline) -> None:
         """Raise ImageFailed when something is not as it should be."""
         _check_sizes(self._published, pipeline.served, pipeline.size)
-        for check in (*self.served, *([self._plain] if self._plain else [])):
-            check.verify()
+        self.verify()
+        if self._plain:
+            self._plain.verify()
 
 
 def _reshape(

@@ -15,7 +15,7 @@ from bareon.sizes import mib
 from bareon.transfer.check import Check
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
-from bareon.transfer.device import ZEROED_AT_ONCE, Device
+from bareon.transfer.device import ZEROED_AT_ONCE
 from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
 from bareon.transfer.source import Source
@@ -30,6 +30,22 @@ class Reshape(Protocol):
     """Makes the image's bytes, piece by piece, of those that are served."""
 
     def __call__(self, served: Iterator[memoryview], packer: Packer) -> None: ...
+
+
+class Target(Protocol):
+    """Where the image's bytes go; :class:`bareon.transfer.device.Device` is one. ``path`` names it in errors.
+
+    More than ``limit`` bytes never come. What is written comes in order, unless the converter says otherwise.
+    """
+
+    path: str
+    limit: int
+
+    def write(self, offset: int, data: memoryview) -> None: ...
+
+    def zero(self, offset: int, length: int) -> None: ...
+
+    def flush(self) -> None: ...
 
 
 class Packer:
@@ -86,7 +102,7 @@ class Packer:
 class Pipeline:
     """One image on its way. ``served``, ``size`` are the bytes so far; ``checks`` see the served ones."""
 
-    def __init__(self, source: Source, device: Device, deadline: Deadline, checks: Sequence[Check] = ()) -> None:
+    def __init__(self, source: Source, device: Target, deadline: Deadline, checks: Sequence[Check] = ()) -> None:
         self._source = source
         self._device = device
         self._deadline = deadline

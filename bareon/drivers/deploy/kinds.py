@@ -6,11 +6,12 @@ The last kind takes what no other one is told by.
 
 from __future__ import annotations
 
+from bareon.drivers.deploy.archive import Archive
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.rsync import Daemon
 from bareon.drivers.deploy.swift import Block
 
-KINDS: tuple[Kind, ...] = (Daemon(), Block())
+KINDS: tuple[Kind, ...] = (Daemon(), Archive(), Block())
 
 
 class Auto(OfKinds):

@@ -78,7 +78,7 @@ class Survey:
         """Count an entry of the listing."""
         self.entries += 1
         path = self._deployed(entry.path)
-        share = self._share(path)
+        share = self.holding(path)
         if path in self._ways and entry.kind != "d":
             self.instead[path] = entry.kind, entry.link
         if path == share.mount.point or not entry.path:
@@ -89,7 +89,7 @@ class Survey:
         other = self._deployed(entry.same)
         if share.lost is not None:  # each name is a file of its own there, and a link remains one
             share.take(path, entry._replace(link=other) if entry.kind == "L" else entry)
-        elif self._share(other) is not share and (share.mount.device, other) not in self._copied:
+        elif self.holding(other) is not share and (share.mount.device, other) not in self._copied:
             self._copied.add((share.mount.device, other))
             share.take(path, entry)
             self.torn += 1
@@ -99,7 +99,8 @@ class Survey:
         """A path of the image's tree as the deployed system has it."""
         return f"{self.target.rstrip('/')}/{path}" if path else self.target
 
-    def _share(self, path: str) -> Share:
+    def holding(self, path: str) -> Share:
+        """The share that a path of the deployed system lies in."""
         if len(self.shares) == 1:
             return self.shares[0]
         if found := self._by_point.get(path):

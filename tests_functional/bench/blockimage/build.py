@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes block images: of tenants, and a small one in every form.
+"""Makes images as files: of tenants, and a small one in every form.
 
 A name tells what an image is: ``small.img.gz``; ``tests_functional/cases/README.rst`` lists them.
 """
@@ -93,6 +93,8 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
         compress(debian, place / "debian12.img.zst")
         _qcow2(debian, place / "debian12.qcow2", "-c")
         compress(_system(scratch / "cloud.img", systems["cloud"].tree), place / "cloud.img.gz")
+        compress(_archive(scratch / "debian12.tar", systems["debian12"].tree), place / "debian12.tar.zst")
+        compress(_archive(scratch / "small.tar", files), place / "small.tar.zst")
         run(["rm", "-r", scratch], timeout=60)
 
     return Images(cache.product("images", key, make, report) / "images")
@@ -149,6 +151,13 @@ def _system(image: Path, tree: Path) -> Path:
     used = int(run(["du", "--summarize", "--block-size=1M", tree], timeout=LIMIT).stdout.split()[0])
     make_ext4(image, tree, (used * 6 // 5 + 64) * MIB, label=LABEL)
     return image
+
+
+def _archive(target: Path, tree: Path) -> Path:
+    """Make an archive of a tree, with all that its file system keeps."""
+    whole = ("--acls", "--xattrs", "--xattrs-include=*", "--sparse", "--numeric-owner", "--format=pax")
+    run(["tar", *whole, "-C", tree, "-cf", target, "."], timeout=LIMIT)
+    return target
 
 
 def make_ext4(image: Path, tree: Path, size: int, *, label: str) -> None:

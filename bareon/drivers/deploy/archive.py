@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as tar archives, served as one file, spread over all volumes of the image while they arrive."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bareon.actions.base import Job
+from bareon.actions.copyimage import CopyImage
+from bareon.drivers.deploy import fitness
+from bareon.drivers.deploy.fitness import unfit_for_trees
+from bareon.drivers.deploy.kind import Kind
+from bareon.drivers.deploy.listing import Survey, listed
+from bareon.drivers.deploy.offer import unfit
+from bareon.drivers.deploy.overlap import neighbours
+from bareon.drivers.deploy.placing import Placing
+from bareon.drivers.deploy.swift import SCHEMES, is_fetchable, unfetchable
+from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, UnsuitableNode
+from bareon.model.image import Image, Published
+from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
+from bareon.sizes import mib
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
+from bareon.system.bindings.table import of_node
+from bareon.system.tree import Tree, mounted_tree
+from bareon.tools import copy, device, gpgv, mount, tar
+
+if TYPE_CHECKING:
+    from bareon.transfer.archive import Brought
+
+LOG = logging.getLogger(__name__)
+
+_ENDINGS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")
+#: Bytes of an archive beside those of its files, whatever the volumes hold: headers, and files that come twice.
+_BESIDES = 1 << 30
+
+
+class Archive(Kind):
+    """Tar archives, compressed or not."""
+
+    name = "tar"
+    forms = ", ".join(f"{x}://" for x in SCHEMES)
+    endings = (*(f".tar{x}" for x in ("", ".gz", ".xz", ".zst", ".bz2")), *_ENDINGS)
+
+    def takes(self, location: Location) -> bool:
+        return is_fetchable(location)
+
+    def recognises(self, beginning: bytes) -> bool:
+        from bareon.transfer.tarstream import begins
+
+        return begins(beginning)
+
+    def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
+        signed = gpgv.PROGRAMS if job.settings.keyring else ()
+        return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        yield from unfit_for_trees(images, job.deployment)
+        for image in images:
+            yield from unfetchable(image, job, "an archive")
+            if image.disk_format:
+                yield Defect(f"{image.path}.image_disk_format", "a tar archive has none; remove it")
+
+    def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
+        clean = job.layout.policy == "clean"
+        beside = frozenset(x.point for x in neighbours(job.layout, job.deployment.images, image))
+        return [UnpackArchive(CopyImage.name, image, job.layout.tree(image.system), job.settings, clean, beside)]
+
+
+@dataclass(frozen=True)
+class UnpackArchive(Step):
+    """Unpack the archive of one image onto its mounted volumes.
+
+    ``clean`` is the policy, under which what an earlier stage made is kept, and nobody's. ``beside`` are the mount
+    points where an image before this one brings files too; those stay.
+    """
+
+    image: Image
+    mounts: tuple[Mounted, ...]
+    settings: TransferSettings
+    clean: bool = False
+    beside: frozenset[str] = frozenset()
+
+    @property
+    def description(self) -> str:
+        return f"Unpack image {self.image.name!r} from {self.image.url} to {self.image.target}"
+
+    def preflight(self) -> None:
+        """See that it is an archive; where it is to change what is kept, that all of it is as it should be."""
+        from bareon.transfer.image import first_bytes
+        from bareon.transfer.superblock import read
+        from bareon.transfer.tarstream import begins
+
+        beginning = first_bytes(self.image.url, self.settings)
+        if not begins(beginning):
+            found = read(beginning)
+            what = unfit(found.type, found.table) if not found.table else None
+            reason = (what or "it holds a file system, or a disk").partition(", and needs")[0]
+            raise ImageFailed(f"image {self.image.name!r}: {self.image.url} is no tar archive: {reason}")
+        _ = self._published
+        if self._kept:
+            LOG.info("image %s: reading it through, since it changes what is kept", self.image.name)
+            placing = self._placing()
+            self._brought(placing, None, lambda done, total: None)
+            fitness.judge(self.image.name, placing.survey, sparse=True)
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """The mount points of volumes of the image that have files of somebody."""
+        shares = Survey(self.image.target, self.mounts).shares
+        return () if self.clean else tuple(x.mount.point for x in shares if x.mount.kept)
+
+    @functools.cached_property
+    def _published(self) -> Published:
+        """What is published beside the image; kept, so that the run is held to what ``preflight`` has seen."""
+        from bareon.transfer.published import published
+
+        return published(self.image, self.settings)
+
+    def _placing(self) -> Placing:
+        own = of_node() if self.image.target == "/" else ()
+        return Placing(Survey(self.image.target, self.mounts), self._kept, own)
+
+    def run(self, progress: Progress) -> Outcome:
+        placing = self._placing()
+        try:
+            with mounted_tree(self.mounts) as tree:
+                figures = self._unpacked(placing, tree, progress)
+        except BaseException:
+            self._spoil(placing.survey)
+            raise
+        return figures
+
+    def _unpacked(self, placing: Placing, tree: Tree, progress: Progress) -> Outcome:
+        folder = tree.folder(self.image.target)
+        placing.shared = self.beside
+        placing.exists = tree.has
+        try:
+            brought = self._brought(placing, lambda archive: tar.extract(archive, folder), progress)
+            copies = _joined(placing, tree)
+            for share in placing.survey.shares:
+                mount.write_back(tree.folder(share.mount.point))
+        except CommandError as error:
+            raise self._explained(error, tree) from error
+        figures: Outcome = {
+            "bytes": brought.size,
+            "served_bytes": brought.served,
+            "files": placing.survey.entries,
+            "attempts": brought.attempts,
+            "form": f"tar, {brought.format}" if brought.format != "raw" else "tar",
+        }
+        if brought.digest:
+            figures["digest"] = brought.digest
+        if copies:
+            figures["hard links that became copies"] = str(copies)
+        if placing.left:
+            figures["left to other images"] = listed(placing.left)
+        return figures
+
+    def _brought(self, placing: Placing, unpack: Callable[[int], object] | None, progress: Progress) -> Brought:
+        from bareon.transfer.archive import bring
+        from bareon.transfer.tarstream import Walk
+
+        room = sum(share.mount.size for share in placing.survey.shares)
+        return bring(
+            self.image.url,
+            Walk(placing),
+            unpack,
+            digest=self.image.digest,
+            published=self._published,
+            settings=self.settings,
+            limit=2 * room + _BESIDES,
+            progress=progress,
+        )
+
+    def _explained(self, error: CommandError, tree: Tree) -> ActionFailed:
+        """What a failure of tar means for this deployment."""
+        for fs in self.mounts:
+            if lacking := tree.lacks(fs.point):
+                return ActionFailed(
+                    f"{fs.device} ({mib(fs.size)}) for {fs.point} has no {lacking} left, "
+                    f"image {self.image.name!r} does not fit"
+                )
+        return ActionFailed(f"image {self.image.name!r} cannot be unpacked: {tar.reason(error)}")
+
+    def _spoil(self, survey: Survey) -> None:
+        """Take the file systems away that hold a part of an image, or one that is not what it should be."""
+        for share in survey.shares:
+            if share.mount.point not in self._kept:
+                try:
+                    device.wipe([share.mount.device])
+                except (CommandError, UnsuitableNode) as error:  # the first error matters more
+                    LOG.error("%s still has its file system: %s", share.mount.device, error)
+
+
+def _joined(placing: Placing, tree: Tree) -> int:
+    """Bring the names of files that lie on other volumes: a copy for each volume, to which further names there lead.
+
+    :returns: how many copies were made.
+    """
+    copies: dict[tuple[str, str], str] = {}
+    for path, first in placing.torn:
+        there = placing.survey.holding(path).mount.device, first
+        with tree.same_times(posixpath.dirname(path)):
+            if there in copies:
+                copy.link(tree.outside(copies[there]), tree.outside(path))
+            else:
+                copy.file(tree.outside(first), tree.outside(path))
+                copies[there] = path
+    return len(copies)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judgement on the members of an archive: where each goes, and which tell what cannot be believed."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Collection
+
+from bareon.drivers.deploy.listing import Share, Survey, described
+from bareon.errors import ImageFailed
+from bareon.system.tree import holds
+from bareon.tools import rsync
+from bareon.transfer.tarstream import Member
+
+
+class Placing:
+    """Judges each member that an archive brings to the volumes of a survey, and counts it there.
+
+    ``kept`` are the mount points of volumes that have files of somebody; ``own`` are paths of the deployed system
+    that no image brings. ``exists`` tells of a path whether an image before this one brought it; it is asked about
+    the mount points ``shared``.
+
+    Afterwards ``torn`` has the hard links across volumes, which were left out: path and what it is another name of,
+    both in the deployed system. ``left`` are the paths that stay another image's.
+    """
+
+    def __init__(self, survey: Survey, kept: Collection[str] = (), own: Collection[str] = ()) -> None:
+        self.survey = survey
+        self.shared: Collection[str] = ()
+        self.exists: Callable[[str], bool] = lambda path: False
+        self.torn: list[tuple[str, str]] = []
+        self.left: list[str] = []
+        self._kept = kept
+        self._own = own
+        self._folders = {""}  # on the way to members, none of them a link
+        self._declared: set[str] = set()  # those that are members themselves
+        self._links: set[str] = set()
+
+    def __call__(self, member: Member) -> bool:
+        """True if the member is to be brought.
+
+        :raises ImageFailed: for one that no honest archive has.
+        """
+        path = _inside(member.path, member.path)
+        self._check_way(path, path)
+        self._check_kind(path, member)
+        deployed = self._deployed(path)
+        share = self.survey.holding(deployed)
+        if share.mount.point in self._kept:
+            self._check_kept(path, deployed, share)
+        first = self._first_name(path, member) if member.kind == "h" else None
+        self._count(path, member, first)
+        if first is not None and self.survey.holding(self._deployed(first)) is not share:
+            self.torn.append((deployed, self._deployed(first)))
+            return False
+        return self._is_wanted(deployed, member, share)
+
+    def _is_wanted(self, path: str, member: Member, share: Share) -> bool:
+        if share.lost is not None:
+            if path != share.mount.point:
+                place = f"{share.mount.point} is vfat, which keeps no owners, modes and links: choose ext4"
+                raise ImageFailed(f"has {path}, and {place}")
+            return False
+        if share.mount.point in self._kept and any(holds(x, path) for x in self._own):
+            return False
+        if share.mount.point in self.shared and member.kind != "d" and self.exists(path):
+            self.left.append(path)
+            return False
+        return True
+
+    def _deployed(self, path: str) -> str:
+        return posixpath.join(self.survey.target, path).rstrip("/") or "/"
+
+    def _check_way(self, path: str, named: str) -> None:
+        """See that no link of the archive lies on the way to a path."""
+        folder = posixpath.dirname(path)
+        if folder in self._folders:
+            return
+        way = []
+        while folder:
+            way.append(folder)
+            folder = posixpath.dirname(folder)
+        if link := next((x for x in reversed(way) if x in self._links), None):
+            raise ImageFailed(f"has a member {named!r}, on whose way {link!r} is a link: no link is followed")
+        self._folders.update(way)
+
+    def _check_kind(self, path: str, member: Member) -> None:
+        if path in self._links:
+            # What tar puts in the place of a link until its end is not told from another file that comes there.
+            raise ImageFailed(f"has {path!r} twice, the first time as a link")
+        if member.kind == "d":
+            self._folders.add(path)
+            self._declared.add(path)
+        elif path in self._folders:
+            raise ImageFailed(f"has {path or '.'!r} twice, as a folder and as something else")
+        elif member.kind == "L":
+            self._links.add(path)
+
+    def _check_kept(self, path: str, deployed: str, share: Share) -> None:
+        """See that a member is not brought through a link of what is kept: a folder replaces one, where it comes."""
+        folder = posixpath.dirname(path)
+        if deployed != share.mount.point and folder not in self._declared and folder != share.folder:
+            where = f"{share.mount.device} for {share.mount.point}, which is kept, may have a link there"
+            raise ImageFailed(f"has a member {path!r}, and its folder is none: {where}")
+
+    def _first_name(self, path: str, member: Member) -> str:
+        first = _inside(member.link, path)
+        self._check_way(first, path)
+        return first
+
+    def _count(self, path: str, member: Member, first: str | None) -> None:
+        kind = "f" if member.kind == "h" else member.kind
+        link = member.link if member.kind == "L" else None
+        self.survey.take(rsync.Entry(path, kind, member.size, member.owner, link, first))
+        for place, found in self.survey.instead.items():
+            where = f"{place}, where a volume is to be mounted, or on the way there"
+            raise ImageFailed(f"has {described(*found)} at {where}")
+
+
+def _inside(name: str, member: str) -> str:
+    """A path below the top folder, without the parts that mean nothing; empty for that folder.
+
+    :raises ImageFailed: for one that leads elsewhere.
+    """
+    parts = name.split("/")
+    if not name or name.startswith("/") or ".." in parts:
+        raise ImageFailed(f"has a member {member!r} that leads out of the archive ({name!r})")
+    return "/".join(part for part in parts if part not in ("", "."))

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives as they pass by: which members there are, where they go, and which are not believed."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from bareon.drivers.deploy.listing import Survey
+from bareon.drivers.deploy.placing import Placing
+from bareon.errors import ImageFailed
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.transfer.tarstream import Member, Walk, begins
+
+LONG = "x" * 300
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+Entry = tuple[str, bytes, str, bytes]
+
+
+def archive(*entries: Entry, form: str = "pax", headers: dict[str, str] | None = None) -> bytes:
+    """An archive of such members: path, type, link, content."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=FORMATS[form], pax_headers=headers or {}) as made:
+        for path, kind, link, content in entries:
+            info = tarfile.TarInfo(path)
+            info.type, info.linkname, info.size = kind, link, len(content)
+            made.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def walked(data: bytes, judge: Callable[[Member], bool] = lambda member: True, step: int = 1 << 20) -> bytes:
+    """What goes on of an archive that comes in pieces of ``step`` bytes."""
+    walk = Walk(judge)
+    out = b"".join(
+        bytes(part) for place in range(0, len(data), step) for part in walk.feed(data[place : place + step])
+    )
+    return out + walk.finish()
+
+
+def names(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+        return opened.getnames()
+
+
+FILE: Entry = ("etc/hostname", tarfile.REGTYPE, "", b"node\n")
+TREE: tuple[Entry, ...] = (
+    ("etc", tarfile.DIRTYPE, "", b""),
+    FILE,
+    ("etc/big", tarfile.REGTYPE, "", bytes(range(256)) * 9),
+    ("etc/link", tarfile.SYMTYPE, "../usr", b""),
+    ("etc/hard", tarfile.LNKTYPE, "etc/hostname", b""),
+)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("step", [1, 511, 512, 4096, 1 << 20])
+def test_all_goes_on_as_it_came(form: str, step: int) -> None:
+    long = () if form == "ustar" else ((f"etc/{LONG}", tarfile.SYMTYPE, LONG, b""), (f"{LONG}/é", b"0", "", b"1"))
+    data = archive(*TREE, *long, form=form)
+    seen: list[Member] = []
+    out = walked(data, lambda member: not seen.append(member), step)
+    assert data.startswith(out)
+    assert not data[len(out) :].strip(b"\0")
+    assert [(x.path, x.kind, x.size) for x in seen[:5]] == [
+        ("etc", "d", 0),
+        ("etc/hostname", "f", 5),
+        ("etc/big", "f", 2304),
+        ("etc/link", "L", 0),
+        ("etc/hard", "h", 0),
+    ]
+    assert [x.link for x in seen[3:5]] == ["../usr", "etc/hostname"]
+    if long:
+        assert [(x.path, x.link) for x in seen[5:]] == [(f"etc/{LONG}", LONG), (f"{LONG}/é", "")]
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_what_is_left_out_goes_with_its_headers(form: str) -> None:
+    data = archive(FILE, (f"{LONG}/a", b"0", "", b"1" * 2000), ("z", b"0", "", b""), form=form)
+    assert names(walked(data, lambda member: LONG not in member.path)) == ["etc/hostname", "z"]
+
+
+def test_what_is_an_archive() -> None:
+    assert begins(archive(FILE))
+    for other in (b"", bytes(512), bytes(4096), b"<html>" * 100, archive(FILE)[1:]):
+        assert not begins(other)
+
+
+def _altered(data: bytes, place: int, value: bytes) -> bytes:
+    """An archive with other bytes in its first header, and a checksum that fits them."""
+    block = bytearray(data[:512])
+    block[place : place + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + data[512:]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (archive(FILE)[:600], "cut off"),
+        (archive(FILE)[:1024], "cut off"),
+        (archive(FILE) + archive(FILE), "something behind the end"),
+        (archive(FILE)[:512] + b"garbage!" * 64 + archive(FILE)[512:], "a header makes no sense"),
+        (_altered(archive(FILE), 156, b"M"), "of a kind that is not known"),
+        (_altered(archive(FILE), 156, b"D"), "of a kind that is not known"),
+        (_altered(archive(FILE), 156, b"5"), "has 5 bytes of content, and is no file"),
+        (_altered(archive(FILE), 124, b"\xff" * 12), "negative size"),
+        (archive(FILE, headers={"path": "/etc/shadow"}), "sets path of all members"),
+        (_altered(archive(FILE), 156, b"x"), "an extended header makes no sense"),
+    ],
+)
+def test_what_is_no_sound_archive(data: bytes, says: str) -> None:
+    with pytest.raises(ImageFailed, match=says):
+        walked(data)
+
+
+def test_a_comment_for_all_is_none_of_a_member() -> None:
+    assert names(walked(archive(FILE, headers={"comment": "6b1f"}))) == ["etc/hostname"]
+
+
+def _mounted(point: str, kind: str = "ext4", decision: str = "create") -> Mounted:
+    wanted = Filesystem(kind, (Mount(point),), path=f"$.volumes[{point}]")
+    planned = PlannedFilesystem(f"/dev{point}", 1 << 30, kind, "", wanted, decision=decision)  # type: ignore[arg-type]
+    return Mounted(planned, Mount(point))
+
+
+def placed(*entries: Entry, target: str = "/", kept: tuple[str, ...] = (), boot: str = "ext4") -> Placing:
+    """What becomes of the members of an archive on volumes for ``/``, ``/boot`` and ``/usr``."""
+    mounts = [_mounted(x, boot if x == "/boot" else "ext4") for x in ("/", "/boot", "/usr")]
+    placing = Placing(Survey(target, mounts), kept, ("/etc/fstab",))
+    walked(archive(*entries), placing)
+    return placing
+
+
+DIR, REG, SYM, HARD = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+
+
+def test_each_member_is_counted_on_its_volume() -> None:
+    placing = placed(("./usr", DIR, "", b""), ("./usr/a", REG, "", bytes(5000)), ("./b", REG, "", b"1"))
+    assert [(x.mount.point, x.files, x.bytes) for x in placing.survey.shares] == [
+        ("/", 1, 1024),
+        ("/boot", 0, 0),
+        ("/usr", 1, 5120),
+    ]
+
+
+def test_a_hard_link_across_volumes_is_left_for_a_copy() -> None:
+    kernel = ("usr/lib/vmlinuz", REG, "", b"kernel")
+    placing = placed(
+        kernel, ("boot/vmlinuz", HARD, "./usr/lib/vmlinuz", b""), ("usr/same", HARD, "usr/lib/vmlinuz", b"")
+    )
+    assert placing.torn == [("/boot/vmlinuz", "/usr/lib/vmlinuz")]
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([("/etc/passwd", REG, "", b"")], "leads out of the archive"),
+        ([("../etc/passwd", REG, "", b"")], "leads out of the archive"),
+        ([("a/../../etc/passwd", REG, "", b"")], "leads out of the archive"),
+        ([("a/..", DIR, "", b"")], "leads out of the archive"),
+        ([("a", HARD, "/etc/shadow", b"")], "leads out of the archive"),
+        ([("a", HARD, "../../etc/shadow", b"")], "leads out of the archive"),
+        ([("a", SYM, "/", b""), ("a/etc/passwd", REG, "", b"")], "no link is followed"),
+        ([("a", SYM, "usr", b""), ("./a//b", REG, "", b"")], "no link is followed"),
+        ([("a", SYM, "/", b""), ("b", HARD, "a/etc/shadow", b"")], "no link is followed"),
+        ([("a/b", REG, "", b""), ("a", SYM, "/", b"")], "twice, as a folder and as something else"),
+        ([("a", SYM, "/", b""), ("a", DIR, "", b"")], "twice, the first time as a link"),
+        ([("a", SYM, "/", b""), ("a", REG, "", b"")], "twice, the first time as a link"),
+        ([("a", SYM, "/", b""), ("a", SYM, "usr", b"")], "twice, the first time as a link"),
+        ([("boot", SYM, "usr/boot", b"")], "a link to usr/boot at /boot"),
+        ([("usr", REG, "", b"")], "a file at /usr"),
+    ],
+)
+def test_members_that_lie(entries: list[Entry], says: str) -> None:
+    with pytest.raises(ImageFailed, match=says):
+        placed(*entries)
+
+
+def test_what_vfat_cannot_hold() -> None:
+    assert placed(("boot", DIR, "", b""), boot="vfat").survey.entries == 1
+    with pytest.raises(ImageFailed, match="/boot is vfat"):
+        placed(("boot", DIR, "", b""), ("boot/vmlinuz", REG, "", b""), boot="vfat")
+
+
+def test_on_what_is_kept_no_link_lies_on_the_way() -> None:
+    fine = [(".", DIR, "", b""), ("etc", DIR, "", b""), ("etc/a", REG, "", b""), ("top", REG, "", b"")]
+    assert placed(*fine, kept=("/", "/usr")).survey.entries == 4
+    with pytest.raises(ImageFailed, match="which is kept, may have a link there"):
+        placed(("srv/a", REG, "", b""), kept=("/",))
+
+
+def test_files_of_the_node_stay_where_it_is_kept() -> None:
+    entries = [("etc", DIR, "", b""), ("etc/fstab", REG, "", b""), ("etc/a", REG, "", b"")]
+    for kept, wanted in ((("/",), ["etc", "etc/a"]), ((), ["etc", "etc/fstab", "etc/a"])):
+        placing = Placing(Survey("/", [_mounted("/")]), kept, ("/etc/fstab",))
+        assert names(walked(archive(*entries), placing)) == wanted
+
+
+def test_what_an_image_before_this_one_brought_stays() -> None:
+    placing = Placing(Survey("/", [_mounted("/"), _mounted("/home")]))
+    placing.shared, placing.exists = {"/home"}, lambda path: path.endswith("a")
+    out = walked(archive(("a", REG, "", b""), ("home/a", REG, "", b""), ("home/b", REG, "", b"")), placing)
+    assert names(out) == ["a", "home/b"]
+    assert placing.left == ["/home/a"]

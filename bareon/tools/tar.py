@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives of files: GNU tar(1)."""
+
+from __future__ import annotations
+
+import re
+
+from bareon.errors import CommandError
+from bareon.run import run
+
+PROGRAMS = ("tar",)
+_SHOWN = 5  # lines of what tar says
+
+
+def extract(archive: int, folder: str) -> None:
+    """Bring the members of an archive into a folder, with all that it says of them, and write nowhere else.
+
+    What has the name of a member there is replaced, a link too; folders stay with what is in them.
+
+    :param archive: the descriptor that the archive, which is not compressed, is read from.
+    :raises CommandError: when not all of it could be brought.
+    """
+    run(
+        [
+            *("tar", "--extract", "--file=-", f"--directory={folder}"),
+            *("--numeric-owner", "--same-owner", "--preserve-permissions", "--acls"),
+            *("--xattrs", "--xattrs-include=*"),
+            *("--warning=no-timestamp", "--warning=no-unknown-keyword"),
+        ],
+        timeout=None,
+        env={"TAR_OPTIONS": ""},
+        source=archive,
+        confined_to=folder,
+    )
+
+
+def reason(error: CommandError) -> str:
+    """The reason for tar's failure: its messages, less the ones that only repeat the exit code."""
+    lines = [line.strip().removeprefix("tar: ") for line in error.stderr.splitlines()]
+    telling = [x for x in lines if x and not re.match("Exiting with failure|Error is not recoverable", x)]
+    more = [f"and {len(telling) - _SHOWN} more like these"] if len(telling) > _SHOWN else []
+    return "; ".join(telling[:_SHOWN] + more) or str(error)
