@@ -34,6 +34,21 @@ def test_an_identifier_fits_any_kind() -> None:
     assert as_kind("ABCD-0123", "vfat") == "ABCD-0123"
 
 
+def test_values_of_options_for_rsync() -> None:
+    given = ("-a", "--timeout", "600", "--exclude", "a b", "--contimeout=5", "--exclude", "-x")
+    assert rsync.joined(given) == ("-a", "--timeout=600", "--exclude=a b", "--contimeout=5", "--exclude", "-x")
+    assert rsync.refused(rsync.joined(given)) == ["--exclude"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "nothing"),
+    [(("-a",), False), (("-a", "--dry-run"), True), (("-an",), True), (("--no-links", "--inplace"), False)],
+)
+def test_a_trial_without_changes(flags: tuple[str, ...], nothing: bool) -> None:
+    assert rsync.refused(flags) == []
+    assert rsync.changes_nothing(flags) is nothing
+
+
 def test_progress_of_rsync() -> None:
     progress = rsync.Progress()
     assert progress.read("receiving incremental file list") == (0, None)

@@ -38,32 +38,55 @@ _HERE = ("rsync: [receiver]", "rsync: [generator]", _IN_THE_WAY)
 
 # What a user may ask of rsync. Whatever else it can do runs programs, reads or writes elsewhere, follows links out of
 # the target, or changes the output that bareon reads.
-ALLOWED_LETTERS = "aAcDEglHNoOJprStuUWxXz"
+ALLOWED_LETTERS = "aAcDEglHnNoOJprStuUWxXz"
 ALLOWED = (
     "acls", "archive", "atimes", "checksum", "compress", "crtimes", "delete", "delete-after", "delete-before",
-    "delete-delay", "delete-during", "devices", "executability", "force", "group", "hard-links",
+    "delete-delay", "delete-during", "devices", "dry-run", "executability", "force", "group", "hard-links",
     "ignore-times", "inplace", "links", "numeric-ids", "omit-dir-times", "omit-link-times", "one-file-system",
     "open-noatime", "owner", "perms", "preallocate", "recursive", "size-only", "sparse", "specials", "times",
     "update", "whole-file", "xattrs",
 )  # fmt: skip
 ALLOWED_WITH_VALUE = (
-    "block-size", "bwlimit", "checksum-choice", "compress-choice", "compress-level", "exclude", "include",
-    "modify-window", "skip-compress",
+    "block-size", "bwlimit", "checksum-choice", "compress-choice", "compress-level", "contimeout", "exclude",
+    "include", "modify-window", "skip-compress", "timeout",
 )  # fmt: skip
+# Of these 0 is "for ever".
+_SECONDS = re.compile("--(contimeout|timeout)=0*([1-9][0-9]{0,4})")
+
+
+def joined(flags: Sequence[str]) -> tuple[str, ...]:
+    """The same options, each value behind its option with ``=``, where it followed with a blank.
+
+    What begins with ``-`` is taken for the next option, though rsync would take it for a value.
+    """
+    found: list[str] = []
+    for flag in flags:
+        if found and found[-1].removeprefix("--") in ALLOWED_WITH_VALUE and not flag.startswith("-"):
+            found[-1] += f"={flag}"
+        else:
+            found.append(flag)
+    return tuple(found)
 
 
 def refused(flags: Sequence[str]) -> list[str]:
-    """Those of ``flags`` that bareon does not pass on. A value must follow its option with ``=``."""
+    """Those of ``flags``, as :func:`joined` gives them, that bareon does not pass on."""
     return [flag for flag in flags if not _allowed(flag)]
+
+
+def changes_nothing(flags: Sequence[str]) -> bool:
+    """True if these options ask for a trial without changes."""
+    return any(flag == "--dry-run" or (not flag.startswith("--") and "n" in flag) for flag in flags)
 
 
 def _allowed(flag: str) -> bool:
     if not flag.startswith("--"):
         return flag[:1] == "-" and len(flag) > 1 and set(flag[1:]) <= set(ALLOWED_LETTERS)
     name, equals, value = flag[2:].partition("=")
+    if name in ("contimeout", "timeout"):
+        return _SECONDS.fullmatch(flag) is not None
     if equals:
         return name in ALLOWED_WITH_VALUE and value != ""
-    return name.removeprefix("no-") in ALLOWED
+    return name.removeprefix("no-") in ALLOWED and name != "no-dry-run"
 
 
 def literal(name: str) -> str:
@@ -100,7 +123,7 @@ def listing(url: str, flags: Sequence[str], empty: str, take: Callable[[Entry], 
             take(entry)
 
     run(
-        ["rsync", *flags, "--dry-run", "--out-format=%i\t%l\t%U:%G\t%n\t%L", *_limits(), url, f"{empty}/"],
+        ["rsync", *flags, "--dry-run", "--out-format=%i\t%l\t%U:%G\t%n\t%L", *_limits(flags), url, f"{empty}/"],
         timeout=1800.0,
         on_output=read,
     )
@@ -164,7 +187,7 @@ def some(url: str, flags: Sequence[str], paths: Sequence[str], largest: int, tar
         [
             *("rsync", *flags, "--recursive", "--links", f"--max-size={largest}"),
             *(f"--include={literal(x)}" for x in named),
-            *("--exclude=*", *_limits(), url, f"{target}/"),
+            *("--exclude=*", *_limits(flags), url, f"{target}/"),
         ],
         timeout=1800.0,
     )
@@ -188,7 +211,7 @@ def copy(url: str, flags: Sequence[str], target: str, output: Callable[[str], No
             "--info=progress2",
             "--no-human-readable",
             "--outbuf=Line",
-            *_limits(),
+            *_limits(flags),
             url,
             f"{target}/",
         ],
@@ -236,5 +259,7 @@ def is_in_the_way(error: CommandError) -> bool:
     return error.code == PARTIAL and any(line.startswith(_IN_THE_WAY) for line in error.stderr.splitlines())
 
 
-def _limits() -> list[str]:
-    return [f"--contimeout={CONNECT_TIMEOUT}", f"--timeout={IDLE_TIMEOUT}"]
+def _limits(flags: Sequence[str] = ()) -> list[str]:
+    """Time limits, as far as these options have none."""
+    usual = (("--contimeout=", CONNECT_TIMEOUT), ("--timeout=", IDLE_TIMEOUT))
+    return [f"{name}{seconds}" for name, seconds in usual if not any(x.startswith(name) for x in flags)]

@@ -70,8 +70,10 @@ class Daemon(Kind):
         return rsync.PROGRAMS
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        for flag in rsync.refused(job.deployment.rsync_flags):
+        for flag in rsync.refused(_asked(job)):
             yield Defect(_FLAGS, f"{flag!r} is not allowed here")
+        for message in _left_empty(images, job):
+            yield Defect(_FLAGS, message)
         for message in _deleted(job):
             yield Defect(_FLAGS, message)
         yield from unfit_for_trees(images, job.deployment)
@@ -96,13 +98,18 @@ class Daemon(Kind):
                 yield Defect(image.path, message)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
+        if rsync.changes_nothing(_asked(job)):
+            return [LeaveTree(CopyImage.name, image)]
         mounts = job.layout.tree(image.system)
         clean = job.layout.policy == "clean"
         beside = tuple(neighbours(job.layout, alike, image))
-        return [FetchTree(CopyImage.name, image, mounts, job.deployment.rsync_flags, job.settings, clean, beside)]
+        return [FetchTree(CopyImage.name, image, mounts, _asked(job), job.settings, clean, beside)]
 
-    def early(self, image: Image, job: Job) -> Early:
-        return EarlyFiles(FetchTree(CopyImage.name, image, (), job.deployment.rsync_flags, job.settings))
+    def early(self, image: Image, job: Job) -> Early | None:
+        asked = _asked(job)
+        if rsync.changes_nothing(asked):
+            return None  # what will start is there already
+        return EarlyFiles(FetchTree(CopyImage.name, image, (), asked, job.settings))
 
 
 class Rsync(OfKinds):
@@ -114,6 +121,21 @@ class Rsync(OfKinds):
 def is_daemon(location: Location) -> bool:
     """True if rsync can only take it for a module of a daemon, never for an option or a path."""
     return _DAEMON.fullmatch(location.reveal()) is not None
+
+
+def _asked(job: Job) -> tuple[str, ...]:
+    """The options for rsync that the input asks for."""
+    return rsync.joined(job.deployment.rsync_flags)
+
+
+def _left_empty(images: Sequence[Image], job: Job) -> Iterator[str]:
+    """Why ``--dry-run`` is refused, where it would leave a volume without its image."""
+    if rsync.changes_nothing(_asked(job)):
+        for image in images:
+            made = (x for x in job.layout.tree(image.system) if not x.kept and holds(image.target, x.point))
+            for mount in list(made)[:1]:
+                place = f"{mount.point}, which is made anew"
+                yield f"--dry-run would bring nothing of image {image.name!r} to {place}: keep its data, or remove it"
 
 
 def _deleted(job: Job) -> list[str]:
@@ -146,6 +168,20 @@ def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool =
     apart = [f"--exclude=/{rsync.literal(folder)}" for folder in share.apart]
     fresh = () if share.mount.kept else _FRESH
     return (*apart, *kept, *asked, *_ALWAYS, *fresh, *(vfat.FLAGS if share.lost else ()))
+
+
+@dataclass(frozen=True)
+class LeaveTree(Step):
+    """A step that leaves the files of an image as they are, since a trial without changes was asked for."""
+
+    image: Image
+
+    @property
+    def description(self) -> str:
+        return f"Leave the files of image {self.image.name!r} as they are, as --dry-run in rsync_flags asks"
+
+    def run(self, progress: Progress) -> Outcome:
+        return {}
 
 
 @dataclass(frozen=True)
