@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bareon.drivers.deploy import fitness, vfat
+from bareon.drivers.deploy.archive import UnpackArchive
 from bareon.drivers.deploy.listing import Survey
 from bareon.drivers.deploy.overlap import common
 from bareon.drivers.deploy.rsync import FetchTree, flags_for
@@ -79,6 +80,17 @@ def test_field_41_a_volume_of_two_systems_is_looked_up_for_the_second() -> None:
     }
     # What goes into the tree of another image replaces files there on purpose.
     assert found == {"a": [], "b": [("a", "/home")], "tools": []}
+    # The list of an archive is not known; its files stay, whichever comes first.
+    images[0]["image_pull_url"] = "http://server/a.tar"
+    actions = ["do_partitioning", "do_copyimage"]
+    mixed = {"node": "two-disks", "input": wanted, "actions": actions, "deploy_driver": "auto"}
+    assert {x.image.name: sorted(x.after) for x in plan_of(mixed).steps if isinstance(x, FetchTree)} == {
+        "b": ["/home"],
+        "tools": [],
+    }
+    images[0]["image_pull_url"], images[1]["image_pull_url"] = "rsync://server/a", "http://server/b.tar"
+    (archive,) = (x for x in plan_of(mixed).steps if isinstance(x, UnpackArchive))
+    assert archive.beside == {"/home"}
 
 
 def test_field_41_what_is_no_folder_of_both_is_the_first_images() -> None:
@@ -97,6 +109,13 @@ def test_each_volume_has_an_rsync_without_the_others() -> None:
     assert flags[""] == (*apart, *always, "--whole-file", "--inplace")
     assert flags["boot"] == (*always, "--whole-file", "--inplace", *vfat.FLAGS)
     assert flags["srv/a*"] == (r"--exclude=/srv/a\*/b", *always)
+
+
+def test_what_an_image_of_another_kind_brought_stays() -> None:
+    survey = _survey(mounts=(_mounted("/"), _mounted("/home")))
+    image = Image("b", Location("rsync://server/b"))
+    flags = {share.folder: flags_for(image, share, ["-a"], after={"/home"})[-2:] for share in survey.shares}
+    assert flags == {"": ("--whole-file", "--inplace"), "home": ("--ignore-existing", "--no-inplace")}
 
 
 def test_field_35_inodes_are_those_of_the_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

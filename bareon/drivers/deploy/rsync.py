@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -102,8 +102,10 @@ class Daemon(Kind):
             return [LeaveTree(CopyImage.name, image)]
         mounts = job.layout.tree(image.system)
         clean = job.layout.policy == "clean"
-        beside = tuple(neighbours(job.layout, alike, image))
-        return [FetchTree(CopyImage.name, image, mounts, _asked(job), job.settings, clean, beside)]
+        around = tuple(neighbours(job.layout, job.deployment.images, image))
+        beside = tuple(x for x in around if x.image in alike)
+        after = frozenset(x.point for x in around if x.image not in alike)
+        return [FetchTree(CopyImage.name, image, mounts, _asked(job), job.settings, clean, beside, after)]
 
     def early(self, image: Image, job: Job) -> Early | None:
         asked = _asked(job)
@@ -156,10 +158,13 @@ def _source(location: Location) -> str:
     return re.sub(r"/(\./)+", "/", location.reveal()).rstrip("/") + "/"
 
 
-def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool = False) -> tuple[str, ...]:
+def flags_for(
+    image: Image, share: Share, asked: Sequence[str], *, clean: bool = False, after: Collection[str] = ()
+) -> tuple[str, ...]:
     """The options for rsync to bring a share: those ``asked`` for, and what its file system needs.
 
     :param clean: the policy, under which what an earlier stage made is kept, and nobody's.
+    :param after: mount points whose files stay as they are, since an image before this one brought them.
     """
     # On what is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
     # The first rule that fits decides, so they come before those of the input.
@@ -167,7 +172,9 @@ def flags_for(image: Image, share: Share, asked: Sequence[str], *, clean: bool =
     kept = [f"--exclude={path}" for path in own if holds(share.mount.point, path)]
     apart = [f"--exclude=/{rsync.literal(folder)}" for folder in share.apart]
     fresh = () if share.mount.kept else _FRESH
-    return (*apart, *kept, *asked, *_ALWAYS, *fresh, *(vfat.FLAGS if share.lost else ()))
+    # A file that is half there after a broken connection must not pass for one that is there.
+    stay = ("--ignore-existing", "--no-inplace") if share.mount.point in after else ()
+    return (*apart, *kept, *asked, *_ALWAYS, *fresh, *stay, *(vfat.FLAGS if share.lost else ()))
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,11 @@ class LeaveTree(Step):
 
 @dataclass(frozen=True)
 class FetchTree(Step):
-    """Bring the files of one image onto its mounted volumes."""
+    """Bring the files of one image onto its mounted volumes.
+
+    ``beside`` are images of this kind that are brought earlier to a volume of both; ``after`` the mount points to
+    which images of other kinds are, whose files cannot be listed.
+    """
 
     image: Image
     mounts: tuple[Mounted, ...]
@@ -194,6 +205,7 @@ class FetchTree(Step):
     settings: TransferSettings
     clean: bool = False
     beside: tuple[Neighbour, ...] = ()
+    after: frozenset[str] = frozenset()
 
     @property
     def description(self) -> str:
@@ -309,7 +321,7 @@ class FetchTree(Step):
     def _bring(self, share: Share, tree: Tree, attempts: list[rsync.Progress], progress: Progress) -> None:
         """Bring one share, and say what became of the attempts."""
         taken = [os.path.relpath(x, self.image.target) for x in self._taken if holds(share.mount.point, x)]
-        flags = flags_for(self.image, share, self.asked, clean=self.clean)
+        flags = flags_for(self.image, share, self.asked, clean=self.clean, after=self.after)
         flags = (*(f"--exclude=/{rsync.literal(x)}" for x in taken), *flags)
         url, target = self._listed[0], tree.folder(self.image.target)
         if share.folder:
