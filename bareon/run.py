@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import ctypes
+import fcntl
 import functools
 import logging
 import os
+import select
 import selectors
 import shlex
 import shutil
@@ -32,6 +34,8 @@ DEFAULT_TIMEOUT = 120.0
 _KEPT = 64 * 1024  # characters of output kept for an error or the log
 _POLL = 1.0  # seconds
 _PIPE = 64 * 1024  # bytes that a pipe of Linux holds; pipe(7)
+_GATHERED = 0.1  # seconds
+_GATHERED_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _NOT_STARTED = 126  # as a shell says it of what it cannot start
 
@@ -104,8 +108,8 @@ def run(
     :param keep: descriptors that it has besides its standard streams.
     :param before: called in the new process before the program is started: system calls, and little else. When it
         raises OSError, that is what the command says on its standard error, and it ends with code 126.
-    :param on_output: called with each line of standard output as it comes; lines end at ``\\n`` or ``\\r``. The
-        output is then not kept.
+    :param on_output: called with each line of standard output, at most a tenth of a second after it came; of those
+        that wrote over each other in that time, by ``\\r``, with the last. The output is then not kept.
     :param at_most: how many of the last bytes of each output are kept; all by default.
     :param source: a descriptor that becomes its standard input.
     :param confined_to: the folder below which alone it may write by a path, where the kernel can see to that.
@@ -261,16 +265,17 @@ class _Kept(bytearray):
 
 
 class _Lines:
-    """Cuts a byte stream into lines at ``\\n`` and ``\\r``."""
+    """Cuts a byte stream into lines; of what was written over by ``\\r`` meanwhile the last alone is told."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        for line in lines:
-            self._tell(line.decode(errors="surrogateescape"))
+        *lines, rest = (self._rest + data).split(b"\n")
+        over, _, self._rest = rest.rpartition(b"\r")
+        for line in (*lines, over) if over else lines:
+            self._tell(line.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="surrogateescape"))
 
     def finish(self) -> None:
         if self._rest:
@@ -290,14 +295,17 @@ def _communicate(
         _feed(process, stdin)
     out, err = _Kept(at_most), _Kept(at_most)
     lines = _Lines(on_output) if on_output else None
+    gather = _gathering(process.stdout.fileno()) if lines else None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.feed)
         selector.register(process.stderr, selectors.EVENT_READ, err.feed)
         while selector.get_map():
             ready = selector.select(_POLL)
             for key, _ in ready:
-                data = os.read(key.fd, 1 << 16)
+                data = os.read(key.fd, _GATHERED_BYTES if gather else 1 << 16)
                 key.data(data) if data else selector.unregister(key.fileobj)
+            if gather and ready:
+                gather()
             # A daemon that it started may keep the pipes open for ever.
             if not ready and process.poll() is not None:
                 break
@@ -306,6 +314,20 @@ def _communicate(
         lines.finish()
     _wait(process, watch)
     return out.text(), err.text()
+
+
+def _gathering(pipe: int) -> Callable[[], object] | None:
+    """What waits until more output has come together in a pipe, or until it ends; ``None`` where it holds too little.
+
+    Who is woken for each line takes more from the processor than the program takes to write it.
+    """
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _GATHERED_BYTES)
+    except OSError:
+        return None
+    ended = select.poll()
+    ended.register(pipe, 0)  # no bytes: its end is told all the same
+    return lambda: ended.poll(_GATHERED * 1000)
 
 
 def _feed(process: subprocess.Popen[bytes], text: str) -> None:

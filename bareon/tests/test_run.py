@@ -108,10 +108,22 @@ def test_time_limit_ends_the_children_too(tmp_path: Path, streaming: bool) -> No
     assert not marker.exists()
 
 
-def test_lines_end_at_carriage_returns_too() -> None:
+def test_lines_that_write_over_each_other() -> None:
     lines: list[str] = []
-    run(["printf", r"one\rtwo\nthree"], on_output=lines.append)
-    assert lines == ["one", "two", "three"]
+    run(["printf", r"\r1%%\r50%%\r99%%\nthree\r\nfo\rur"], on_output=lines.append)
+    assert lines == ["99%", "three", "fo", "ur"]
+
+
+def test_a_line_is_told_while_the_command_runs(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        (tmp_path / line).touch()
+
+    script = r"printf '1\r2\r'; until test -e 2; do sleep 0.05; done; printf '3\r4'"
+    run(["sh", "-c", f"cd {tmp_path}; {script}"], timeout=60, on_output=tell)
+    assert lines == ["2", "3", "4"]
 
 
 def test_much_output_on_both_streams() -> None:
