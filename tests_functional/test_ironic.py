@@ -21,7 +21,8 @@ import pytest
 
 from bareon.ironic import ssh
 from tests_functional.bench import cell
-from tests_functional.bench.conductor import CALLBACK_LIMIT, ApiError, Conductor, until
+from tests_functional.bench.conductor import ApiError, Conductor, until
+from tests_functional.bench.conductor_settings import CALLBACK_LIMIT
 from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.products import Products

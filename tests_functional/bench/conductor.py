@@ -19,12 +19,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests_functional.bench import cache, wheel
-from tests_functional.bench.httpd.certificate import Certificate
+from tests_functional.bench.conductor_settings import LOOPBACK, Site, settings
 from tests_functional.bench.process import run
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
@@ -32,8 +31,6 @@ REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
 API_VERSION = "1.110"
 #: Seconds for a start, which takes 4 on an idle machine.
 START_LIMIT = 90.0
-#: Seconds without a heartbeat after which Ironic gives a deployment up.
-CALLBACK_LIMIT = 20
 
 Object = dict[str, Any]
 
@@ -71,28 +68,10 @@ class ApiError(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where an Ironic is, and who its ramdisks are: by default processes of this machine, reached on loopback.
-
-    ``files_port`` is that of its HTTP server for files, 0 any. With a ``certificate`` its API speaks TLS.
-    ``callback_limit`` is in seconds, as :data:`CALLBACK_LIMIT`; so are ``heartbeat``, the longest time between two,
-    and ``silence``, after which bareon gives an SSH connection up.
-    """
-
-    address: str = "127.0.0.1"
-    files_port: int = 0
-    certificate: Certificate | None = None
-    callback_limit: int = CALLBACK_LIMIT
-    heartbeat: int = 300
-    silence: int = 10
-    kernel_parameters: str = ""
-
-
 class Conductor:
     """One Ironic. ``environment`` is what :func:`build` returned, ``place`` is for its files."""
 
-    def __init__(self, environment: Path, place: Path, site: Site = Site()) -> None:
+    def __init__(self, environment: Path, place: Path, site: Site = LOOPBACK) -> None:
         self._python = environment / "bin/python"
         self.place = place
         self.site = site
@@ -106,17 +85,8 @@ class Conductor:
         self._installed()
         secure = site.certificate
         self._tls = ssl.create_default_context(cafile=secure.public) if secure else None
-        self._configuration().write_text(
-            _CONFIGURATION.format(
-                place=place,
-                port=self.port,
-                url=self.url,
-                files_url=self.files_url,
-                site=site,
-                tls=_TLS.format(public=secure.public, private=secure.private) if secure else "",
-                authority=f"api_ca_file = {secure.public}" if secure else "",
-            )
-        )
+        text = settings(site, place, self.port, self.url, self.files_url)
+        self._configuration().write_text(text)
 
     def _configuration(self) -> Path:
         return self.place / "ironic.conf"
@@ -241,77 +211,3 @@ def until(condition: Callable[[], object], what: str, limit: float = 60.0, pause
         if time.monotonic() > end:
             raise AssertionError(f"not within {limit:g} s: {what}")
         time.sleep(pause)
-
-
-_CONFIGURATION = """
-[DEFAULT]
-debug = true
-auth_strategy = noauth
-rpc_transport = none
-host = bench
-my_ip = {site.address}
-state_path = {place}
-log_file = {place}/ironic.log
-tempdir = {place}
-isolinux_bin = /usr/lib/ISOLINUX/isolinux.bin
-enabled_hardware_types = bareon-redfish,bareon-ipmi,fake-hardware
-enabled_bios_interfaces = no-bios,fake
-enabled_boot_interfaces = redfish-virtual-media,ipxe,fake
-enabled_console_interfaces = no-console,fake
-enabled_deploy_interfaces = bareon,autodetect,direct,fake
-autodetect_deploy_interfaces = bareon,direct
-enabled_firmware_interfaces = no-firmware,fake
-enabled_inspect_interfaces = no-inspect,fake
-enabled_management_interfaces = redfish,ipmitool,noop,fake
-enabled_network_interfaces = noop
-enabled_power_interfaces = redfish,ipmitool,fake
-enabled_raid_interfaces = no-raid,fake
-enabled_rescue_interfaces = no-rescue,fake
-enabled_storage_interfaces = noop,fake
-enabled_vendor_interfaces = no-vendor,fake
-default_network_interface = noop
-[api]
-host_ip = {site.address}
-port = {port}
-ramdisk_heartbeat_timeout = {site.heartbeat}
-{tls}
-[agent]
-{authority}
-deploy_logs_local_path = {place}/kept
-certificates_path = {place}/certificates
-[bareon]
-ssh_timeout = {site.silence}
-[conductor]
-automated_clean = false
-send_sensor_data = false
-sync_power_state_interval = -1
-deploy_callback_timeout = {site.callback_limit}
-check_provision_state_interval = 1
-file_url_allowed_paths = {place}/ramdisk
-[database]
-connection = sqlite:///{place}/ironic.db
-[deploy]
-http_root = {place}/http
-http_url = {files_url}
-[dhcp]
-dhcp_provider = none
-[inspector]
-auth_type = none
-[oslo_concurrency]
-lock_path = {place}/locks
-[pxe]
-kernel_append_params = {site.kernel_parameters}
-tftp_root = {place}/tftp
-tftp_master_path = {place}/tftp/master
-images_path = {place}/images
-instance_master_path = {place}/images/master
-[redfish]
-kernel_append_params = {site.kernel_parameters}
-use_swift = false
-[service_catalog]
-auth_type = none
-endpoint_override = {url}
-"""
-_TLS = """enable_ssl_api = true
-cert_file = {public}
-key_file = {private}"""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests_functional.bench import evidence
-from tests_functional.bench.conductor import Conductor, Site
+from tests_functional.bench.conductor import Conductor
+from tests_functional.bench.conductor_settings import Site
 from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.hypervisor import NETWORK_BOOT_PORT, SERVER
@@ -27,7 +28,7 @@ LIMIT = 1200.0
 #: an emulated processor feels.
 HEARTBEAT = 45
 #: Seconds between two questions of a test.
-PAUSE = 1.0
+PAUSE = 2.0
 #: The first number of a node: the others of a session are below.
 FIRST_NUMBER = 32
 
