@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import gzip
 import json
 import re
@@ -277,6 +278,20 @@ def test_every_key_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "doc/source/reference/ironic.rst").read_text()
     for name in (*(option.name for option in conf.OPTIONS), *conf.PROPERTIES):
         assert f"``{name}``" in page, name
+
+
+def test_the_versions_that_are_said_to_be_tried() -> None:
+    """They reach from the first to the last that the extra allows, and the tests' own is one of them."""
+    root = Path(__file__).parents[2]
+    page = (root / "doc/source/howto/ironic.rst").read_text()
+    tried = re.findall(r"\b\d+\.\d+\.\d+\b", page[page.index("The tests of this interface") :].partition("\n\n")[0])
+    (own,) = re.findall(r"^ironic==(.*)$", (root / "tests_functional/ironic-requirements.txt").read_text(), re.M)
+    assert own in tried
+    read = configparser.ConfigParser()
+    read.read(root / "setup.cfg")
+    numbers = sorted(int(version.split(".")[0]) for version in tried)
+    assert read["extras"]["ironic"].strip() == f"ironic>={numbers[0]}.0,<{numbers[-1] + 1}"
+    assert set(numbers) == set(range(numbers[0], numbers[-1] + 1))
 
 
 def test_nothing_of_it_needs_ironic() -> None:
