@@ -280,6 +280,14 @@ def test_every_key_is_in_the_reference() -> None:
         assert f"``{name}``" in page, name
 
 
+def test_the_deploy_template_of_the_documentation() -> None:
+    """It is for a new node, whose disks are to be emptied."""
+    page = (Path(__file__).parents[2] / "doc/source/howto/ironic.rst").read_text()
+    (step,) = json.loads(page.partition("<<'END'\n")[2].partition("    END\n")[0])
+    assert (step["interface"], step["step"]) == ("deploy", "provision")
+    assert request({}, {}, step["args"]["provision"]).document["partitions_policy"] == "clean"
+
+
 def test_the_versions_that_are_said_to_be_tried() -> None:
     """They reach from the first to the last that the extra allows, and the tests' own is one of them."""
     root = Path(__file__).parents[2]
