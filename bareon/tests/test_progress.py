@@ -91,4 +91,4 @@ def test_plain_lines_are_few() -> None:
     recording.recorded(plan, node, listeners=[progress.listener("plain", out)])
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 * len(plan.steps)  # the copy took less than the 5 s between two lines of progress
-    assert any(line.startswith("[8/10] done in 0.3 s: 1 GiB, ") for line in lines)
+    assert any(re.match(r"\[8/10\] done in [0-9.]+ s: 1 GiB, ", line) for line in lines)
