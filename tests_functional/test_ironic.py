@@ -87,7 +87,12 @@ class Node(Enrolled):
             if condition(found):
                 return True
             if found["provision_state"] in WAITING:
-                self.beat()
+                try:
+                    self.beat()
+                except ApiError:
+                    # What the one before began may have ended since the look, and with it the token.
+                    if self.show()["provision_state"] in WAITING:
+                        raise
             return False
 
         try:

@@ -104,7 +104,7 @@ class Ramdisk:
 
     def restarted(self) -> None:
         """Lose everything that lies in memory."""
-        self._kill("pid")
+        self.kill_run()  # else its end is written down meanwhile
         shutil.rmtree(self.folder)
 
     def kill_run(self) -> None:
