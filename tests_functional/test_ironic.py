@@ -343,15 +343,20 @@ def test_a_deploy_template(image: str, node: Node, conductor: Conductor) -> None
     given = document("sdb")
     if image == "Ironic's":
         del given["images"][0]["image_pull_url"]
-        node.set(**IMAGE)
+        node.set(**IMAGE, bareon_provision=document("nowhere"))
     else:
         node.set(image_source=GLANCE, image_type="partition")
     trait = template(conductor, given)
     node.traits(trait)
-    node.set(traits=[trait], bareon_provision=document("nowhere"))
+    node.set(traits=[trait])
     node.booted()
     node.beat_until("active", "deploy failed")
     assert node.ramdisk.given() == document("sdb")
+    node.provision("service", service_steps=[{"interface": "deploy", "step": "verify"}])
+    node.wait("service wait")
+    node.ramdisk.look_up(conductor, node.mac)
+    assert "bareon: exit 5, " in node.beat_until("service failed", "active")["last_error"]
+    assert node.ramdisk.given() == document("sdb", partitions_policy="verify")
 
 
 def test_a_deploy_template_that_is_invalid(node: Node, conductor: Conductor) -> None:

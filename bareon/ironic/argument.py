@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Documents as argument of the step ``provision``: with the deployment itself, or by a deploy template.
+"""Documents as argument of a step: with the deployment itself, or by a deploy template.
 
 Ironic takes the templates that have the name of a trait which the instance asks for (``instance_info.traits``).
 """
@@ -24,6 +24,14 @@ def given(node: Any) -> Any:
 def templated(task: Any) -> Any:
     """That of a deploy template, before a deployment goes on."""
     return _document(_templated(task))
+
+
+def completed(task: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a step; the document is that of a deploy template where the step was given none."""
+    found = dict(arguments)
+    if found.get("provision") is None:
+        found["provision"] = templated(task)
+    return found
 
 
 def needs_bareon(task: Any) -> bool:

@@ -117,12 +117,12 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
         """Start the run in the ramdisk."""
         return self._in_ramdisk(task, "provision", {"provision": provision})
 
-    @base.deploy_step(priority=0)
-    @base.service_step(abortable=False)
+    @base.deploy_step(priority=0, argsinfo=_PROVISION)
+    @base.service_step(abortable=False, argsinfo=_PROVISION)
     @task_manager.require_exclusive_lock
-    def verify(self, task: Any) -> str | None:
+    def verify(self, task: Any, provision: dict[str, Any] | None = None) -> str | None:
         """Compare the disks with the document. Nothing is changed; a difference fails the step."""
-        return self._in_ramdisk(task, "verify", {})
+        return self._in_ramdisk(task, "verify", {"provision": provision})
 
     @base.deploy_step(priority=0, argsinfo=_SWITCH)
     @base.service_step(abortable=False, argsinfo=_SWITCH)
@@ -140,7 +140,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
             node.set_driver_internal_info("service_disable_ramdisk", False)
             return self.prepare_service(task)
         try:
-            if work.do(node, name, arguments):
+            if work.do(node, name, argument.completed(task, arguments)):
                 return None
         except BareonError as error:
             line = "; ".join(error.lines())
@@ -222,7 +222,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
                 done = work.look(node)
             elif service:  # the ramdisk was booted for this step
                 work.meet(node)
-                done = work.do(node, step["step"], step.get("args") or {})
+                done = work.do(node, step["step"], argument.completed(task, step.get("args") or {}))
             else:
                 done = work.arrived(node, step["step"])
         except BareonError as error:

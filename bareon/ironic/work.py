@@ -115,7 +115,7 @@ def do(node: Any, step: str, arguments: Mapping[str, Any]) -> bool:
     if step == "switch_boot":
         switch(node, arguments.get("image"), arguments.get("once", False))
     elif step == "verify":
-        compare(node, request(node))
+        compare(node, request(node, arguments.get("provision")))
     else:
         start(node, request(node, arguments.get("provision")))
         return False
