@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests_functional.bench import faulty
 from tests_functional.bench.conductor import until
 from tests_functional.bench.lab import LIMIT, PAUSE, Lab, Machine
+from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import Ssh, UnreachableError
 from tests_functional.bench.strategy import DEPLOYED_LIMIT, RAMDISK_LIMIT
@@ -44,6 +50,12 @@ def document(image: str, disk: str = "vda", policy: str = "clean") -> dict[str, 
 
 #: Where the ramdisk notes who sends the heartbeats.
 CALLBACK = "/run/bareon-ironic-callback.pid"
+#: The port of a server of trees that a test makes up.
+TREES_PORT = 8730
+#: Bytes of a file, and KiB a second at which it comes: long enough to do something meanwhile.
+LARGE, SLOW = 100 << 20, 1024
+#: Seconds by which the clocks of this machine and of a node may differ in what is compared.
+CLOCKS = 10
 CONFIGDRIVE = {
     "meta_data": {"uuid": "c0ffee00-0000-4000-8000-000000000001", "hostname": "by-ironic"},
     "user_data": "#!/bin/sh\nhostname > /root/proof\n",
@@ -83,8 +95,9 @@ def copying(machine: Machine) -> dict[str, Any]:
         return dict(found["driver_internal_info"])
 
     def reached() -> bool:
-        # Sooner than the next heartbeat is due.
-        machine.ramdisk.run(f'kill -USR1 "$(cat {CALLBACK})"')
+        # Sooner than the next heartbeat is due, but not for nothing: each one makes the conductor log in.
+        beat = f'kill -USR1 "$(cat {CALLBACK})"'
+        machine.ramdisk.run(f"tail -n 1 bareon-run/events | grep -q '\"done\"' && {beat}", check=False)
         return bool(notes().get("bareon_progress", {}).get("bytes"))
 
     until(lambda: "bareon_run" in notes(), "the run was started", LIMIT, PAUSE)
@@ -124,3 +137,53 @@ def configured(ssh: Ssh) -> None:
     assert "status: done" in status and "DataSourceConfigDrive" in status, status
     assert ssh.run("hostname; cat /root/proof").stdout == "by-ironic\nby-ironic\n"
     assert ssh.run("findmnt --noheadings --output SOURCE /").stdout == "/dev/mapper/os-root\n"
+
+
+@pytest.mark.long
+@pytest.mark.thorough("test_ironic.py kills the conductor and aborts without a machine; iPXE is Ironic's")
+def test_network_boot_a_killed_conductor_and_an_abort(lab: Lab, tmp_path: Path) -> None:
+    """By iPXE. The run goes on without the conductor, and the next one goes on with it. Another run is aborted."""
+    template = Template.load("one_disk")
+    (faulty.tiny(tmp_path / "slow") / "large").write_bytes(os.urandom(LARGE))
+    extra = lab.for_network_boot()
+    with (
+        trees(tmp_path, "slow", limit=SLOW) as url,
+        lab.machine("ironic-network-boot", template, template.disks, "ipxe", **extra) as machine,
+    ):
+        machine.set(bareon_provision=document(f"{url}/slow/"), **own_image(f"{url}/slow/"))
+        machine.provision("active")
+        started = copying(machine)["driver_internal_info"]["bareon_run"]["started"]
+        lab.conductor.kill()
+        killed = time.time()
+        machine.ramdisk.run('kill -0 "$(cat bareon-run/pid)"')
+        machine.ramdisk.forget()
+        lab.conductor.start()
+        report = active(machine)["driver_internal_info"]["bareon_report"]
+        assert report["seconds"] > killed - started - CLOCKS, "that is another run"
+        machine.provision("rebuild")
+        copying(machine)
+        machine.provision("abort")
+        found = machine.reach("deploy failed", "active")
+        assert "By request, the deploy operation was aborted" in found["last_error"]
+        assert found["driver_internal_info"]["bareon_report"]["exit_code"] == 143
+        assert found["power_state"] == "power off"
+        scripts = lab.conductor.place / "http/pxelinux.cfg"
+        assert not list(scripts.iterdir())
+
+
+def own_image(url: str) -> dict[str, str]:
+    """Return what Ironic wants to know of an image before it rebuilds a node, whatever the document says."""
+    return {"image_source": url, "image_type": "partition"}
+
+
+@contextmanager
+def trees(place: Path, *names: str, limit: int | None = None) -> Iterator[str]:
+    """Serve folders of ``place``, and give the URL that they are below; ``limit`` is in KiB a second."""
+    server = RsyncServer(
+        place / "rsyncd", {name: Module(place / name) for name in names}, port=TREES_PORT, limit=limit
+    )
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()

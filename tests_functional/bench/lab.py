@@ -16,6 +16,7 @@ from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.hypervisor import NETWORK_BOOT_PORT, SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Node
+from tests_functional.bench.ramdisk import archive
 from tests_functional.bench.redfish import Emulator
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import Ssh
@@ -29,6 +30,8 @@ LIMIT = 1200.0
 HEARTBEAT = 45
 #: Seconds between two questions of a test.
 PAUSE = 2.0
+#: Where a ramdisk has the certificate of Ironic's API.
+AUTHORITY = Path("etc/bareon/ironic-api.pem")
 #: The first number of a node: the others of a session are below.
 FIRST_NUMBER = 32
 
@@ -95,6 +98,21 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def for_network_boot(self) -> dict[str, str]:
+        """Return ``driver_info`` of a node that boots from the network.
+
+        There is no medium then which could bring the certificate of Ironic's API, so it is in the ramdisk.
+        """
+        tree, packed, whole = (self.place / name for name in ("authority", "authority.cpio", "initramfs-authority"))
+        if not whole.exists():
+            assert self.conductor.site.certificate
+            (tree / AUTHORITY.parent).mkdir(parents=True)
+            shutil.copy(self.conductor.site.certificate.public, tree / AUTHORITY)
+            archive.pack(tree, packed)
+            archive.join([self.session.products.ramdisk.initramfs, packed], whole)
+        words = f"%default% ipa-ca-file=/{AUTHORITY}"
+        return {"deploy_ramdisk": self.conductor.offer(whole), "kernel_append_params": words}
 
     @contextmanager
     def machine(

@@ -39,14 +39,23 @@ class Module:
 
 
 class RsyncServer:
-    """A daemon on the bench's address; it ends with :meth:`stop` or with the cell."""
+    """A daemon on the bench's address; it ends with :meth:`stop` or with the cell. ``limit`` is KiB a second."""
 
-    def __init__(self, place: Path, modules: Mapping[str, Module], *, address: str = SERVER, port: int = 873) -> None:
+    def __init__(
+        self,
+        place: Path,
+        modules: Mapping[str, Module],
+        *,
+        address: str = SERVER,
+        port: int = 873,
+        limit: int | None = None,
+    ) -> None:
         self.place = place
         self.address = address
         self.port = port
         self.log = place / "rsyncd.log"
         self._modules = dict(modules)
+        self._limit = [f"--bwlimit={limit}"] if limit else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,7 +77,7 @@ class RsyncServer:
             text += "".join(f"{line}\n" for line in module.settings)
         settings.write_text(text)
         self._process = subprocess.Popen(
-            ["rsync", "--daemon", "--no-detach", f"--config={settings}"],
+            ["rsync", "--daemon", "--no-detach", *self._limit, f"--config={settings}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
