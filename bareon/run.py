@@ -96,6 +96,7 @@ def run(
     at_most: int | None = None,
     check: Callable[[], str | None] | None = None,
     source: int | None = None,
+    sink: int | None = None,
     confined_to: str | None = None,
 ) -> Command:
     """Run a command to its end.
@@ -112,6 +113,7 @@ def run(
         that wrote over each other in that time, by ``\\r``, with the last. The output is then not kept.
     :param at_most: how many of the last bytes of each output are kept; all by default.
     :param source: a descriptor that becomes its standard input.
+    :param sink: a descriptor that becomes its standard output, which is then neither read nor kept.
     :param confined_to: the folder below which alone it may write by a path, where the kernel can see to that.
     :param check: asked about once a second; what it returns is the reason for which the command is ended.
     :raises CommandError: when the program is missing, ends with another code, or takes too long.
@@ -124,7 +126,7 @@ def run(
         process = subprocess.Popen(
             plain,
             stdin=_standard_input(stdin, source),
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if sink is None else sink,
             stderr=subprocess.PIPE,
             env={**(os.environ if inherit else {}), "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(env or {})},
             start_new_session=True,
@@ -290,14 +292,15 @@ def _communicate(
     at_most: int | None,
 ) -> tuple[str, str]:
     """Feed and read all pipes until they end."""
-    assert process.stdout and process.stderr
+    assert process.stderr
     if stdin is not None:
         _feed(process, stdin)
     out, err = _Kept(at_most), _Kept(at_most)
     lines = _Lines(on_output) if on_output else None
     gather = _gathering(process.stdout.fileno()) if lines else None
     with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.feed)
+        if process.stdout:
+            selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.feed)
         selector.register(process.stderr, selectors.EVENT_READ, err.feed)
         while selector.get_map():
             ready = selector.select(_POLL)

@@ -243,6 +243,12 @@ def test_standard_input_from_a_descriptor(tmp_path: Path) -> None:
         assert run(["cat"], source=file.fileno()).stdout == "from a file"
 
 
+def test_standard_output_to_a_descriptor(tmp_path: Path) -> None:
+    with (tmp_path / "output").open("wb") as file:
+        assert run(["echo", "there"], sink=file.fileno()).stdout == ""
+    assert (tmp_path / "output").read_text() == "there\n"
+
+
 @pytest.mark.skipif(not confine.is_possible(), reason="this kernel has no Landlock")
 def test_what_is_confined_writes_below_its_folder_alone(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
