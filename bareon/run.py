@@ -297,7 +297,7 @@ def _communicate(
         _feed(process, stdin)
     out, err = _Kept(at_most), _Kept(at_most)
     lines = _Lines(on_output) if on_output else None
-    gather = _gathering(process.stdout.fileno()) if lines else None
+    gather = _gathering(process.stdout.fileno()) if lines and process.stdout else None
     with selectors.DefaultSelector() as selector:
         if process.stdout:
             selector.register(process.stdout, selectors.EVENT_READ, lines.feed if lines else out.feed)

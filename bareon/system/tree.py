@@ -226,6 +226,18 @@ class Tree:
                 target.flush()
                 os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
+    def scratch(self, folder: str) -> int:
+        """A descriptor of an empty file without a name, on the file system of a folder; it goes when it is closed.
+
+        :raises ActionFailed: when there can be none.
+        """
+        with self._saying("write to", folder):
+            place = self._folder(folder)
+            try:
+                return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=place)
+            finally:
+                os.close(place)
+
     @contextlib.contextmanager
     def same_times(self, folder: str) -> Iterator[None]:
         """Give a folder its times back after the ``with`` block; it is made where it is missing."""

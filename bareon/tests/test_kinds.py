@@ -40,6 +40,7 @@ def test_each_kind_has_a_name_of_its_own() -> None:
         ("swift://images/debian", "block"),
         ("https://server/debian.TAR.xz?temp_url_sig=1", "tar"),
         ("file:///images/debian.tgz", "tar"),
+        ("http://server/live/filesystem.squashfs", "squashfs"),
         ("http://server/tar", "block"),
     ],
 )
@@ -48,7 +49,10 @@ def test_by_its_url(url: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
-@pytest.mark.parametrize(("content", "kind"), [(bytes(4096), "block"), (TAR, "tar"), (b"<html>", "block")])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(bytes(4096), "block"), (TAR, "tar"), (b"hsqs" + bytes(96), "squashfs"), (b"<html>", "block")],
+)
 def test_by_its_content_whatever_its_name(
     content: bytes, kind: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:

@@ -74,6 +74,12 @@ def lacks(path: str | int) -> str | None:
     return "room" if status.f_bavail * status.f_frsize < MIB else None
 
 
+def free(path: str) -> int:
+    """Bytes that are left for files on the file system at ``path``."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
 def write_back(path: str) -> None:
     """Write everything of the file system at ``path`` to its disk.
 

@@ -93,7 +93,7 @@ def run_inside(
     :raises CommandError: as :func:`bareon.run.run`; also when it took more than the limits.
     """
     files = _prepare(view)
-    memory = limits.memory or _free() * 3 // 4
+    memory = limits.memory or available_memory() * 3 // 4
     with _group(view.place, memory, limits.processes) as group, _held(view.volumes) as volumes:
         used = _used(volumes)
         rules = os.open(f"{view.place}/filter", os.O_RDONLY)
@@ -176,7 +176,7 @@ def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[
     return [*words, "--", *argv]
 
 
-def _free() -> int:
+def available_memory() -> int:
     """The kernel's estimate of the memory that can be had without swapping, in bytes; proc_meminfo(5)."""
     match = re.search(r"^MemAvailable:\s+([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return int(match[1]) * 1024 if match else GIB

@@ -23,6 +23,7 @@ from bareon.transfer.format import HEAD, Format, recognised, refuse_nested
 from bareon.transfer.image import open_source
 from bareon.transfer.pipeline import Packer, Pipeline, Reshape
 from bareon.transfer.ring import PIECE
+from bareon.transfer.source import Source
 from bareon.transfer.tarstream import Walk
 
 _ZEROS = bytes(PIECE)
@@ -69,15 +70,29 @@ def bring(
         contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source,
         Checks(digest, published, settings) as checks,
     ):
-        buffer = memoryview(bytearray(HEAD))
-        head = bytes(buffer[: source.fill(buffer)])
-        kind = recognised(head)
-        with _piped(unpack, limit) as pipe:
-            pipeline = Pipeline(source, pipe, deadline, checks.served)
-            pipeline.run(head, _walking(kind, walk), progress)
-            last = walk.finish()
-            checks.verify()
-            pipe.write(0, memoryview(last))
+        return unpacked(source, deadline, walk, unpack, checks=checks, limit=limit, progress=progress)
+
+
+def unpacked(
+    source: Source,
+    deadline: Deadline,
+    walk: Walk,
+    unpack: Callable[[int], object] | None,
+    *,
+    checks: Checks,
+    limit: int,
+    progress: Callable[[int, int | None], None],
+) -> Brought:
+    """As :func:`bring`, of an archive that comes from a source, which is at its beginning."""
+    buffer = memoryview(bytearray(HEAD))
+    head = bytes(buffer[: source.fill(buffer)])
+    kind = recognised(head)
+    with _piped(unpack, limit) as pipe:
+        pipeline = Pipeline(source, pipe, deadline, checks.served)
+        pipeline.run(head, _walking(kind, walk), progress)
+        last = walk.finish()
+        checks.verify()
+        pipe.write(0, memoryview(last))
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)
 
 

@@ -8,7 +8,7 @@ import logging
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
@@ -41,20 +41,15 @@ _ENDINGS = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")
 _BESIDES = 1 << 30
 
 
-class Archive(Kind):
-    """Tar archives, compressed or not."""
+class OneFile(Kind):
+    """A kind of image that is a tree in one file. ``title`` is what such a file is called, ``step`` unpacks one."""
 
-    name = "tar"
+    title: ClassVar[str]
+    step: ClassVar[type[UnpackArchive]]
     forms = ", ".join(f"{x}://" for x in SCHEMES)
-    endings = (*(f".tar{x}" for x in ("", ".gz", ".xz", ".zst", ".bz2")), *_ENDINGS)
 
     def takes(self, location: Location) -> bool:
         return is_fetchable(location)
-
-    def recognises(self, beginning: bytes) -> bool:
-        from bareon.transfer.tarstream import begins
-
-        return begins(beginning)
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
         signed = gpgv.PROGRAMS if job.settings.keyring else ()
@@ -63,14 +58,14 @@ class Archive(Kind):
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
         yield from unfit_for_trees(images, job.deployment)
         for image in images:
-            yield from unfetchable(image, job, "an archive")
+            yield from unfetchable(image, job, f"a {self.title}")
             if image.disk_format:
-                yield Defect(f"{image.path}.image_disk_format", "a tar archive has none; remove it")
+                yield Defect(f"{image.path}.image_disk_format", f"a {self.title} has none; remove it")
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         clean = job.layout.policy == "clean"
         beside = frozenset(x.point for x in neighbours(job.layout, job.deployment.images, image))
-        return [UnpackArchive(CopyImage.name, image, job.layout.tree(image.system), job.settings, clean, beside)]
+        return [self.step(CopyImage.name, image, job.layout.tree(image.system), job.settings, clean, beside)]
 
 
 @dataclass(frozen=True)
@@ -86,38 +81,38 @@ class UnpackArchive(Step):
     settings: TransferSettings
     clean: bool = False
     beside: frozenset[str] = frozenset()
+    kind: ClassVar[OneFile]
 
     @property
     def description(self) -> str:
         return f"Unpack image {self.image.name!r} from {self.image.url} to {self.image.target}"
 
     def preflight(self) -> None:
-        """See that it is an archive; where it is to change what is kept, that all of it is as it should be."""
+        """See that it is what it should be; where it is to change what is kept, that all of it is."""
         from bareon.transfer.image import first_bytes
         from bareon.transfer.superblock import read
-        from bareon.transfer.tarstream import begins
 
         beginning = first_bytes(self.image.url, self.settings)
-        if not begins(beginning):
+        if not self.kind.recognises(beginning):
             found = read(beginning)
             what = unfit(found.type, found.table) if not found.table else None
             reason = (what or "it holds a file system, or a disk").partition(", and needs")[0]
-            raise ImageFailed(f"image {self.image.name!r}: {self.image.url} is no tar archive: {reason}")
-        _ = self._published
-        if self._kept:
+            raise ImageFailed(f"image {self.image.name!r}: {self.image.url} is no {self.kind.title}: {reason}")
+        _ = self.published
+        if self.kept:
             LOG.info("image %s: reading it through, since it changes what is kept", self.image.name)
             placing = self._placing()
-            self._brought(placing, None, lambda done, total: None)
+            self.brought(placing, None, None, lambda done, total: None)
             fitness.judge(self.image.name, placing.survey, sparse=True)
 
     @property
-    def _kept(self) -> tuple[str, ...]:
+    def kept(self) -> tuple[str, ...]:
         """The mount points of volumes of the image that have files of somebody."""
         shares = Survey(self.image.target, self.mounts).shares
         return () if self.clean else tuple(x.mount.point for x in shares if x.mount.kept)
 
     @functools.cached_property
-    def _published(self) -> Published:
+    def published(self) -> Published:
         """What is published beside the image; kept, so that the run is held to what ``preflight`` has seen."""
         from bareon.transfer.published import published
 
@@ -125,7 +120,7 @@ class UnpackArchive(Step):
 
     def _placing(self) -> Placing:
         own = of_node() if self.image.target == "/" else ()
-        return Placing(Survey(self.image.target, self.mounts), self._kept, own)
+        return Placing(Survey(self.image.target, self.mounts), self.kept, own)
 
     def run(self, progress: Progress) -> Outcome:
         placing = self._placing()
@@ -142,7 +137,7 @@ class UnpackArchive(Step):
         placing.shared = self.beside
         placing.exists = tree.has
         try:
-            brought = self._brought(placing, lambda archive: tar.extract(archive, folder), progress)
+            brought = self.brought(placing, tree, lambda archive: tar.extract(archive, folder), progress)
             copies = _joined(placing, tree)
             for share in placing.survey.shares:
                 mount.write_back(tree.folder(share.mount.point))
@@ -153,7 +148,7 @@ class UnpackArchive(Step):
             "served_bytes": brought.served,
             "files": placing.survey.entries,
             "attempts": brought.attempts,
-            "form": f"tar, {brought.format}" if brought.format != "raw" else "tar",
+            "form": f"{self.kind.name}, {brought.format}" if brought.format != "raw" else self.kind.name,
         }
         if brought.digest:
             figures["digest"] = brought.digest
@@ -163,21 +158,27 @@ class UnpackArchive(Step):
             figures["left to other images"] = listed(placing.left)
         return figures
 
-    def _brought(self, placing: Placing, unpack: Callable[[int], object] | None, progress: Progress) -> Brought:
+    def brought(
+        self, placing: Placing, tree: Tree | None, unpack: Callable[[int], object] | None, progress: Progress
+    ) -> Brought:
+        """Stream the archive to ``unpack``, or, without a tree and that, read it through."""
         from bareon.transfer.archive import bring
         from bareon.transfer.tarstream import Walk
 
-        room = sum(share.mount.size for share in placing.survey.shares)
         return bring(
             self.image.url,
             Walk(placing),
             unpack,
             digest=self.image.digest,
-            published=self._published,
+            published=self.published,
             settings=self.settings,
-            limit=2 * room + _BESIDES,
+            limit=self.limit(placing.survey),
             progress=progress,
         )
+
+    def limit(self, survey: Survey) -> int:
+        """The bytes that the archive may have."""
+        return 2 * sum(share.mount.size for share in survey.shares) + _BESIDES
 
     def _explained(self, error: CommandError, tree: Tree) -> ActionFailed:
         """What a failure of tar means for this deployment."""
@@ -192,7 +193,7 @@ class UnpackArchive(Step):
     def _spoil(self, survey: Survey) -> None:
         """Take the file systems away that hold a part of an image, or one that is not what it should be."""
         for share in survey.shares:
-            if share.mount.point not in self._kept:
+            if share.mount.point not in self.kept:
                 try:
                     device.wipe([share.mount.device])
                 except (CommandError, UnsuitableNode) as error:  # the first error matters more
@@ -214,3 +215,20 @@ def _joined(placing: Placing, tree: Tree) -> int:
                 copy.file(tree.outside(first), tree.outside(path))
                 copies[there] = path
     return len(copies)
+
+
+class Archive(OneFile):
+    """Tar archives, compressed or not."""
+
+    name = "tar"
+    title = "tar archive"
+    endings = (*(f".tar{x}" for x in ("", ".gz", ".xz", ".zst", ".bz2")), *_ENDINGS)
+    step = UnpackArchive
+
+    def recognises(self, beginning: bytes) -> bool:
+        from bareon.transfer.tarstream import begins
+
+        return begins(beginning)
+
+
+UnpackArchive.kind = Archive()

@@ -16,7 +16,7 @@ PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
-    *("rsync", "ca-certificates", "python3"),
+    *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
     *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
 )
