@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from bareon.errors import UnsuitableNode
 from bareon.model.deployment import Deployment
@@ -25,7 +25,8 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     reasons: list[str] = []
     for disk in deployment.disks:
         rank = _deciding(disk.id, node)
-        hits = [facts for facts in node.disks if _rejection(rank, facts) is None]
+        named = (facts for facts in node.disks if any(_named(identity, facts) for identity in rank))
+        hits = [facts for facts in named if _rejection(rank, facts) is None]
         if len(hits) != 1:
             reasons.append(_no_single(disk, hits, node))
         elif hits[0] in found:
@@ -34,13 +35,23 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
         else:
             entries.append(disk)
             found.append(hits[0])
-    for (first, one), (second, other) in itertools.combinations(zip(entries, found, strict=True), 2):
+    for left, right in _with_something_in_common(found):
+        first, one, second, other = entries[left], found[left], entries[right], found[right]
         if same := common_identity(one, other):
             paths = f"{one.device} ({first.path}) and {other.device} are two paths of one disk (multipath)"
             reasons.append(f"{second.path}: {paths}, both with {same}; name it once")
     if reasons:
         raise UnsuitableNode(*reasons)
     return tuple(found)
+
+
+def _with_something_in_common(disks: Sequence[DiskFacts]) -> list[tuple[int, int]]:
+    """The pairs of disks with one WWN or serial number, by their places; comparing each with each takes longer."""
+    alike: dict[str, list[int]] = defaultdict(list)
+    for place, disk in enumerate(disks):
+        for key in {disk.wwn, disk.serial} - {None}:
+            alike[key or ""].append(place)
+    return sorted({pair for places in alike.values() for pair in itertools.combinations(places, 2)})
 
 
 def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
