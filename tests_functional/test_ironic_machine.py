@@ -187,3 +187,30 @@ def trees(place: Path, *names: str, limit: int | None = None) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
+
+
+@pytest.mark.long
+@pytest.mark.thorough("what is kept is decided by bareon alone, see verify_redeploys and redeploy_keeps_files")
+def test_rebuild_keeps_data(lab: Lab, tmp_path: Path) -> None:
+    """After a rebuild under ``verify`` the files of a volume are there, and the root is new."""
+    template = Template.load("one_disk")
+    for name in ("before/srv/kept", "before/gone", "before/etc/hostname", "after/new", "after/etc/hostname"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    with (
+        trees(tmp_path, "before", "after") as url,
+        lab.machine("ironic-rebuild", template, template.disks, "redfish-virtual-media") as machine,
+    ):
+        actions = "do_partitioning,do_copyimage"
+        machine.set(bareon_actions=actions, **own_image(f"{url}/before/"))
+        machine.set(bareon_provision=document(f"{url}/before/"))
+        machine.provision("active")
+        active(machine)
+        machine.set(bareon_provision=document(f"{url}/after/", policy="verify"))
+        machine.provision("rebuild")
+        active(machine)
+        machine.node.undefine()
+        lab.session.strategy.ramdisk(machine.node)
+        run = machine.node.ssh.run
+        run("vgchange --activate y os; mkdir /l; mount /dev/os/root /l; mount /dev/os/srv /l/srv")
+        assert run("cd /l; ls new gone; cat srv/kept", check=False).stdout == "new\nbefore/srv/kept"
