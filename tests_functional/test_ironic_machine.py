@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -214,3 +216,72 @@ def test_rebuild_keeps_data(lab: Lab, tmp_path: Path) -> None:
         run = machine.node.ssh.run
         run("vgchange --activate y os; mkdir /l; mount /dev/os/root /l; mount /dev/os/srv /l/srv")
         assert run("cd /l; ls new gone; cat srv/kept", check=False).stdout == "new\nbefore/srv/kept"
+
+
+def several(url: str) -> dict[str, Any]:
+    """Return a document with two systems, one of them on a logical volume."""
+    one = {"type": "partition", "mount": "/", "file_system": "ext4", "size": "256 MiB", "images": ["first"]}
+    other = {
+        "type": "lv",
+        "name": "second",
+        "mount": "/",
+        "file_system": "ext4",
+        "size": "100%",
+        "images": ["second"],
+    }
+    disk: dict[str, Any] = {"type": "disk", "id": {"type": "name", "value": "vda"}}
+    return {
+        "partitions_policy": "clean",
+        "deploy_data": {"kernel_params": "console=ttyS0,115200"},
+        "images": [
+            {"name": "first", "image_pull_url": f"{url}/first/", "boot": True},
+            {"name": "second", "image_pull_url": f"{url}/second/"},
+        ],
+        "partitions": [
+            {**disk, "volumes": [one, {"type": "pv", "vg": "os", "size": "remaining"}]},
+            {"type": "vg", "id": "os", "volumes": [other]},
+        ],
+    }
+
+
+@pytest.mark.long
+@pytest.mark.thorough("multiboot_uefi has such a menu; test_ironic.py has the steps, without a machine")
+def test_uefi_and_several_images(lab: Lab, tmp_path: Path) -> None:
+    """By virtual media with UEFI: two systems; the disks are compared, and the other one boots.
+
+    The systems are no more than a kernel, which says what root it was started with.
+    """
+    template = Template.load("uefi")
+    kernel = next((lab.session.products.systems["debian12"].tree / "boot").glob("vmlinuz-*"))
+    for name in ("first", "second"):
+        tree = faulty.small(tmp_path / name)
+        (tree / "boot").mkdir()
+        shutil.copy(kernel, tree / "boot")
+        modules = tree / "lib/modules" / kernel.name.removeprefix("vmlinuz-")
+        modules.mkdir(parents=True)
+        (modules / "modules.dep").touch()
+    extra = lab.for_uefi_media()
+    with (
+        trees(tmp_path, "first", "second") as url,
+        lab.machine("ironic-uefi", template, template.disks, "redfish-virtual-media", **extra) as machine,
+    ):
+        machine.set(bareon_provision=several(url))
+        machine.provision("active")
+        boot_info = active(machine)["instance_info"]["bareon_boot_info"]
+        roots = {element["image_name"]: element["root_uuid"] for element in boot_info["elements"]}
+        assert set(roots) == {"first", "second"}
+        started(machine, roots["first"])
+        assert roots["second"] not in machine.node.console.read_text(errors="replace")
+        switch = {"interface": "deploy", "step": "switch_boot", "args": {"image": "second"}}
+        machine.provision("service", service_steps=[{"interface": "deploy", "step": "verify"}, switch])
+        machine.reach("service wait", "service failed")
+        found = machine.reach("active", "service failed")
+        assert (found["provision_state"], found["last_error"]) == ("active", None)
+        assert machine.node.boots_from() == ["vda"]
+        started(machine, roots["second"])
+
+
+def started(machine: Machine, root: str) -> None:
+    """Wait until a kernel has been started with a root, by its UUID."""
+    line = re.compile(rf"Kernel command line: .*root=UUID={root}\b")
+    until(lambda: line.search(machine.node.console.read_text(errors="replace")), root, DEPLOYED_LIMIT, PAUSE)

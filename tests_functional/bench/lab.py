@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests_functional.bench import evidence
+from tests_functional.bench import evidence, loader
 from tests_functional.bench.conductor import Conductor
 from tests_functional.bench.conductor_settings import Site
 from tests_functional.bench.enrolled import Enrolled
@@ -113,6 +113,10 @@ class Lab:
             archive.join([self.session.products.ramdisk.initramfs, packed], whole)
         words = f"%default% ipa-ca-file=/{AUTHORITY}"
         return {"deploy_ramdisk": self.conductor.offer(whole), "kernel_append_params": words}
+
+    def for_uefi_media(self) -> dict[str, str]:
+        """Return ``driver_info`` of a node with UEFI that boots from virtual media."""
+        return {"bootloader": self.conductor.offer(loader.build(self.place))}
 
     @contextmanager
     def machine(
