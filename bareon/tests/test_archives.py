@@ -117,6 +117,93 @@ def test_what_is_no_sound_archive(data: bytes, says: str) -> None:
         walked(data)
 
 
+def _extended(*records: tuple[str, str], kind: bytes = b"x") -> bytes:
+    """An extended header."""
+    text = b""
+    for key, value in records:
+        body = f" {key}={value}\n".encode()
+        length = next(x for x in range(len(body), len(body) + 8) if x == len(body) + len(str(x)))
+        text += str(length).encode() + body
+    return _altered(archive(("x", b"0", "", text))[: 512 + -(-len(text) // 512) * 512], 156, kind)
+
+
+def _holes(kind: bytes, *parts: int, more: int = 0, size: int = 0) -> bytes:
+    """A file with holes in GNU's own format, of which the archive has such parts."""
+    slots = b"".join(b"%011o\0%011o\0" % (0, part) for part in parts).ljust(96, b"\0") + bytes([more])
+    whole = _altered(_altered(archive(("s", b"0", "", bytes(size)))[: 512 + size], 386, slots), 156, kind)
+    return _altered(_altered(whole, 483, b"%011o\0" % (1 << 20)), 257, b"ustar  \0")
+
+
+_INNER = archive(("etc/fstab", b"0", "", b""))[:512]
+_HIDING = archive(("a", b"0", "", _INNER))
+_OF_PAX = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        # A size that is read in two ways makes a member of what another has as its content.
+        (_altered(_HIDING, 124, b"0o1000\0"), "a header makes no sense"),
+        (_altered(_HIDING, 124, b"0_1000\0"), "a header makes no sense"),
+        (_altered(_HIDING, 124, b"+1000\0"), "a header makes no sense"),
+        (_altered(_HIDING, 124, b"\x0000000001000"), "a header makes no sense"),
+        (_altered(_HIDING, 124, b"\x80\0\0\x80" + bytes(8)), "a header makes no sense"),
+        (_altered(_HIDING, 124, b"            "), "a header makes no sense"),
+        (_extended(("size", "9" * 19)) + _HIDING, "of the size '9999"),
+        (_extended(("size", "9" * 5000)) + _HIDING, "of the size '9999"),
+        (_extended((" size", "0")) + _HIDING, "an extended header makes no sense"),
+        (_extended(("\tpath", "etc/fstab")) + _HIDING, "an extended header makes no sense"),
+        (_extended((" path", "etc/fstab"), kind=b"g") + _HIDING, "an extended header makes no sense"),
+        (_extended(("path\0", "etc/fstab")) + _HIDING, "an extended header makes no sense"),
+        # What is not told from another name.
+        (_extended(("path", "etc/fstab\0x")) + _HIDING, "characters that programs leave out"),
+        (_extended(("path", "etc/fst\U000e0041ab")) + _HIDING, "characters that programs leave out"),
+        (_extended(("linkpath", "a\0b")) + _altered(archive(("l", b"2", "a", b"")), 0, b"l"), "leave out"),
+        (_extended(("path", "a/" * 200000)) + _HIDING, "a name of 399999 bytes"),
+        # GNU tar takes what the list of a file with holes has, whatever its size is.
+        (_holes(b"S", 512) + _HIDING, "'s', whose list of holes does not fit its size"),
+        (_holes(b"S", 512, size=1024) + _HIDING, "'s', whose list of holes does not fit its size"),
+        (_holes(b"S", 512, 0, more=1, size=512) + _HIDING, "a list of holes makes no sense"),
+        (_holes(b"S", 2 << 20) + _HIDING, "a list of holes makes no sense"),
+        (_altered(_holes(b"S", 512, size=512), 257, b"ustar\00000") + _HIDING, "in a form that makes no sense"),
+        (_holes(b"S", 1, 1, 1, 1, more=1) + (b"00000000000\0" * 42 + b"\1" + bytes(7)) * 3000, "has no end"),
+        (_extended(*_OF_PAX) + archive(("s", b"0", "", b"1\n0\n512\n"), TREE[2]), "does not fit its size"),
+        (_extended(*_OF_PAX) + archive(("s", b"0", "", b"1\n0\n-1\n")), "a list of holes makes no sense"),
+        (_extended(*_OF_PAX) + archive(("s", b"0", "", b"9\n0\n0\n")), "has no end"),
+        (_extended(*_OF_PAX) + archive(("s", b"2", "a", b"")), "in a form that makes no sense"),
+        (_extended(("GNU.sparse.map", "0,512")) + _HIDING, "in a form that is not known"),
+    ],
+)
+def test_what_tar_would_read_otherwise(data: bytes, says: str) -> None:
+    with pytest.raises(ImageFailed, match=says):
+        walked(data)
+
+
+@pytest.mark.parametrize("step", [1, 511, 1 << 20])
+def test_files_with_holes(step: int) -> None:
+    pax = _extended(*_OF_PAX, ("GNU.sparse.name", "p"), ("GNU.sparse.realsize", "9999"))
+    content = b"2\n0\n5\n1024\n512\n".ljust(512, b"\0") + bytes(512) + b"\1" * 512
+    data = _holes(b"S", 512, 5, 0, size=1024) + pax + archive(("s", b"0", "", content), FILE)
+    seen: list[str] = []
+    assert data.startswith(walked(data, lambda member: not seen.append(member.path), step))
+    assert seen == ["s", "p", "etc/hostname"]
+
+
+def test_whose_prefix_is_a_part_of_the_name() -> None:
+    for magic, path in ((b"ustar\00000", "usr/a"), (b"ustar  \0", "a"), (bytes(8), "a")):
+        seen: list[str] = []
+        data = _altered(_altered(archive(("a", b"0", "", b"")), 345, b"usr"), 257, magic)
+        walked(data, lambda member, seen=seen: not seen.append(member.path))  # type: ignore[misc]
+        assert seen == [path]
+
+
+def test_a_slash_in_a_name_that_another_one_replaces_makes_no_folder() -> None:
+    seen: list[str] = []
+    data = _extended(("path", "y")) + _altered(archive(("x", b"0", "", b"")), 0, b"x/")
+    walked(_altered(data, 0, b"x")[:1024] + _altered(data[1024:], 156, b"\0"), lambda m: not seen.append(m.kind))
+    assert seen == ["f"]
+
+
 def test_a_comment_for_all_is_none_of_a_member() -> None:
     assert names(walked(archive(FILE, headers={"comment": "6b1f"}))) == ["etc/hostname"]
 
@@ -167,6 +254,8 @@ def test_a_hard_link_across_volumes_is_left_for_a_copy() -> None:
         ([("a", SYM, "/", b""), ("a/etc/passwd", REG, "", b"")], "no link is followed"),
         ([("a", SYM, "usr", b""), ("./a//b", REG, "", b"")], "no link is followed"),
         ([("a", SYM, "/", b""), ("b", HARD, "a/etc/shadow", b"")], "no link is followed"),
+        ([("a", SYM, "usr", b""), ("b", HARD, "a", b""), ("b/c", REG, "", b"")], "no link is followed"),
+        ([("a", SYM, "usr", b""), ("b", HARD, "a", b""), ("b", DIR, "", b"")], "twice, the first time as a link"),
         ([("a/b", REG, "", b""), ("a", SYM, "/", b"")], "twice, as a folder and as something else"),
         ([("a", SYM, "/", b""), ("a", DIR, "", b"")], "twice, the first time as a link"),
         ([("a", SYM, "/", b""), ("a", REG, "", b"")], "twice, the first time as a link"),
@@ -178,6 +267,13 @@ def test_a_hard_link_across_volumes_is_left_for_a_copy() -> None:
 def test_members_that_lie(entries: list[Entry], says: str) -> None:
     with pytest.raises(ImageFailed, match=says):
         placed(*entries)
+
+
+def test_names_without_end_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bareon.drivers.deploy.placing._MEMORY", 1 << 20)
+    for entry in (("a/" * 1500, DIR), ("%04d/a", DIR), ("%04d", SYM), ("boot/%04d", HARD)):
+        with pytest.raises(ImageFailed, match="1 MiB of memory"):
+            placed(*((entry[0] % i if "%" in entry[0] else entry[0], entry[1], "usr/a", b"") for i in range(6000)))
 
 
 def test_what_vfat_cannot_hold() -> None:

@@ -7,16 +7,23 @@ which unpacks, might read in another way than this module is refused.
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from bareon.errors import ImageFailed
+from bareon.transfer import tarsparse
+from bareon.transfer.tarsparse import BLOCK, blocks
 
-BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _MOST_AHEAD = 1 << 20  # bytes of headers of one member: names, attributes
-_FILES = (b"0", b"\0", b"7", b"S")
+_LONGEST = 4095  # bytes of a path; PATH_MAX of Linux, less its end
+_PLAIN = (b"0", b"\0", b"7")
+_FILES = (*_PLAIN, b"S")
+_POSIX, _GNU = b"ustar\0", b"ustar  \0"
+#: iconv of the C library drops these where the locale is C, and so does GNU tar; the others end a name there.
+_NOT_READ_ALIKE = re.compile("[\0\U000e0000-\U000e007f]")
 _KINDS: dict[bytes, Literal["f", "d", "L", "D", "S", "h"]] = {
     **dict.fromkeys(_FILES, "f"),
     b"5": "d",
@@ -44,6 +51,17 @@ class Member(NamedTuple):
     size: int
     owner: str
     link: str
+
+
+class _Header(NamedTuple):
+    """A block as a header. ``name`` and ``link`` are of this block alone."""
+
+    kind: bytes
+    magic: bytes
+    name: str
+    link: str
+    size: int
+    owner: tuple[int, int]
 
 
 class Walk:
@@ -107,24 +125,39 @@ class Walk:
             return None
         if self.ended or block == _ZEROS:
             return self._end(block, place)
-        info, kind = _parsed(block), block[156:157]
-        if kind in (b"x", b"g", b"L", b"K"):
-            end = place + BLOCK + -(-info.size // BLOCK) * BLOCK
-            if info.size > _MOST_AHEAD:
-                raise ImageFailed(f"has a header of {info.size} bytes: at most {_MOST_AHEAD} are read")
-            if end > len(data):
-                return None
-            content = bytes(data[place + BLOCK : place + BLOCK + info.size])
-            self._ahead(kind, content)
-            self._hold(bytes(data[place:end]))
-            return end
-        end = place + BLOCK
-        while kind == b"S" and (data[end - 8] if end - BLOCK > place else block[482]):
-            end += BLOCK  # more of a list of holes
-            if end > len(data):
-                return None
+        header = _parsed(block)
+        if header.kind not in (b"x", b"g", b"L", b"K"):
+            return self._whole(header, data, place)
+        end = place + BLOCK + blocks(header.size)
+        if header.size > _MOST_AHEAD:
+            raise ImageFailed(f"has a header of {header.size} bytes: at most {_MOST_AHEAD} are read")
+        if end > len(data):
+            return None
+        content = bytes(data[place + BLOCK : place + BLOCK + header.size])
+        self._ahead(header.kind, content)
         self._hold(bytes(data[place:end]))
-        self._member(info, kind)
+        return end
+
+    def _whole(self, header: _Header, data: bytes | memoryview, place: int) -> int | None:
+        """Take a member, with the list of its holes where it has one; as ``_header``."""
+        behind = tarsparse.has_map(self._said)
+        end, size = place + BLOCK, _size(header, self._said)
+        if behind or header.kind == b"S":
+            _check_form(header, behind)
+            most = min(blocks(size), _MOST_AHEAD) if behind else _MOST_AHEAD
+            found = (tarsparse.mapped if behind else tarsparse.listed)(bytes(data[place : end + most]))
+            if found is None:
+                if len(data) < end + most:
+                    return None
+                raise ImageFailed(f"has {header.name!r}, whose list of holes has no end")
+            end, parts = place + found[0], found[1]
+            if end > len(data):
+                return None
+            size -= end - place - BLOCK if behind else 0
+            tarsparse.check(header.name, size, parts)
+        self._hold(bytes(data[place:end]))
+        self._member(header)
+        self._left = min(self._left, blocks(size))
         return end
 
     def _end(self, block: bytes, place: int) -> int:
@@ -154,29 +187,30 @@ class Walk:
         if sum(map(len, self._held)) > 2 * _MOST_AHEAD:
             raise ImageFailed("has headers without end")
 
-    def _member(self, info: tarfile.TarInfo, kind: bytes) -> None:
+    def _member(self, header: _Header) -> None:
         said, self._said = self._said, {}
         self._kinds.clear()
-        name = said.get("GNU.sparse.name", said.get("path", info.name))
-        path = name.rstrip("/") or name
-        if kind == b"V":  # a label
+        if header.kind == b"V":  # a label
             self._passing, self._left = False, 0
             self._held.clear()
             return
-        if kind not in _KINDS:
-            raise ImageFailed(f"{path!r} is of a kind that is not known ({_text(kind)!r})")
-        size = info.size if "size" not in said else _number(said["size"], path)
-        folder = info.isdir() or (kind in _FILES and name.endswith("/"))  # as before there was a kind for them
-        letter = "d" if folder else _KINDS[kind]
-        if letter != "f" and size and kind != b"1":  # of a hard link it is the file's, and nothing follows
+        name = said.get("GNU.sparse.name", said.get("path", header.name))
+        link = said.get("linkpath", header.link)
+        path = _believed(name.rstrip("/") or name)
+        if header.kind not in _KINDS:
+            raise ImageFailed(f"{path!r} is of a kind that is not known ({_text(header.kind)!r})")
+        size = _size(header, said)
+        folder = header.kind in _PLAIN and name.endswith("/")  # as before there was a kind for them
+        letter = "d" if folder else _KINDS[header.kind]
+        if letter != "f" and size and header.kind != b"1":  # of a hard link it is the file's, and nothing follows
             raise ImageFailed(f"{path!r} has {size} bytes of content, and is no file")
-        owner = f"{said.get('uid', info.uid)}:{said.get('gid', info.gid)}"
-        member = Member(path, letter, size if letter == "f" else 0, owner, said.get("linkpath", info.linkname))
+        owner = f"{said.get('uid', header.owner[0])}:{said.get('gid', header.owner[1])}"
+        member = Member(path, letter, size if letter == "f" else 0, owner, _believed(link))
         self.members += 1
         self._passing = self._judge(member)
         if not self._passing:
             self._held.clear()
-        self._left = -(-member.size // BLOCK) * BLOCK
+        self._left = blocks(member.size)
 
 
 def begins(head: bytes) -> bool:
@@ -188,14 +222,56 @@ def begins(head: bytes) -> bool:
     return True
 
 
-def _parsed(block: bytes) -> tarfile.TarInfo:
+def _parsed(block: bytes) -> _Header:
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):
         raise ImageFailed("is damaged, or no tar archive: a header makes no sense") from None
     if info.size < 0:
         raise ImageFailed("is damaged: a member has a negative size")
-    return info
+    tarsparse.number(block[148:156])
+    name, magic = _until_zero(block[:100]), block[257:265]
+    # Others have times there, or anything.
+    prefix = _until_zero(block[345:500]) if magic.startswith(_POSIX) else b""
+    return _Header(
+        block[156:157],
+        magic,
+        _text(prefix + b"/" + name if prefix else name),
+        _text(_until_zero(block[157:257])),
+        tarsparse.number(block[124:136]),
+        (info.uid, info.gid),
+    )
+
+
+def _until_zero(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _size(header: _Header, said: dict[str, str]) -> int:
+    if "size" not in said:
+        return header.size
+    text = said["size"]
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > tarsparse.LARGEST:
+        raise ImageFailed(f"has a member of the size {text[:40]!r}")
+    return int(text)
+
+
+def _check_form(header: _Header, behind: bool) -> None:
+    """See that a list of holes stands where GNU tar looks for it, too."""
+    if behind != (header.kind in _PLAIN) or not header.magic.startswith(_POSIX if behind else _GNU):
+        raise ImageFailed(f"has {header.name!r}, a file with holes in a form that makes no sense")
+
+
+def _believed(name: str) -> str:
+    """A name that all programs read alike.
+
+    :raises ImageFailed: for any other.
+    """
+    if len(name) > _LONGEST:
+        raise ImageFailed(f"has a name of {len(name)} bytes: no system takes more than {_LONGEST}")
+    if _NOT_READ_ALIKE.search(name):
+        raise ImageFailed(f"has {name!r}, a name with characters that programs leave out")
+    return name
 
 
 def _records(content: bytes) -> Iterator[tuple[str, str]]:
@@ -206,16 +282,10 @@ def _records(content: bytes) -> Iterator[tuple[str, str]]:
         end = place + int(length) if blank and length.isdigit() else place
         record = content[place + len(length) + 1 : end]
         key, equals, value = record[:-1].partition(b"=")
-        if not equals or record[-1:] != b"\n" or end > len(content):
+        if not equals or record[-1:] != b"\n" or end > len(content) or b"\0" in key or key[:1] in b" \t":
             raise ImageFailed("is damaged: an extended header makes no sense")
         yield _text(key), _text(value)
         place = end
-
-
-def _number(text: str, path: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ImageFailed(f"{path!r} has the size {text!r}")
-    return int(text)
 
 
 def _text(name: bytes) -> str:

@@ -8,9 +8,13 @@ from collections.abc import Callable, Collection
 
 from bareon.drivers.deploy.listing import Share, Survey, described
 from bareon.errors import ImageFailed
+from bareon.sizes import MIB, human
 from bareon.system.tree import holds
 from bareon.tools import rsync
 from bareon.transfer.tarstream import Member
+
+_MEMORY = 512 * MIB  # for the names of folders and links, of which an honest archive has some hundred thousand
+_OF_A_NAME = 200  # bytes that one takes besides its letters
 
 
 class Placing:
@@ -35,6 +39,7 @@ class Placing:
         self._folders = {""}  # on the way to members, none of them a link
         self._declared: set[str] = set()  # those that are members themselves
         self._links: set[str] = set()
+        self._memory = _MEMORY
 
     def __call__(self, member: Member) -> bool:
         """True if the member is to be brought.
@@ -51,6 +56,7 @@ class Placing:
         first = self._first_name(path, member) if member.kind == "h" else None
         self._count(path, member, first)
         if first is not None and self.survey.holding(self._deployed(first)) is not share:
+            self._remember(deployed, first)
             self.torn.append((deployed, self._deployed(first)))
             return False
         return self._is_wanted(deployed, member, share)
@@ -74,20 +80,27 @@ class Placing:
     def _check_way(self, path: str, named: str) -> None:
         """See that no link of the archive lies on the way to a path."""
         folder = posixpath.dirname(path)
-        if folder in self._folders:
-            return
         way = []
-        while folder:
+        while folder not in self._folders:
             way.append(folder)
             folder = posixpath.dirname(folder)
         if link := next((x for x in reversed(way) if x in self._links), None):
             raise ImageFailed(f"has a member {named!r}, on whose way {link!r} is a link: no link is followed")
+        self._remember(*way)
         self._folders.update(way)
+
+    def _remember(self, *names: str) -> None:
+        """Make sure that there is memory for names that are kept."""
+        self._memory -= sum(map(len, names)) + _OF_A_NAME * len(names)
+        if self._memory < 0:
+            raise ImageFailed(f"has more folders and links than {human(_MEMORY)} of memory hold the names of")
 
     def _check_kind(self, path: str, member: Member) -> None:
         if path in self._links:
             # What tar puts in the place of a link until its end is not told from another file that comes there.
             raise ImageFailed(f"has {path!r} twice, the first time as a link")
+        if member.kind in "dL":
+            self._remember(path)
         if member.kind == "d":
             self._folders.add(path)
             self._declared.add(path)
@@ -106,6 +119,9 @@ class Placing:
     def _first_name(self, path: str, member: Member) -> str:
         first = _inside(member.link, path)
         self._check_way(first, path)
+        if first in self._links:  # another name of a link is one
+            self._remember(path)
+            self._links.add(path)
         return first
 
     def _count(self, path: str, member: Member, first: str | None) -> None:
