@@ -278,3 +278,15 @@ def test_a_keyring_is_read_with_or_without_armor(signers: Signers, tmp_path: Pat
     ):
         (tmp_path / name).write_bytes(content)
         assert gpgv.keys(str(tmp_path / name)) == plain
+
+
+def test_a_signature_that_cannot_be_checked(
+    place: Place, signers: Signers, keyring: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, settings = place(None, signers.sign(IMAGE)), TransferSettings(keyring=keyring)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ImageFailed, match=r"its signature cannot be checked, which takes some room in .*missing"):
+        bring(image, settings, tmp_path / "device")
+    monkeypatch.setattr("bareon.transfer.check.verify_stream", None)  # whatever goes wrong
+    with pytest.raises(TypeError):
+        bring(image, settings, tmp_path / "device")

@@ -9,7 +9,7 @@ import os
 import threading
 from typing import Protocol
 
-from bareon.errors import CommandError, ImageFailed
+from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
 from bareon.model.settings import TransferSettings
 from bareon.transfer.signature import verify_stream
@@ -63,7 +63,7 @@ class SignatureCheck:
     def _judge(self, signature: bytes, keyring: str, patience: float) -> None:
         try:
             verify_stream(self._reading, signature, keyring, patience)
-        except (ImageFailed, CommandError) as error:
+        except BaseException as error:  # noqa: BLE001  it is raised again by the thread that waits
             self._failure = error
         finally:
             os.close(self._reading)  # what still comes is not waited for

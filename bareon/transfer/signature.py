@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bareon.errors import ImageFailed
 from bareon.tools import gpgv
 
 
@@ -41,6 +42,10 @@ def verify_stream(reading: int, signature: bytes, keyring: str, timeout: float) 
 
 @contextlib.contextmanager
 def _home(keyring: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="bareon-") as name:
-        Path(name, gpgv.KEYS).write_bytes(gpgv.keys(keyring))
-        yield Path(name)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bareon-") as name:
+            Path(name, gpgv.KEYS).write_bytes(gpgv.keys(keyring))
+            yield Path(name)
+    except OSError as error:
+        where = f"{tempfile.gettempdir()}: {error.strerror}"
+        raise ImageFailed(f"its signature cannot be checked, which takes some room in {where}") from None
