@@ -156,6 +156,15 @@ def test_a_number_of_a_server_is_a_number(site: Site, device: Path, header: str,
     assert site.requests
 
 
+def test_parts_that_end_elsewhere_than_they_say(site: Site, device: Path) -> None:
+    def part(start: int, body: bytes) -> Fault:
+        return Fault(206, {"Content-Range": f"bytes {start}-{len(IMAGE) - 1}/{len(IMAGE)}"}, body=body)
+
+    site.faults = [part(0, IMAGE[:MIB]), part(MIB, IMAGE[MIB:-5]), part(len(IMAGE) - 5, IMAGE[-5:] + b"more")]
+    assert bring(site.url, device).attempts == 3
+    assert intact(device)
+
+
 def test_changed_meanwhile(site: Site, device: Path) -> None:
     site.faults = [Fault(cut=2 * MIB), Fault(headers={"ETag": '"two"'})]
     assert "changed while it was read" in refused(site.url, device)

@@ -90,8 +90,11 @@ class HttpSource:
 
     def _advance(self, buffer: memoryview) -> int:
         assert self._answer is not None
+        left = None if self.length is None else self.length - self._offset
         try:
-            count = self._answer.readinto(buffer)
+            count = self._answer.readinto(buffer[:left])
+            if left and not count:  # an answer may say that it has less than is left
+                raise Broken("the server ended its answer before the end of the image")
         except Broken:
             self._hang_up(self._answer)
             self._answer = None
