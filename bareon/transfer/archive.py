@@ -15,6 +15,7 @@ from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.sizes import mib
 from bareon.transfer.check import Checks, is_checked
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
@@ -27,6 +28,7 @@ from bareon.transfer.source import Source
 from bareon.transfer.tarstream import Walk
 
 _ZEROS = bytes(PIECE)
+_TOGETHER = "all volumes of the image together"
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ def unpacked(
     kind = recognised(head)
     with _piped(unpack, limit) as pipe:
         pipeline = Pipeline(source, pipe, deadline, checks.served)
-        pipeline.run(head, _walking(kind, walk), progress)
+        pipeline.run(head, _walking(kind, walk, limit), progress)
         last = walk.finish()
         checks.verify()
         pipe.write(0, memoryview(last))
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)
 
 
-def _walking(kind: Format, walk: Walk) -> Reshape:
+def _walking(kind: Format, walk: Walk, limit: int) -> Reshape:
     def plain(served: Iterator[memoryview]) -> Iterator[bytes | memoryview]:
-        if kind == "raw":
+        if kind in ("raw", "qcow2"):  # that is no archive, as the walk says
             yield from served
             return
         first = True
@@ -109,7 +111,12 @@ def _walking(kind: Format, walk: Walk) -> Reshape:
             yield piece
 
     def reshape(served: Iterator[memoryview], packer: Packer) -> None:
+        done = 0
         for piece in plain(served):
+            # What does not go on counts as well, as members that are left out, and zeros behind the end.
+            done += len(piece)
+            if done > limit:
+                raise ImageFailed(f"holds more than the {mib(limit)} of {_TOGETHER}")
             for found in walk.feed(piece):
                 part = memoryview(found)
                 while part:
@@ -127,7 +134,7 @@ class _Pipe:
         self._descriptor = descriptor
         self.broken = False
         self.limit = limit
-        self.path = "all volumes of the image together"
+        self.path = _TOGETHER
 
     def write(self, offset: int, data: memoryview) -> None:
         while self._descriptor is not None and data:

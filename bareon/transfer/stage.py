@@ -86,6 +86,8 @@ def stage(
         head = bytes(buffer[: source.fill(buffer)])
         kind = recognised(head)
         pipeline = Pipeline(source, _File(descriptor, limit), deadline, checks.served)
+        if kind == "qcow2":
+            raise ImageFailed("is a qcow2 image")
         pipeline.run(head, None if kind == "raw" else decoding(kind), progress)
         checks.verify()
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)
