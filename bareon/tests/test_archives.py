@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bareon.drivers.deploy.listing import Survey
 from bareon.drivers.deploy.placing import Placing
-from bareon.errors import ImageFailed
+from bareon.errors import CommandError, ImageFailed
+from bareon.run import observed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.tools import tar
 from bareon.transfer.tarstream import Member, Walk, begins
 
 LONG = "x" * 300
@@ -80,6 +84,14 @@ def test_all_goes_on_as_it_came(form: str, step: int) -> None:
 def test_what_is_left_out_goes_with_its_headers(form: str) -> None:
     data = archive(FILE, (f"{LONG}/a", b"0", "", b"1" * 2000), ("z", b"0", "", b""), form=form)
     assert names(walked(data, lambda member: LONG not in member.path)) == ["etc/hostname", "z"]
+
+
+def test_what_is_said_of_all_members_stays() -> None:
+    data = archive(FILE, ("z", b"0", "", b""), headers={"gid": "7"})
+    for path in ("etc/hostname", "z"):
+        out = walked(data, lambda member, path=path: member.path != path)  # type: ignore[misc]
+        with tarfile.open(fileobj=io.BytesIO(out)) as opened:
+            assert [x.gid for x in opened] == [7]
 
 
 def test_what_is_an_archive() -> None:
@@ -302,3 +314,16 @@ def test_what_an_image_before_this_one_brought_stays() -> None:
     out = walked(archive(("a", REG, "", b""), ("home/a", REG, "", b""), ("home/b", REG, "", b"")), placing)
     assert names(out) == ["a", "home/b"]
     assert placing.left == ["/home/a"]
+
+
+def test_what_tar_says_has_an_end(tmp_path: Path) -> None:
+    names = _extended(*((f"SCHILY.xattr.{number}{'a' * 50000}", "1") for number in range(9)))
+    (tmp_path / "a.tar").write_bytes(names + archive(FILE))
+    said: list[int] = []
+    with (
+        (tmp_path / "a.tar").open("rb") as file,
+        observed(lambda command: said.append(len(command.stderr))),
+        contextlib.suppress(CommandError),  # of owners, where it does not run as root
+    ):
+        tar.extract(file.fileno(), str(tmp_path))
+    assert 0 < said[0] <= 64 * 1024

@@ -9,6 +9,7 @@ from bareon.sizes import GIB
 
 PROGRAMS = ("prlimit", "sqfs2tar")
 _FILE = "/proc/self/fd/0"
+_KEPT = 64 * 1024  # bytes of what it says
 _MEMORY = GIB  # address space; an honest one needs a few blocks of a MiB
 
 
@@ -24,6 +25,7 @@ def to_tar(file: int, archive: int, folder: str, timeout: float) -> None:
     run(
         ["prlimit", f"--as={_MEMORY}", "sqfs2tar", "--no-skip", "--root-becomes=.", _FILE],
         timeout=timeout,
+        at_most=_KEPT,
         source=file,
         sink=archive,
         confined_to=folder,

@@ -9,6 +9,7 @@ from bareon.errors import CommandError
 from bareon.run import run
 
 PROGRAMS = ("tar",)
+_KEPT = 64 * 1024  # bytes of it: an archive can make it say more than the memory holds
 _SHOWN = 5  # lines of what tar says
 
 
@@ -29,6 +30,7 @@ def extract(archive: int, folder: str) -> None:
         ],
         timeout=None,
         env={"TAR_OPTIONS": ""},
+        at_most=_KEPT,
         source=archive,
         confined_to=folder,
     )

@@ -111,7 +111,7 @@ class Walk:
 
         :raises ImageFailed: when the archive was cut off.
         """
-        if self._left or self._rest.strip(b"\0") or self._held or not self.ended:
+        if self._left or self._rest.strip(b"\0") or not self.ended:
             raise ImageFailed("is cut off: the archive does not end")
         return _ZEROS * 2
 
@@ -163,7 +163,7 @@ class Walk:
     def _end(self, block: bytes, place: int) -> int:
         if block != _ZEROS:
             raise ImageFailed("has something behind the end of the archive")
-        if self._held:
+        if self._kinds:
             raise ImageFailed("is damaged: a header has no member")
         self.ended, self._passing = True, False
         return place + BLOCK
@@ -187,12 +187,16 @@ class Walk:
         if sum(map(len, self._held)) > 2 * _MOST_AHEAD:
             raise ImageFailed("has headers without end")
 
+    def _let_go(self) -> None:
+        """Leave the headers of a member out, but for what they say of all that follow."""
+        self._held = [x for x in self._held if x[156:157] == b"g"]
+
     def _member(self, header: _Header) -> None:
         said, self._said = self._said, {}
         self._kinds.clear()
         if header.kind == b"V":  # a label
             self._passing, self._left = False, 0
-            self._held.clear()
+            self._let_go()
             return
         name = said.get("GNU.sparse.name", said.get("path", header.name))
         link = said.get("linkpath", header.link)
@@ -209,7 +213,7 @@ class Walk:
         self.members += 1
         self._passing = self._judge(member)
         if not self._passing:
-            self._held.clear()
+            self._let_go()
         self._left = blocks(member.size)
 
 
