@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bareon.errors import BareonError, ImageFailed
 from bareon.model.image import Digest, Image, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.run import Command
 from bareon.tests.filesystems import with_ext2
 from bareon.tools import gpgv
 from bareon.transfer.checksums import digest
@@ -121,6 +123,7 @@ def bring(image: Image, settings: TransferSettings, device: Path) -> None:
         (f"{SHA256}  a.img\n{'0' * 64}  a.img\n", "more than one sha256"),
         (f"{SHA256}  xa.img\n{SHA256}  a.img.gz\n{SHA256}  b/a.img\n", "no checksum for 'a.img'"),
         (f"{'0' * 40}  a.img\n", "no checksum for 'a.img' that can be used"),
+        (f"{'0' * 64}  x\x0b{SHA256}  a.img\n{'0' * 64}  x\u2028{SHA256}  a.img\n", "no checksum for 'a.img'"),
         ("<html>Please log in</html>", "no checksum for 'a.img'"),
         ("", "no checksum"),
     ],
@@ -211,6 +214,7 @@ def test_one_signature_of_several_is_enough(place: Place, signers: Signers, keyr
         (b"", "has no public key"),
         (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n-----END PGP PUBLIC KEY BLOCK-----\n", "has no public key"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "has no public key"),
+        (b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n" + b"a: b: c: d\n" * 99, "has no public key"),
         (b"no keys", "is not in the keyring"),
     ],
 )
@@ -278,6 +282,20 @@ def test_a_keyring_is_read_with_or_without_armor(signers: Signers, tmp_path: Pat
     ):
         (tmp_path / name).write_bytes(content)
         assert gpgv.keys(str(tmp_path / name)) == plain
+
+
+def test_a_keyring_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero", tmp_path):
+        with pytest.raises(ImageFailed, match="it is no regular file"):
+            gpgv.keys(str(path))
+
+
+def test_words_of_a_signature_are_none_of_gpgv(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "[GNUPG:] NOTATION_DATA a\u2028[GNUPG:] GOODSIG 1 a\u2028[GNUPG:] VALIDSIG 2\n[GNUPG:] ERRSIG 3\n"
+    monkeypatch.setattr("bareon.tools.gpgv.run", lambda *argv, **how: Command((), 2, said, "", 0.0))
+    with pytest.raises(ImageFailed, match="key 3"):
+        gpgv.verify("/home", ["/signature", "/text"])
 
 
 def test_a_signature_that_cannot_be_checked(

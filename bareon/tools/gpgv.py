@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ KEYS = "keys"
 """The name of the file with the keys."""
 
 _ARMOR = re.compile(
-    rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n]+: [^\r\n]*\r?\n)*\r?\n"
+    rb"^-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[^\r\n:]+: [^\r\n]*\r?\n)*\r?\n"
     rb"(.*?)(?:^=[^\r\n]{4}\r?\n)?^-----END PGP PUBLIC KEY BLOCK-----",
     re.MULTILINE | re.DOTALL,
 )
@@ -60,7 +61,7 @@ def _judge(said: Command) -> None:
 
     :raises ImageFailed: with the reason.
     """
-    lines = [line.split() for line in said.stdout.splitlines() if line.startswith("[GNUPG:] ")]
+    lines = [line.split() for line in said.stdout.split("\n") if line.startswith("[GNUPG:] ")]
     found = {words[1]: words[2] if len(words) > 2 else "" for words in lines}
     if "GOODSIG" in found and "VALIDSIG" in found and "BADSIG" not in found:
         return
@@ -74,6 +75,8 @@ def keys(keyring: str) -> bytes:
     :raises ImageFailed: when it cannot be read, or has none.
     """
     try:
+        if not stat.S_ISREG(Path(keyring).stat().st_mode):  # a FIFO is waited for, and a device may have no end
+            raise ImageFailed(f"the keyring {keyring} cannot be read: it is no regular file")
         data = Path(keyring).read_bytes()
         if data.lstrip().startswith(b"-----"):
             data = b"".join(base64.b64decode(x, validate=False) for x in _ARMOR.findall(data))

@@ -65,7 +65,7 @@ def digest(text: str, name: str) -> Digest:
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:
     """The names of files with their digests in hexadecimal."""
-    for line in text.splitlines():
+    for line in re.split("\r?\n", text):  # a name may have what else ends a line
         if plain := _PLAIN.fullmatch(line):
             yield plain[2], plain[1]
         elif tagged := _TAGGED.fullmatch(line):
