@@ -74,7 +74,7 @@ class Connector:
             raise Broken(f"{host} gave no whole answer within {self._seconds:g} s") from None
         except OSError as error:
             raise Broken(f"{host} cannot be reached: {error.strerror or error}") from None
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, ValueError) as error:  # a name that can be none is a ValueError
             raise Broken(f"{host} does not answer as HTTP: {visible(type(error).__name__)}") from None
 
     def _asked(self, url: Location, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
@@ -86,7 +86,7 @@ class Connector:
             target = route.prefix + urlsplit(url.reveal()).path + path
             connection.request(method, target, body, {**ours, **headers, **route.headers})
             response = connection.getresponse()
-            text = response.read(_LARGEST + 1)
+            text = _read(response)
             if len(text) > _LARGEST:
                 raise Broken(f"{visible(url.host)} answers with more than {_LARGEST} bytes")
             if response.length:
@@ -104,6 +104,17 @@ class Connector:
             return _Route(secure)
         plain = http.client.HTTPConnection(host, port, timeout=self._seconds)
         return _Route(plain, f"http://{urlsplit(url.reveal()).netloc}" if proxy else "", account)
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """As much of an answer as one may have, and a byte or more behind that where it has more.
+
+    In pieces: read() believes a chunk that says its size is -1, and takes all that comes.
+    """
+    found = bytearray()
+    while len(found) <= _LARGEST and (piece := response.read1(_LARGEST)):
+        found += piece
+    return bytes(found)
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,15 @@ def test_an_answer_without_end(ironic: Ironic) -> None:
         api(ironic.url).lookup([MAC])
 
 
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_a_chunk_of_no_size(ironic: Ironic, size: bytes) -> None:
+    """http.client reads whatever comes after a size of -1, and ends by a ValueError after any other below 0."""
+    chunks = size + b"\r\n" + b" " * (8 << 20)
+    ironic.script = [Reply(200, chunks, {"Transfer-Encoding": "chunked"})]
+    with pytest.raises(Failure, match="more than 1048576 bytes"):
+        api(ironic.url).lookup([MAC])
+
+
 def test_a_head_without_end(ironic: Ironic) -> None:
     ironic.script = [Reply(200, b"{}", {"X-Long": "x" * 100_000})]
     with pytest.raises(Failure, match="does not answer as HTTP"):
