@@ -18,7 +18,8 @@ from bareon.text import visible
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 #: Nothing that could end a line, a header or a URL.
 _PRINTABLE = re.compile(r"[!-~]+")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?")
+#: Labels of one to 63 characters; the resolver of Python ends by an error of its own at others.
+_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9_-]{1,63})*(?<!-)\.?")
 _REQUEST = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _YES = ("1", "true", "yes", "on")
 _NO = ("0", "false", "no", "off")
