@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from pathlib import Path
 
@@ -54,6 +55,9 @@ def _waited_for(root: Path, patience: float) -> list[Medium]:
 
 def _certificates(path: Path) -> str:
     try:
+        # Not even opened: a FIFO would wait for a writer without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidInput([Defect("ipa-ca-file", f"{path} is no file")])
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
     except OSError as error:

@@ -322,6 +322,15 @@ def test_a_file_of_the_ramdisk_comes_before_the_certificates_of_a_medium(machine
     assert source.gathered(machine.root, 0)[1] == "FILE"
 
 
+def test_a_file_of_certificates_that_is_none(machine: Machine) -> None:
+    """A FIFO would be waited for without end."""
+    file = machine.root / "ca.pem"
+    os.mkfifo(file)
+    (machine.root / "proc/cmdline").write_text(f"{GIVEN} ipa-ca-file={file}")
+    with pytest.raises(InvalidInput, match=r"ipa-ca-file: .* is no file"):
+        source.gathered(machine.root, 0)
+
+
 def test_disks_of_tenants_are_no_media(machine: Machine) -> None:
     """Whoever had the machine before may have given a disk the label."""
     for name, bus, size in (("vda", "pci", 2048), ("sdb", "usb1", 4 << 21), ("sdc", "usb1", 0)):
