@@ -429,6 +429,8 @@ INVALID: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({**IMAGE, "root_gb": "much"}, {}, ["instance_info.root_gb: is no whole number"]),
     ({**IMAGE, "root_device": {"rotational": True}}, {}, ["root_device.rotational: "]),
     ({**IMAGE, "root_device": {"size": "huge"}}, {}, ["root_device: "]),
+    ({**IMAGE, "root_device": {"model": "<in>"}}, {}, ["root_device: cannot be understood"]),
+    ({**IMAGE, "root_device": ["model"]}, {}, ["root_device: is no object with hints"]),
     ({**IMAGE}, {"bareon_key_filename": "/nowhere"}, ["driver_info.bareon_key_filename: "]),
     ({**IMAGE}, {"bareon_deploy_timeout": "x"}, ["driver_info.bareon_deploy_timeout: "]),
 ]

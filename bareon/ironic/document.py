@@ -156,6 +156,8 @@ def _capabilities(holder: Mapping[str, Any]) -> Mapping[str, str]:
     if isinstance(given, str):
         try:
             given = json.loads(given)
+        except RecursionError:
+            return {}  # Ironic's to refuse
         except ValueError:
             given = dict(word.strip().partition(":")[::2] for word in given.split(","))
     return given if isinstance(given, dict) else {}

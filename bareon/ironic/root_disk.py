@@ -22,6 +22,9 @@ SMALLEST = 4 * GIB
 KNOWN = ("size", "model", "serial", "wwn", "hctl", "name", "by_path")
 """The hints that bareon's facts can answer."""
 
+_ANY = dict.fromkeys(KNOWN, "1") | {"size": 4 * GIB}
+"""A disk to try hints on."""
+
 Hints = Mapping[str, Any]
 
 
@@ -30,16 +33,13 @@ def check(hints: Hints) -> None:
 
     :raises InvalidInput: when not.
     """
-    from ironic.common import utils
-
+    if not isinstance(hints, Mapping):
+        raise InvalidInput([Defect("root_device", "is no object with hints")])
     if unknown := sorted(set(hints) - set(KNOWN)):
         known = ", ".join(KNOWN)
         message = f"bareon's facts do not tell this of a disk, but {known}"
         raise InvalidInput([Defect(f"root_device.{hint}", message) for hint in unknown])
-    try:
-        utils.parse_root_device_hints(copy.deepcopy(dict(hints)))
-    except ValueError as error:
-        raise InvalidInput([Defect("root_device", str(error))]) from None
+    _matching([_ANY], hints)
 
 
 def found(facts: object, hints: Hints | None) -> str:
@@ -48,22 +48,33 @@ def found(facts: object, hints: Hints | None) -> str:
     :param facts: what ``--dump_node_facts`` printed, as JSON.
     :raises UnsuitableNode: when no disk fits, or several do.
     """
-    from ironic.common import utils
-
     try:
         disks = [disk for disk in from_json(facts).disks if _usable(disk)]
     except ValueError as error:
-        raise UnsuitableNode(f"what the ramdisk says of its disks cannot be read: {error}") from None
+        raise UnsuitableNode(f"what the ramdisk says of its disks cannot be read: {str(error)[:300]}") from None
     if not hints:
         return _smallest(disks)
-    # Ironic's function changes the hints that it is given.
-    matching = list(utils.find_devices_by_hints([device(x) for x in disks], copy.deepcopy(dict(hints))))
+    matching = _matching([device(x) for x in disks], hints)
     if len(matching) != 1:
         count = "no disk matches" if not matching else f"{len(matching)} disks match"
         there = ", ".join(sorted(x["name"] for x in matching) or _listed(disks)) or "none"
         what = "those are" if matching else "this node has"
         raise UnsuitableNode(f"root_device: {count} {dict(hints)}; {what}: {there}")
     return str(matching[0]["name"])
+
+
+def _matching(devices: Sequence[dict[str, Any]], hints: Hints) -> list[dict[str, Any]]:
+    """Those that Ironic finds by hints.
+
+    :raises InvalidInput: when the hints cannot be understood; some are only when they are compared.
+    """
+    from ironic.common import utils
+
+    try:
+        # The function changes the hints that it is given.
+        return list(utils.find_devices_by_hints(devices, copy.deepcopy(dict(hints))))
+    except Exception as error:  # noqa: BLE001  # those of the parser of operators are no ValueError
+        raise InvalidInput([Defect("root_device", f"cannot be understood: {error}")]) from None
 
 
 def device(disk: DiskFacts) -> dict[str, Any]:
@@ -81,7 +92,7 @@ def device(disk: DiskFacts) -> dict[str, Any]:
 
 
 def _usable(disk: DiskFacts) -> bool:
-    return disk.kind == "disk" and not disk.removable and disk.unwritable is None
+    return disk.kind == "disk" and not disk.removable and disk.unwritable is None and disk.size < 1 << 63
 
 
 def _smallest(disks: Sequence[DiskFacts]) -> str:

@@ -137,6 +137,10 @@ def test_the_driver_and_the_actions_that_are_asked_for() -> None:
         ({"image_source": HTTP, "ephemeral_gb": 5}, "instance_info.ephemeral_gb: only a document"),
         ({"image_source": HTTP, "root_gb": "1.5"}, "instance_info.root_gb: is no whole number"),
         (
+        (
+            {"image_source": HTTP, "capabilities": "[" * 100_000, "root_gb": "x"},
+            "instance_info.root_gb: is no whole number",
+        ),
             {"image_source": HTTP, "capabilities": '{"boot_option": "netboot"}'},
             "instance_info.capabilities: boot_option",
         ),
