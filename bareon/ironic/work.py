@@ -131,7 +131,7 @@ def start(node: Any, asked: document.Request) -> None:
     options = {"data_driver": "ironic", "deploy_driver": asked.deploy_driver}
     if asked.actions:
         options["actions"] = asked.actions
-    run.start(settings(node).script, options, _document(node, asked), configdrive.content(asked))
+    run.start(settings(node).script, options, _document(node, asked), _configdrive(asked))
     node.set_driver_internal_info(RUN, {"started": time.time(), "unreached": 0})
     node.set_driver_internal_info(PROGRESS, outcome.progress(None))
     forget(node, REPORT)
@@ -185,7 +185,7 @@ def compare(node: Any, asked: document.Request) -> None:
     run = _run(node)
     wanted = {**_document(node, asked), "partitions_policy": "verify"}
     options = {"data_driver": "ironic", "actions": "do_partitioning,do_configdrive"}
-    done = run.plan(settings(node).script, options, wanted, configdrive.content(asked))
+    done = run.plan(settings(node).script, options, wanted, _configdrive(asked))
     if done.code:
         raise ActionFailed(outcome.failure(done.code, done.stderr))
 
@@ -241,6 +241,10 @@ def _document(node: Any, asked: document.Request) -> dict[str, Any]:
 def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
     try:
         node.set_driver_internal_info(PROGRESS, outcome.progress(found.event))
+def _configdrive(asked: document.Request) -> str | None:
+    return configdrive.content(asked, CONF.webserver_verify_ca)
+
+
     except InvalidInput as error:
         LOG.warning("node %s: progress is not in the published form: %s", node.uuid, error)
     node.set_driver_internal_info(RUN, {**note, "unreached": 0})

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from bareon.cmd.exit import CODES
-from bareon.errors import InvalidInput
-from bareon.ironic import conf, outcome, ssh
+from bareon.errors import ActionFailed, BareonError, Defect, InvalidInput
+from bareon.ironic import conf, configdrive, outcome, ramdisk, ssh
 from bareon.ironic.document import ROOT_DISK, Request, request
 
 HTTP = "https://192.0.2.1/system.qcow2"
+from bareon.tests.imageserver import Fault, serving
 RSYNC = "rsync://192.0.2.1/images/system"
 ROOT = {"type": "partition", "mount": "/", "size": "remaining"}
 DISK = {"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": [ROOT]}
@@ -199,6 +200,50 @@ def test_forms_of_a_configdrive() -> None:
 
 def test_the_line_of_a_failure() -> None:
     errors = (
+ISO = b"\0" * 0x8000 + b"\1CD001" + b"\0" * 34 + b"config-2".ljust(32) + b"\0" * 1976
+DRIVE = base64.b64encode(gzip.compress(ISO)).decode()
+PACKED = {"Content-Encoding": "gzip"}
+
+
+def brought(url: str, seconds: float = 20) -> str | None:
+    found = asked(image_source=RSYNC, image_type="partition", configdrive=url)
+    return configdrive.content(found, "true", seconds)
+
+
+def moved(there: str) -> Fault:
+    return Fault(status=302, headers={"Location": there}, body=b"x")
+
+
+def test_a_configdrive_that_is_fetched() -> None:
+    with serving(DRIVE.encode()) as site:
+        assert brought(site.url) == DRIVE
+        site.faults = [moved(site.url)]
+        assert brought(site.url.replace("://", "://bob:hush@")) == DRIVE
+        assert [bool(request.get("Authorization")) for request in site.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault(drip=0.02), "did not come whole within 0.3 s"),
+        (Fault(silent=2), "did not come whole within 0.3 s"),
+        (Fault(status=404, body=b""), "cannot be fetched: 404"),
+        (moved("file:///etc/shadow"), "redirects to file:///etc/shadow, which is not followed"),
+        (moved("\x1b[2J"), "redirects more than 10 times|cannot be fetched"),
+        (
+            Fault(status=200, headers={"Content-Encoding": "gzip"}, body=gzip.compress(bytes(1 << 24))),
+            "damaged|neither",
+        ),
+    ],
+)
+def test_a_server_of_configdrives_that_does_wrong(fault: Fault, words: str) -> None:
+    with serving(DRIVE.encode()) as site:
+        site.always = fault
+        with pytest.raises(BareonError, match=words) as raised:
+            brought(site.url.replace("://", "://bob:hush@"), 0.3)
+    assert "hush" not in str(raised.value) and "\x1b" not in str(raised.value)
+
+
         "warning: nothing\n"
         "bareon-provision: $.partitions[0].id: no disk has the name 'vdz'\n"
         "bareon-provision: the log is /var/log/bareon.log\n"
@@ -307,7 +352,7 @@ def test_the_versions_that_are_said_to_be_tried() -> None:
 
 
 def test_nothing_of_it_needs_ironic() -> None:
-    modules = ("document", "outcome", "ssh", "ramdisk", "conf")
+    modules = ("document", "outcome", "ssh", "ramdisk", "conf", "configdrive")
     code = f"import sys, {', '.join(f'bareon.ironic.{name}' for name in modules)}; print('ironic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n", json.dumps(done.stderr)
