@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bareon.errors import ActionFailed, CommandError
-from bareon.ironic.ssh import LARGEST, Connection
+from bareon.ironic.ssh import LARGEST, Connection, last_line
 from bareon.run import Command
 
 FOLDER = "bareon-run"
+
+LARGEST_REPORT = 16 << 20  # bytes; those of large machines have some hundred thousand
+_LARGEST_BUNDLE = 64 << 20  # bytes of its base64
+_LARGEST_EVENTS = 64 << 10  # bytes of the last two
 
 FILES = {
     "input_data_file": "provision.json",
@@ -56,7 +61,7 @@ if [ ! -e code ] && {{ alive pid || alive runner; }}; then echo running
 # Asked only now: the code is written when the process has gone, and before its runner goes.
 elif [ -e code ]; then echo ended "$(cat code)"
 else echo lost; fi
-tail -n 2 events
+tail -n 2 events | tail -c {events}
 """
 
 _TERMINATE = """
@@ -66,6 +71,8 @@ kill -TERM "$(cat pid)" 2>/dev/null || exit 0
 left={tenths}
 while [ ! -e code ] && [ $left -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
 """
+
+_CODE = re.compile("[0-9]{1,3}")
 
 State = Literal["absent", "running", "ended", "lost"]
 
@@ -119,29 +126,32 @@ class Run:
 
         :raises ActionFailed: when the ramdisk cannot be asked.
         """
-        first, *events = self._ask(_LOOK.format(folder=FOLDER)).splitlines() or [""]
+        asked = _LOOK.format(folder=FOLDER, events=_LARGEST_EVENTS)
+        first, *events = self._ask(asked, at_most=2 * _LARGEST_EVENTS).splitlines() or [""]
         state, _, code = first.partition(" ")
         if state not in ("absent", "running", "ended", "lost"):
             raise ActionFailed(f"the ramdisk does not answer as bareon's would: {first[:100]!r}")
-        return Look(state, int(code) if code.isdecimal() else None, _last(events))  # type: ignore[arg-type]
+        return Look(state, int(code) if _CODE.fullmatch(code) else None, _last(events))  # type: ignore[arg-type]
 
-    def file(self, name: str) -> str | None:
+    def file(self, name: str, at_most: int = LARGEST) -> str | None:
         """The text of a file of the run; ``None`` where there is none.
 
+        :param at_most: bytes; a file that has more is cut off.
         :raises ActionFailed: when the ramdisk cannot be asked.
         """
-        text = self._ask(f"cd {FOLDER} && [ -e {name} ] && echo there && head -c {LARGEST} {name}", ok=(0, 1))
-        return text.removeprefix("there\n") if text else None
+        there = "there\n"
+        command = f"cd {FOLDER} && [ -e {name} ] && echo there && head -c {at_most} {name}"
+        text = self._ask(command, ok=(0, 1), at_most=at_most + len(there))
+        return text.removeprefix(there) if text else None
 
     def bundle(self) -> bytes | None:
         """The bundle of a failed run; ``None`` where there is none.
 
         :raises ActionFailed: when the ramdisk cannot be asked.
         """
-        text = self._ask(
-            f"cd {FOLDER} && [ -e bundle.tar.gz ] && base64 bundle.tar.gz | head -c {LARGEST}", ok=(0, 1)
-        )
-        return base64.b64decode("".join(text.split())) if text else None
+        command = f"cd {FOLDER} && [ -e bundle.tar.gz ] && base64 bundle.tar.gz | head -c {_LARGEST_BUNDLE}"
+        text = self._ask(command, ok=(0, 1), at_most=_LARGEST_BUNDLE)
+        return base64.b64decode(text) if text else None
 
     def terminate(self, patience: float = 30) -> None:
         """Send it SIGTERM, and give it ``patience`` seconds to tidy up. Nothing happens where nothing runs.
@@ -160,13 +170,20 @@ class Run:
     def _put(self, name: str, text: str) -> None:
         self._ask(f"umask 077; cat >{FOLDER}/{name}", stdin=text, timeout=300)
 
-    def _ask(self, command: str, *, stdin: str | None = None, timeout: float = 60, ok: tuple[int, ...] = (0,)) -> str:
+    def _ask(
+        self,
+        command: str,
+        *,
+        stdin: str | None = None,
+        timeout: float = 60,
+        ok: tuple[int, ...] = (0,),
+        at_most: int = LARGEST,
+    ) -> str:
         try:
-            return self.connection.run(command, stdin=stdin, timeout=timeout, ok=ok).stdout
+            return self.connection.run(command, stdin=stdin, timeout=timeout, ok=ok, at_most=at_most).stdout
         except CommandError as error:
-            said = error.stderr.strip().splitlines()
-            reason = f"a command over SSH {error.reason}" + (f": {said[-1][:300]}" if said else "")
-            raise ActionFailed(reason) from None
+            said = last_line(error.stderr)
+            raise ActionFailed(f"a command over SSH {error.reason}" + (f": {said}" if said else "")) from None
 
 
 def _last(lines: list[str]) -> dict[str, Any] | None:
@@ -174,7 +191,7 @@ def _last(lines: list[str]) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             return event

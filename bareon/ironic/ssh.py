@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
+import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput
 from bareon.run import Command, run
+from bareon.text import visible
 
 _ALIAS = "ramdisk"
 """The name of each ramdisk in its file of known hosts, which holds no other."""
@@ -29,7 +32,10 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 _SSH_FAILED = 255
 """The exit code of ssh(1) for an error of its own."""
 
-LARGEST = 64 << 20  # bytes of one answer; more than a report or a bundle has
+LARGEST = 1 << 20
+"""Bytes of an answer, unless more is asked for: a ramdisk that sends without end takes no more memory."""
+
+_SHOWN = 300  # characters of what a ramdisk says, in an error
 
 
 class Unreachable(ActionFailed):
@@ -122,6 +128,24 @@ def kernel_parameter(line: str) -> str:
     return base64.urlsafe_b64encode(line.encode()).decode().rstrip("=")
 
 
+def last_line(said: str) -> str:
+    """The last line of what a ramdisk said, for people; empty where it said nothing."""
+    lines = said.strip().splitlines()
+    return visible(lines[-1][:_SHOWN]) if lines else ""
+
+
+@contextlib.contextmanager
+def _readable(text: str | None) -> Iterator[int | None]:
+    """A descriptor that a text can be read from: a configdrive is more than a pipe holds, and belongs on no disk."""
+    if text is None:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("bareon-ssh"), "w+b") as file:
+        file.write(text.encode())
+        file.seek(0)
+        yield file.fileno()
+
+
 @dataclass(frozen=True)
 class Connection:
     """A way to run commands in a ramdisk. ``patience`` is seconds without any sign of life."""
@@ -133,22 +157,29 @@ class Connection:
     patience: int = 30
 
     def run(
-        self, command: str, *, stdin: str | None = None, timeout: float = 60, ok: Iterable[int] = (0,)
+        self,
+        command: str,
+        *,
+        stdin: str | None = None,
+        timeout: float = 60,
+        ok: Iterable[int] = (0,),
+        at_most: int = LARGEST,
     ) -> Command:
         """Run a shell command to its end.
 
+        :param at_most: how many of the last bytes of each output are kept.
         :raises Unreachable: when the ramdisk cannot be reached.
         :raises CommandError: when the command ends with another code than those in ``ok``, or takes too long.
         """
-        with tempfile.TemporaryDirectory(prefix="bareon-ssh-") as place:
+        with tempfile.TemporaryDirectory(prefix="bareon-ssh-") as place, _readable(stdin) as source:
             known = Path(place) / "known_hosts"
             known.write_text("".join(f"{_ALIAS} {key}\n" for key in self.host_keys))
             argv = [*self.argv(str(known)), command]
             # Codes that are not fine are told here, since 255 is not the command's own.
-            done = run(argv, stdin=stdin, timeout=timeout, ok=range(256), at_most=LARGEST)
+            done = run(argv, source=source, timeout=timeout, ok=range(256), at_most=at_most)
         if done.code == _SSH_FAILED:
-            said = done.stderr.strip().splitlines() or ["no reason given"]
-            raise Unreachable(f"no SSH connection to the ramdisk at {self.address.host}: {said[-1][:300]}")
+            said = last_line(done.stderr) or "no reason given"
+            raise Unreachable(f"no SSH connection to the ramdisk at {self.address.host}: {said}")
         if done.code not in tuple(ok):
             # Not the command itself, which may be a long script.
             raise CommandError(

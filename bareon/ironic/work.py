@@ -32,6 +32,8 @@ REPORT = "bareon_report"
 STEPS = ("provision", "verify", "switch_boot")
 """The steps that are done in the ramdisk."""
 
+LARGEST_FACTS = 16 << 20  # bytes; those of a machine with a thousand disks have two million
+
 _PATIENCE = 3
 """How many heartbeats in a row the ramdisk may send without being reached over SSH."""
 
@@ -87,7 +89,8 @@ def meet(node: Any) -> None:
     if problem := outcome.mismatch(str(info.get("agent_version") or "nothing"), version()):
         raise ActionFailed(problem)
     try:
-        text = Path(info.get("agent_verify_ca") or "").read_text() if info.get("agent_verify_ca") else ""
+        there = info.get("agent_verify_ca")
+        text = Path(there).read_text(errors="replace") if there else ""
     except OSError as error:
         raise ActionFailed(f"the ramdisk's host key cannot be read: {error}") from None
     address = ssh.Address.of_url(str(info.get("agent_url") or ""), settings(node).port)
@@ -229,11 +232,11 @@ def _document(node: Any, asked: document.Request) -> dict[str, Any]:
         return asked.document
     command = f"{shlex.quote(settings(node).script)} --dump_node_facts"
     try:
-        done = _run(node).connection.run(command, timeout=120)
+        done = _run(node).connection.run(command, timeout=120, at_most=LARGEST_FACTS)
         facts = json.loads(done.stdout)
     except CommandError as error:
         raise ActionFailed(outcome.failure(error.code, error.stderr)) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnsuitableNode("what the ramdisk says of its disks is no JSON") from None
     return asked.on(root_disk.found(facts, hints(node)))
 

@@ -7,9 +7,11 @@ import base64
 import configparser
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +358,59 @@ def test_nothing_of_it_needs_ironic() -> None:
     code = f"import sys, {', '.join(f'bareon.ironic.{name}' for name in modules)}; print('ironic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n", json.dumps(done.stderr)
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ramdisk.Run]:
+    """A ramdisk that answers each question by a script."""
+    program = tmp_path / "ssh"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def answering(script: str) -> ramdisk.Run:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return ramdisk.Run(ssh.Connection(ssh.Address("192.0.2.7", 22), "root", "/key", ("ssh-ed25519 A",)))
+
+    return answering
+
+
+def test_what_is_brought_may_be_larger_than_a_pipe(hostile: Callable[[str], ramdisk.Run], tmp_path: Path) -> None:
+    run = hostile(f'for last; do :; done; case $last in *"cat >"*) cat >>{tmp_path}/brought;; esac')
+    run.start("bareon-provision", {}, {"large": "x" * 200_000}, "y" * 200_000)
+    assert (tmp_path / "brought").read_text() == json.dumps({"large": "x" * 200_000}) + "y" * 200_000
+
+
+@pytest.mark.parametrize(
+    ("script", "look"),
+    [
+        ("echo ended 0", ramdisk.Look("ended", 0)),
+        ("printf 'ended '; head -c 5000 /dev/zero | tr '\\0' 9", ramdisk.Look("ended", None)),
+        ("echo ended \u0660", ramdisk.Look("ended", None)),
+        ("echo ended -0", ramdisk.Look("ended", None)),
+        ("echo running; head -c 100000 /dev/zero | tr '\\0' '['", ramdisk.Look("running")),
+        ("echo running; echo '[1]'; echo '{\"a\": 1'", ramdisk.Look("running")),
+    ],
+)
+def test_odd_answers_to_a_look(hostile: Callable[[str], ramdisk.Run], script: str, look: ramdisk.Look) -> None:
+    assert hostile(script).look() == look
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("head -c 50000000 /dev/zero | tr '\\0' x", "does not answer as bareon's would: 'xxx"),
+        (r"printf '\033[2J\377' >&2; exit 9", r"failed with exit code 9: \\x1b\[2J"),
+        (r"printf '\033[2J' >&2; exit 255", r"no SSH connection to the ramdisk at 192.0.2.7: \\x1b\[2J"),
+        ("kill -9 $$", "was ended by signal SIGKILL"),
+        ("", "does not answer as bareon's would: ''"),
+    ],
+)
+def test_answers_to_a_look_that_are_none(hostile: Callable[[str], ramdisk.Run], script: str, words: str) -> None:
+    with pytest.raises(ActionFailed, match=words) as raised:
+        hostile(script).look()
+    assert len(str(raised.value)) < 500
+
+
+def test_the_size_of_what_is_kept_of_a_ramdisk(hostile: Callable[[str], ramdisk.Run]) -> None:
+    text = hostile("echo there; head -c 50000000 /dev/zero").file("errors")
+    assert text is not None and len(text) <= ssh.LARGEST + 10
+
+
