@@ -487,6 +487,11 @@ FAILURES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "no disk matches {'serial': 'none'}; this node has: /dev/sda (40 GiB), /dev/sdb (20 GiB)",
     ),
     (
+        {"bareon_provision": document()},
+        {"exit": 7, "errors": "bareon-provision: told \x1b[2J" + "a." * 100_000 + "\n"},
+        "bareon: exit 7, an image could not be fetched, or did not arrive whole: told",
+    ),
+    (
         {**IMAGE, "root_device": {"size": ">= 1"}},
         {},
         "2 disks match {'size': '>= 1'}; those are: /dev/sda, /dev/sdb",
@@ -585,6 +590,26 @@ def test_a_ramdisk_that_is_not_reached(node: Node) -> None:
     found = node.beat_until("deploy failed", "active")
     assert "no SSH connection to the ramdisk at 127.0.0.1: " in found["last_error"]
     assert found["power_state"] == "power off"
+
+
+def test_a_program_that_is_not_bareons(conductor: Conductor, ramdisk: Ramdisk, key: Path) -> None:
+    """Exit code 0 alone deploys nothing."""
+    node = Node(conductor, ramdisk, bareon_key_filename=str(key), bareon_deploy_script="true")
+    node.set(bareon_provision=document())
+    error = node.failed()
+    assert error.startswith("the run ended with exit code 0, and no report of it says that it is done"), error
+    assert node.show()["driver_internal_info"]["bareon_report"]["outcome"] == "failed"
+
+
+def test_a_document_that_is_larger_than_a_pipe(node: Node) -> None:
+    """What nobody reads at once is brought all the same."""
+    drive = {"user_data": "#cloud-config\n# " + "x" * 200_000}
+    node.ramdisk.behave()
+    node.set(bareon_provision=document(configdrive=drive))
+    node.booted()
+    found = node.beat_until("active", "deploy failed")
+    assert (found["provision_state"], found["last_error"]) == ("active", None)
+    assert node.ramdisk.given()["configdrive"] == drive
 
 
 def test_a_run_that_is_killed(node: Node) -> None:

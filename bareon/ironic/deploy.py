@@ -21,7 +21,7 @@ from ironic.drivers import base
 from ironic.drivers.modules import agent_base, deploy_utils
 
 from bareon.errors import BareonError, InvalidInput
-from bareon.ironic import argument, conf, ssh, work
+from bareon.ironic import argument, conf, outcome, ssh, work
 from bareon.model.location import Location
 
 LOG = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
             if work.do(node, name, argument.completed(task, arguments)):
                 return None
         except BareonError as error:
-            line = "; ".join(error.lines())
+            line = outcome.line(error)
             if not servicing:  # as at a heartbeat: the node is off then
                 deploy_utils.set_failed_state(task, line, collect_logs=False)
             raise exception.InstanceDeployFailure(line) from None
@@ -157,7 +157,9 @@ class BareonDeploy(agent_base.HeartbeatMixin, agent_base.AgentOobStepsMixin, bas
             work.sync(task.node)
         except BareonError as error:
             LOG.warning(
-                "node %s: the disks cannot be synchronized before the power is off: %s", task.node.uuid, error
+                "node %s: the disks cannot be synchronized before the power is off: %s",
+                task.node.uuid,
+                outcome.line(error),
             )
         if not task.node.disable_power_off:
             conductor.node_power_action(task, states.POWER_OFF)
@@ -245,7 +247,7 @@ def _prepare_ramdisk(task: Any) -> None:
 
 
 def _fail(task: Any, service: bool, error: BareonError) -> None:
-    line = "; ".join(error.lines())
+    line = outcome.line(error)
     if service:
         conductor.servicing_error_handler(task, f"node {task.node.uuid}: {line}", errmsg=line)
     else:
@@ -258,4 +260,4 @@ def _invalid() -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        raise exception.InvalidParameterValue("; ".join(error.lines())) from None
+        raise exception.InvalidParameterValue(outcome.line(error)) from None

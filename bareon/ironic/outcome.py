@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bareon.errors import Defect, InvalidInput
+from bareon.errors import BareonError, Defect, InvalidInput
 from bareon.report import schema
 from bareon.text import redacted, visible
 
@@ -27,6 +27,10 @@ MEANINGS = {
 """Exit codes, in the words of the reference."""
 
 LONGEST = 1000  # characters of a line in ``last_error``
+_LOOKED_AT = 2000  # characters of one in which secrets are looked for; that takes their square
+_LONGEST_OF_ALL = 5000  # characters; MySQL has no room for more than 64 KiB, and the node would not be saved
+_MOST_STEPS = 1 << 31
+_LONGEST_RUN = 1e9  # seconds, as in the published form
 
 _SAID = re.compile(r"bareon-[a-z-]+: (.*)")
 _HINT = re.compile(r"the (bundle|log) is /")
@@ -42,8 +46,20 @@ def failure(code: int | None, errors: str) -> str:
     if not said and not any(map(_SAID.fullmatch, lines)):
         said = lines[-1:]  # it is not bareon's program that failed
     meaning = MEANINGS.get(code or 0, "no exit code of bareon")
-    line = f"bareon: exit {code}, {meaning}"
-    return line + (f": {visible(redacted(said[0]))[:LONGEST]}" if said else "")
+    told = _told(said[0]) if said else ""
+    return f"bareon: exit {code}, {meaning}" + (f": {told}" if told else "")
+
+
+def _told(text: str) -> str:
+    """What is shown of a line of a ramdisk."""
+    if len(text) > _LOOKED_AT:
+        text = text[:_LOOKED_AT].rpartition(" ")[0]  # the last word may be half of a secret
+    return visible(redacted(text))[:LONGEST]
+
+
+def line(error: BareonError) -> str:
+    """An error as one line of ``last_error``, whatever a ramdisk or a document has put into it."""
+    return visible("; ".join(error.lines())[:_LONGEST_OF_ALL])
 
 
 def progress(event: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -55,10 +71,10 @@ def progress(event: Mapping[str, Any] | None) -> dict[str, Any]:
         return {"step": 0, "of": None, "description": "preparing"}
     schema.check(event, "event")
     found: dict[str, Any] = {
-        "step": event["number"],
-        "of": event["count"],
-        "action": event["action"],
-        "description": visible(event["description"])[:200],
+        "step": min(event["number"], _MOST_STEPS),
+        "of": min(event["count"], _MOST_STEPS),
+        "action": visible(event["action"][:100]),
+        "description": visible(event["description"][:200]),
     }
     if "done" in event:
         found["bytes"] = event["done"]
@@ -69,17 +85,19 @@ def progress(event: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def report(text: str) -> dict[str, Any]:
-    """A report, compared with the published form.
+    """Of a report what a node shows: its ``outcome``, and ``seconds``.
 
-    :raises InvalidInput: when it is of another form.
+    Not all of it is compared with the published form, which takes minutes for one that was made to be large.
+
+    :raises InvalidInput: when it is none.
     """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidInput([Defect("$", "the report is no JSON")]) from None
-    schema.check(found, "report")
-    assert isinstance(found, dict)
-    return found
+    found = _object(text, "the report")
+    result, seconds = found.get("outcome"), found.get("seconds")
+    if result not in ("running", "done", "failed"):
+        raise InvalidInput([Defect("$.outcome", "the report does not say how the run ended")])
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST_RUN:
+        raise InvalidInput([Defect("$.seconds", "the report does not say how long the run took")])
+    return {"outcome": result, "seconds": seconds}
 
 
 def boot_info(text: str) -> dict[str, Any]:
@@ -87,12 +105,27 @@ def boot_info(text: str) -> dict[str, Any]:
 
     :raises InvalidInput: when it is none.
     """
+    found = _object(text, "boot-info.json")
+    elements = found.get("elements")
+    objects = elements if isinstance(elements, list) else [None]
+    rest = {key: value for key, value in found.items() if key != "elements"}
+    if not all(isinstance(x, dict) and _is_flat(x) for x in (rest, *objects)):
+        raise InvalidInput([Defect("$", "boot-info.json is no list of bootable images")])
+    return found
+
+
+def _is_flat(values: Mapping[str, Any]) -> bool:
+    """Whether all values are texts, whole numbers or null: nothing that Ironic could not save and show."""
+    return all(value is None or isinstance(value, (str, int)) for value in values.values())
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidInput([Defect("$", "boot-info.json is no JSON")]) from None
+        raise InvalidInput([Defect("$", f"{what} is no JSON")]) from None
     if not isinstance(found, dict):
-        raise InvalidInput([Defect("$", "boot-info.json is no object")])
+        raise InvalidInput([Defect("$", f"{what} is no object")])
     return found
 
 

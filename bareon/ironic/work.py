@@ -156,7 +156,7 @@ def look(node: Any) -> bool:
         if note["unreached"] >= _PATIENCE:
             forget(node, RUN, PROGRESS)
             raise
-        LOG.warning("node %s: %s; looking again at the next heartbeat", node.uuid, error)
+        LOG.warning("node %s: %s; looking again at the next heartbeat", node.uuid, outcome.line(error))
         return False
     if found.state == "running":
         _note_progress(node, note, found)
@@ -176,7 +176,7 @@ def end(node: Any) -> None:
         found = run.look()
         keeping.keep(node, run, found)
     except (ActionFailed, InvalidInput) as error:
-        LOG.warning("node %s: the run cannot be ended: %s", node.uuid, error)
+        LOG.warning("node %s: the run cannot be ended: %s", node.uuid, outcome.line(error))
     forget(node, RUN, PROGRESS)
 
 
@@ -241,15 +241,15 @@ def _document(node: Any, asked: document.Request) -> dict[str, Any]:
     return asked.on(root_disk.found(facts, hints(node)))
 
 
-def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
-    try:
-        node.set_driver_internal_info(PROGRESS, outcome.progress(found.event))
 def _configdrive(asked: document.Request) -> str | None:
     return configdrive.content(asked, CONF.webserver_verify_ca)
 
 
+def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
+    try:
+        node.set_driver_internal_info(PROGRESS, outcome.progress(found.event))
     except InvalidInput as error:
-        LOG.warning("node %s: progress is not in the published form: %s", node.uuid, error)
+        LOG.warning("node %s: progress is not in the published form: %s", node.uuid, outcome.line(error))
     node.set_driver_internal_info(RUN, {**note, "unreached": 0})
     node.save()
 
@@ -264,11 +264,16 @@ def _check_time(node: Any, run: Run, note: Mapping[str, Any]) -> None:
 
 
 def _ended(node: Any, run: Run, found: Look) -> bool:
-    errors = keeping.keep(node, run, found)
+    left = keeping.keep(node, run, found)
     if found.state == "lost":
         raise ActionFailed("the run is gone without an exit code: something in the ramdisk killed it")
     if found.code != 0:
-        raise ActionFailed(outcome.failure(found.code, errors))
+        raise ActionFailed(outcome.failure(found.code, left.errors))
+    if not left.is_success:
+        raise ActionFailed(
+            "the run ended with exit code 0, and no report of it says that it is done: see that bareon_deploy_script"
+            " hands its arguments and the exit code of bareon-provision on"
+        )
     if (text := run.file("boot-info.json")) is not None:
         node.set_instance_info("bareon_boot_info", outcome.boot_info(text))
         node.save()

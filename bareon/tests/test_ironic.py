@@ -21,9 +21,9 @@ from bareon.cmd.exit import CODES
 from bareon.errors import ActionFailed, BareonError, Defect, InvalidInput
 from bareon.ironic import conf, configdrive, outcome, ramdisk, ssh
 from bareon.ironic.document import ROOT_DISK, Request, request
+from bareon.tests.imageserver import Fault, serving
 
 HTTP = "https://192.0.2.1/system.qcow2"
-from bareon.tests.imageserver import Fault, serving
 RSYNC = "rsync://192.0.2.1/images/system"
 ROOT = {"type": "partition", "mount": "/", "size": "remaining"}
 DISK = {"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": [ROOT]}
@@ -137,13 +137,13 @@ def test_the_driver_and_the_actions_that_are_asked_for() -> None:
         ({"image_source": HTTP, "image_checksum": "https://x"}, "instance_info.image_checksum: is no digest"),
         ({"image_source": HTTP, "image_type": "whole-disk"}, "instance_info.image_type: bareon brings"),
         ({"image_source": HTTP, "image_type": None}, "instance_info.image_type: bareon brings"),
-        ({"image_source": HTTP, "ephemeral_gb": 5}, "instance_info.ephemeral_gb: only a document"),
-        ({"image_source": HTTP, "root_gb": "1.5"}, "instance_info.root_gb: is no whole number"),
-        (
         (
             {"image_source": HTTP, "capabilities": "[" * 100_000, "root_gb": "x"},
             "instance_info.root_gb: is no whole number",
         ),
+        ({"image_source": HTTP, "ephemeral_gb": 5}, "instance_info.ephemeral_gb: only a document"),
+        ({"image_source": HTTP, "root_gb": "1.5"}, "instance_info.root_gb: is no whole number"),
+        (
             {"image_source": HTTP, "capabilities": '{"boot_option": "netboot"}'},
             "instance_info.capabilities: boot_option",
         ),
@@ -200,8 +200,6 @@ def test_forms_of_a_configdrive() -> None:
     assert line.startswith("$.configdrive: the node has instance_info.configdrive too") and "secret" not in line
 
 
-def test_the_line_of_a_failure() -> None:
-    errors = (
 ISO = b"\0" * 0x8000 + b"\1CD001" + b"\0" * 34 + b"config-2".ljust(32) + b"\0" * 1976
 DRIVE = base64.b64encode(gzip.compress(ISO)).decode()
 PACKED = {"Content-Encoding": "gzip"}
@@ -246,6 +244,8 @@ def test_a_server_of_configdrives_that_does_wrong(fault: Fault, words: str) -> N
     assert "hush" not in str(raised.value) and "\x1b" not in str(raised.value)
 
 
+def test_the_line_of_a_failure() -> None:
+    errors = (
         "warning: nothing\n"
         "bareon-provision: $.partitions[0].id: no disk has the name 'vdz'\n"
         "bareon-provision: the log is /var/log/bareon.log\n"
@@ -259,6 +259,68 @@ def test_a_server_of_configdrives_that_does_wrong(fault: Fault, words: str) -> N
     )
     assert outcome.failure(7, "bareon-provision: https://u:p@h/i?sig=s\n").endswith(": https://***@h/i?sig=***")
     assert outcome.failure(6, "bareon-provision: the log is /x\n") == "bareon: exit 6, a step failed while it ran"
+
+
+@pytest.mark.parametrize("line", ["a." * 500_000, "pass" * 500_000, "https://u:" + "p" * 5000 + "@h"])
+def test_a_line_without_end_is_judged_quickly(line: str) -> None:
+    """The search for secrets takes the square of its length, and the last word may be half of one."""
+    assert outcome.failure(6, f"bareon-provision: told {line}\n") == (
+        "bareon: exit 6, a step failed while it ran: told"
+    )
+
+
+def test_an_error_is_one_line_that_a_node_can_hold() -> None:
+    error = InvalidInput([Defect("$.\x1b[2J\n", "x" * 1000)] * 100)
+    line = outcome.line(error)
+    assert line.startswith(r"$.\x1b[2J\n: xxx") and len(line) < 6000 and line.isprintable()
+
+
+def test_a_report_says_how_a_run_ended() -> None:
+    found = outcome.report('{"outcome": "done", "seconds": 1.5, "steps": []}')
+    assert found == {"outcome": "done", "seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        '{"outcome": "done"}',
+        '{"outcome": ["done"], "seconds": 1}',
+        '{"outcome": "done", "seconds": NaN}',
+        '{"outcome": "done", "seconds": 1e999}',
+        '{"outcome": "done", "seconds": true}',
+    ],
+)
+def test_what_is_no_report(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        outcome.report(text)
+
+
+def test_a_list_of_bootable_images() -> None:
+    found = {"elements": [{"grub_id": 0, "image_name": "a", "os_id": None}], "current_element": 0}
+    assert outcome.boot_info(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"elements": {}}',
+        '{"elements": [1]}',
+        '{"elements": [], "more": NaN}',
+        '{"elements": [{"grub_id": 1e999}]}',
+        '{"elements": [{"grub_id": %s}]}' % ("[" * 500 + "]" * 500),
+    ],
+)
+def test_what_is_no_list_of_bootable_images(text: str) -> None:
+    """Ironic could not save it, or show it."""
+    with pytest.raises(InvalidInput):
+        outcome.boot_info(text)
 
 
 def test_every_exit_code_has_a_meaning() -> None:
@@ -276,6 +338,8 @@ def test_progress_of_an_event() -> None:
         "total": 3,
         "percent": 33,
     }
+    odd = outcome.progress({**event, "event": "started", "count": 10**4000, "action": "\x1b" * 1000})
+    assert odd["of"] < 1 << 32 and odd["action"].isprintable() and len(odd["action"]) < 1000
     with pytest.raises(InvalidInput):
         outcome.progress({"number": 1})
 
@@ -310,54 +374,6 @@ def test_the_command_line_of_ssh() -> None:
     assert {"StrictHostKeyChecking=yes", "UserKnownHostsFile=/known", "BatchMode=yes", "ControlPath=none"} <= {*words}
 
 
-def test_keys(tmp_path: Path) -> None:
-    key = tmp_path / "key"
-    with pytest.raises(InvalidInput, match=r"driver_info.k: the SSH key .* cannot be read: No such file"):
-        ssh.check_key_file(str(key), "driver_info.k")
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a b", "-f", key], check=True)
-    public = key.with_suffix(".pub").read_text().split()
-    line = ssh.public_key(str(key), "k")
-    assert line.split() == public[:2]
-    value = ssh.kernel_parameter(line)
-    assert base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode() == line and "=" not in value
-    key.chmod(0o640)
-    with pytest.raises(InvalidInput, match=r"is open to others \(mode 0640\)"):
-        ssh.public_key(str(key), "k")
-
-
-def test_every_key_is_in_the_reference() -> None:
-    page = (Path(__file__).parents[2] / "doc/source/reference/ironic.rst").read_text()
-    for name in (*(option.name for option in conf.OPTIONS), *conf.PROPERTIES):
-        assert f"``{name}``" in page, name
-
-
-def test_the_deploy_template_of_the_documentation() -> None:
-    """It is for a new node, whose disks are to be emptied."""
-    page = (Path(__file__).parents[2] / "doc/source/howto/ironic.rst").read_text()
-    (step,) = json.loads(page.partition("<<'END'\n")[2].partition("    END\n")[0])
-    assert (step["interface"], step["step"]) == ("deploy", "provision")
-    assert request({}, {}, step["args"]["provision"]).document["partitions_policy"] == "clean"
-
-
-def test_the_versions_that_are_said_to_be_tried() -> None:
-    """They reach from the first to the last that the extra allows, and the tests' own is one of them."""
-    root = Path(__file__).parents[2]
-    page = (root / "doc/source/howto/ironic.rst").read_text()
-    tried = re.findall(r"\b\d+\.\d+\.\d+\b", page[page.index("The tests of this interface") :].partition("\n\n")[0])
-    (own,) = re.findall(r"^ironic==(.*)$", (root / "tests_functional/ironic-requirements.txt").read_text(), re.M)
-    assert own in tried
-    read = configparser.ConfigParser()
-    read.read(root / "setup.cfg")
-    numbers = sorted(int(version.split(".")[0]) for version in tried)
-    assert read["extras"]["ironic"].strip() == f"ironic>={numbers[0]}.0,<{numbers[-1] + 1}"
-    assert set(numbers) == set(range(numbers[0], numbers[-1] + 1))
-
-
-def test_nothing_of_it_needs_ironic() -> None:
-    modules = ("document", "outcome", "ssh", "ramdisk", "conf", "configdrive")
-    code = f"import sys, {', '.join(f'bareon.ironic.{name}' for name in modules)}; print('ironic' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n", json.dumps(done.stderr)
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ramdisk.Run]:
     """A ramdisk that answers each question by a script."""
@@ -414,3 +430,51 @@ def test_the_size_of_what_is_kept_of_a_ramdisk(hostile: Callable[[str], ramdisk.
     assert text is not None and len(text) <= ssh.LARGEST + 10
 
 
+def test_keys(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    with pytest.raises(InvalidInput, match=r"driver_info.k: the SSH key .* cannot be read: No such file"):
+        ssh.check_key_file(str(key), "driver_info.k")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a b", "-f", key], check=True)
+    public = key.with_suffix(".pub").read_text().split()
+    line = ssh.public_key(str(key), "k")
+    assert line.split() == public[:2]
+    value = ssh.kernel_parameter(line)
+    assert base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode() == line and "=" not in value
+    key.chmod(0o640)
+    with pytest.raises(InvalidInput, match=r"is open to others \(mode 0640\)"):
+        ssh.public_key(str(key), "k")
+
+
+def test_every_key_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "doc/source/reference/ironic.rst").read_text()
+    for name in (*(option.name for option in conf.OPTIONS), *conf.PROPERTIES):
+        assert f"``{name}``" in page, name
+
+
+def test_the_deploy_template_of_the_documentation() -> None:
+    """It is for a new node, whose disks are to be emptied."""
+    page = (Path(__file__).parents[2] / "doc/source/howto/ironic.rst").read_text()
+    (step,) = json.loads(page.partition("<<'END'\n")[2].partition("    END\n")[0])
+    assert (step["interface"], step["step"]) == ("deploy", "provision")
+    assert request({}, {}, step["args"]["provision"]).document["partitions_policy"] == "clean"
+
+
+def test_the_versions_that_are_said_to_be_tried() -> None:
+    """They reach from the first to the last that the extra allows, and the tests' own is one of them."""
+    root = Path(__file__).parents[2]
+    page = (root / "doc/source/howto/ironic.rst").read_text()
+    tried = re.findall(r"\b\d+\.\d+\.\d+\b", page[page.index("The tests of this interface") :].partition("\n\n")[0])
+    (own,) = re.findall(r"^ironic==(.*)$", (root / "tests_functional/ironic-requirements.txt").read_text(), re.M)
+    assert own in tried
+    read = configparser.ConfigParser()
+    read.read(root / "setup.cfg")
+    numbers = sorted(int(version.split(".")[0]) for version in tried)
+    assert read["extras"]["ironic"].strip() == f"ironic>={numbers[0]}.0,<{numbers[-1] + 1}"
+    assert set(numbers) == set(range(numbers[0], numbers[-1] + 1))
+
+
+def test_nothing_of_it_needs_ironic() -> None:
+    modules = ("document", "outcome", "ssh", "ramdisk", "conf", "configdrive")
+    code = f"import sys, {', '.join(f'bareon.ironic.{name}' for name in modules)}; print('ironic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n", json.dumps(done.stderr)
