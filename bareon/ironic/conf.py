@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def _number(
     given = driver_info.get(name)
     if given is None:
         return default
-    if str(given).isdecimal() and 0 < int(given) <= most:
+    if re.fullmatch("[0-9]{1,10}", str(given)) and 0 < int(given) <= most:
         return int(given)
     defects.append(Defect(f"driver_info.{name}", f"is no whole number from 1 to {most}"))
     return None

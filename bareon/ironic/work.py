@@ -160,7 +160,7 @@ def look(node: Any) -> bool:
         return False
     if found.state == "running":
         _note_progress(node, note, found)
-        _check_time(node, run, note)
+        _check_time(node, note)
         return False
     forget(node, RUN, PROGRESS)
     if found.state == "absent":
@@ -254,12 +254,10 @@ def _note_progress(node: Any, note: dict[str, Any], found: Look) -> None:
     node.save()
 
 
-def _check_time(node: Any, run: Run, note: Mapping[str, Any]) -> None:
+def _check_time(node: Any, note: Mapping[str, Any]) -> None:
     limit = settings(node).timeout
     if time.time() - note["started"] > limit:
-        run.terminate()
-        keeping.keep(node, run, run.look())
-        forget(node, RUN, PROGRESS)
+        end(node)  # whether the ramdisk can be asked to or not: this is why the deployment fails
         raise ActionFailed(f"the run was ended after {limit} s, the limit of bareon_deploy_timeout")
 
 
