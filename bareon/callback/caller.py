@@ -25,13 +25,14 @@ class Pace:
     """How long to wait, in seconds. Chance takes up to half off, so that nodes that start together call apart.
 
     ``first`` doubles with each failure up to ``longest``; ``busy`` is for a node that somebody else works on, and
-    ``slow`` for what only people can mend.
+    ``slow`` for what only people can mend. ``least`` is between two heartbeats, whatever a lookup has told.
     """
 
     first: float = 2.0
     longest: float = 30.0
     busy: float = 10.0
     slow: float = 60.0
+    least: float = 1.0
 
     def after(self, failure: Failure, number: int) -> float:
         """The time to wait after the failure with that number, counted from 1."""
@@ -150,7 +151,7 @@ class Caller:
                 if failed or not self._told:
                     LOG.info("%s takes heartbeats of %s", self._api.host, content["callback_url"])
                 self._told, failed = "accepted", 0
-                usual = node.heartbeat_timeout / 3
+                usual = max(node.heartbeat_timeout / 3, self._pace.least)
                 asked = _pause(_shaken(min(self._pace.busy, usual) if asked else usual))
 
     def _content(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from bareon.model.location import Location
 from bareon.tests.ironicapi import MAC, TOKEN, UUID, Ironic, Reply, certificate, serving
 
 RAMDISK = Ramdisk(lambda: ["52:54:00:aa:00:01", MAC], "ssh-ed25519 AAAA", 22, "7.1")
-QUICK = Pace(0.001, 0.002, 0.001, 0.001)
+QUICK = Pace(0.001, 0.002, 0.001, 0.001, 0.001)
 CONTENT = {
     "callback_url": "https://127.0.0.1:22",
     "agent_version": "bareon-7.1",
@@ -163,6 +163,24 @@ def test_heartbeats_go_on(ironic: Ironic, tmp_path: Path, caplog: pytest.LogCapt
         f"this is node {UUID} of 127.0.0.1",
         "127.0.0.1 takes heartbeats of https://127.0.0.1:22",
     ]
+
+
+def test_a_time_out_of_nothing_is_no_flood(ironic: Ironic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is told a time-out of a billionth of a second sends no more than a heartbeat in half a second."""
+    waits: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        if len(waits) == 20:
+            raise _Enough
+        return False
+
+    monkeypatch.setattr("bareon.callback.caller._pause", pause)
+    calls = Caller(api(ironic.url), RAMDISK, tmp_path / "memory")
+    ironic.heartbeat_timeout = 1e-9
+    with pytest.raises(_Enough):
+        calls.heartbeats(calls.look_up(5))
+    assert all(0.5 <= seconds <= 1 for seconds in waits)
 
 
 def test_heartbeats_after_faults(ironic: Ironic, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
