@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bareon.callback.parameter import is_of_ironic
 from bareon.drivers.data import configdrive as configdrives
 from bareon.drivers.data.ironic import Ironic
 from bareon.errors import Defect, InvalidInput
@@ -81,6 +82,7 @@ def request(
         document["deploy_data"] = {"boot_order": boot_order, **document.get("deploy_data", {})}
     drive = _configdrive(instance_info, document)
     check(document)
+    _check_ramdisk_params(instance_info)
     return Request(
         document,
         _deploy_driver(instance_info),
@@ -212,6 +214,13 @@ def _kernel_params(instance_info: Mapping[str, Any]) -> str:
     """The instance's kernel parameters, less Ironic's word for those of the conductor's configuration."""
     given = str(instance_info.get("kernel_append_params") or "")
     return " ".join(word for word in given.split(" ") if word and word != "%default%")
+
+
+def _check_ramdisk_params(instance_info: Mapping[str, Any]) -> None:
+    """See that none is for the ramdisk, whose kernel Ironic gives the same: it would trust another API, or none."""
+    if is_of_ironic(str(instance_info.get("kernel_append_params") or "")):
+        message = "parameters of the ramdisk (ipa-..., bareon-key, boot_method) are Ironic's own to give: remove them"
+        raise _defect("instance_info.kernel_append_params", message)
 
 
 def _configdrive(instance_info: Mapping[str, Any], document: Object) -> str | None:

@@ -141,6 +141,13 @@ def test_the_driver_and_the_actions_that_are_asked_for() -> None:
             {"image_source": HTTP, "capabilities": "[" * 100_000, "root_gb": "x"},
             "instance_info.root_gb: is no whole number",
         ),
+        (
+            {
+                "bareon_provision": {"partitions": [DISK], "images": [{"name": "a", "image_pull_url": HTTP}]},
+                "kernel_append_params": "quiet ipa-insecure=1",
+            },
+            "instance_info.kernel_append_params: parameters of the ramdisk",
+        ),
         ({"image_source": HTTP, "ephemeral_gb": 5}, "instance_info.ephemeral_gb: only a document"),
         ({"image_source": HTTP, "root_gb": "1.5"}, "instance_info.root_gb: is no whole number"),
         (
