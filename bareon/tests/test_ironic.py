@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from bareon.errors import ActionFailed, BareonError, Defect, InvalidInput
 from bareon.ironic import conf, configdrive, outcome, ramdisk, ssh
 from bareon.ironic.document import ROOT_DISK, Request, request
 from bareon.tests.imageserver import Fault, serving
+from bareon.tests.ironicapi import certificate
 
 HTTP = "https://192.0.2.1/system.qcow2"
 RSYNC = "rsync://192.0.2.1/images/system"
@@ -266,6 +268,21 @@ def test_the_line_of_a_failure() -> None:
     )
     assert outcome.failure(7, "bareon-provision: https://u:p@h/i?sig=s\n").endswith(": https://***@h/i?sig=***")
     assert outcome.failure(6, "bareon-provision: the log is /x\n") == "bareon: exit 6, a step failed while it ran"
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_a_configdrive_by_tls(tmp_path: Path) -> None:
+    file = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with serving(DRIVE.encode(), wrap=lambda plain: context.wrap_socket(plain, server_side=True)) as site:
+        found = asked(image_source=RSYNC, image_type="partition", configdrive=site.url)
+        with pytest.raises(ActionFailed, match="cannot be fetched: SSLError"):
+            configdrive.content(found, "true")
+        assert configdrive.content(found, str(file)) == configdrive.content(found, "False") == DRIVE
+        site.always = moved("http://192.0.2.1/drive")
+        with pytest.raises(ActionFailed, match=r"redirects to http://192\.0\.2\.1/drive, which is not followed"):
+            configdrive.content(found, str(file))
 
 
 @pytest.mark.parametrize("line", ["a." * 500_000, "pass" * 500_000, "https://u:" + "p" * 5000 + "@h"])
