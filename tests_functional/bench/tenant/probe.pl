@@ -371,9 +371,25 @@ probe 'network', 'links by netlink', sub {
     socket my $socket, 16, SOCK_RAW, 0 or return (0, "$!");
     send $socket, pack('LSSLL CCSiLL', 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0, 0), 0;
     recv $socket, my $text, 65536, 0;
-    my @names = ($text // '') =~ /([a-z]+[0-9]+)\0/g;
-    return several(@names);
+    return several(grep { $_ ne 'lo' } linked($text // ''));
 };
+
+sub linked {    # the names in messages of kind RTM_NEWLINK: what else is in them may look like one
+    my ($text) = @_;
+    my @found;
+    for (my $at = 0; $at + 32 <= length $text;) {
+        my ($size, $kind) = unpack 'LS', substr $text, $at, 6;
+        last if $size < 16;
+        for (my $part = $at + 32; $kind == 16 && $part + 4 <= $at + $size;) {
+            my ($long, $what) = unpack 'SS', substr $text, $part, 4;
+            last if $long < 4;
+            push @found, unpack 'Z*', substr $text, $part + 4, $long - 4 if $what == 3;
+            $part += ($long + 3) & ~3;
+        }
+        $at += ($size + 3) & ~3;
+    }
+    return @found;
+}
 probe 'network', 'packets', sub {
     socket my $socket, 17, SOCK_RAW, 0x300 or return (0, "$!");
     return (interfaces() ? 1 : 0, 'opened');
