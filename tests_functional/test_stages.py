@@ -69,6 +69,7 @@ def deployment(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.long
+@pytest.mark.thorough("many cases run some actions alone; this compares all of them with one run, and boots twice")
 def test_stages_are_one_run(session: Session) -> None:
     template = Template.load("two_disks")
     text = json.dumps(deployment(session.rsync.url))
