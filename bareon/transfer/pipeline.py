@@ -56,7 +56,6 @@ class Packer:
         self._buffer: memoryview | None = None
         self._start = 0
         self._fill = 0
-        self._zero = True
 
     def room(self) -> int:
         """The bytes that the next ``add`` may bring at most."""
