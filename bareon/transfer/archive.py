@@ -66,13 +66,22 @@ def bring(
     :raises ImageFailed: when the archive cannot be fetched or is not what it should be; and what ``unpack`` raises.
     """
     deadline = Deadline(settings.total_timeout)
+    with checked_source(location, settings, deadline, digest, published) as (source, checks):
+        return unpacked(source, deadline, walk, unpack, checks=checks, limit=limit, progress=progress)
+
+
+@contextlib.contextmanager
+def checked_source(
+    location: Location, settings: TransferSettings, deadline: Deadline, digest: Digest | None, published: Published
+) -> Iterator[tuple[Source, Checks]]:
+    """A file's source, and all that its bytes are held to; ImageFailed in the ``with`` block gets its location."""
     checked = is_checked(digest, published)
     with (
         named(location),
         contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source,
         Checks(digest, published, settings) as checks,
     ):
-        return unpacked(source, deadline, walk, unpack, checks=checks, limit=limit, progress=progress)
+        yield source, checks
 
 
 def unpacked(

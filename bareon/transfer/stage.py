@@ -13,8 +13,8 @@ from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.transfer.archive import Brought, unpacked
-from bareon.transfer.check import Checks, is_checked
+from bareon.transfer.archive import Brought, checked_source, unpacked
+from bareon.transfer.check import Checks
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.failure import named
 from bareon.transfer.format import HEAD, recognised
@@ -76,18 +76,13 @@ def stage(
     :raises ImageFailed: when it cannot be fetched, is not what it should be, or has more bytes than ``limit``.
     """
     deadline = Deadline(settings.total_timeout)
-    checked = is_checked(digest, published)
-    with (
-        named(location),
-        contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source,
-        Checks(digest, published, settings) as checks,
-    ):
+    with checked_source(location, settings, deadline, digest, published) as (source, checks):
         buffer = memoryview(bytearray(HEAD))
         head = bytes(buffer[: source.fill(buffer)])
         kind = recognised(head)
-        pipeline = Pipeline(source, _File(descriptor, limit), deadline, checks.served)
         if kind == "qcow2":
             raise ImageFailed("is a qcow2 image")
+        pipeline = Pipeline(source, _File(descriptor, limit), deadline, checks.served)
         pipeline.run(head, None if kind == "raw" else decoding(kind), progress)
         checks.verify()
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)
