@@ -10,13 +10,14 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:[/\\]+"
 _VALUE = r"([^=&;]*=)[^&;]*"
 #: A query in a place where it is none.
 _HIDDEN = r"((?:;|%3[Ff])[^=;/]*(?:=|%3[Dd]))[^;]*"
-_URL = r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s@]*@)?[^\s\"'<>\\]+"
+#: In what others write; as in _NAMED, nothing is looked at from each of its letters anew, since it may be long.
+_URL = r"(?<![A-Za-z0-9+.-])([0-9+.-]*+)([A-Za-z][A-Za-z0-9+.-]*+://(?:[^\s@]{0,1000}@)?[^\s\"'<>\\]+)"
 #: A password as crypt(5) writes it.
 _HASH = r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1|argon2\w*)\$[^\s\"',:\\]+"
 #: As on a kernel's command line.
 _NAMED = r"""(?ix)
-    \b([\w.-]*(?:pass(?:w(?:or)?d|phrase)?|pwd?|token|secret|credential|temp_url_sig|authorization|(?:api|private|luks|auth)[_.-]?key)
-    [\w.-]*["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)(?:"[^"]*"|'[^']*'|[^\s"'&,]+)"""
+    (?<![\w.-])((?=[\w.-]*?(?:pass(?:w(?:or)?d|phrase)?|pwd?|token|secret|credential|temp_url_sig|authorization|(?:api|private|luks|auth)[_.-]?key))
+    [\w.-]++["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)(?:"[^"]*"|'[^']*'|[^\s"'&,]+)"""
 
 
 def counted(number: int, noun: str) -> str:
@@ -29,7 +30,7 @@ def redacted(text: str) -> str:
 
     For output of the kernel and of other programs; bareon's own log and report have no secrets in the first place.
     """
-    text = re.sub(_URL, lambda url: shown(url[0]), text)
+    text = re.sub(_URL, lambda found: found[1] + shown(found[2]), text)
     return re.sub(_NAMED, r"\1***", re.sub(_HASH, "***", text))
 
 
