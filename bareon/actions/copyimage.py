@@ -15,7 +15,7 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import SANDBOX, runs_programs
 from bareon.step import Outcome, Progress, Step
-from bareon.system import initramfs, sandbox
+from bareon.system import initramfs, sandbox, selinux
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
@@ -116,6 +116,7 @@ class BindSystem(Step):
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
             result = bind(tree, replace(self.home, volumes=volumes))
             stale = self._stale(tree, result)
+            result.done += filter(None, [selinux.label(tree)])
         for line in result.done:
             LOG.info("image %s: %s", image, line)
         for line in result.warnings:
@@ -155,4 +156,5 @@ class BindSystem(Step):
                 raise ActionFailed(
                     f"image {image!r}: the initramfs, which has copies of {stale}, cannot be made anew: {reason}"
                 ) from error
+            selinux.label(tree)
         return {"initramfs": f"made anew by {program}, for its copies of {stale}"}

@@ -18,7 +18,7 @@ from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
-from bareon.system import sandbox
+from bareon.system import sandbox, selinux
 from bareon.system.initramfs import is_dracut
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, udev
@@ -74,6 +74,7 @@ class InstallGrub(Step):
             if own:
                 _check_default(tree, self.image, there)
             done = self._from_image(tree, *own) if own else self._from_ramdisk(tree, there)
+            selinux.label(tree)
         return {"grub": "image" if own else "ramdisk", **done}
 
     def _parameters(self, tree: Tree) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -36,6 +36,11 @@ class Entry:
     path: PurePosixPath
     mode: int
 
+    @property
+    def name(self) -> str:
+        """A name of the very thing that was found, for calls that take no descriptor of this kind."""
+        return f"/proc/self/fd/{self.fd}"
+
     def open(self) -> int:
         """Open a file or folder for reading: the very one that was looked at.
 
@@ -45,7 +50,7 @@ class Entry:
             return os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.fd)
         if not stat.S_ISREG(self.mode):
             raise OSError(errno.EINVAL, "no file")
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_NONBLOCK)
+        return os.open(self.name, os.O_RDONLY | os.O_NONBLOCK)
 
 
 def names(folder: Entry) -> list[str]:
@@ -119,28 +124,28 @@ def _back(way: list[Entry], length: int) -> None:
         os.close(way.pop().fd)
 
 
-def first_special(folder: int, path: PurePosixPath) -> PurePosixPath | None:
-    """The first, in a folder and those in it, that is neither file nor folder. The descriptor is closed.
+def below(folder: int, path: PurePosixPath) -> Generator[tuple[Entry, Entry]]:
+    """Each thing in a folder and in those in it, links as such, with the folder that it is in.
+
+    Descriptors are valid until the next one is asked for. That of the folder is closed in the end.
 
     :raises OSError: when there are more folders in each other than :data:`DEEPEST`, or too many names.
     """
     way = [Entry(folder, path, stat.S_IFDIR)]
-    waiting = [iter(names(way[0]))]
     try:
+        waiting = [iter(names(way[0]))]
         while waiting:
             if (name := next(waiting[-1], None)) is None:
                 waiting.pop()
                 _back(way, len(way) - 1)
                 continue
             way.append(entry(name, way[-1].fd, way[-1].path / name))
+            yield way[-1], way[-2]
             if stat.S_ISDIR(way[-1].mode):
                 if len(way) > DEEPEST:
                     raise OSError(errno.ELOOP, f"there are more than {DEEPEST} folders in each other")
                 waiting.append(iter(names(way[-1])))
-            elif stat.S_ISREG(way[-1].mode):
-                _back(way, len(way) - 1)
             else:
-                return way[-1].path
-        return None
+                _back(way, len(way) - 1)
     finally:
         _back(way, 0)

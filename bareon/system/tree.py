@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -16,7 +16,8 @@ from bareon.atomic import linked_in, replacing_in
 from bareon.errors import ActionFailed
 from bareon.sizes import MIB, human
 from bareon.storage.filesystem import SWAP, TYPES, Mounted
-from bareon.system.lookup import Entry, first_special, looked_up, names
+from bareon.system import metadata
+from bareon.system.lookup import Entry, below, looked_up, names
 from bareon.tools import blkid
 from bareon.tools.mount import attach, lacks, mounted
 
@@ -24,6 +25,7 @@ ROOT = "/run/bareon/target"
 DEPLOYED = "the deployed system"
 #: Bytes of a file that is read whole: no image shall fill the ramdisk's memory with a sparse one.
 LARGEST = 16 * MIB
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextlib.contextmanager
@@ -205,26 +207,28 @@ class Tree:
                     return True
             return False
 
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+    def write(self, path: str, text: str, mode: int | None = None) -> None:
         """Replace the file as a whole; a link or special file in its place is replaced, never followed.
 
+        Owner, mode, ACL and label stay as they are, and a new file gets the label of its folder.
+
+        :param mode: the one that it gets in any case; without it, a new file gets 0644.
         :raises ActionFailed: when a part of the path is a link or no folder, or the file system is full.
         """
-        with self._changing("write", path) as (folder, name), replacing_in(folder, name, mode) as file:
+        with self._replacing(path, mode) as file:
             file.write(text.encode(errors="surrogateescape"))
 
     def copy(self, source: str, path: str) -> None:
         """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times."""
-        with self.opened(source) as file, self._changing("write", path) as (folder, name):
+        with self.opened(source) as file, self._replacing(path) as target:
             if file is None:
                 raise OSError(errno.ENOENT, f"{source} is no file")
             found = os.fstat(file.fileno())
             left = found.st_size  # of a file that may grow
-            with replacing_in(folder, name, 0o644) as target:
-                while piece := file.read(min(left, MIB)):
-                    left -= target.write(piece)
-                target.flush()
-                os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+            while piece := file.read(min(left, MIB)):
+                left -= target.write(piece)
+            target.flush()
+            os.utime(target.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
     def scratch(self, folder: str) -> int:
         """A descriptor of an empty file without a name, on the file system of a folder; it goes when it is closed.
@@ -268,11 +272,29 @@ class Tree:
 
         :raises ActionFailed: naming a link there.
         """
-        folder = self._folder(path)
-        with self._saying("look through", path):
-            found = first_special(folder, PurePosixPath(path))
-        if found:
-            raise ActionFailed(f"{found} in {self.name} is a link or special file: {path} is not safe")
+        with self._saying("look through", path), contextlib.closing(self._below(path)) as found:
+            special = next((x.path for x, _ in found if not (stat.S_ISDIR(x.mode) or stat.S_ISREG(x.mode))), None)
+        if special:
+            raise ActionFailed(f"{special} in {self.name} is a link or special file: {path} is not safe")
+
+    def is_labelled(self, path: str) -> bool:
+        """True if a regular file has a label of SELinux."""
+        with self._found(path, stat.S_ISREG) as found:
+            return found is not None and bool(metadata.label(found.name))
+
+    def give_labels(self, path: str) -> None:
+        """Give what has no label of SELinux, in a folder and those in it, that of its folder, if that has one.
+
+        :raises ActionFailed: when that cannot be done, or there are more names than any system has.
+        """
+        with self._saying("give labels in", path), contextlib.closing(self._below(path)) as found:
+            for entry, folder in found:
+                regular = stat.S_ISDIR(entry.mode) or stat.S_ISREG(entry.mode)
+                if regular and not metadata.label(entry.name):
+                    metadata.inherit(entry.name, folder.name)
+
+    def _below(self, path: str) -> Generator[tuple[Entry, Entry]]:
+        return below(self._folder(path), PurePosixPath(path))
 
     @contextlib.contextmanager
     def _found(self, path: str, kind: Callable[[int], bool]) -> Iterator[Entry | None]:
@@ -290,6 +312,14 @@ class Tree:
                 yield folder, place.name
 
     @contextlib.contextmanager
+    def _replacing(self, path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
+        with self._changing("write", path) as (folder, name):
+            kept = metadata.of(name, folder, mode)
+            with replacing_in(folder, name, kept.mode) as file:
+                kept.give(file.fileno())
+                yield file
+
+    @contextlib.contextmanager
     def _saying(self, what: str, path: str) -> Iterator[None]:
         try:
             yield
@@ -298,14 +328,11 @@ class Tree:
 
     def _folder(self, path: str) -> int:
         """Open a folder, without following any link; it is made where it is missing."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        current = os.open(self.root, flags)
+        current = os.open(self.root, _FOLDER)
         for part in PurePosixPath(path).parts[1:]:
             assert part != "..", path
             try:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=current)
-                following = os.open(part, flags, dir_fd=current)
+                following = _made(part, current)
             except OSError as error:
                 what = _kind_at(part, current)
                 why = f"is {what}, a folder is needed" if what else f"cannot be made: {_reason(error)}"
@@ -314,6 +341,19 @@ class Tree:
                 os.close(current)
             current = following
         return current
+
+
+def _made(name: str, folder: int) -> int:
+    """A descriptor of a folder in another one, made where it is missing."""
+    new = True
+    try:
+        os.mkdir(name, 0o755, dir_fd=folder)
+    except FileExistsError:
+        new = False
+    fd = os.open(name, _FOLDER, dir_fd=folder)
+    if new:
+        metadata.inherit(fd, folder)
+    return fd
 
 
 def _mode_at(name: str, folder: int) -> int | None:

@@ -29,7 +29,8 @@ from bareon.tools import sandbox
 TEXT, CANARY = "of the image\n", "of the ramdisk\n"
 CALLS = (
     *("open", "fdopen", "readlink", "mkdir", "unlink", "replace", "symlink", "scandir", "listdir"),
-    *("stat", "lstat", "fstat", "fchmod", "fsync", "utime"),
+    *("stat", "lstat", "fstat", "fchmod", "fchown", "fsync", "utime"),
+    *("listxattr", "getxattr", "setxattr", "removexattr"),
 )
 
 Deed = Callable[[], None]
@@ -102,6 +103,8 @@ DOINGS: dict[str, Callable[[Tree], object]] = {
     "remove": lambda tree: tree.remove(PLACE),
     "folder": lambda tree: tree.folder("/etc/default/new"),
     "refuse": lambda tree: tree.refuse_links("/etc"),
+    "give labels": lambda tree: tree.give_labels("/etc"),
+    "is labelled": lambda tree: tree.is_labelled(PLACE),
 }
 
 

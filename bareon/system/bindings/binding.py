@@ -91,10 +91,7 @@ class Binding(ABC):
 def _put(tree: Tree, path: str, text: str | None) -> None:
     if PurePosixPath(path).parent != _ETC:  # which must be a folder
         path = tree.real(path)
-    found = tree.status(path)
     if text is None:
         tree.remove(path)
-    elif found:
-        tree.write(path, text, found.st_mode & 0o777)
     else:
         tree.write(path, text)
