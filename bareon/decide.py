@@ -14,7 +14,7 @@ from bareon.layout.bootplace import placed
 from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
-from bareon.layout.match import all_paths
+from bareon.layout.paths import all_paths
 from bareon.layout.sets import torn
 from bareon.layout.stack import busy, failures, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bareon.actions.base import Action, Job
 from bareon.errors import UnsuitableNode
 from bareon.layout.claim import configdrive_claim
-from bareon.layout.match import all_paths
+from bareon.layout.paths import all_paths
 from bareon.layout.stack import clashes, disks_below, on_disks, stands_on, teardown
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from bareon.errors import UnsuitableNode
+from bareon.layout.paths import common_identity, known_as
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
-from bareon.sizes import human
 from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds
 
 
@@ -66,39 +65,6 @@ def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
     return disk.unwritable
 
 
-def all_paths(node: NodeFacts, disks: Collection[str]) -> set[str]:
-    """The disks, and every other path of the LUNs that they are: who writes to one writes to all."""
-    alike: dict[str, list[DiskFacts]] = defaultdict(list)
-    for disk in node.disks:
-        for key in filter(None, (disk.wwn, disk.serial)):
-            alike[key].append(disk)
-    named = (disk for disk in node.disks if disk.device in disks)
-    others = (
-        (disk, other) for disk in named for key in (disk.wwn, disk.serial) for other in alike.get(key or "", ())
-    )
-    return {*disks, *(other.device for disk, other in others if common_identity(disk, other))}
-
-
-def common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
-    """The identity that shows two devices to be paths of one LUN; ``None`` if there is none.
-
-    The WWN decides where both have one. A serial number alone does not: some controllers give theirs to each drive.
-    """
-    if "loop" in (one.kind, other.kind):
-        return None
-    if _is_wwn(one.wwn) and _is_wwn(other.wwn):
-        return f"wwn {one.wwn}" if one.wwn == other.wwn else None
-    if one.serial and (one.serial, one.size) == (other.serial, other.size):
-        return f"serial {one.serial} and {human(one.size)}"
-    return None
-
-
-def _is_wwn(wwn: str | None) -> bool:
-    """True for a WWN that tells disks apart: some controllers report zeros for each drive."""
-    digits = re.sub(r"^(0x|eui\.|naa\.|uuid\.)", "", wwn or "")
-    return bool(digits.strip("0-"))
-
-
 def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
     """The first rank of which the node knows any; the last one if it knows none.
 
@@ -132,17 +98,12 @@ def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
         pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if common_identity(x, y)]
         paths = "".join(f"; {x.device} and {y.device} are two paths of one disk (multipath)" for x, y in pairs)
-        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(_known_as, hits))}{paths}"
+        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(known_as, hits))}{paths}"
     rank = _deciding(disk.id, node)
-    listed = "; ".join(f"{_known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
+    listed = "; ".join(f"{known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
     meant = {f"/dev/{x.value.removeprefix('/dev/')}" for rank in disk.id.ranks() for x in rank}
     for facts in node.disks:
         for part in facts.partitions:
             if part.device in meant:
                 listed = f"{part.device} is a partition of {facts.device}, and a whole disk is needed"
     return f"{disk.path}.id: no disk with {disk.id}; this node has: {listed or 'no disks'}"
-
-
-def _known_as(disk: DiskFacts) -> str:
-    serial = f", serial {disk.serial}" if disk.serial else ""
-    return f"{disk.device} ({human(disk.size)}{serial})"

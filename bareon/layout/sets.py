@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from bareon.layout.match import all_paths
+from bareon.layout.paths import all_paths
 from bareon.layout.stack import disks_below
 from bareon.model.node import NodeFacts
 from bareon.storage.kind import Signature

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
 from bareon.errors import UnsuitableNode
-from bareon.layout.match import all_paths
+from bareon.layout.paths import all_paths
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.storage.disk import DiskFacts
