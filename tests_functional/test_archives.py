@@ -304,9 +304,9 @@ def test_on_what_is_kept_files_come_back_and_others_stay(tmp_path: Path) -> None
 def test_what_is_no_archive_is_told_before(tmp_path: Path) -> None:
     with volumes(("/", "ext4", 32)) as made:
         for content, says in (
-            (b"<!DOCTYPE html><title>Sign in</title>" + b" " * 600, "is no tar archive: it holds a web page"),
-            (b"PK\x03\x04" + bytes(2000), "is no tar archive: it holds a zip archive"),
-            (bytes(100000), "is no tar archive: it holds no file system"),
+            (b"<!DOCTYPE html><title>Sign in</title>" + b" " * 600, "is a web page: give the URL of the file"),
+            (b"PK\x03\x04" + bytes(2000), "is a zip archive: unpack it"),
+            (bytes(100000), "is no tar archive: it holds nothing that is known"),
         ):
             (tmp_path / "file").write_bytes(content)
             with pytest.raises(ImageFailed, match=says):

@@ -14,6 +14,7 @@ from bareon.errors import ImageFailed
 from bareon.sizes import MIB, mib
 from bareon.transfer import qcow2
 from bareon.transfer.decode import Decoding
+from bareon.transfer.foreign import refuse
 from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE
 from bareon.transfer.source import Source
@@ -35,14 +36,17 @@ def decoded(kind: Format, head: bytes, source: Source) -> bytes:
 
     :param head: what was read of the source already.
     :returns: none where too much would have to be read for them.
-    :raises ImageFailed: when the beginning is damaged.
+    :raises ImageFailed: when the beginning is damaged, or that of no image of any kind.
     """
-    if kind in ("raw", "qcow2"):
-        return head
-    try:
-        return _first(Decoding(kind).run(_Chunks(head, source), lambda: PIECE))
-    except _TooFar:
-        return b""
+    plain = head
+    if kind not in ("raw", "qcow2"):
+        try:
+            plain = _first(Decoding(kind).run(_Chunks(head, source), lambda: PIECE))
+        except _TooFar:
+            return b""
+        refuse_nested(kind, plain)
+    refuse(plain)
+    return plain
 
 
 def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[Superblock | None, int | None]:
@@ -55,7 +59,9 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
     """
     if kind == "qcow2":
         mapped = qcow2.Map(qcow2.header(head), source.length, source.read_at)
-        return read(_of_qcow2(mapped, source.read_at, SEEN)), size
+        plain = _of_qcow2(mapped, source.read_at, SEEN)
+        refuse(plain)
+        return read(plain), size
     chunks = _Chunks(head, source)
     stream = map(bytes, chunks) if kind == "raw" else Decoding(kind).run(chunks, lambda: PIECE)
     try:
@@ -64,6 +70,7 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
         return None, size
     if kind != "raw":
         refuse_nested(kind, plain)
+    refuse(plain)
     found = read(plain)
     if found.size is not None and _doubtful(kind, size, found.size, source):
         LOG.info("the image may be shorter than its file system: decoding all of it beforehand")

@@ -16,7 +16,6 @@ from bareon.drivers.deploy import fitness
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind
 from bareon.drivers.deploy.listing import Survey, listed
-from bareon.drivers.deploy.offer import unfit
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.placing import Placing
 from bareon.drivers.deploy.swift import SCHEMES, is_fetchable, unfetchable
@@ -95,9 +94,9 @@ class UnpackArchive(Step):
         beginning = first_bytes(self.image.url, self.settings)
         if not self.kind.recognises(beginning):
             found = read(beginning)
-            what = unfit(found.type, found.table) if not found.table else None
-            reason = (what or "it holds a file system, or a disk").partition(", and needs")[0]
-            raise ImageFailed(f"image {self.image.name!r}: {self.image.url} is no {self.kind.title}: {reason}")
+            holds = found.type or ("a whole disk" if found.table else "nothing that is known")
+            where = f"image {self.image.name!r}: {self.image.url}"
+            raise ImageFailed(f"{where} is no {self.kind.title}: it holds {holds}")
         _ = self.published
         if self.kept:
             LOG.info("image %s: reading it through, since it changes what is kept", self.image.name)

@@ -13,6 +13,7 @@ from bareon.tools import filesystem
 from bareon.transfer.superblock import Superblock
 
 _OF_A_SYSTEM = ("/", "/usr", "/var")
+_TREES = ("tar", "squashfs")
 
 
 def programs(kind: str) -> tuple[str, ...]:
@@ -35,6 +36,8 @@ def unfit(kind: str | None, table: str | None) -> str | None:
         return None
     if table:
         return f"it is a whole disk with a partition table ({table}), not a file system"
+    if kind in _TREES:
+        return f"it holds a tree of files ({kind}), no file system: served as it is, --deploy_driver auto brings it"
     return f"it holds {kind or 'no file system'}, and needs to hold one of {', '.join(filesystem.KINDS)}"
 
 
