@@ -5,42 +5,47 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 
+from bareon.system import shell
 from bareon.system.bindings.kernel_words import OWN
 from bareon.system.tree import Tree
 
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?(GRUB_[A-Z_]+)=(.*)")
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _HARMLESS = re.compile(r"[\w .,:=/@%+-]*")
-#: Characters of a line and of a value: shlex takes its time for long ones, and values can double in each line.
-_LONGEST = 4096
+_PARAMETERS = re.compile(r"GRUB_CMDLINE_\w+")
+_MENTION = re.compile(r"\s*+[^#]*GRUB_CMDLINE_LINUX(?:_DEFAULT)?\b")
 
 
 def defaults(tree: Tree) -> dict[str, str]:
     """The settings in ``/etc/default/grub`` and ``/etc/default/grub.d/*.cfg``."""
+    return parse(_text(tree))
+
+
+def _text(tree: Tree) -> str:
     files = ["/etc/default/grub"]
     files += [f"/etc/default/grub.d/{x}" for x in tree.names("/etc/default/grub.d") if x.endswith(".cfg")]
-    return parse("\n".join(tree.read(file) or "" for file in files))
+    return "\n".join(tree.read(file) or "" for file in files)
 
 
 def parse(text: str) -> dict[str, str]:
     """The plain assignments in a piece of shell, but for bareon's own, which may be those of an earlier document.
 
-    Nothing is run: those that need a shell are left out.
+    Nothing is run. Kernel parameters are whatever they are, with :data:`shell.COMMAND` for what needs a shell; of the
+    other settings those are left out that need one, or have characters that no such setting has.
     """
-    found: dict[str, str] = {}
-    for line in text.split("\n"):
-        match = _ASSIGNMENT.fullmatch(line) if len(line) <= _LONGEST and not line.endswith(OWN) else None
-        if not match:
-            continue
-        try:
-            words = shlex.split(match[2], comments=True)
-        except ValueError:
-            continue
-        value = _VARIABLE.sub(lambda x: found.get(x[1] or x[2], ""), words[0] if words else "")
-        if len(value) <= _LONGEST and _HARMLESS.fullmatch(value):
-            found[match[1]] = value
-    return found
+    found = shell.assignments("\n".join(line for line in text.split("\n") if not line.endswith(OWN)))
+    return {
+        name: value
+        for name, value in found.items()
+        if name.startswith("GRUB_") and (_PARAMETERS.fullmatch(name) or _HARMLESS.fullmatch(value))
+    }
+
+
+def unread(tree: Tree) -> Iterator[str]:
+    """The lines with kernel parameters that only a shell could read."""
+    for statement in shell.statements(_text(tree)):
+        if not statement.name and _MENTION.match(statement.text[: shell.LONGEST]):
+            yield statement.text
 
 
 def with_kernel_params(text: str, params: str) -> str:

@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bareon.errors import ActionFailed
+from bareon.step import Outcome
 from bareon.system.initramfs import initramfs_names, with_modules
 from bareon.system.tree import Tree, holds
 
@@ -125,6 +126,14 @@ def _mkinitcpio_hooks(tree: Tree) -> set[str]:
         for line in (tree.read(file) or "").split("\n"):
             hooks = line.removeprefix("HOOKS=") if line.startswith("HOOKS=") else hooks
     return set(re.findall(r"[\w-]+", hooks[:_LONGEST]))
+
+
+def warned(image: str, lines: Iterable[str]) -> Outcome:
+    """Warn of what was found in an image; the same for the report."""
+    found = list(dict.fromkeys(lines))
+    for line in found:
+        LOG.warning("image %s: %s", image, line)
+    return {"warnings": "; ".join(found)} if found else {}
 
 
 def _age(name: str) -> tuple[list[tuple[int, str]], bool]:

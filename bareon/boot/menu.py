@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: What stands for itself in GRUB's language: no quote, variable, wildcard, comment or end of a command.
-_PLAIN = re.compile(r"[\w.,:=/@%+-]+")
+from bareon.boot.grub_script import quoted, word, words
 
 # Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
 # a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
@@ -38,7 +36,7 @@ class Entry:
     kernel: str
     initrd: str | None
     uuid: str
-    arguments: str
+    arguments: tuple[str, ...]
     modules: tuple[str, ...] = ()
 
 
@@ -52,37 +50,11 @@ def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default
             f"menuentry {quoted(entry.title)} {{",
             *(f"  insmod {module}" for module in entry.modules),
             f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
-            "  " + words(["linux", entry.kernel, *entry.arguments.split()]),
+            "  " + words(["linux", entry.kernel, *entry.arguments]),
             *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),
             "}",
         ]
     return "\n".join(lines) + "\n"
-
-
-def words(command: Sequence[str]) -> str:
-    """A command of GRUB's language, each of its words by :func:`word`."""
-    return " ".join(map(word, command))
-
-
-def word(text: str) -> str:
-    """A text as a word of GRUB's language, in which nothing has a meaning between apostrophes."""
-    return text if _PLAIN.fullmatch(text) else quoted(text)
-
-
-def quoted(text: str) -> str:
-    """A text as a word in apostrophes; one in it, and what cannot be printed, is left out."""
-    return "'" + "".join(char for char in text if char.isprintable() and char != "'") + "'"
-
-
-def command_line(settings: Mapping[str, str]) -> str:
-    """The kernel parameters of an ordinary entry."""
-    values = (settings.get(name, "") for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"))
-    return " ".join(word for value in values for word in value.split())
-
-
-def arguments(settings: Mapping[str, str], root: str, params: str) -> str:
-    """All arguments of a kernel: its root file system by UUID, the image's parameters, and those to be added."""
-    return " ".join(f"root=UUID={root} ro {command_line(settings)} {params}".split())
 
 
 def terminal(settings: Mapping[str, str]) -> list[str]:

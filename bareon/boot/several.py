@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bareon.boot import bareon_boot, info
+from bareon.boot.arguments import arguments, of_image
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
-from bareon.boot.installed import check_usr, kernels, own_kernels, release
-from bareon.boot.menu import ONCE, Entry, arguments, configuration, environment, terminal
+from bareon.boot.installed import check_usr, kernels, own_kernels, release, warned
+from bareon.boot.menu import ONCE, Entry, configuration, environment, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
@@ -123,13 +124,14 @@ class InstallMultiboot(Step):
         if not there:
             return None
         check_usr(tree, name, there[0])
-        settings, about = defaults(tree), release(tree)
+        settings, about, brought = defaults(tree), release(tree), of_image(tree)
+        warned(name, brought.warnings)
         entry = Entry(
             name,
             there[0].image,
             there[0].initrd,
             boot.uuid,
-            arguments(settings, root.uuid, parameters(self.kernel_params, tree, self.layout, name)),
+            arguments(brought.words, root, parameters(self.kernel_params, tree, self.layout, name)),
             self.layout.system(boot.filesystem).grub_modules,
         )
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)

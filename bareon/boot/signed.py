@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bareon.boot.menu import quoted, word
+from bareon.boot.grub_script import quoted, word
 from bareon.boot.platform import Platform
 from bareon.system.tree import Tree
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bareon.boot import esp, grub_probe
+from bareon.boot.arguments import arguments, of_image
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
-from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels
-from bareon.boot.menu import Entry, arguments, command_line, configuration, terminal
+from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels, warned
+from bareon.boot.menu import Entry, configuration, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.signed import signed
 from bareon.errors import ActionFailed, UnsuitableNode
@@ -32,7 +33,7 @@ def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
     """
     if not is_dracut(tree):
         return asked
-    resumes = any(word.startswith("resume=") for word in f"{command_line(defaults(tree))} {asked}".split())
+    resumes = any(word.startswith("resume=") for word in (*of_image(tree).words, *asked.split()))
     return " ".join(dict.fromkeys([*asked.split(), *layout.kernel_arguments(image, resumes=resumes)]))
 
 
@@ -110,12 +111,12 @@ class InstallGrub(Step):
         found = signed(tree, self.disks[0].platform)
         source = Source(tree, "/boot/grub", loader=found.folder if found else "bareon", signed=found)
         done = install(self.disks, source, self.boot_order)
-        settings = defaults(tree)
-        words = arguments(settings, tree.mounts[0].uuid, self._parameters(tree))
+        settings, brought = defaults(tree), of_image(tree)
+        words = arguments(brought.words, tree.mounts[0], self._parameters(tree))
         boot = holder("/boot", tree.mounts)
         entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in there]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
-        return done
+        return done | warned(self.image, brought.warnings)
 
 
 def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:

@@ -383,7 +383,10 @@ def test_a_comment_is_no_part_of_resume() -> None:
         ("root=LABEL=cloudimg-rootfs ro console=ttyS0", "ro console=ttyS0"),
         ("root=/dev/x2", ""),
         ("root=UUID=u-root root=/dev/x1", "root=UUID=u-root root=/dev/x1"),
-        ("root=ZFS=rpool/ROOT root=/dev/nfs", "root=ZFS=rpool/ROOT root=/dev/nfs"),
+        ("root=ZFS=rpool/ROOT quiet root=/dev/nfs", "quiet"),
+        ("rootflags=noatime,subvol=@ quiet", "rootflags=noatime quiet"),
+        ("rootflags=subvol=root quiet", "quiet"),
+        ("rootflags=noatime", "rootflags=noatime"),
         ("cryptdevice=UUID=1234:root", ""),
         ("my.resume=UUID=gone $(resume) resume=$X", "my.resume=UUID=gone $(resume) resume=$X"),
     ],
@@ -396,6 +399,15 @@ def test_words_of_another_machine_are_taken_out_of_the_parameters(words: str, le
             change = KernelWords().bound("/etc/default/grub", f"A=b\n{name}={quote}{words}{quote}\n", home)
             assert change.text == f"A=b\n{name}={quote}{left}{quote}\n"
             assert KernelWords().bound("/etc/default/grub", change.text, home) == Change(change.text)
+
+
+def test_field_03_words_on_further_lines_and_of_additions_are_looked_at() -> None:
+    text = (
+        'GRUB_CMDLINE_LINUX="a \\\n root=LABEL=gone b"\nGRUB_CMDLINE_LINUX+=" root=UUID=gone c"\nX="root=/dev/gone"\n'
+    )
+    change = KernelWords().bound("/etc/default/grub", text, _home(_layout(ROOT)))
+    assert change.text == 'GRUB_CMDLINE_LINUX="a \\\n b"\nGRUB_CMDLINE_LINUX+=" c"\nX="root=/dev/gone"\n'
+    assert len(change.done) == 2
 
 
 def test_settings_of_grub_that_name_another_machines_root() -> None:

@@ -50,7 +50,9 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of a multiboot partition."""
     folder = tmp_path / "boot/grub2"
     folder.mkdir(parents=True)
-    entries = [menu.Entry(x.title, "/vmlinuz", None, "u", "ro set default=7") for x in IMAGES if x.number is not None]
+    entries = [
+        menu.Entry(x.title, "/vmlinuz", None, "u", ("ro", "set", "default=7")) for x in IMAGES if x.number is not None
+    ]
     (folder / "grub.cfg").write_text(menu.configuration(entries, menu.ONCE, default=2))
     (folder / "grubenv").write_text(menu.environment())
     (folder / "bareon-images").write_text(info.table(IMAGES))

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bareon.actions.bootloader import _bootif
+from bareon.boot.arguments import arguments, of_image
 from bareon.boot.esp import add_removable
 from bareon.boot.grub_defaults import parse, with_kernel_params
-from bareon.boot.menu import Entry, command_line, configuration, terminal, word, words
+from bareon.boot.grub_script import WORD, expanded, split, word, words
+from bareon.boot.menu import Entry, configuration, terminal
 from bareon.boot.platform import PC_UEFI
 from bareon.drivers.data.document import check
 from bareon.drivers.data.schema import schema
 from bareon.errors import InvalidInput
+from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
+from bareon.system.tree import Tree
 from bareon.tools import efi
 
 
@@ -22,6 +28,14 @@ def _sourced(text: str) -> str:
     """GRUB_CMDLINE_LINUX as grub-mkconfig would see it: the file is a piece of shell."""
     done = subprocess.run(["sh", "-c", f'{text}\nprintf %s "$GRUB_CMDLINE_LINUX"'], capture_output=True, text=True)
     return done.stdout
+
+
+def _words(text: str) -> list[str]:
+    """The kernel parameters that bareon takes from ``/etc/default/grub``."""
+    with tempfile.TemporaryDirectory() as root:
+        tree = Tree(root)
+        tree.write("/etc/default/grub", text)
+        return list(of_image(tree).words)
 
 
 def test_params_are_added_to_those_of_the_image_once() -> None:
@@ -35,7 +49,7 @@ def test_params_are_added_to_those_of_the_image_once() -> None:
 
 def test_field_38_parameters_of_an_earlier_document_are_not_the_images() -> None:
     image = 'GRUB_CMDLINE_LINUX="console=ttyS0"\n'
-    assert command_line(parse(with_kernel_params(image, "resume=UUID=old"))) == "console=ttyS0"
+    assert _words(with_kernel_params(image, "resume=UUID=old")) == ["console=ttyS0"]
 
 
 def test_params_run_nothing() -> None:
@@ -75,13 +89,14 @@ def test_words_of_grubs_language() -> None:
     )
     for evil in ("a b", "$x", "#", "a;b", "{", '"', "\\", "a\nb", "`x`", "<", "&", "\x1b[2J"):
         assert word(evil) == "'" + evil.replace("\n", "").replace("\x1b", "") + "'"
-    assert word("it's") == "'its'" and word("") == "''"
+    assert word("it's") == '"it\'s"' and word("") == "''"
+    assert word("""'"$\\""") == '"\'\\"\\$\\\\"'
 
 
 @pytest.mark.parametrize("evil", ["x' { reboot } menuentry 'y", "a\n}\nreboot\n", "$(id)`id`", "\\", "\x1b[2J\u202e"])
 def test_names_in_a_menu_stay_names(evil: str) -> None:
     """``PRETTY_NAME`` of an image, what os-prober says, and the name of the image itself."""
-    text = configuration([Entry(evil, "/vmlinuz", None, evil, evil)])
+    text = configuration([Entry(evil, "/vmlinuz", None, evil, (evil,))])
     lines = text.split("\n")
     assert (
         sum(line.startswith("menuentry '") and line.endswith("' {") and line.count("'") == 2 for line in lines) == 1
@@ -93,9 +108,67 @@ def test_names_in_a_menu_stay_names(evil: str) -> None:
 @pytest.mark.parametrize("evil", ["a\nreboot", "$(id)", "`id`", "a;b", "{", "'", "\\", "#x", "\u2028"])
 def test_settings_of_an_image_are_no_commands_of_bareons_menu(evil: str) -> None:
     text = f"GRUB_CMDLINE_LINUX={shlex.quote(f'quiet {evil}')}\nGRUB_TERMINAL={shlex.quote(f'serial {evil}')}\n"
-    found = parse(text)
-    assert command_line(found) == "" or set(command_line(found).split()) <= {"quiet"}
-    assert not any("id" in line or "reboot" in line for line in terminal(found))
+    assert not any("id" in line or "reboot" in line for line in terminal(parse(text)))
+    entry = Entry("a", "/vmlinuz", None, "u", tuple(_words(text)))
+    lines = [split(line) for line in configuration([entry]).split("\n") if line.startswith("  linux")]
+    assert lines == [["linux", "/vmlinuz", "quiet", *evil.split()]]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('"console=ttyS1,115200n8 memmap=16G!8G x"', ["console=ttyS1,115200n8", "memmap=16G!8G", "x"]),
+        (r'"memmap=8G\\\$16G isolcpus=7,8"', ["memmap=8G$16G", "isolcpus=7,8"]),
+        (r'"memmap=8G\$16G"', ["memmap=8G$16G"]),
+        ('"acpi_osi=! nomodeset"', ["acpi_osi=!", "nomodeset"]),
+        ('"ip=[fd00::10]::[fd00::1]:64:host:eno1:none"', ["ip=[fd00::10]::[fd00::1]:64:host:eno1:none"]),
+        ('"console=ttyS0 \\\n  intel_iommu=on"', ["console=ttyS0", "intel_iommu=on"]),
+        ('"a\nb"', ["a", "b"]),
+        ('"a"\nGRUB_CMDLINE_LINUX+=" b"', ["a", "b"]),
+        ("'dyndbg=\"file x +p\" q'", ["dyndbg=file x +p", "q"]),
+        ("a\\ b", ["a", "b"]),
+        ("a # b", ["a"]),
+        ("a; # b", ["a"]),
+        ('"$X b"', ["b"]),
+    ],
+)
+def test_field_03_odd_characters_in_parameters_are_kept(text: str, found: list[str], tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/default/grub", f"GRUB_CMDLINE_LINUX={text}\nGRUB_TIMEOUT=1\n")
+    brought = of_image(tree)
+    assert (list(brought.words), brought.warnings) == (found, ())
+    assert parse(tree.read("/etc/default/grub") or "")["GRUB_TIMEOUT"] == "1"
+    # What GRUB reads in bareon's menu are the same words again.
+    line = words(["linux", "/vmlinuz", *brought.words])
+    assert [x for text in re.findall(WORD, line) for x in expanded(text, {})][2:] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "lost"),
+    [
+        ('GRUB_CMDLINE_LINUX="a b=$(id) c"', ["a", "c"], "GRUB_CMDLINE_LINUX: b=$(…)"),
+        ("GRUB_CMDLINE_LINUX=`id`", [], "GRUB_CMDLINE_LINUX: $(…)"),
+        ('GRUB_CMDLINE_LINUX="a', [], 'GRUB_CMDLINE_LINUX="a'),
+        ("GRUB_CMDLINE_LINUX=a eval x", [], "GRUB_CMDLINE_LINUX=a eval x"),
+        ('[ -e /x ] && GRUB_CMDLINE_LINUX_DEFAULT="x"', [], '[ -e /x ] && GRUB_CMDLINE_LINUX_DEFAULT="x"'),
+        ('# GRUB_CMDLINE_LINUX="$(id)"', [], ""),
+        (f"GRUB_CMDLINE_LINUX='{'x' * 5000}'", [], "GRUB_CMDLINE_LINUX='xxxxx"),
+    ],
+)
+def test_field_03_a_parameter_that_is_lost_is_named(text: str, found: list[str], lost: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/default/grub", f"{text}\nGRUB_CMDLINE_LINUX_DEFAULT=q\n")
+    brought = of_image(tree)
+    assert list(brought.words) == [*found, "q"]
+    assert (lost in str(brought.warnings)) if lost else not brought.warnings
+
+
+def test_field_23_no_root_of_the_image_wins() -> None:
+    fs = PlannedFilesystem("/dev/vda3", 1, "ext4", "NEW", Filesystem("ext4"))
+    brought = ["root=LABEL=rootfs", "console=ttyS0", "rootfstype=xfs", "rootflags=subvol=@,noatime", "BOOT_IMAGE=x"]
+    assert arguments(brought, Mounted(fs, Mount("/")), "quiet") == (
+        *("root=UUID=NEW", "ro", "console=ttyS0", "rootflags=noatime", "quiet"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,8 +186,14 @@ def test_bootif_is_an_address(given: str, handed_on: str) -> None:
 
 def test_configuration_of_an_image_without_grub() -> None:
     entries = [
-        Entry("debian, it's 6.1", "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", "boot-uuid", "root=UUID=root-uuid ro"),
-        Entry("debian, 5.10", "/boot/vmlinuz-5.10", None, "boot-uuid", "root=UUID=root-uuid ro quiet", ("lvm",)),
+        Entry(
+            "debian, it's 6.1",
+            "/boot/vmlinuz-6.1",
+            "/boot/initrd.img-6.1",
+            "boot-uuid",
+            ("root=UUID=root-uuid", "ro"),
+        ),
+        Entry("debian, 5.10", "/boot/vmlinuz-5.10", None, "boot-uuid", ("root=UUID=root-uuid", "ro"), ("lvm",)),
     ]
     text = configuration(entries, ["serial --unit=0"], default=1)
     assert text.count("set default=") == text.count("\nset default=1\n") == 1
@@ -122,7 +201,7 @@ def test_configuration_of_an_image_without_grub() -> None:
     assert "menuentry 'debian, its 6.1' {\n  search --no-floppy --fs-uuid --set=root boot-uuid\n" in text
     assert "  linux /boot/vmlinuz-6.1 root=UUID=root-uuid ro\n  initrd /boot/initrd.img-6.1\n}\n" in text
     assert "{\n  insmod lvm\n" in text
-    assert "  linux /boot/vmlinuz-5.10 root=UUID=root-uuid ro quiet\n}\n" in text
+    assert "  linux /boot/vmlinuz-5.10 root=UUID=root-uuid ro\n}\n" in text
 
 
 def test_settings_of_an_image_are_read_without_a_shell() -> None:
@@ -142,7 +221,7 @@ rm -rf /
         *("GRUB_TIMEOUT", "GRUB_CMDLINE_LINUX_DEFAULT", "GRUB_CMDLINE_LINUX"),
         *("GRUB_TERMINAL", "GRUB_SERIAL_COMMAND"),
     }
-    assert command_line(found) == "console=tty0 console=ttyS0,115200 quiet"
+    assert _words(text) == ["console=tty0", "console=ttyS0,115200", "quiet"]
     serial = "serial --unit=0 --speed=115200"
     assert terminal(found) == [serial, "terminal_input console serial", "terminal_output console serial"]
     assert terminal(parse("GRUB_TERMINAL=console")) == []

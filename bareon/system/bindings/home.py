@@ -87,6 +87,12 @@ class Home:
         return self.layout.policy == "clean" or not (root and root.kept)
 
     @property
+    def may_have_subvolumes(self) -> bool:
+        """True where the root file system was not made by bareon, and so may be a part of a btrfs."""
+        root = next((x for x in self.volumes if x.point == "/"), None)
+        return bool(root and root.type == "btrfs" and (root.kept or root.filesystem.wanted.from_image))
+
+    @property
     def swap(self) -> Mounted | None:
         """The swap area that the system resumes from: the first that it uses."""
         return next((x for x in self.volumes if x.point == SWAP and x.mount.enabled), None)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
 from bareon.system.bindings.home import Home, normal
+from bareon.system.shell import LONGEST, statements
 
-_PARAMETERS = re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_[A-Z_]+=.*")
+_PARAMETERS = re.compile(r"\s*(?:export\s+)?GRUB_CMDLINE_[A-Z_]+\+?=.*", re.DOTALL)
 _DEVICE = re.compile(r"\s*(?:export\s+)?GRUB_(DEVICE(?:_BOOT)?|DEVICE(?:_BOOT)?_UUID|FORCE_PARTUUID)=(.*)")
 _BY_NAME = re.compile(r"\s*(?:export\s+)?GRUB_DISABLE_LINUX_UUID=[\"']?true[\"']?\s*")
-_LONGEST = 4096  # characters of a line that is looked at; a kernel takes half of that
 OWN = "  # bareon"
 """How bareon's own line in ``/etc/default/grub`` ends, with the parameters of the document."""
 
@@ -33,6 +33,7 @@ _WORDS: dict[str, Callable[[str], str]] = {
 }
 # Not what is made of variables and commands.
 _WORD = re.compile(rf"(?<![^\s\"'=])({'|'.join(map(re.escape, _WORDS))})=([^\s\"'$`\\]+)(?![^\s\"'])")
+_SUBVOLUME = re.compile(r"(?<![^\s\"'=])(rootflags=)(?=\S*subvol)([^\s\"'$`\\]+)(?![^\s\"'])")
 
 
 class KernelWords(Binding):
@@ -47,8 +48,8 @@ class KernelWords(Binding):
         if text is None:
             return Change(None)
         lines, done, warnings = [], [], []
-        for line in text.split("\n"):
-            if len(line) > _LONGEST:
+        for line in (statement.text for statement in statements(text)):
+            if len(line) > LONGEST:
                 pass  # words may hide in words
             elif _PARAMETERS.fullmatch(line) and not line.endswith(OWN):
                 line, removed = without_strangers(line, home)
@@ -69,7 +70,7 @@ def _named(setting: str, value: str) -> str:
 
 def named_by_words(line: str) -> list[str]:
     """What the words of a kernel's command line name, in words of fstab(5)."""
-    return [_WORDS[word](value) for word, value in _WORD.findall(line[:_LONGEST])]
+    return [_WORDS[word](value) for word, value in _WORD.findall(line[:LONGEST])]
 
 
 def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
@@ -79,7 +80,7 @@ def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
     def judged(word: re.Match[str]) -> str:
         named = _WORDS[word[1]](word[2])
         # The last root= counts, and it is not bareon's: another device of that name would do as much harm as none.
-        another = word[1] == "root" and normal(named) not in (None, *home.root)
+        another = word[1] == "root" and normal(named) not in home.root
         # dracut takes the beginning of a UUID for all of it.
         begun = word[1] == "rd.luks.uuid" and home.knows_beginning(named)
         if not another and (begun or not home.lacks(named)):
@@ -87,12 +88,20 @@ def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
         removed.append(word[0])
         return f"resume=UUID={home.swap.uuid}" if word[1] == "resume" and home.swap else ""
 
+    def flags(word: re.Match[str]) -> str:
+        removed.append(word[0])
+        left = [x for x in word[2].split(",") if not x.startswith(("subvol=", "subvolid="))]
+        return word[1] + ",".join(left) if left else ""
+
     changed = _WORD.sub(judged, line)
+    if not home.may_have_subvolumes:
+        changed = _SUBVOLUME.sub(flags, changed)
     if any(word.startswith("resume=") for word in removed):
         changed = re.sub(r"(?<![^\s\"'=])resume_offset=\d+", "", changed)
     if not removed:
         return line, []
-    # What is left are gaps: one space is enough between words, none beside a quote.
+    # What is left are gaps: one space is enough between words, none beside a quote where nothing stands before.
     start, equals, value = changed.partition("=")
     value = re.sub(r"[ \t]+", " ", value)
-    return start + equals + re.sub(r"^([\"']) | ([\"'])$", r"\1\2", value), removed
+    gap = r" ([\"'])$" if start.endswith("+") else r"^([\"']) | ([\"'])$"
+    return start + equals + re.sub(gap, lambda x: "".join(filter(None, x.groups())), value), removed
