@@ -7,71 +7,17 @@ import logging
 import re
 import shlex
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from bareon.errors import ActionFailed
 from bareon.step import Outcome
-from bareon.system.initramfs import initramfs_names, with_modules
+from bareon.system.initramfs import with_modules
+from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holds
 
 LOG = logging.getLogger(__name__)
 
-_PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
-#: Kernels that are no choice of an ordinary boot: to rescue a system, or put aside by its package manager.
-_ASIDE = re.compile(r"rescue|\.dpkg-[a-z-]+$|\.rpm(?:save|new|orig)$")
 #: Characters of a line; shlex takes its time for long ones.
 _LONGEST = 4096
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel and its initial ramdisk, as paths on the file system that a boot loader reads them from.
-
-    ``release`` is what it calls itself, as ``uname -r`` says and its folder of modules is named.
-    """
-
-    image: str
-    initrd: str | None
-    release: str
-
-    @property
-    def name(self) -> str:
-        return self.image.rsplit("/", 1)[-1]
-
-
-def kernels(tree: Tree) -> list[Kernel]:
-    """Those in ``/boot``, newest version first; links such as ``/vmlinuz`` are not followed to find them."""
-    prefix = "" if any(mount.point == "/boot" for mount in tree.mounts) else "/boot"
-    names = tree.names("/boot")
-    found = []
-    # Their names become part of menus, which have a syntax.
-    names = [name for name in names if _PLAIN.fullmatch(name) and tree.is_file(f"/boot/{name}")]
-    images = [name for name in names if name.startswith("vmlinuz-") and not _ASIDE.search(name)]
-    for name in sorted(images, key=_age, reverse=True):
-        version = name.removeprefix("vmlinuz-")
-        release = _release(tree, f"/boot/{name}") or version
-        candidates = (x for y in (version, release) for x in initramfs_names(y))
-        initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
-        found.append(Kernel(f"{prefix}/{name}", initrd, release))
-    return found
-
-
-def _release(tree: Tree, path: str) -> str | None:
-    """The release in the header of an x86 kernel, whose file may be called otherwise.
-
-    ``None`` for what is none. Documentation/arch/x86/boot.rst of Linux: ``HdrS`` at 0x202, at 0x20e the place of the
-    version, counted from 0x200, or zero.
-    """
-    with tree.opened(path) as file:
-        head = file.read(0x210) if file else b""
-        if not file or head[0x202:0x206] != b"HdrS":
-            return None
-        place = int.from_bytes(head[0x20E:], "little")
-        if not place:  # it tells none
-            return None
-        file.seek(0x200 + place)
-        words = file.read(256).split(b"\0")[0].decode("ascii", "replace").split()
-    return words[0] if words and _PLAIN.fullmatch(words[0]) else None
 
 
 def own_kernels(tree: Tree, image: str, others: Collection[str] = ()) -> list[Kernel]:
@@ -134,16 +80,6 @@ def warned(image: str, lines: Iterable[str]) -> Outcome:
     for line in found:
         LOG.warning("image %s: %s", image, line)
     return {"warnings": "; ".join(found)} if found else {}
-
-
-def _age(name: str) -> tuple[list[tuple[int, str]], bool]:
-    """Sorts kernels by version, and one that ``make install`` has put aside below the one in its place."""
-    return _version(name.removesuffix(".old")), not name.endswith(".old")
-
-
-def _version(name: str) -> list[tuple[int, str]]:
-    """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
-    return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]
 
 
 def release(tree: Tree) -> dict[str, str]:

@@ -17,7 +17,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install
-from bareon.boot.installed import check_usr, kernels, own_kernels, release, warned
+from bareon.boot.installed import check_usr, own_kernels, release, warned
 from bareon.boot.menu import ONCE, Entry, configuration, environment, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.single import parameters
@@ -28,6 +28,7 @@ from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
+from bareon.system.kernel import kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 

@@ -11,7 +11,7 @@ from bareon.boot.arguments import arguments, of_image
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
-from bareon.boot.installed import Kernel, check_usr, kernels, own_kernels, warned
+from bareon.boot.installed import check_usr, own_kernels, warned
 from bareon.boot.menu import Entry, configuration, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.signed import signed
@@ -20,7 +20,9 @@ from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.system import sandbox, selinux
+from bareon.system.family import menu_makers
 from bareon.system.initramfs import is_dracut
+from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, lvm, udev
 from bareon.tools.sandbox import View
@@ -121,8 +123,7 @@ class InstallGrub(Step):
 
 def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:
     """(grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
-    for prefix, folder in (("grub", "/boot/grub"), ("grub2", "/boot/grub2")):
-        program = f"{prefix}-mkconfig"
+    for program, folder in menu_makers():
         there = any(tree.is_file(f"{d}/{program}") for d in ("/usr/sbin", "/usr/bin", "/sbin"))
         if there and tree.is_file(f"{grub.MODULES}/{target}/normal.mod"):
             return program, folder

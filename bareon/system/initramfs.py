@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from bareon.system.family import initramfs_names
+from bareon.system.kernel import kernels
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs
@@ -18,8 +21,6 @@ image has brought its own again, or a run ended between changing a file and copy
 """
 
 _HEADER = "# Written by bareon: the initramfs that were made with the files of this node, their sizes and times.\n"
-#: The initial ramdisk of a kernel in Debian, in what has dracut or mkinitcpio, in SUSE and in Alpine.
-_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initramfs-{}")
 #: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
 _MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -31,11 +32,6 @@ class InitialRamdisk:
 
     path: str
     version: str
-
-
-def initramfs_names(version: str) -> list[str]:
-    """The names that the initial ramdisk of a kernel can have."""
-    return [name.format(version) for name in _NAMES]
 
 
 def with_modules(tree: Tree) -> frozenset[str]:
@@ -50,13 +46,18 @@ def with_modules(tree: Tree) -> frozenset[str]:
 
 def initial_ramdisks(tree: Tree) -> list[InitialRamdisk]:
     """Those in /boot for kernels that the system has modules of; with a /boot of several, others are not its own."""
-    names = tree.names("/boot")
-    return [
-        InitialRamdisk(f"/boot/{name}", version)
-        for version in sorted(with_modules(tree))
+    names, modules = tree.names("/boot"), with_modules(tree)
+    found = {
+        f"/boot/{name}": version
+        for version in sorted(modules)
         for name in initramfs_names(version)
         if name in names and tree.is_file(f"/boot/{name}")
-    ]
+    }
+    # Some are called by the name of a package, not by the version.
+    for kernel in kernels(tree):
+        if kernel.initrd and kernel.release in modules:
+            found.setdefault(f"/boot/{PurePosixPath(kernel.initrd).name}", kernel.release)
+    return [InitialRamdisk(path, version) for path, version in found.items()]
 
 
 def state(tree: Tree) -> str:
@@ -79,7 +80,7 @@ def is_outdated(tree: Tree) -> bool:
 def is_dracut(tree: Tree) -> bool:
     """True if the initial ramdisks are dracut's: its program is there, or they have the names that it gives them."""
     named = any(x.startswith("initramfs-") and x.endswith(".img") for x in tree.names("/boot"))
-    return named or _has(tree, "dracut")
+    return _has(tree, "dracut") or (named and not _has(tree, "mkinitcpio"))
 
 
 def maker(tree: Tree) -> str | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot.installed import check_usr, kernels, own_kernels, release
+from bareon.boot.installed import check_usr, own_kernels, release
 from bareon.boot.single import _check_default
 from bareon.errors import ActionFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
+from bareon.system.kernel import kernels
 from bareon.system.tree import Tree
 
 
@@ -124,6 +125,59 @@ def test_a_kernel_put_aside_is_not_the_newest(tree: Tree) -> None:
     tree.write("/boot/initrd.img-6.2-generic", "")
     assert [x.name for x in kernels(tree)] == ["vmlinuz-6.2-generic.efi.signed", "vmlinuz-6.1", "vmlinuz-6.1.old"]
     assert kernels(tree)[0].initrd == "/boot/initrd.img-6.2-generic"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "initramfs"),
+    [
+        ("vmlinuz-lts", "initramfs-lts"),
+        ("vmlinuz-virt", "initramfs-virt"),
+        ("vmlinuz-6.6.58-desktop-1.mga9", "initrd-6.6.58-desktop-1.mga9.img"),
+        ("vmlinuz-6.6", "initrd-6.6.gz"),
+        ("vmlinuz-6.4.0-150600.21-default", "initrd-6.4.0-150600.21-default"),
+        ("vmlinuz-5.14.0-427.el9.x86_64", "initramfs-5.14.0-427.el9.x86_64.img"),
+        ("vmlinuz-linux-zen", "initramfs-linux-zen.img"),
+        ("kernel-6.6.58-gentoo-dist", "initramfs-6.6.58-gentoo-dist.img"),
+        ("kernel-genkernel-x86_64-6.6.58-gentoo", "initramfs-genkernel-x86_64-6.6.58-gentoo"),
+        ("vmlinuz-6.6.58-gentoo-x86_64", "initramfs-6.6.58-gentoo-x86_64.img"),
+        ("Image-6.6", "initrd-6.6"),
+    ],
+)
+def test_field_04_names_of_kernels_and_their_initramfs(tree: Tree, kernel: str, initramfs: str) -> None:
+    for name in (kernel, initramfs, f"config-{kernel}", f"System.map-{kernel}", f".{kernel}.hmac", "vmlinux-6.6.gz"):
+        tree.write(f"/boot/{name}", "x")
+    assert [(x.name, x.initrd) for x in kernels(tree)] == [(kernel, f"/boot/{initramfs}")]
+
+
+def test_odd_kernels_are_not_the_first(tree: Tree) -> None:
+    odd = [
+        "6.13~rc2-amd64",
+        "6.12.0-0.rc3.20241001.fc42",
+        "6.11.9-300.fc41.x86_64+debug",
+        "6.11-debug",
+        "0-rescue-ab",
+    ]
+    for name in (*odd, "6.11.4-301.fc41.x86_64", "6.1.0-archive1"):
+        tree.write(f"/boot/vmlinuz-{name}", "x")
+    assert [(x.release, x.odd) for x in kernels(tree)] == [
+        ("6.11.4-301.fc41.x86_64", False),
+        ("6.1.0-archive1", False),
+        *((x, True) for x in odd[:-1]),
+    ]
+    for x in kernels(tree):
+        Path(tree.outside(f"/boot/{x.name}")).unlink()
+    assert [x.release for x in kernels(tree)] == ["0-rescue-ab"]
+
+
+def test_a_kernel_that_a_link_leads_to_elsewhere_is_none(tree: Tree) -> None:
+    tree.write("/usr/lib/modules/6.4/vmlinuz", "x")
+    tree.folder("/boot")
+    Path(tree.outside("/boot/vmlinuz-6.4")).symlink_to("../usr/lib/modules/6.4/vmlinuz")
+    root, boot = (PlannedFilesystem(f"/dev/vda{x}", 1, "ext4", "u", Filesystem("ext4")) for x in (3, 4))
+    whole = Tree(tree.root, (Mounted(root, Mount("/")),))
+    apart = Tree(tree.root, (Mounted(root, Mount("/")), Mounted(boot, Mount("/boot"))))
+    assert [x.name for x in kernels(whole)] == ["vmlinuz-6.4"]
+    assert kernels(apart) == []
 
 
 def test_field_31_a_kernel_belongs_to_the_image_that_has_its_modules(

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from bareon.boot.esp import add_removable
-from bareon.boot.installed import kernels
 from bareon.boot.platform import PC_UEFI
 from bareon.errors import ActionFailed
 from bareon.sizes import MIB
 from bareon.system import lookup
+from bareon.system.kernel import kernels
 from bareon.system.tree import Tree
 from bareon.tools import sandbox
 

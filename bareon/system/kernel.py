@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of a deployed system, and the initial ramdisks that they start with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bareon.system.family import initramfs_names, kernel_version
+from bareon.system.tree import Tree, holder
+
+_PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
+#: What a package manager has put aside.
+_ASIDE = re.compile(r"\.dpkg-[a-z-]+$|\.rpm(?:save|new|orig)$")
+#: Kernels that are no choice of an ordinary boot, the worst one first.
+_ODD = tuple(map(re.compile, (r"rescue|fallback", r"[+.-](?:debug|dbg|kdump)\b", r"[-~.]rc[0-9]+(?![0-9])")))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel and its initial ramdisk, as paths on the file system that a boot loader reads them from.
+
+    ``release`` is what it calls itself, as ``uname -r`` says and its folder of modules is named. ``odd`` is true for
+    one that no ordinary boot takes while there is another: to rescue a system, to debug it, or a release candidate.
+    """
+
+    image: str
+    initrd: str | None
+    release: str
+    odd: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.image.rsplit("/", 1)[-1]
+
+
+def kernels(tree: Tree) -> list[Kernel]:
+    """Those in ``/boot``, newest version first, odd ones last; rescue kernels only where there is nothing else.
+
+    Links such as ``/vmlinuz`` are not followed to find them.
+    """
+    prefix = "" if any(mount.point == "/boot" for mount in tree.mounts) else "/boot"
+    # Their names become part of menus, which have a syntax.
+    names = [name for name in tree.names("/boot") if _PLAIN.fullmatch(name) and _is_readable(tree, f"/boot/{name}")]
+    found = []
+    for name in names:
+        version = None if _ASIDE.search(name) else kernel_version(name)
+        if version:
+            release = _release(tree, f"/boot/{name}") or version
+            candidates = (x for y in (version, release) for x in initramfs_names(y))
+            initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
+            kernel = Kernel(f"{prefix}/{name}", initrd, release, odd=_rank(version) < len(_ODD))
+            found.append((_rank(version), *_age(version), kernel))
+    found.sort(key=lambda x: x[:-1], reverse=True)
+    return [kernel for rank, *_, kernel in found if rank or not found[0][0]]
+
+
+def _is_readable(tree: Tree, path: str) -> bool:
+    """True for a file that a boot loader finds at this place: links do not lead it to another file system."""
+    end = tree.end(path)
+    return end is not None and (not tree.mounts or holder(end, tree.mounts) == holder(path, tree.mounts))
+
+
+def _rank(version: str) -> int:
+    """The place in :data:`_ODD`, and its length for an ordinary kernel."""
+    return next((number for number, odd in enumerate(_ODD) if odd.search(version)), len(_ODD))
+
+
+def _release(tree: Tree, path: str) -> str | None:
+    """The release in the header of an x86 kernel, whose file may be called otherwise.
+
+    ``None`` for what is none. Documentation/arch/x86/boot.rst of Linux: ``HdrS`` at 0x202, at 0x20e the place of the
+    version, counted from 0x200, or zero.
+    """
+    with tree.opened(path) as file:
+        head = file.read(0x210) if file else b""
+        if not file or head[0x202:0x206] != b"HdrS":
+            return None
+        place = int.from_bytes(head[0x20E:], "little")
+        if not place:  # it tells none
+            return None
+        file.seek(0x200 + place)
+        words = file.read(256).split(b"\0")[0].decode("ascii", "replace").split()
+    return words[0] if words and _PLAIN.fullmatch(words[0]) else None
+
+
+def _age(name: str) -> tuple[list[tuple[int, str]], bool]:
+    """Sorts kernels by version, and one that ``make install`` has put aside below the one in its place."""
+    return _version(name.removesuffix(".old")), not name.endswith(".old")
+
+
+def _version(name: str) -> list[tuple[int, str]]:
+    """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
+    return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]
