@@ -17,6 +17,7 @@ from bareon.sizes import mib
 from bareon.transfer import qcow2, superblock
 from bareon.transfer.beginning import check_whole, decoded, look
 from bareon.transfer.check import Checks, DigestCheck, is_checked
+from bareon.transfer.coding import Undone
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
@@ -80,11 +81,11 @@ def _source(location: Location, settings: TransferSettings, deadline: Deadline) 
     if location.scheme == "file":
         return FileSource(location, deadline)
     if location.scheme == "swift":
-        return HttpSource(location, settings, deadline, Account(location, settings).entry)
+        return Undone(HttpSource(location, settings, deadline, Account(location, settings).entry))
     if not location.sound:
         raise ImageFailed("is not a URL that can be fetched")
     if location.scheme in ("http", "https"):
-        return HttpSource(location, settings, deadline)
+        return Undone(HttpSource(location, settings, deadline))
     raise ImageFailed("images come by http, https, file and swift only")
 
 

@@ -16,8 +16,10 @@ from typing import TypeVar
 from bareon.errors import ImageFailed
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.transfer.coding import told
 from bareon.transfer.deadline import Deadline, Stopped, retrying
 from bareon.transfer.failure import Broken
+from bareon.transfer.format import Format
 from bareon.transfer.http import Answer, Client
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ Entry = Callable[[bool], tuple[Location, dict[str, str]]]
 
 
 class HttpSource:
-    """A :class:`bareon.transfer.source.Source` over http and https."""
+    """A :class:`bareon.transfer.source.Source` over http and https, encoded by ``coding`` if by any."""
 
     def __init__(
         self, location: Location, settings: TransferSettings, deadline: Deadline, entry: Entry | None = None
@@ -50,6 +52,7 @@ class HttpSource:
         self._modified: str | None = None
         self._begun = False
         self.length: int | None = None
+        self.coding: Format | None = None
         self.attempts = 0
 
     @property
@@ -164,15 +167,23 @@ class HttpSource:
         if answer.status == 206 and start != self._offset:
             raise ImageFailed("the server sent another part than asked for")
         if not self._begun:
+            coding = self._told(answer)
+            if coding and self._offset:
+                raise ImageFailed(f"nothing can go on in the middle of it (Content-Encoding: {coding})")
+            self.coding, self._begun = coding, True
             self.length, self._etag, self._modified = total, _strong(answer), answer.header("Last-Modified")
-            self._begun = True
         self._unchanged(answer, total)
 
     def _unchanged(self, answer: Answer, total: int | None) -> None:
+        if self._told(answer) != self.coding:
+            raise ImageFailed("changed while it was read: its Content-Encoding is another")
         strong, modified = _strong(answer), answer.header("Last-Modified")
         for was, now in ((self._etag, strong), (self.length, total), (None if strong else self._modified, modified)):
             if was is not None and now is not None and was != now:
                 raise ImageFailed("changed while it was read")
+
+    def _told(self, answer: Answer) -> Format | None:
+        return told(answer.header("Content-Encoding"), self._location.name)
 
     def _drop(self, answer: Answer) -> None:
         buffer = memoryview(bytearray(_DROP))
