@@ -177,6 +177,15 @@ def test_an_image_of_several_frames_is_as_large_as_published(site: Site) -> None
     write.preflight()
 
 
+def test_frames_behind_the_file_system_count_too(site: Site) -> None:
+    write = step(site, {"raw_size": len(PLAIN) + 4096})
+    site.body = zstd.compress(PLAIN) + zstd.compress(bytes(4096))
+    write.preflight()
+    site.body = zstd.compress(PLAIN + bytes(8192))
+    with pytest.raises(ImageFailed, match=f"the image has {len(PLAIN) + 8192} bytes, {len(PLAIN) + 4096}"):
+        write.preflight()
+
+
 def test_field_39_a_published_size_tells_that_it_is_cut_short(site: Site) -> None:
     write = step(site, {"raw_size": 2 << 20})
     site.body = bz2.compress(PLAIN, 1)
