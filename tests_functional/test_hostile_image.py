@@ -59,7 +59,7 @@ python3 /tmp/keeper.py < /dev/null > /dev/null 2>&1 &
 echo {MARK} | dd of=/dev/vdb bs=1M seek=1 conv=sync,fsync status=none
 until [ -e /tmp/keeper-is-ready ]; do sleep 0.1; done
 """
-RECORDS = "mount -o ro {root} /m && (cd /m/var/lib/probes && grep -H . *); umount /m"
+RECORDS = "mount -o ro {root} /m && (cd /m/var/lib/probes && grep -H --exclude=left . *); umount /m"
 FORGET = "mount {root} /m && rm -rf /m/var/lib/probes; umount /m"
 #: A volume that is kept gets something to keep. The other is that of a system whose initramfs bareon once made.
 PLANT = f"""

@@ -15,7 +15,7 @@ from functools import cache as remembered
 from pathlib import Path
 
 from tests_functional.bench import cache
-from tests_functional.bench.blockimage import damage
+from tests_functional.bench.blockimage import damage, signed
 from tests_functional.bench.process import run
 from tests_functional.bench.tenant import Tenant
 
@@ -76,7 +76,7 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
 
     :raises ProgramError: when a program fails
     """
-    code = [Path(module) for module in (__file__, damage.__file__)]
+    code = [Path(module) for module in (__file__, damage.__file__, signed.__file__)]
     key = cache.digest(*(system.tree.parent.name for system in systems.values()), *code)
 
     def make(target: Path) -> None:
@@ -95,6 +95,8 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
         compress(_system(scratch / "cloud.img", systems["cloud"].tree), place / "cloud.img.gz")
         compress(_archive(scratch / "debian12.tar", systems["debian12"].tree), place / "debian12.tar.zst")
         compress(_archive(scratch / "small.tar", files), place / "small.tar.zst")
+        _squashfs(systems["debian12"].tree, place / "debian12.squashfs")
+        signed.add(place, ("debian12.qcow2", "debian12.squashfs"))
         run(["rm", "-r", scratch], timeout=60)
 
     return Images(cache.product("images", key, make, report) / "images")
@@ -158,6 +160,11 @@ def _archive(target: Path, tree: Path) -> Path:
     whole = ("--acls", "--xattrs", "--xattrs-include=*", "--sparse", "--numeric-owner", "--format=pax")
     run(["tar", *whole, "-C", tree, "-cf", target, "."], timeout=LIMIT)
     return target
+
+
+def _squashfs(tree: Path, target: Path) -> None:
+    how = ("-comp", "zstd", "-Xcompression-level", "3", "-xattrs", "-quiet", "-no-progress")
+    run(["mksquashfs", tree, target, *how], timeout=LIMIT)
 
 
 def make_ext4(image: Path, tree: Path, size: int, *, label: str) -> None:
