@@ -129,6 +129,39 @@ def test_what_is_no_sound_archive(data: bytes, says: str) -> None:
         walked(data)
 
 
+@pytest.mark.parametrize(
+    ("place", "field", "fine"),
+    [
+        (100, b"\0" * 8, True),  # none: numbers of devices are missing in most headers
+        (100, b"000644 \0", True),
+        (100, b"   644 \0", True),
+        (100, b"0o644\0\0\0", False),
+        (100, b"-00644\0\0", False),
+        (100, b"0000648\0", False),
+        (108, b"\x80\0\0\0\0\1\0\0", True),
+        (136, b"\xff" * 12, True),  # a second before 1970
+        (136, b"\x81" * 12, False),
+        (329, b"7\0garbag", True),  # behind the end nobody looks
+        (329, b"7 garbag", False),
+    ],
+)
+def test_numbers_of_a_header(place: int, field: bytes, fine: bool) -> None:
+    data = _altered(archive(FILE), place, field)
+    with contextlib.nullcontext() if fine else pytest.raises(ImageFailed, match="makes no sense"):
+        assert names(walked(data)) == ["etc/hostname"]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("off", [0, 1, -256, 65521])
+def test_checksums(signed: bool, off: int) -> None:
+    block = bytearray(archive(FILE)[:512])
+    block[345:475] = b"\xe9" * 130
+    block[148:156] = b" " * 8
+    block[148:156] = b"%07o\0" % (off + sum(x - 256 * (signed and x > 127) for x in block) % (1 << 21))
+    with pytest.raises(ImageFailed, match="makes no sense" if off else "cut off"):
+        walked(bytes(block))
+
+
 def _extended(*records: tuple[str, str], kind: bytes = b"x") -> bytes:
     """An extended header."""
     text = b""

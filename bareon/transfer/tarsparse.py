@@ -12,31 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bareon.errors import ImageFailed
+from bareon.transfer.tarheader import BLOCK, LARGEST, blocks, number
 
-BLOCK = 512
-LARGEST = (1 << 63) - 1
-_OCTAL = re.compile(rb" *([0-7]+)(?:[ \0].*)?", re.DOTALL)
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _KEYS = {"GNU.sparse.major", "GNU.sparse.minor", "GNU.sparse.name", "GNU.sparse.realsize"}
 _SLOT = 24  # bytes: an offset and a length
-
-
-def number(field: bytes) -> int:
-    """A number of a header, in a form that all programs read alike.
-
-    :raises ImageFailed: for any other.
-    """
-    if match := _OCTAL.fullmatch(field):
-        return int(match[1], 8)
-    value = int.from_bytes(field[1:])
-    if field[:1] != b"\x80" or value > LARGEST:
-        raise ImageFailed("is damaged, or no tar archive: a header makes no sense")
-    return value
-
-
-def blocks(size: int) -> int:
-    """The bytes that content of so many takes in an archive."""
-    return -(-size // BLOCK) * BLOCK
 
 
 def has_map(records: Mapping[str, str]) -> bool:

@@ -1,29 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Members of a tar archive as it passes by: each is looked at before a byte of it goes on, and may be left out.
 
-The headers are those of POSIX ustar and pax, and of GNU tar (tar(5) of libarchive has all of them). What GNU tar,
-which unpacks, might read in another way than this module is refused.
+The headers are those of POSIX ustar and pax, and of GNU tar. What GNU tar, which unpacks, might read in another way
+than this module and ``tarheader`` do is refused.
 """
 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from bareon.errors import ImageFailed
 from bareon.transfer import tarsparse
-from bareon.transfer.tarsparse import BLOCK, blocks
+from bareon.transfer.tarheader import BLOCK, GNU, LARGEST, POSIX, Header, blocks, parsed, text
 
 _ZEROS = bytes(BLOCK)
 _MOST_AHEAD = 1 << 20  # bytes of headers of one member: names, attributes
 _LONGEST = 4095  # bytes of a path; PATH_MAX of Linux, less its end
 _PLAIN = (b"0", b"\0", b"7")
 _FILES = (*_PLAIN, b"S")
-_POSIX, _GNU = b"ustar\0", b"ustar  \0"
+_AHEAD = (b"x", b"g", b"L", b"K")
 #: iconv of the C library drops these where the locale is C, and so does GNU tar; the others end a name there.
 _NOT_READ_ALIKE = re.compile("[\0\U000e0000-\U000e007f]")
+#: The start of a record of an extended header: its length, and its key.
+_RECORD = re.compile(rb"([0-9]{1,15}) ([^ \t\0=][^\0=]*)=")
 _KINDS: dict[bytes, Literal["f", "d", "L", "D", "S", "h"]] = {
     **dict.fromkeys(_FILES, "f"),
     b"5": "d",
@@ -53,17 +54,6 @@ class Member(NamedTuple):
     link: str
 
 
-class _Header(NamedTuple):
-    """A block as a header. ``name`` and ``link`` are of this block alone."""
-
-    kind: bytes
-    magic: bytes
-    name: str
-    link: str
-    size: int
-    owner: tuple[int, int]
-
-
 class Walk:
     """A walk along an archive. ``judge`` is told of each member, and says whether it goes on.
 
@@ -73,7 +63,9 @@ class Walk:
     def __init__(self, judge: Callable[[Member], bool]) -> None:
         self._judge = judge
         self._rest = b""
-        self._held: list[bytes] = []  # headers of the member that is not known yet
+        self._held: list[bytes] = []  # what goes on in front of the next member, if that does
+        self._for_all: list[bytes] = []  # the headers of all that follow, since the last member that went on
+        self._weight = 0  # bytes of headers in front of the next member
         self._left = 0  # bytes of content and padding
         self._passing = True
         self._said: dict[str, str] = {}
@@ -87,24 +79,39 @@ class Walk:
         :param data: the next bytes of the archive, cut anywhere.
         :raises ImageFailed: for what is no archive, or one that is damaged or lies; and what ``judge`` raises.
         """
-        if self._rest and not self._left:
-            data, self._rest = self._rest + bytes(data), b""
-        place = 0
+        data, self._rest = memoryview(self._rest + data if self._rest else data), b""
+        # Members that go on one after the other go on as one, with their headers; those of the next begin at mark.
+        begin = mark = place = 0
         while place < len(data):
             if self._left:
                 count = min(self._left, len(data) - place)
-                if self._passing:
-                    yield data[place : place + count]
                 place, self._left = place + count, self._left - count
-                continue
-            found = self._header(data, place)
-            if found is None:
-                self._rest = bytes(data[place:])
-                return
-            if self._passing and not self._kinds:
-                yield from self._held
-                self._held.clear()
-            place = found
+            else:
+                found = self._header(data, place)
+                if found is None:
+                    break
+                place = found
+                if self._kinds:
+                    continue
+                if begin < mark and not self._passing:
+                    yield data[begin:mark]
+                if self._weight:
+                    yield from self._decided()
+            begin, mark = begin if self._passing else place, place
+        if begin < mark:
+            yield data[begin:mark]
+        if mark < place:
+            self._held.append(bytes(data[mark:place]))
+        self._rest = bytes(data[place:])
+
+    def _decided(self) -> list[bytes]:
+        """What was held back and goes on, now that the next member is known."""
+        going = self._held if self._passing else []
+        if self._passing:
+            self._for_all.clear()
+        self._held = [*self._for_all]
+        self._weight = sum(map(len, self._held))
+        return going
 
     def finish(self) -> bytes:
         """The end of the archive as it goes on.
@@ -115,30 +122,31 @@ class Walk:
             raise ImageFailed("is cut off: the archive does not end")
         return _ZEROS * 2
 
-    def _header(self, data: bytes | memoryview, place: int) -> int | None:
+    def _header(self, data: memoryview, place: int) -> int | None:
         """Take the header, with all that belongs to it, at this place.
 
         :returns: the place behind it; ``None`` where more bytes are needed.
         """
         block = bytes(data[place : place + BLOCK])
+        if self.ended or block == _ZEROS:
+            return self._end(data, place)
         if len(block) < BLOCK:
             return None
-        if self.ended or block == _ZEROS:
-            return self._end(block, place)
-        header = _parsed(block)
-        if header.kind not in (b"x", b"g", b"L", b"K"):
+        header = parsed(block)
+        if header.kind not in _AHEAD:
             return self._whole(header, data, place)
         end = place + BLOCK + blocks(header.size)
         if header.size > _MOST_AHEAD:
             raise ImageFailed(f"has a header of {header.size} bytes: at most {_MOST_AHEAD} are read")
         if end > len(data):
             return None
-        content = bytes(data[place + BLOCK : place + BLOCK + header.size])
-        self._ahead(header.kind, content)
-        self._hold(bytes(data[place:end]))
+        self._weigh(end - place)
+        self._ahead(header.kind, bytes(data[place + BLOCK : place + BLOCK + header.size]))
+        if header.kind == b"g":
+            self._for_all.append(bytes(data[place:end]))
         return end
 
-    def _whole(self, header: _Header, data: bytes | memoryview, place: int) -> int | None:
+    def _whole(self, header: Header, data: bytes | memoryview, place: int) -> int | None:
         """Take a member, with the list of its holes where it has one; as ``_header``."""
         behind = tarsparse.has_map(self._said)
         end, size = place + BLOCK, _size(header, self._said)
@@ -155,18 +163,17 @@ class Walk:
                 return None
             size -= end - place - BLOCK if behind else 0
             tarsparse.check(header.name, size, parts)
-        self._hold(bytes(data[place:end]))
         self._member(header)
         self._left = min(self._left, blocks(size))
         return end
 
-    def _end(self, block: bytes, place: int) -> int:
-        if block != _ZEROS:
-            raise ImageFailed("has something behind the end of the archive")
+    def _end(self, data: memoryview, place: int) -> int:
         if self._kinds:
             raise ImageFailed("is damaged: a header has no member")
+        if bytes(data[place:]).strip(b"\0"):
+            raise ImageFailed("has something behind the end of the archive")
         self.ended, self._passing = True, False
-        return place + BLOCK
+        return len(data)
 
     def _ahead(self, kind: bytes, content: bytes) -> None:
         """Take what stands in a header of its own in front of a member."""
@@ -174,7 +181,7 @@ class Walk:
             raise ImageFailed("has two headers that may name one member")
         self._kinds.add(kind)
         if kind in (b"L", b"K"):
-            self._said["path" if kind == b"L" else "linkpath"] = _text(content.split(b"\0")[0])
+            self._said["path" if kind == b"L" else "linkpath"] = text(content.split(b"\0")[0])
             return
         records = dict(_records(content))
         if kind == b"x":
@@ -182,27 +189,22 @@ class Walk:
         elif wrong := next((key for key in records if key.startswith(_NOT_FOR_ALL)), None):
             raise ImageFailed(f"has a header that sets {wrong} of all members")
 
-    def _hold(self, header: bytes) -> None:
-        self._held.append(header)
-        if sum(map(len, self._held)) > 2 * _MOST_AHEAD:
+    def _weigh(self, count: int) -> None:
+        self._weight += count
+        if self._weight > 2 * _MOST_AHEAD:
             raise ImageFailed("has headers without end")
 
-    def _let_go(self) -> None:
-        """Leave the headers of a member out, but for what they say of all that follow."""
-        self._held = [x for x in self._held if x[156:157] == b"g"]
-
-    def _member(self, header: _Header) -> None:
+    def _member(self, header: Header) -> None:
         said, self._said = self._said, {}
         self._kinds.clear()
         if header.kind == b"V":  # a label
             self._passing, self._left = False, 0
-            self._let_go()
             return
         name = said.get("GNU.sparse.name", said.get("path", header.name))
         link = said.get("linkpath", header.link)
         path = _believed(name.rstrip("/") or name)
         if header.kind not in _KINDS:
-            raise ImageFailed(f"{path!r} is of a kind that is not known ({_text(header.kind)!r})")
+            raise ImageFailed(f"{path!r} is of a kind that is not known ({text(header.kind)!r})")
         size = _size(header, said)
         folder = header.kind in _PLAIN and name.endswith("/")  # as before there was a kind for them
         letter = "d" if folder else _KINDS[header.kind]
@@ -212,57 +214,30 @@ class Walk:
         member = Member(path, letter, size if letter == "f" else 0, owner, _believed(link))
         self.members += 1
         self._passing = self._judge(member)
-        if not self._passing:
-            self._let_go()
         self._left = blocks(member.size)
 
 
 def begins(head: bytes) -> bool:
     """True if these first bytes, 512 or more, are those of an archive."""
     try:
-        _parsed(head[:BLOCK])
+        parsed(head[:BLOCK])
     except ImageFailed:
         return False
     return True
 
 
-def _parsed(block: bytes) -> _Header:
-    try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (tarfile.HeaderError, ValueError):
-        raise ImageFailed("is damaged, or no tar archive: a header makes no sense") from None
-    if info.size < 0:
-        raise ImageFailed("is damaged: a member has a negative size")
-    tarsparse.number(block[148:156])
-    name, magic = _until_zero(block[:100]), block[257:265]
-    # Others have times there, or anything.
-    prefix = _until_zero(block[345:500]) if magic.startswith(_POSIX) else b""
-    return _Header(
-        block[156:157],
-        magic,
-        _text(prefix + b"/" + name if prefix else name),
-        _text(_until_zero(block[157:257])),
-        tarsparse.number(block[124:136]),
-        (info.uid, info.gid),
-    )
-
-
-def _until_zero(field: bytes) -> bytes:
-    return field.partition(b"\0")[0]
-
-
-def _size(header: _Header, said: dict[str, str]) -> int:
+def _size(header: Header, said: dict[str, str]) -> int:
     if "size" not in said:
         return header.size
-    text = said["size"]
-    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > tarsparse.LARGEST:
-        raise ImageFailed(f"has a member of the size {text[:40]!r}")
-    return int(text)
+    digits = said["size"]
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 19 or int(digits) > LARGEST:
+        raise ImageFailed(f"has a member of the size {digits[:40]!r}")
+    return int(digits)
 
 
-def _check_form(header: _Header, behind: bool) -> None:
+def _check_form(header: Header, behind: bool) -> None:
     """See that a list of holes stands where GNU tar looks for it, too."""
-    if behind != (header.kind in _PLAIN) or not header.magic.startswith(_POSIX if behind else _GNU):
+    if behind != (header.kind in _PLAIN) or not header.magic.startswith(POSIX if behind else GNU):
         raise ImageFailed(f"has {header.name!r}, a file with holes in a form that makes no sense")
 
 
@@ -282,15 +257,9 @@ def _records(content: bytes) -> Iterator[tuple[str, str]]:
     """The records of an extended header; pax of POSIX.1-2017."""
     place = 0
     while place < len(content):
-        length, blank, _ = content[place : place + 16].partition(b" ")
-        end = place + int(length) if blank and length.isdigit() else place
-        record = content[place + len(length) + 1 : end]
-        key, equals, value = record[:-1].partition(b"=")
-        if not equals or record[-1:] != b"\n" or end > len(content) or b"\0" in key or key[:1] in b" \t":
+        start = _RECORD.match(content, place)
+        end = place + int(start[1]) if start else 0
+        if not start or not start.end() < end <= len(content) or content[end - 1 : end] != b"\n":
             raise ImageFailed("is damaged: an extended header makes no sense")
-        yield _text(key), _text(value)
+        yield text(start[2]), text(content[start.end() : end - 1])
         place = end
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")

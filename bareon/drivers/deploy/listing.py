@@ -61,6 +61,8 @@ class Survey:
         top = holder(target, mounts)
         inside = [top, *(x for x in mounts if x.point != top.point and holds(target, x.point))]
         self.target = target
+        self._top = target.rstrip("/") or "/"
+        self._before = f"{target.rstrip('/')}/"
         self.shares = tuple(_share(mount, target, inside) for mount in inside)
         self.shares[0].present = True
         self.entries = 0
@@ -77,7 +79,7 @@ class Survey:
     def take(self, entry: rsync.Entry) -> None:
         """Count an entry of the listing."""
         self.entries += 1
-        path = self._deployed(entry.path)
+        path = self.deployed(entry.path)
         share = self.holding(path)
         if path in self._ways and entry.kind != "d":
             self.instead[path] = entry.kind, entry.link
@@ -86,7 +88,7 @@ class Survey:
         if entry.same is None:
             share.take(path, entry)
             return
-        other = self._deployed(entry.same)
+        other = self.deployed(entry.same)
         if share.lost is not None:  # each name is a file of its own there, and a link remains one
             share.take(path, entry._replace(link=other) if entry.kind == "L" else entry)
         elif self.holding(other) is not share and (share.mount.device, other) not in self._copied:
@@ -95,9 +97,9 @@ class Survey:
             self.torn += 1
             self.torn_names = self.torn_names or (other, path)
 
-    def _deployed(self, path: str) -> str:
+    def deployed(self, path: str) -> str:
         """A path of the image's tree as the deployed system has it."""
-        return f"{self.target.rstrip('/')}/{path}" if path else self.target
+        return f"{self._before}{path}" if path else self._top
 
     def holding(self, path: str) -> Share:
         """The share that a path of the deployed system lies in."""

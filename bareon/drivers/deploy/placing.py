@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Collection
 
 from bareon.drivers.deploy.listing import Share, Survey, described
@@ -49,15 +48,15 @@ class Placing:
         path = _inside(member.path, member.path)
         self._check_way(path, path)
         self._check_kind(path, member)
-        deployed = self._deployed(path)
+        deployed = self.survey.deployed(path)
         share = self.survey.holding(deployed)
         if share.mount.point in self._kept:
             self._check_kept(path, deployed, share)
         first = self._first_name(path, member) if member.kind == "h" else None
         self._count(path, member, first)
-        if first is not None and self.survey.holding(self._deployed(first)) is not share:
+        if first is not None and self.survey.holding(self.survey.deployed(first)) is not share:
             self._remember(deployed, first)
-            self.torn.append((deployed, self._deployed(first)))
+            self.torn.append((deployed, self.survey.deployed(first)))
             return False
         return self._is_wanted(deployed, member, share)
 
@@ -74,16 +73,15 @@ class Placing:
             return False
         return True
 
-    def _deployed(self, path: str) -> str:
-        return posixpath.join(self.survey.target, path).rstrip("/") or "/"
-
     def _check_way(self, path: str, named: str) -> None:
         """See that no link of the archive lies on the way to a path."""
-        folder = posixpath.dirname(path)
+        folder = _folder(path)
         way = []
         while folder not in self._folders:
             way.append(folder)
-            folder = posixpath.dirname(folder)
+            folder = _folder(folder)
+        if not way:
+            return
         if link := next((x for x in reversed(way) if x in self._links), None):
             raise ImageFailed(f"has a member {named!r}, on whose way {link!r} is a link: no link is followed")
         self._remember(*way)
@@ -111,7 +109,7 @@ class Placing:
 
     def _check_kept(self, path: str, deployed: str, share: Share) -> None:
         """See that a member is not brought through a link of what is kept: a folder replaces one, where it comes."""
-        folder = posixpath.dirname(path)
+        folder = _folder(path)
         if deployed != share.mount.point and folder not in self._declared and folder != share.folder:
             where = f"{share.mount.device} for {share.mount.point}, which is kept, may have a link there"
             raise ImageFailed(f"has a member {path!r}, and its folder is none: {where}")
@@ -141,4 +139,9 @@ def _inside(name: str, member: str) -> str:
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts:
         raise ImageFailed(f"has a member {member!r} that leads out of the archive ({name!r})")
-    return "/".join(part for part in parts if part not in ("", "."))
+    return "/".join([part for part in parts if part not in ("", ".")])
+
+
+def _folder(path: str) -> str:
+    """The folder that a path from :func:`_inside` lies in."""
+    return path.rpartition("/")[0]
