@@ -119,6 +119,10 @@ TRANSFER = [
     ),
     cfg.StrOpt("image_ca_file", help="Certificates (PEM) to trust for https, in place of the system's."),
     cfg.StrOpt(
+        "image_auth_file",
+        help="Accounts for the registries of oci:// images, a file in the form of docker's config.json (auths).",
+    ),
+    cfg.StrOpt(
         "image_keyring",
         help="Public keys (OpenPGP, armored or not): one of them must have signed each image, or its checksums.",
     ),
@@ -174,6 +178,7 @@ def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
         connect_timeout=conf.image_connect_timeout,
         idle_timeout=conf.image_idle_timeout,
         ca_file=conf.image_ca_file,
+        auth_file=conf.image_auth_file,
         keyring=conf.image_keyring,
         swift=swift,
     )

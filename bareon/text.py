@@ -12,6 +12,8 @@ _VALUE = r"([^=&;]*=)[^&;]*"
 _HIDDEN = r"((?:;|%3[Ff])[^=;/]*(?:=|%3[Dd]))[^;]*"
 #: In what others write; as in _NAMED, nothing is looked at from each of its letters anew, since it may be long.
 _URL = r"(?<![A-Za-z0-9+.-])([0-9+.-]*+)([A-Za-z][A-Za-z0-9+.-]*+://(?:[^\s@]{0,1000}@)?[^\s\"'<>\\]+)"
+#: The digest behind a reference of an image in a registry, which is no secret.
+_PINNED = r"(?s)(oci(?:\+http)?://.*)(@sha(?:256|512):[0-9a-f]+)"
 #: A password as crypt(5) writes it.
 _HASH = r"\$(?:1|2[abxy]|5|6|7|y|gy|sha1|argon2\w*)\$[^\s\"',:\\]+"
 #: As on a kernel's command line.
@@ -37,8 +39,11 @@ def redacted(text: str) -> str:
 def shown(url: str) -> str:
     """A URL for people: user, password and the values of its query are masked.
 
-    Everything before the last ``@`` counts as a password, which may have a slash in it.
+    Everything before the last ``@`` counts as a password, which may have a slash in it; the digest of an image in a
+    registry, which has one too, stays.
     """
+    if pinned := re.fullmatch(_PINNED, url):
+        return shown(pinned[1]) + pinned[2]
     scheme = re.match(_SCHEME, url)
     start = scheme[0] if scheme else ""
     rest = url[len(start) :]

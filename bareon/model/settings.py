@@ -42,6 +42,7 @@ class TransferSettings:
     ``back_off`` is waited at most before the second attempt, twice as long before each further one, never more than
     ``longest_wait`` unless the server asks for it.
     ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
+    ``auth_file`` is the path of a file with accounts for registries, in the form of docker's ``config.json``.
     With a ``keyring``, the path of a file with public keys of OpenPGP, every image must be signed by one of them.
     """
 
@@ -52,6 +53,7 @@ class TransferSettings:
     back_off: float = 1.0
     longest_wait: float = 30.0
     ca_file: str | None = None
+    auth_file: str | None = None
     keyring: str | None = None
     swift: SwiftAccount | None = None
 

@@ -267,6 +267,18 @@ class Tree:
         with self._changing("remove", path) as (folder, name), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=folder)
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder; it stays where something is in it, or mounted there.
+
+        :raises ActionFailed: when a part of the path is a link or no folder, or it cannot be removed.
+        """
+        with self._changing("remove", path) as (folder, name):
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                    raise
+
     def refuse_links(self, path: str) -> None:
         """Refuse links below ``path``, through which a program of the ramdisk could write outside of the tree.
 

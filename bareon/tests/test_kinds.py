@@ -42,6 +42,8 @@ def test_each_kind_has_a_name_of_its_own() -> None:
         ("file:///images/debian.tgz", "tar"),
         ("http://server/live/filesystem.squashfs", "squashfs"),
         ("http://server/tar", "block"),
+        ("oci://registry.example.com/images/debian:12", "oci"),
+        ("oci+http://server:5000/a.tar", "oci"),
     ],
 )
 def test_by_its_url(url: str, kind: str) -> None:

@@ -8,7 +8,7 @@ import contextvars
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bareon.errors import ImageFailed
@@ -16,7 +16,7 @@ from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
-from bareon.transfer.check import Checks, is_checked
+from bareon.transfer.check import Check, Checks, is_checked
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
 from bareon.transfer.failure import named
@@ -100,14 +100,14 @@ def unpacked(
     kind = recognised(head)
     with _piped(unpack, limit) as pipe:
         pipeline = Pipeline(source, pipe, deadline, checks.served)
-        pipeline.run(head, _walking(kind, walk, limit), progress)
+        pipeline.run(head, _walking(kind, walk, limit, checks.plain), progress)
         last = walk.finish()
         checks.verify()
         pipe.write(0, memoryview(last))
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)
 
 
-def _walking(kind: Format, walk: Walk, limit: int) -> Reshape:
+def _walking(kind: Format, walk: Walk, limit: int, checks: Sequence[Check]) -> Reshape:
     def plain(served: Iterator[memoryview]) -> Iterator[bytes | memoryview]:
         if kind in ("raw", "qcow2"):  # that is no archive, as the walk says
             yield from served
@@ -126,6 +126,8 @@ def _walking(kind: Format, walk: Walk, limit: int) -> Reshape:
             done += len(piece)
             if done > limit:
                 raise ImageFailed(f"holds more than the {mib(limit)} of {_TOGETHER}")
+            for check in checks:
+                check.update(piece)
             for found in walk.feed(piece):
                 part = memoryview(found)
                 while part:

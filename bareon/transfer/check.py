@@ -29,10 +29,11 @@ class Check(Protocol):
 
 
 class DigestCheck:
-    """A digest that was given or published."""
+    """A digest that was given or published. ``of`` says of what."""
 
-    def __init__(self, wanted: Digest) -> None:
+    def __init__(self, wanted: Digest, of: str = "its") -> None:
         self.wanted = wanted
+        self._of = of
         self._hash = hashlib.new(wanted.algorithm, usedforsecurity=False)
         self.update = self._hash.update
 
@@ -43,7 +44,7 @@ class DigestCheck:
 
     def verify(self) -> None:
         if self.found != self.wanted.value:
-            raise ImageFailed(f"its {self.wanted.algorithm} is {self.found}, {self.wanted.value} was wanted")
+            raise ImageFailed(f"{self._of} {self.wanted.algorithm} is {self.found}, {self.wanted.value} was wanted")
 
     def close(self) -> None:
         pass
@@ -92,13 +93,18 @@ def is_checked(digest: Digest | None, published: Published) -> bool:
 
 
 class Checks(contextlib.ExitStack):
-    """All that the bytes of one file are held to; ``served`` takes them. To be left, judged or not."""
+    """All that the bytes of one file are held to; ``served`` takes them, ``plain`` those of an archive in it, once it
+    is decoded. To be left, judged or not.
+    """
 
-    def __init__(self, digest: Digest | None, published: Published, settings: TransferSettings) -> None:
+    def __init__(
+        self, digest: Digest | None, published: Published, settings: TransferSettings, plain: Digest | None = None
+    ) -> None:
         super().__init__()
         digests = dict.fromkeys(x for x in (digest, published.listed, published.digest) if x)
         self._digests = [DigestCheck(x) for x in digests]
         self.served: list[Check] = [*self._digests]
+        self.plain: list[Check] = [DigestCheck(plain, "decoded, its")] if plain else []
         if published.signature is not None and settings.keyring is not None:
             self.served.append(SignatureCheck(published.signature, settings.keyring, settings.total_timeout))
         for check in self.served:
@@ -111,5 +117,5 @@ class Checks(contextlib.ExitStack):
 
     def verify(self) -> None:
         """Raise ImageFailed when something is not as it should be."""
-        for check in self.served:
+        for check in (*self.served, *self.plain):
             check.verify()

@@ -29,6 +29,12 @@ class Deadline:
         self._end = time.monotonic() + seconds
         self._stopped = threading.Event()
 
+    def part(self) -> Deadline:
+        """The deadline of a part of the transfer: it ends at the same time, and is stopped by itself."""
+        part = Deadline(self._seconds)
+        part._end = self._end
+        return part
+
     def stop(self) -> None:
         self._stopped.set()
 

@@ -31,7 +31,7 @@ from bareon.model.location import Location
 FAILURES = (requests.RequestException, lower.HTTPError, HTTPException, OSError)
 
 _STATUS = {
-    401: "the server asks for credentials, or those in the URL have expired (401)",
+    401: "the server asks for credentials, or those that it was given are wrong or have expired (401)",
     403: "the server refuses it: credentials or a signature in the URL are missing, wrong or expired (403)",
     404: "there is no such image on the server (404)",
     410: "the image is gone from the server (410)",

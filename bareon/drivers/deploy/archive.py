@@ -133,11 +133,10 @@ class UnpackArchive(Step):
 
     def _unpacked(self, placing: Placing, tree: Tree, progress: Progress) -> Outcome:
         folder = tree.folder(self.image.target)
-        placing.shared = self.beside
-        placing.exists = tree.has
+        placing.into(tree, self.beside)
         try:
             brought = self.brought(placing, tree, lambda archive: tar.extract(archive, folder), progress)
-            copies = _joined(placing, tree)
+            join(placing, tree)
             for share in placing.survey.shares:
                 mount.write_back(tree.folder(share.mount.point))
         except CommandError as error:
@@ -151,8 +150,8 @@ class UnpackArchive(Step):
         }
         if brought.digest:
             figures["digest"] = brought.digest
-        if copies:
-            figures["hard links that became copies"] = str(copies)
+        if placing.copies:
+            figures["hard links that became copies"] = str(placing.copies)
         if placing.left:
             figures["left to other images"] = listed(placing.left)
         return figures
@@ -199,11 +198,8 @@ class UnpackArchive(Step):
                     LOG.error("%s still has its file system: %s", share.mount.device, error)
 
 
-def _joined(placing: Placing, tree: Tree) -> int:
-    """Bring the names of files that lie on other volumes: a copy for each volume, to which further names there lead.
-
-    :returns: how many copies were made.
-    """
+def join(placing: Placing, tree: Tree) -> None:
+    """Bring the names of files that lie on other volumes: a copy for each, to which further names there lead."""
     copies: dict[tuple[str, str], str] = {}
     for path, first in placing.torn:
         there = placing.survey.holding(path).mount.device, first
@@ -213,7 +209,8 @@ def _joined(placing: Placing, tree: Tree) -> int:
             else:
                 copy.file(tree.outside(first), tree.outside(path))
                 copies[there] = path
-    return len(copies)
+    placing.copies += len(copies)
+    placing.torn.clear()
 
 
 class Archive(OneFile):

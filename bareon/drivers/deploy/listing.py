@@ -97,6 +97,11 @@ class Survey:
             self.torn += 1
             self.torn_names = self.torn_names or (other, path)
 
+    def forget(self, path: str) -> None:
+        """Count an entry no more, of a path in the deployed system, whose bytes still count."""
+        self.entries -= 1
+        self.holding(path).files -= 1
+
     def deployed(self, path: str) -> str:
         """A path of the image's tree as the deployed system has it."""
         return f"{self._before}{path}" if path else self._top

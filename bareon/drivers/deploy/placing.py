@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from bareon.drivers.deploy.listing import Share, Survey, described
 from bareon.errors import ImageFailed
 from bareon.sizes import MIB, human
-from bareon.system.tree import holds
+from bareon.system.tree import Tree, holds
 from bareon.tools import rsync
 from bareon.transfer.tarstream import Member
 
@@ -24,7 +24,8 @@ class Placing:
     the mount points ``shared``.
 
     Afterwards ``torn`` has the hard links across volumes, which were left out: path and what it is another name of,
-    both in the deployed system. ``left`` are the paths that stay another image's.
+    both in the deployed system. ``copies`` counts the files that were made of them. ``left`` are the paths that stay
+    another image's.
     """
 
     def __init__(self, survey: Survey, kept: Collection[str] = (), own: Collection[str] = ()) -> None:
@@ -32,6 +33,7 @@ class Placing:
         self.shared: Collection[str] = ()
         self.exists: Callable[[str], bool] = lambda path: False
         self.torn: list[tuple[str, str]] = []
+        self.copies = 0
         self.left: list[str] = []
         self._kept = kept
         self._own = own
@@ -40,12 +42,16 @@ class Placing:
         self._links: set[str] = set()
         self._memory = _MEMORY
 
+    def into(self, tree: Tree, shared: Collection[str]) -> None:
+        """Say into which tree the members go, and where other images have brought files to it."""
+        self.shared, self.exists = shared, tree.has
+
     def __call__(self, member: Member) -> bool:
         """True if the member is to be brought.
 
         :raises ImageFailed: for one that no honest archive has.
         """
-        path = _inside(member.path, member.path)
+        path = inside(member.path, member.path)
         self._check_way(path, path)
         self._check_kind(path, member)
         deployed = self.survey.deployed(path)
@@ -115,7 +121,7 @@ class Placing:
             raise ImageFailed(f"has a member {path!r}, and its folder is none: {where}")
 
     def _first_name(self, path: str, member: Member) -> str:
-        first = _inside(member.link, path)
+        first = inside(member.link, path)
         self._check_way(first, path)
         if first in self._links:  # another name of a link is one
             self._remember(path)
@@ -131,7 +137,7 @@ class Placing:
             raise ImageFailed(f"has {described(*found)} at {where}")
 
 
-def _inside(name: str, member: str) -> str:
+def inside(name: str, member: str) -> str:
     """A path below the top folder, without the parts that mean nothing; empty for that folder.
 
     :raises ImageFailed: for one that leads elsewhere.
@@ -143,5 +149,5 @@ def _inside(name: str, member: str) -> str:
 
 
 def _folder(path: str) -> str:
-    """The folder that a path from :func:`_inside` lies in."""
+    """The folder that a path from :func:`inside` lies in."""
     return path.rpartition("/")[0]

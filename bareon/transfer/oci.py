@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image of a registry: found by its documents, then brought layer by layer, each held to its digests."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from bareon.errors import ImageFailed
+from bareon.model.image import Digest, Published
+from bareon.model.location import Location
+from bareon.model.reference import Reference, reference
+from bareon.model.settings import TransferSettings
+from bareon.transfer.archive import Brought, unpacked
+from bareon.transfer.beginning import decoded
+from bareon.transfer.check import Checks
+from bareon.transfer.deadline import Deadline
+from bareon.transfer.failure import named
+from bareon.transfer.format import HEAD, Format, recognised
+from bareon.transfer.manifest import INDEXES, LARGEST, Descriptor, Layer, chosen, content, layers, manifest
+from bareon.transfer.mirrors import Mirrors
+from bareon.transfer.registry import Registry, digest_of
+from bareon.transfer.source import Source
+from bareon.transfer.tarstream import Walk, begins
+
+LOG = logging.getLogger(__name__)
+
+_DEEPEST = 3  # documents from the reference to the manifest
+_PACKINGS: tuple[Format, ...] = ("raw", "gzip", "zstd")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image as its documents tell it. ``digest`` is that of the manifest, by which all else is known."""
+
+    digest: Digest
+    layers: tuple[Layer, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers as they are served."""
+        return sum(layer.blob.size for layer in self.layers)
+
+
+def find(location: Location, settings: TransferSettings) -> Found:
+    """The image that a location refers to, of those that are there the one for this machine.
+
+    :raises ImageFailed: when there is none, or it is none that can be brought.
+    :raises UnsuitableNode: when an account is needed and there is none, or an option is wrong.
+    """
+    failed: list[str] = []
+    for place in (replace(location, mirrors=()), *location.mirrors):
+        deadline = Deadline(settings.total_timeout)
+        try:
+            with named(place):
+                return _found(_reference(place), settings, deadline)
+        except ImageFailed as error:
+            failed.append(str(error))
+            LOG.warning("%s", error)
+    raise ImageFailed("; ".join(failed))
+
+
+def _reference(location: Location) -> Reference:
+    found = reference(location)
+    if found is None:
+        raise ImageFailed("is no reference of an image in a registry")
+    return found
+
+
+def _found(wanted: Reference, settings: TransferSettings, deadline: Deadline) -> Found:
+    registry = Registry(wanted, settings, deadline)
+    digest, kind = wanted.digest, ""
+    for _ in range(_DEEPEST):
+        document = registry.document(digest)
+        type_, value = content(document.text, kind or document.type)
+        if type_ not in INDEXES:
+            config, blobs = manifest(value)
+            return Found(document.digest, layers(_small(registry.blob(config), config), blobs))
+        entry = chosen(value)
+        digest, kind = entry.digest, entry.type
+    raise ImageFailed("has an index in an index in an index")
+
+
+def _small(source: Source, wanted: Descriptor) -> bytes:
+    """A blob that is read whole, and is what it should be."""
+    if wanted.size > LARGEST:
+        raise ImageFailed(f"has a configuration of {wanted.size} bytes: at most {LARGEST} are read")
+    with contextlib.closing(source):
+        buffer = memoryview(bytearray(wanted.size + 1))
+        text = bytes(buffer[: source.fill(buffer)])
+    if len(text) != wanted.size or digest_of(text, wanted.digest) != wanted.digest:
+        raise ImageFailed(f"has a configuration that is not the one that was wanted ({wanted})")
+    return text
+
+
+def look(location: Location, found: Found, settings: TransferSettings) -> None:
+    """See that each layer is there and begins as one; nothing is changed.
+
+    :raises ImageFailed: otherwise.
+    """
+    deadline = Deadline(settings.total_timeout)
+    opened = _registries(location, settings, deadline)
+    for number, layer in enumerate(found.layers):
+        with _of_layer(location, found, number), contextlib.closing(opened(layer, deadline)) as source:
+            buffer = memoryview(bytearray(HEAD))
+            head = bytes(buffer[: source.fill(buffer)])
+            _check_size(source, layer)
+            begun = decoded(_packing(head), head, source)
+            # An archive without members is nothing but zeros.
+            if begun and begun[:512].strip(b"\0") and not begins(begun):
+                raise ImageFailed("is no tar archive")
+
+
+def bring(
+    location: Location,
+    found: Found,
+    walks: Callable[[int], Walk],
+    unpack: Callable[[int], object] | None,
+    *,
+    settings: TransferSettings,
+    limit: int,
+    progress: Callable[[int, int | None], None],
+) -> Brought:
+    """Stream the layers of an image to a program, one after the other, the lowest first.
+
+    :param walks: called with the number of each layer, from 0, before it begins.
+    :param unpack: as with :func:`bareon.transfer.archive.bring`; called for each layer.
+    :param limit: bytes that all layers may have once they are decoded.
+    :raises ImageFailed: when one cannot be fetched or is not what it should be; and what ``unpack`` raises.
+    """
+    whole = Deadline(settings.total_timeout)
+    opened = _registries(location, settings, whole)
+    served = size = attempts = 0
+    form: Format = "raw"
+    for number, layer in enumerate(found.layers):
+        part = whole.part()
+        with (
+            _of_layer(location, found, number),
+            contextlib.closing(opened(layer, part)) as source,
+            Checks(layer.blob.digest, Published(), settings, layer.plain) as checks,
+        ):
+            source.begin(0, layer.blob.size)
+            brought = unpacked(
+                source,
+                part,
+                walks(number),
+                unpack,
+                checks=checks,
+                limit=limit - size,
+                progress=lambda done, total, before=served: progress(before + done, found.size),  # type: ignore[misc]
+            )
+        served, size, attempts = served + brought.served, size + brought.size, attempts + brought.attempts
+        form = brought.format
+    return Brought(served, size, attempts, form, f"{found.digest.algorithm}:{found.digest.value}")
+
+
+Opened = Callable[[Layer, Deadline], Source]
+
+
+def _registries(location: Location, settings: TransferSettings, deadline: Deadline) -> Opened:
+    """What opens the blobs of layers, at the first of the mirrors that gives one."""
+    places = (replace(location, mirrors=()), *location.mirrors)
+    known = {
+        place: Registry(_reference(place), settings if place is places[-1] else settings.hasty(), deadline)
+        for place in places
+    }
+    if len(places) == 1:
+        return lambda layer, part: known[places[0]].blob(layer.blob, part)
+    return lambda layer, part: Mirrors(places, lambda one, last: known[one].blob(layer.blob, part), checked=True)
+
+
+@contextlib.contextmanager
+def _of_layer(location: Location, found: Found, number: int) -> Iterator[None]:
+    """Say of which layer it is that ImageFailed in the ``with`` block tells."""
+    blob = found.layers[number].blob
+    with named(location):
+        try:
+            yield
+        except ImageFailed as error:
+            place = f"layer {number + 1} of {len(found.layers)} ({blob.digest.value[:12]})"
+            raise type(error)(f"{place}: {error}") from None
+
+
+def _check_size(source: Source, layer: Layer) -> None:
+    if source.length is not None and source.length != layer.blob.size:
+        raise ImageFailed(f"has {source.length} bytes, {layer.blob.size} are wanted")
+
+
+def _packing(head: bytes) -> Format:
+    kind = recognised(head)
+    if kind not in _PACKINGS:
+        raise ImageFailed(f"is packed by {kind}: layers come plain, or by gzip or zstd")
+    return kind
