@@ -83,6 +83,7 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "text": (b"404 page not found\n", "a text: give the URL of the file itself"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a pointer of Git LFS"),
     "signature": (b"-----BEGIN PGP SIGNATURE-----\n\niQ==\n", "a signature"),
+    "nothing": (b"", "empty"),
     "VMDK": (at(0, b"KDMV\1\0\0\0"), "a VMDK image: convert it, qemu-img convert -O qcow2"),
     "VMDK of ESX": (at(0, b"COWD"), "a VMDK image"),
     "VMDK's descriptor": (b"# Disk DescriptorFile\nversion=1\n", "a VMDK image"),
@@ -117,7 +118,6 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
 }
 
 NO_FOREIGN: dict[str, bytes] = {
-    "nothing": b"",
     "zeros": bytes(SEEN),
     "ext2 on what was a CD": ext2(at(32769, b"CD001")),
     "LUKS": at(0, b"LUKS\xba\xbe\0\2"),

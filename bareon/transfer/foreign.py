@@ -83,6 +83,7 @@ _FOREIGN = (
     Foreign("a PDF document", _FILE, ((0, b"%PDF-"),)),
 )
 
+_EMPTY = Foreign("empty", "make or upload it again", ())
 _OVA = Foreign("an OVA, a machine for a hypervisor", "unpack it, and convert the disk that is in it", ())
 
 #: Texts, by what they begin with in lower case, blanks in front left out; the last row takes all others.
@@ -112,6 +113,8 @@ def refuse(head: bytes) -> None:
 
 def told(head: bytes) -> Foreign | None:
     """What is told by its first bytes to be no image; ``None`` where it may be one."""
+    if not head:
+        return _EMPTY
     found = superblock.read(head)
     if found.type not in (None, "tar"):  # whatever stands at other places was there before it
         return None
