@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of block images: HTTP with faults, and a Swift that is started when somebody first needs it."""
+"""The servers of images: HTTP with faults, and a Swift and a registry that are started when somebody needs them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests_functional.bench.blockimage import Images
 from tests_functional.bench.cache import Report
 from tests_functional.bench.httpd import Httpd
 from tests_functional.bench.hypervisor import OTHER_NAME, SERVER
+from tests_functional.bench.registry import Registry, layered
 from tests_functional.bench.swift import CONTAINER, Swift
 from tests_functional.bench.word import Words
 
@@ -33,6 +34,8 @@ class ImageServers:
         )
         self._swift = Swift(place / "swift", images.path)
         self._swift_runs = False
+        self._registry = Registry(place / "registry")
+        self._layered: dict[str, str] = {}  # names in the registry by those of archives
 
     def __enter__(self) -> ImageServers:
         self.http.start()
@@ -47,6 +50,7 @@ class ImageServers:
         self.http.stop()
         if self._swift_runs:
             self._swift.stop()
+        self._registry.stop()
 
     @property
     def swift(self) -> Swift:
@@ -62,6 +66,20 @@ class ImageServers:
             self._report(f"swift: started in {time.monotonic() - started:.1f} s")
         return self._swift
 
+    def layered(self, name: str) -> str:
+        """Return the name of an image of three layers, the middle one an archive, in a registry.
+
+        :raises ProgramError: when the registry cannot be started
+        """
+        if name not in self._layered:
+            started = time.monotonic()
+            self._registry.start()
+            image = name.partition(".")[0]
+            self._registry.push(image, "1", layered(self.images.path(name), self._registry.place))
+            self._layered[name] = f"{image}:1"
+            self._report(f"registry: started, with {name}, in {time.monotonic() - started:.1f} s")
+        return self._layered[name]
+
     def words(self, host: str = SERVER) -> Words:
         """Return what a case may ask for, in a scope of its own.
 
@@ -75,6 +93,7 @@ class ImageServers:
             "sha512": lambda name: self.images.digest(name, "sha512"),
             "md5": lambda name: self.images.digest(name, "md5"),
             "sha256-wrong": lambda name: self.images.digest(name, "sha256")[::-1],
+            "oci": lambda name: self._registry.url(host, self.layered(name)),
             "swift": lambda name: self.swift.temp_url(self.swift.upload(name), host),
             "swift-segmented": lambda name: self.swift.temp_url(self.swift.upload_segmented(name), host),
             "swift-expired": lambda name: self.swift.temp_url(self.swift.upload(name), host, seconds=-60),

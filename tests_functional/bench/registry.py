@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 
 import requests
 
+from bareon.tests.registry import Entry, archive
 from tests_functional.bench.httpd.certificate import Certificate
-from tests_functional.bench.process import ProgramError
+from tests_functional.bench.process import ProgramError, run
 from tests_functional.bench.rsyncd import accepts
 
 #: Seconds until it accepts connections.
@@ -60,10 +62,12 @@ class Registry:
         return f"{'oci' if self._certificate else 'oci+http'}://{host}:{self.port}/{image}"
 
     def start(self) -> None:
-        """Start it and wait until it accepts connections.
+        """Start it, unless it runs, and wait until it accepts connections.
 
         :raises ProgramError: when it does not
         """
+        if self._process:
+            return
         self.place.mkdir(parents=True, exist_ok=True)
         settings, log = self.place / "config.yml", self.place / "registry.log"
         settings.write_text(json.dumps(self._settings()))  # which is YAML, too
@@ -145,6 +149,34 @@ class Registry:
         )
         answer.raise_for_status()
         return answer
+
+
+#: What an archive of Debian finds below itself: other files of its own, a folder where it has a link, and more.
+_BELOW: tuple[str | Entry, ...] = (
+    *("usr/", "usr/bin/", "usr/bin/true", "usr/lib/", "usr/lib/hidden/", "usr/lib/hidden/a/b"),
+    *("usr/share/", "usr/share/opaque/old", "usr/share/opaque/e/old", "var/", "var/lib/", "var/lib/hidden"),
+    *("bin/", "bin/sh", "opt/fidelity/hidden"),
+)
+#: What lies above it, and hides something of both.
+_ABOVE: tuple[str | Entry, ...] = (
+    *("usr/lib/.wh.hidden", "usr/share/opaque/", "usr/share/opaque/.wh..wh..opq", "usr/share/opaque/new"),
+    *("var/lib/.wh.hidden", "opt/fidelity/.wh.hidden", "opt/fidelity/.wh.pipe", "opt/layered"),
+)
+
+
+def layered(file: Path, place: Path) -> list[Packed]:
+    """The layers of an image, the middle one an archive packed by zstd; ``place`` is for the others."""
+    below, above = place / "below", place / "above"
+    plain = [archive(*_BELOW), archive(*_ABOVE)]
+    below.write_bytes(gzip.compress(plain[0]))
+    above.write_bytes(plain[1])
+    script = 'zstd --quiet --decompress --stdout "$1" | sha256sum'
+    found = run(["sh", "-c", script, "sh", file], timeout=120).stdout.split()[0]
+    return [
+        Packed(below, "+gzip", _digest(plain[0])),
+        Packed(file, "+zstd", f"sha256:{found}"),
+        Packed(above, "", _digest(plain[1])),
+    ]
 
 
 def _digest(data: bytes) -> str:
