@@ -11,6 +11,7 @@ import logging
 import re
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_the_digest_of_a_reference_is_shown() -> None:
     assert shown(f"oci://alice:secret@r/a@sha256:{HASH}") == f"oci://***@r/a@sha256:{HASH}"
 
 
-def members(url: str, found: Found, settings: TransferSettings = SETTINGS) -> list[list[str]]:
+def members(url: str, found: Found, settings: TransferSettings = SETTINGS, room: int = 0) -> list[list[str]]:
     """The names in each layer as they are judged."""
     seen: list[list[str]] = []
 
@@ -110,6 +111,7 @@ def members(url: str, found: Found, settings: TransferSettings = SETTINGS) -> li
         None,
         settings=settings,
         limit=1 << 20,
+        room=room,
         progress=lambda now, total: done.append((now, total)),
     )
     assert brought.served == found.size
@@ -335,6 +337,44 @@ def test_another_registry_goes_on_where_one_fails() -> None:
             progress=lambda now, total: None,
         )
         assert (seen, brought.served) == ([x for names in NAMES for x in names], found.size)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_layers_are_fetched_ahead_where_there_is_room(room: int) -> None:
+    store = Store()
+    store.image(*THREE)
+    blobs = list(store.blobs)[:3]
+    asked = {blob: threading.Event() for blob in blobs}
+    early: list[bool] = []
+
+    def before(request: Mapping[str, str]) -> None:
+        blob = request["path"].rpartition("/")[2]
+        if blob in asked:
+            asked[blob].set()
+        if blob == blobs[0]:
+            early.extend(asked[x].wait(60 if room else 0.1) for x in blobs[1:])
+
+    with registry(store) as running:
+        found = find(Location(running.url), SETTINGS)
+        running.before = before
+        patient = replace(SETTINGS, idle_timeout=60, total_timeout=120)
+        assert members(running.url, found, patient, room) == NAMES
+    assert early == [bool(room)] * 2
+
+
+def test_what_fails_ahead_is_told_of_its_layer() -> None:
+    store = Store()
+    store.image(*THREE)
+    with registry(store) as running:
+        found = find(Location(running.url), SETTINGS)
+        gone = store.blobs.pop(list(store.blobs)[2])
+        with pytest.raises(ImageFailed, match=r"layer 3 of 3 .*: there is no such image"):
+            members(running.url, found, room=1 << 20)
+        store.put(gone)
+        faults = [Fault(503), Fault(body=gone, cut=40)]
+        running.before = lambda request: faults.pop(0) if faults and digest(gone) in request["path"] else None
+        assert members(running.url, found, room=1 << 20) == NAMES
+        assert not faults
 
 
 @pytest.fixture

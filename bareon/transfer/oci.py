@@ -13,6 +13,7 @@ from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.reference import Reference, reference
 from bareon.model.settings import TransferSettings
+from bareon.transfer.ahead import Ahead, Opened
 from bareon.transfer.archive import Brought, unpacked
 from bareon.transfer.beginning import decoded
 from bareon.transfer.check import Checks
@@ -121,6 +122,7 @@ def bring(
     *,
     settings: TransferSettings,
     limit: int,
+    room: int = 0,
     progress: Callable[[int, int | None], None],
 ) -> Brought:
     """Stream the layers of an image to a program, one after the other, the lowest first.
@@ -128,35 +130,33 @@ def bring(
     :param walks: called with the number of each layer, from 0, before it begins.
     :param unpack: as with :func:`bareon.transfer.archive.bring`; called for each layer.
     :param limit: bytes that all layers may have once they are decoded.
+    :param room: bytes of memory for layers that are fetched ahead.
     :raises ImageFailed: when one cannot be fetched or is not what it should be; and what ``unpack`` raises.
     """
     whole = Deadline(settings.total_timeout)
-    opened = _registries(location, settings, whole)
+    ahead = Ahead(found.layers, _registries(location, settings, whole), whole, room)
     served = size = attempts = 0
     form: Format = "raw"
-    for number, layer in enumerate(found.layers):
-        part = whole.part()
-        with (
-            _of_layer(location, found, number),
-            contextlib.closing(opened(layer, part)) as source,
-            Checks(layer.blob.digest, Published(), settings, layer.plain) as checks,
-        ):
-            source.begin(0, layer.blob.size)
-            brought = unpacked(
-                source,
-                part,
-                walks(number),
-                unpack,
-                checks=checks,
-                limit=limit - size,
-                progress=lambda done, total, before=served: progress(before + done, found.size),  # type: ignore[misc]
-            )
-        served, size, attempts = served + brought.served, size + brought.size, attempts + brought.attempts
-        form = brought.format
+    with ahead:
+        for number, layer in enumerate(found.layers):
+            part = whole.part()
+            with (
+                _of_layer(location, found, number),
+                contextlib.closing(ahead.source(number, part)) as source,
+                Checks(layer.blob.digest, Published(), settings, layer.plain) as checks,
+            ):
+                brought = unpacked(
+                    source,
+                    part,
+                    walks(number),
+                    unpack,
+                    checks=checks,
+                    limit=limit - size,
+                    progress=lambda done, total, before=served: progress(before + done, found.size),  # type: ignore[misc]
+                )
+            served, size, attempts = served + brought.served, size + brought.size, attempts + brought.attempts
+            form = brought.format
     return Brought(served, size, attempts, form, f"{found.digest.algorithm}:{found.digest.value}")
-
-
-Opened = Callable[[Layer, Deadline], Source]
 
 
 def _registries(location: Location, settings: TransferSettings, deadline: Deadline) -> Opened:

@@ -25,6 +25,7 @@ from bareon.step import Outcome, Progress
 from bareon.system.bindings.table import of_node
 from bareon.system.tree import Tree
 from bareon.tools import copy, device, tar
+from bareon.tools.sandbox import available_memory
 
 if TYPE_CHECKING:
     from bareon.transfer.archive import Brought
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from bareon.transfer.tarstream import Walk
 
 LOG = logging.getLogger(__name__)
+
+#: Of the memory that is there, layers that are fetched ahead may take one part of so many.
+_OF_MEMORY = 4
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class UnpackLayers(UnpackArchive):
             whole if unpack else None,
             settings=self.settings,
             limit=self.limit(placing.survey),
+            room=available_memory() // _OF_MEMORY,
             progress=progress,
         )
 
