@@ -257,6 +257,11 @@ def test_uefi_and_several_images(lab: Lab, tmp_path: Path) -> None:
         tree = faulty.small(tmp_path / name)
         (tree / "boot").mkdir()
         shutil.copy(kernel, tree / "boot")
+        (tree / "sbin").mkdir()
+        (tree / "sbin/init").touch()
+        # An archive of cpio with nothing in it, by which a kernel comes to look for its root itself.
+        initramfs = "070701" + "0" * 88 + "0000000b" + "0" * 8 + "TRAILER!!!\0\0\0\0"
+        (tree / "boot" / kernel.name.replace("vmlinuz", "initrd.img")).write_text(initramfs)
         modules = tree / "lib/modules" / kernel.name.removeprefix("vmlinuz-")
         modules.mkdir(parents=True)
         (modules / "modules.dep").touch()

@@ -7,11 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bareon.boot import grub_script
+from bareon.boot.entries import bls, grub_cfg
 from bareon.boot.grub_defaults import defaults, unread
 from bareon.storage.filesystem import Mounted
+from bareon.system import shell
 from bareon.system.bindings.binding import shown
+from bareon.system.bindings.boot_entries import CMDLINE
+from bareon.system.kernel import Kernel
 from bareon.system.shell import COMMAND
 from bareon.system.tree import Tree
+
+#: Files with the parameters of other makers of menus, and the setting in each: kernel-install, Alpine's extlinux.
+_PLACES = ((CMDLINE, ""), ("/etc/update-extlinux.conf", "default_kernel_opts"))
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,34 @@ class Parameters:
         return (f"{self.source} has kernel parameters that only a shell could read: {', '.join(self.lost)}",)
 
 
-def of_image(tree: Tree) -> Parameters:
-    """Those of an ordinary entry."""
+def of_image(tree: Tree, kernel: Kernel | None = None) -> Parameters:
+    """Those of an ordinary entry, from where the image has them.
+
+    An entry of the Boot Loader Specification for the kernel comes first, since what makes new ones copies it; then
+    GRUB's settings, and what other makers of menus read.
+    """
+    found = _of_entries(tree, kernel.name) if kernel else None
+    if found := found or _of_grub(tree):
+        return found
+    return next(filter(None, (_of_line(tree, *place) for place in _PLACES)), Parameters())
+
+
+def _of_entries(tree: Tree, kernel: str) -> Parameters | None:
+    environment = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or "")
+    for entry in bls.read(tree, environment):
+        if entry.kernel.rpartition("/")[2] == kernel and entry.arguments:
+            return Parameters(entry.arguments, (), entry.source)
+    return None
+
+
+def _of_line(tree: Tree, path: str, setting: str) -> Parameters | None:
+    """The parameters in one line of a file, or in a setting of it."""
+    text = tree.read(path) or ""
+    line = shell.assignments(text).get(setting, "") if setting else " ".join(text.split())
+    return Parameters(tuple(line.split()), (), path) if line.isprintable() and line else None
+
+
+def _of_grub(tree: Tree) -> Parameters | None:
     settings = defaults(tree)
     found: list[str] = []
     lost = [shown(line) for line in unread(tree)]
@@ -44,12 +77,15 @@ def of_image(tree: Tree) -> Parameters:
                 found.append(word)
             else:
                 lost.append(f"{name}: {shown(word.replace(COMMAND, '$(…)'))}")
-    return Parameters(tuple(found), tuple(lost), "/etc/default/grub")
+    return Parameters(tuple(found), tuple(lost), "/etc/default/grub") if found or lost else None
 
 
-def arguments(brought: Sequence[str], root: Mounted, params: str) -> tuple[str, ...]:
-    """All arguments of a kernel: its root file system by UUID, the image's parameters, and those to be added."""
-    return (f"root=UUID={root.uuid}", "ro", *without_root(brought, root), *params.split())
+def arguments(named: str, brought: Sequence[str], root: Mounted, params: str) -> tuple[str, ...]:
+    """All arguments of a kernel: its root, the image's parameters, and those to be added.
+
+    :param named: the word that names the root, such as ``root=UUID=…``.
+    """
+    return (named, "ro", *without_root(brought, root), *params.split())
 
 
 def without_root(brought: Sequence[str], root: Mounted) -> Iterator[str]:
@@ -59,7 +95,7 @@ def without_root(brought: Sequence[str], root: Mounted) -> Iterator[str]:
     """
     for word in brought:
         name, _, value = word.partition("=")
-        if name in ("root", "BOOT_IMAGE", "initrd") or (name == "rootfstype" and value != root.type):
+        if name in ("root", "ro", "BOOT_IMAGE", "initrd") or (name == "rootfstype" and value != root.type):
             continue
         if name == "rootflags":
             flags = [x for x in value.split(",") if not x.startswith(("subvol=", "subvolid="))]

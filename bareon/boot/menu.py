@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_script import quoted, word, words
 
 # Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
@@ -38,6 +39,11 @@ class Entry:
     uuid: str
     arguments: tuple[str, ...]
     modules: tuple[str, ...] = ()
+
+    def read(self, source: str) -> BootEntry:
+        """What a boot loader reads of it in ``source``."""
+        initrds = (self.initrd,) if self.initrd else ()
+        return BootEntry(self.title, source, self.kernel, initrds, self.arguments, self.uuid, self.title)
 
 
 def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:

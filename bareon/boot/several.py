@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bareon.boot import bareon_boot, info
 from bareon.boot.arguments import arguments, of_image
+from bareon.boot.deployed import check, check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
@@ -124,17 +125,21 @@ class InstallMultiboot(Step):
         there = own_kernels(tree, name, _kernels_of_others(name, trees))
         if not there:
             return None
+        check_system(tree, name, there)
         check_usr(tree, name, there[0])
-        settings, about, brought = defaults(tree), release(tree), of_image(tree)
-        warned(name, brought.warnings)
+        settings, about, brought = defaults(tree), release(tree), of_image(tree, there[0])
         entry = Entry(
             name,
             there[0].image,
             there[0].initrd,
             boot.uuid,
-            arguments(brought.words, root, parameters(self.kernel_params, tree, self.layout, name)),
+            arguments(
+                root_words(root, self.layout, initramfs=there[0].initrd is not None),
+                *(brought.words, root, parameters(self.kernel_params, tree, self.layout, name)),
+            ),
             self.layout.system(boot.filesystem).grub_modules,
         )
+        warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, self.layout, name)])
         return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)
 
     def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:

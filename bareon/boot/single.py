@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bareon.boot import esp, grub_probe
+from bareon.boot import deployed, esp, grub_probe
 from bareon.boot.arguments import arguments, of_image
+from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
+from bareon.boot.entries import bls, grub_cfg
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
 from bareon.boot.installed import check_usr, own_kernels, warned
@@ -24,7 +26,7 @@ from bareon.system.family import menu_makers
 from bareon.system.initramfs import is_dracut
 from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
-from bareon.tools import grub, lvm, udev
+from bareon.tools import grub, udev
 from bareon.tools.sandbox import View
 
 
@@ -70,20 +72,20 @@ class InstallGrub(Step):
         udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
-            if not there:
-                raise ActionFailed(f"image {self.image!r} has no kernel in /boot")
+            check_system(tree, self.image, there)
             check_usr(tree, self.image, there[0])
             own = _own_grub(tree, self.disks[0].platform.grub_target) if self.programs else None
             if own:
                 _check_default(tree, self.image, there)
-            done = self._from_image(tree, *own) if own else self._from_ramdisk(tree, there)
+            done = self._from_image(tree, there, *own) if own else self._from_ramdisk(tree, there)
             selinux.label(tree)
         return {"grub": "image" if own else "ramdisk", **done}
 
     def _parameters(self, tree: Tree) -> str:
         return parameters(self.kernel_params, tree, self.layout, self.image)
 
-    def _from_image(self, tree: Tree, mkconfig: str, folder: str) -> Outcome:
+    def _from_image(self, tree: Tree, there: Sequence[Kernel], mkconfig: str, folder: str) -> Outcome:
+        bls.add(tree, self._parameters(tree).split())
         settings = tree.read("/etc/default/grub") or ""
         changed = with_kernel_params(settings, self._parameters(tree))
         if changed != settings:
@@ -92,15 +94,16 @@ class InstallGrub(Step):
         source = Source(tree, folder, True, found.folder if found else esp.vendor(tree), found)
         done = install(self.disks, source, self.boot_order)
         grub.mkconfig(self._view(tree), f"{folder}/grub.cfg", mkconfig)
-        text = tree.read(f"{folder}/grub.cfg") or ""
-        root = tree.mounts[0]
-        # grub-mkconfig names a root on LVM by its device.
-        names = (root.uuid, root.device, lvm.mapper_device(root.device))
-        if "linux" not in text or not any(name in text for name in names):
-            raise ActionFailed(
-                f"{mkconfig} of image {self.image!r} wrote no entry for its root file system {root.uuid}"
-            )
-        return done
+        return done | self._checked(tree, f"{folder}/grub.cfg", there)
+
+    def _checked(self, tree: Tree, path: str, there: Sequence[Kernel], warnings: Sequence[str] = ()) -> Outcome:
+        """See that the entry that boots is one of the system that was deployed."""
+        entry = grub_cfg.default(tree, path, "efi" if self.disks[0].esp else "pc")
+        found = deployed.check(entry, tree, self.layout, self.image)
+        kernel = entry.kernel.rpartition("/")[2]
+        if (odd := next((x for x in kernels(tree) if x.name == kernel), None)) and odd.odd and not there[0].odd:
+            found.append(f"{path} boots {kernel}, though it has {there[0].name}")
+        return warned(self.image, [*warnings, *found])
 
     def _view(self, tree: Tree) -> View:
         """What ``grub-mkconfig`` sees: no device, but names of them, and what ``grub-probe`` would tell."""
@@ -113,12 +116,18 @@ class InstallGrub(Step):
         found = signed(tree, self.disks[0].platform)
         source = Source(tree, "/boot/grub", loader=found.folder if found else "bareon", signed=found)
         done = install(self.disks, source, self.boot_order)
-        settings, brought = defaults(tree), of_image(tree)
-        words = arguments(brought.words, tree.mounts[0], self._parameters(tree))
+        settings = defaults(tree)
+        brought = {x: of_image(tree, x) for x in there}
         boot = holder("/boot", tree.mounts)
-        entries = [Entry(f"{self.image}, {x.name}", x.image, x.initrd, boot.uuid, words) for x in there]
+        entries = [self._entry(x, tree, words.words, boot.uuid) for x, words in brought.items()]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
-        return done | warned(self.image, brought.warnings)
+        return done | self._checked(tree, "/boot/grub/grub.cfg", there, brought[there[0]].warnings)
+
+    def _entry(self, kernel: Kernel, tree: Tree, brought: Sequence[str], boot: str) -> Entry:
+        root = tree.mounts[0]
+        named = root_words(root, self.layout, initramfs=kernel.initrd is not None)
+        words = arguments(named, brought, root, self._parameters(tree))
+        return Entry(f"{self.image}, {kernel.name}", kernel.image, kernel.initrd, boot, words)
 
 
 def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:

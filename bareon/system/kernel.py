@@ -50,7 +50,7 @@ def kernels(tree: Tree) -> list[Kernel]:
             candidates = (x for y in (version, release) for x in initramfs_names(y))
             initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
             kernel = Kernel(f"{prefix}/{name}", initrd, release, odd=_rank(version) < len(_ODD))
-            found.append((_rank(version), *_age(version), kernel))
+            found.append((_rank(version), *_age(release, name), kernel))
     found.sort(key=lambda x: x[:-1], reverse=True)
     return [kernel for rank, *_, kernel in found if rank or not found[0][0]]
 
@@ -84,11 +84,11 @@ def _release(tree: Tree, path: str) -> str | None:
     return words[0] if words and _PLAIN.fullmatch(words[0]) else None
 
 
-def _age(name: str) -> tuple[list[tuple[int, str]], bool]:
+def _age(release: str, name: str) -> tuple[list[tuple[int, str]], bool]:
     """Sorts kernels by version, and one that ``make install`` has put aside below the one in its place."""
-    return _version(name.removesuffix(".old")), not name.endswith(".old")
+    return by_version(release.removesuffix(".old")), not name.endswith(".old")
 
 
-def _version(name: str) -> list[tuple[int, str]]:
+def by_version(name: str) -> list[tuple[int, str]]:
     """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
     return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]

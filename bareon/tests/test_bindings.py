@@ -562,6 +562,7 @@ def _image(tmp_path: Path) -> Tree:
     tree.write("/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=golden\n")
     tree.write("/etc/multipath/bindings", "mpatha 3600\n")
     tree.write("/etc/kernel/cmdline", "root=UUID=golden\n")
+    tree.write("/etc/kdump.conf", "ext4 UUID=golden\n")
     tree.write("/lib/modules/6.1/modules.dep", "")
     tree.write("/boot/initrd.img-6.1", "golden")
     return tree
@@ -577,7 +578,8 @@ def test_a_second_and_third_run_change_nothing(tmp_path: Path) -> None:
     first = bind(tree, _home(layout))
     copied = ["/etc/crypttab", "/etc/initramfs-tools/conf.d/resume", "/etc/multipath/bindings"]
     assert first.stale == copied
-    assert first.warnings == ["/etc/kernel/cmdline names UUID=golden, which the node lacks"]
+    assert first.warnings == ["/etc/kdump.conf names UUID=golden, which the node lacks"]
+    assert "root=UUID=u-root" in str(tree.read("/etc/kernel/cmdline"))
     files = _files(tree)
     for policy in ("clean", "verify"):
         again = bind(tree, _home(replace(_layout(ROOT, ("swap", "swap", "u-swap"), policy="verify"), policy=policy)))
@@ -644,7 +646,7 @@ def test_an_initramfs_with_copies_is_made_again_once(
     assert made == ([command] if program else [])
     copies = "/etc/crypttab, /etc/initramfs-tools/conf.d/resume, /etc/multipath/bindings"
     assert copies in str(outcome["initramfs" if program else "warnings"])
-    assert "/etc/kernel/cmdline names UUID=golden" in caplog.text
+    assert "/etc/kdump.conf names UUID=golden" in caplog.text
     if not program:
         return
     kept = BindSystem("do_copyimage", _home(_layout(ROOT, policy="verify")))

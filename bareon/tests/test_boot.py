@@ -281,6 +281,7 @@ def _shared_boot(tmp_path: Path, modules: dict[str, list[str]]) -> tuple[Install
     for image, releases in modules.items():
         trees[image] = tree = Tree(str(tmp_path / image), step.layout.tree(image))
         Path(tree.root).mkdir()
+        tree.write("/usr/sbin/init", "")
         for release in ("6.1", "6.12"):
             tree.write(f"/boot/vmlinuz-{release}", "kernel")
             tree.write(f"/boot/initrd.img-{release}", "initramfs")

@@ -166,7 +166,7 @@ def test_field_03_a_parameter_that_is_lost_is_named(text: str, found: list[str],
 def test_field_23_no_root_of_the_image_wins() -> None:
     fs = PlannedFilesystem("/dev/vda3", 1, "ext4", "NEW", Filesystem("ext4"))
     brought = ["root=LABEL=rootfs", "console=ttyS0", "rootfstype=xfs", "rootflags=subvol=@,noatime", "BOOT_IMAGE=x"]
-    assert arguments(brought, Mounted(fs, Mount("/")), "quiet") == (
+    assert arguments("root=UUID=NEW", brought, Mounted(fs, Mount("/")), "quiet") == (
         *("root=UUID=NEW", "ro", "console=ttyS0", "rootflags=noatime", "quiet"),
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
+from typing import IO
 
 LARGEST = 64 << 20  # bytes of a program that is looked at
 _MOST_SECTIONS = 96
@@ -87,6 +88,30 @@ def _program(data: bytes) -> Program:
     # By the sum of what was hashed, as firmware does, and not by where the last section ends.
     pieces.append(data[total : len(data) - size])
     return Program(sections, tuple(_signatures(data[place : place + size])), tuple(pieces))
+
+
+def sections(file: IO[bytes], at_most: int) -> dict[str, bytes]:
+    """The beginning of each section of an EFI program of any size, by name, which has no more than eight characters.
+
+    :param at_most: bytes that are read of each.
+    :raises ValueError: saying why it is none.
+    """
+    head = file.read(_MOST_NAMES)
+    try:
+        (start,) = struct.unpack_from("<I", head, 0x3C)
+        if head[:2] != b"MZ" or head[start : start + 4] != b"PE\0\0":
+            raise ValueError("no EFI program")
+        count, optional = struct.unpack_from("<H", head, start + 6) + struct.unpack_from("<H", head, start + 20)
+        places = range(start + 24 + optional, start + 24 + optional + _SECTION * min(count, _MOST_SECTIONS), _SECTION)
+        table = [struct.unpack_from("<8sIIII", head, place) for place in places]
+    except struct.error:
+        raise ValueError("an EFI program that is cut off") from None
+    found = {}
+    for name, virtual, _, length, offset in table:
+        file.seek(offset)
+        size = virtual if 0 < virtual < length else length
+        found[name.rstrip(b"\0").decode("ascii", errors="replace")] = file.read(min(size, at_most))
+    return found
 
 
 def _strings(data: bytes, start: int) -> bytes:

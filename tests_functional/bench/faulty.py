@@ -24,6 +24,9 @@ def tiny(place: Path) -> Path:
     small(place)
     (place / "boot").mkdir()
     (place / "boot/vmlinuz-1").write_text("kernel\n")
+    (place / "boot/initrd.img-1").write_text("initramfs\n")
+    (place / "sbin").mkdir()
+    (place / "sbin/init").touch()
     (place / "lib/modules/1").mkdir(parents=True)
     (place / "lib/modules/1/modules.dep").touch()
     return place

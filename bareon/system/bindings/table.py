@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bareon.system.bindings.binding import Binding, Result
+from bareon.system.bindings.boot_entries import BootEntries
 from bareon.system.bindings.crypttab import Crypttab
 from bareon.system.bindings.device_map import DeviceMap
 from bareon.system.bindings.devices_file import DevicesFiles, Filters
@@ -26,6 +27,7 @@ BINDINGS: tuple[Binding, ...] = (
     Filters(),
     MdadmConf(),
     KernelWords(),
+    BootEntries(),
     Multipath(),
     DeviceMap(),
     Interfaces(),

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an entry of a boot loader starts what was deployed: kernel, initramfs and root file system are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bareon.boot.entries import uki
+from bareon.boot.entries.entry import BootEntry
+from bareon.errors import ActionFailed
+from bareon.model.layout import Layout
+from bareon.storage.filesystem import Mounted
+from bareon.storage.kind import Signature
+from bareon.system.bindings.binding import shown
+from bareon.system.bindings.home import identifiers, normal
+from bareon.system.kernel import Kernel
+from bareon.system.tree import Tree, holder
+
+_INITS = ("/sbin/init", "/usr/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/bin/init", "/init")
+#: By these a kernel finds its root without an initramfs, init/do_mounts.c of Linux.
+_OF_KERNEL = ("PARTUUID=", "PARTLABEL=", "/dev/sd", "/dev/vd", "/dev/nvme", "/dev/hd", "/dev/xvd", "/dev/mmcblk")
+
+
+def check(entry: BootEntry, tree: Tree, layout: Layout, image: str) -> list[str]:
+    """Compare what an entry says with what was deployed.
+
+    :returns: warnings.
+    :raises ActionFailed: naming the entry, what it says, and what is there.
+    """
+    what = f"image {image!r}: the entry that boots, {shown(entry.title)!r} of {entry.source},"
+    for reason in _reasons(entry, tree, layout):
+        raise ActionFailed(f"{what} {reason}")
+    return [] if entry.initrds else [f"{entry.kernel} has no initramfs"]
+
+
+def _reasons(entry: BootEntry, tree: Tree, layout: Layout) -> Iterator[str]:
+    """Why it would not come up."""
+    if not entry.kernel:
+        yield "starts no kernel"
+    for path in (entry.kernel, *entry.initrds):
+        if not _is_there(path, entry.filesystem, tree):
+            where = f" of file system {shown(entry.filesystem)}" if entry.filesystem else ""
+            yield f"names {shown(path)}{where}, which is not there"
+    root = tree.mounts[0]
+    named = entry.value("root")
+    names = _names(root, layout)
+    if named is None:
+        yield f"names no root; the root file system is UUID={root.uuid}"
+    elif normal(named) not in names:
+        yield f"says root={shown(named)}; the root file system is UUID={root.uuid}"
+    elif not entry.initrds and not _kernel_finds(named, root, layout):
+        yield f"has no initramfs, and the kernel alone does not find root={shown(named)}"
+    kind = entry.value("rootfstype")
+    if kind and root.type not in kind.split(","):
+        yield f"says rootfstype={shown(kind)}; the root file system is {root.type}"
+    flags = entry.value("rootflags") or ""
+    if "subvol" in flags and root.type != "btrfs":
+        yield f"says rootflags={shown(flags)}; the root file system is {root.type}, which has no subvolumes"
+
+
+def _is_there(path: str, filesystem: str, tree: Tree) -> bool:
+    """True if there is a file of that path on a file system, or on that of ``/boot`` where none is named."""
+    boot = holder("/boot", tree.mounts)
+    mount = next((x for x in tree.mounts if x.uuid.lower() == filesystem.lower()), None) if filesystem else boot
+    if mount is None:
+        return False
+    # GRUB counts from the top of a btrfs, and what is mounted may be a subvolume of it.
+    parts = path.strip("/").split("/")
+    starts = range(len(parts)) if mount.type == "btrfs" else range(1)
+    return any(tree.is_file(f"{mount.point.rstrip('/')}/{'/'.join(parts[start:])}") for start in starts)
+
+
+def _names(root: Mounted, layout: Layout) -> set[str]:
+    """The names of the root file system, in the form of :func:`normal`."""
+    found = set(identifiers(root.device, Signature(root.type, root.uuid, root.filesystem.label)))
+    for disk in layout.disks:
+        found |= {f"PARTUUID={x.guid.lower()}" for x in disk.partitions if x.device == root.device and x.guid}
+    return found
+
+
+def _kernel_finds(named: str, root: Mounted, layout: Layout) -> bool:
+    """True if a kernel finds its root without an initramfs: it knows partitions, and neither LVM nor UUIDs."""
+    partitions = (x.device for disk in layout.disks for x in disk.partitions)
+    return root.device in partitions and named.startswith(_OF_KERNEL)
+
+
+def root_words(root: Mounted, layout: Layout, *, initramfs: bool) -> str:
+    """The word that names the root file system to a kernel: by UUID, or by PARTUUID, which needs no initramfs."""
+    guids = [x.guid.lower() for disk in layout.disks for x in disk.partitions if x.device == root.device]
+    return f"root=UUID={root.uuid}" if initramfs or not guids else f"root=PARTUUID={guids[0]}"
+
+
+def without_system(tree: Tree) -> str | None:
+    """What is wrong with a root file system that has no system at its top; ``None`` where it has one."""
+    if any(map(tree.has, _INITS)) or tree.names("/usr/bin") or tree.names("/bin"):
+        return None
+    inner = [x for x in tree.names("/") if tree.names(f"/{x}/usr") or tree.names(f"/{x}/etc")]
+    kind = "subvolume" if tree.mounts and tree.mounts[0].type == "btrfs" else "folder"
+    there = f"; there is one in {kind} {', '.join(map(shown, inner))}" if inner else ""
+    return f"there is no system at the top of its root file system{there}"
+
+
+def check_system(tree: Tree, image: str, kernels: Sequence[Kernel]) -> None:
+    """See that there is a kernel, and a system for it.
+
+    :raises ActionFailed: saying what there is instead.
+    """
+    lacking = without_system(tree)
+    if not kernels:
+        others = [x.source for x in uki.read(tree)]
+        unified = (
+            f"it has {', '.join(map(shown, others))}, and bareon starts no unified kernel images" if others else ""
+        )
+        raise ActionFailed("; ".join(filter(None, [f"image {image!r} has no kernel in /boot", lacking, unified])))
+    if lacking:
+        raise ActionFailed(f"image {image!r} would not come up: {lacking}")

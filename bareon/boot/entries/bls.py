@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries of the Boot Loader Specification, type 1: a file for each kernel, as ``blscfg`` of GRUB reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from bareon.boot.entries.entry import BootEntry
+from bareon.boot.grub_script import expanded
+from bareon.system.bindings.boot_entries import CMDLINE
+from bareon.system.kernel import by_version
+from bareon.system.tree import Tree
+
+FOLDER = "/boot/loader/entries"
+ENDING = ".conf"
+RECORD = "/etc/bareon/kernel_params"
+"""The words that bareon added to these entries."""
+
+_KEY = re.compile(r"[ \t]*([a-z-]+)[ \t]+(.*?)[ \t\r]*")
+_LONGEST = 4096  # characters of a line
+
+
+def read(tree: Tree, variables: Mapping[str, str] | None = None) -> list[BootEntry]:
+    """Those of a system, newest first, as ``blscfg`` of GRUB sorts them: by the names of their files.
+
+    :param variables: of GRUB, which ``options`` may name, such as ``$kernelopts``.
+    """
+    names = [x for x in tree.names(FOLDER) if x.endswith(ENDING)]
+    names.sort(key=lambda x: by_version(x.removesuffix(ENDING)), reverse=True)
+    found = (parse(tree.read(f"{FOLDER}/{x}") or "", f"{FOLDER}/{x}", variables or {}) for x in names)
+    return [x for x in found if x.kernel]
+
+
+def parse(text: str, source: str, variables: Mapping[str, str]) -> BootEntry:
+    """The entry in one file. One without a kernel, such as of an EFI program, has an empty one."""
+    title, kernel = "", ""
+    initrds: list[str] = []
+    options: list[str] = []
+    for line in text.split("\n"):
+        match = _KEY.fullmatch(line) if len(line) <= _LONGEST else None
+        if not match:
+            continue
+        key, value = match.groups()
+        if key == "title":
+            title = value
+        elif key == "linux":
+            kernel = value
+        elif key == "initrd":
+            initrds += [x for word in value.split() for x in expanded(word, variables)]
+        elif key == "options":
+            options += [x for word in value.split() for x in _resolved(word, variables)]
+    name = source.rpartition("/")[2].removesuffix(ENDING)
+    return BootEntry(title or name, source, kernel, tuple(initrds), tuple(options), name=name)
+
+
+def add(tree: Tree, asked: Sequence[str]) -> None:
+    """Add kernel parameters to those of all entries, and to what makes new ones; former ones are replaced.
+
+    There are no comments in some of these files, so that another one tells which words are bareon's.
+    """
+    former = (tree.read(RECORD) or "").split()
+    paths = [f"{FOLDER}/{x}" for x in tree.names(FOLDER) if x.endswith(ENDING)]
+    changed = False
+    for path in [*paths, CMDLINE]:
+        text = tree.read(path)
+        if text and text.strip():
+            lines = text.split("\n")
+            number = 0 if path == CMDLINE else max((i for i, x in enumerate(lines) if _is_options(x)), default=None)
+            if number is not None:
+                lines[number] = _with(lines[number], former, asked)
+                tree.write(tree.real(path), "\n".join(lines))
+                changed = True
+    if changed and former != [*asked]:
+        tree.write(RECORD, f"{' '.join(asked)}\n")
+
+
+def _is_options(line: str) -> bool:
+    return len(line) <= _LONGEST and bool(_KEY.fullmatch(line)) and line.split()[0] == "options"
+
+
+def _with(line: str, former: Sequence[str], asked: Sequence[str]) -> str:
+    words = [x for x in line.split() if x not in former or x in asked]
+    return " ".join([*words, *(x for x in asked if x not in words)])
+
+
+def _resolved(word: str, variables: Mapping[str, str]) -> list[str]:
+    """What becomes of a word of ``options``: variables alone are looked at, there are no quotes."""
+    whole = re.sub(r"\$\{?(\w+)\}?", lambda found: variables.get(found[1], ""), word)
+    return whole.split()

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unified kernel images, UKI: an EFI program that holds a kernel, its initramfs and its command line."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from bareon.boot.entries.entry import BootEntry
+from bareon.system.kernel import by_version
+from bareon.system.tree import Tree
+from bareon.tools import pe
+
+FOLDERS = ("/boot/EFI/Linux", "/boot/efi/EFI/Linux", "/efi/EFI/Linux")
+
+_LARGEST = 64 << 10  # bytes of a section that is read, of a kernel and an initramfs no more
+
+
+def read(tree: Tree) -> list[BootEntry]:
+    """Those of a system, newest first; what is no such program is left out."""
+    found = []
+    for folder in FOLDERS:
+        names = [x for x in tree.names(folder) if x.endswith(".efi")]
+        for name in sorted(names, key=by_version, reverse=True):
+            with tree.opened(f"{folder}/{name}") as file:
+                found += parse(file, f"{folder}/{name}") if file else []
+    return found
+
+
+def parse(file: IO[bytes], source: str) -> list[BootEntry]:
+    """The entry in an EFI program, none where it holds no kernel."""
+    try:
+        sections = pe.sections(file, _LARGEST)
+    except ValueError:
+        return []
+    if ".linux" not in sections:
+        return []
+    line = sections.get(".cmdline", b"").rstrip(b"\0\n").decode(errors="surrogateescape")
+    initrds = (f"{source} (.initrd)",) if ".initrd" in sections else ()
+    return [BootEntry(_title(sections) or source, source, source, initrds, tuple(line.split()), name=source)]
+
+
+def _title(sections: dict[str, bytes]) -> str:
+    text = sections.get(".osrel", b"").decode(errors="replace")
+    names = (line.removeprefix("PRETTY_NAME=").strip("\"'") for line in text.split("\n") if "PRETTY_NAME=" in line)
+    return next(names, "")

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boot files as distributions have them, and what bareon must find in them. Adding a system needs no Python.
+
+A file of ``systems/`` has these keys. ``ROOT``, ``BOOT`` and ``OLD`` stand for UUIDs: of the root file system, of
+that of ``/boot``, of the root of the machine that the image was made on.
+
+``description``
+    What the system is, in a sentence.
+``root``, ``boot``, ``from_image``
+    The type of the root file system, ``ext4`` where it is left out; ``apart`` for a ``/boot`` of its own; true for a
+    root file system that came as it is.
+``kernels``, ``others``, ``links``
+    Kernels by their path from ``/boot``, with the release in their header; other files in ``/boot``; links.
+``files``
+    Texts by path.
+``asked``
+    Kernel parameters of the document.
+``menu``
+    The file that the system's own ``grub-mkconfig`` writes on the node, with its text.
+``own``
+    What bareon's own menu has: a kernel, and its initramfs if there is one, in each line, the default first.
+``brings``, ``warns``
+    The kernel parameters that the image brings to that menu, and a warning about them.
+``boots`` or ``refused``
+    Of the system's own menu: kernel, initramfs and arguments of the entry that boots, or why none would.
+``after``
+    Texts by path as they are in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bareon.boot import deployed
+from bareon.boot.arguments import arguments, of_image, without_root
+from bareon.boot.deployed import check_system, root_words
+from bareon.boot.entries import bls, grub_cfg, uki
+from bareon.boot.entries.entry import BootEntry
+from bareon.boot.installed import own_kernels
+from bareon.boot.menu import Entry, configuration
+from bareon.errors import ActionFailed
+from bareon.model.layout import Layout
+from bareon.storage.disk import PlannedDisk, PlannedPartition
+from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
+from bareon.system.bindings.home import Home
+from bareon.system.bindings.table import bind
+from bareon.system.tree import Tree, holder
+from bareon.tests import efiprogram
+from bareon.tests.keys import known
+
+HERE = Path(__file__).parent / "systems"
+ROOT, BOOT = "7b1d9f1c-6a0e-4c29-9a0b-2f8d5b1f0c11", "b007b007-0000-4000-8000-000000000001"
+OLD = "0d5a3c1e-1111-4222-8333-444455556666"
+KEYS = (
+    *("description", "root", "boot", "from_image", "kernels", "others", "links", "files", "asked", "menu"),
+    *("own", "brings", "warns", "boots", "refused", "after"),
+)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    text = path.read_text()
+    for name, uuid in (("ROOT", ROOT), ("BOOT", BOOT), ("OLD", OLD)):
+        text = text.replace(name, uuid)
+    found: dict[str, Any] = yaml.safe_load(text)
+    known(found, KEYS, path.name)
+    return found
+
+
+def _bzimage(release: str) -> bytes:
+    """What is read of an x86 kernel: the header, and its version behind it."""
+    return b"\0" * 0x202 + b"HdrS" + b"\0" * 8 + b"\x30\x01" + b"\0" * 0x120 + f"{release} (x@y)".encode() + b"\0"
+
+
+def layout(case: dict[str, Any], *, device: str = "/dev/vda3") -> Layout:
+    """The layout of a system: a disk with its root file system, and ``/boot`` where that is apart."""
+    volumes = [(device, case.get("root", "ext4"), "/", ROOT)]
+    volumes += [("/dev/vda2", "ext4", "/boot", BOOT)] if case.get("boot") == "apart" else []
+    parts = []
+    for number, (name, kind, point, uuid) in enumerate(volumes, 1):
+        fresh = not case.get("from_image", False)
+        wanted = Filesystem(kind, (Mount(point, images=("a",)),), from_image=not fresh)
+        content = PlannedFilesystem(name, 1, kind, uuid, wanted)
+        parts.append(PlannedPartition(name, 1, number, 0, "volume", f"9f6f4a37-{number}", content=content))
+    return Layout("clean", "bios", (PlannedDisk("/dev/vda", 1, 512, "", tuple(parts)),))
+
+
+def _deployed(case: dict[str, Any], root: Path) -> tuple[Tree, Layout]:
+    """The tree of a system as it is on the node, bound to it."""
+    planned = layout(case)
+    tree = Tree(str(root), planned.tree("a"))
+    for folder in ("/boot", "/usr/sbin"):
+        tree.folder(folder)
+    tree.write("/usr/sbin/init", "")
+    for path, release in case["kernels"].items():
+        place = Path(tree.root, "boot", path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.resolve().write_bytes(_bzimage(release))
+        tree.write(f"/usr/lib/modules/{release}/modules.dep", "")
+    for name in case.get("others", []):
+        tree.write(f"/boot/{name}", "x")
+    for path, text in case["files"].items():
+        tree.write(path, text)
+    for path, target in case.get("links", {}).items():
+        Path(tree.outside(path)).symlink_to(target)
+    home = Home(planned, "a", volumes=tree.mounts, there=lambda _: False)
+    bind(tree, home)
+    again = {path: tree.read(path) for path in case["files"]}
+    bind(tree, home)
+    assert {path: tree.read(path) for path in case["files"]} == again
+    for _ in range(2):
+        bls.add(tree, case.get("asked", "").split())
+    return tree, planned
+
+
+def _words(entry: BootEntry) -> str:
+    return " ".join([entry.kernel, *entry.initrds, *entry.arguments])
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.yaml")), ids=lambda x: x.stem)
+def test_what_is_found(path: Path, tmp_path: Path) -> None:
+    case = _load(path)
+    tree, planned = _deployed(case, tmp_path)
+    there = own_kernels(tree, "a")
+    check_system(tree, "a", there)
+    prefix = "" if case.get("boot") == "apart" else "/boot"
+    found = [" ".join(x.removeprefix(f"{prefix}/") for x in (k.image, k.initrd) if x) for k in there]
+    assert found == case["own"]
+    if menu := case.get("menu"):
+        ((place, text),) = menu.items()
+        tree.write(place, text)
+        entry = grub_cfg.default(tree, place)
+        if "refused" in case:
+            with pytest.raises(ActionFailed) as caught:
+                deployed.check(entry, tree, planned, "a")
+            assert case["refused"] in str(caught.value)
+        else:
+            assert deployed.check(entry, tree, planned, "a") == []
+            assert _words(entry) == case["boots"]
+    for place, text in case.get("after", {}).items():
+        assert (tree.read(place) or "").strip() == text.strip()
+        assert OLD not in str(tree.read(place))
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.yaml")), ids=lambda x: x.stem)
+def test_bareons_own_menu(path: Path, tmp_path: Path) -> None:
+    """Where the image has no GRUB, or several share the node."""
+    case = _load(path)
+    tree, planned = _deployed({**case, "asked": ""}, tmp_path)
+    there, root = own_kernels(tree, "a")[0], tree.mounts[0]
+    brought = of_image(tree, there)
+    assert " ".join(without_root(brought.words, root)) == case["brings"]
+    assert brought.warnings == ((case["warns"],) if "warns" in case else ())
+    named = root_words(root, planned, initramfs=there.initrd is not None)
+    words = arguments(named, brought.words, root, case.get("asked", ""))
+    entry = Entry("a", there.image, there.initrd, holder("/boot", tree.mounts).uuid, words)
+    tree.write("/boot/bareon.cfg", configuration([entry]))
+    read = grub_cfg.default(tree, "/boot/bareon.cfg")
+    assert deployed.check(read, tree, planned, "a") == []
+    assert read.arguments == words and _words(read) == _words(entry.read(""))
+    assert OLD not in _words(read)
+
+
+DEBIAN = {"kernels": {"vmlinuz-6.1": "6.1"}, "others": ["initrd.img-6.1"], "files": {}}
+GOOD = BootEntry(
+    "x", "/boot/grub/grub.cfg", "/boot/vmlinuz-6.1", ("/boot/initrd.img-6.1",), (f"root=UUID={ROOT}", "ro"), ROOT
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"filesystem": ""}, None),
+        ({"arguments": ("root=LABEL=old", f"root=UUID={ROOT.upper()}")}, None),
+        ({"arguments": ("root=/dev/disk/by-uuid/" + ROOT,)}, None),
+        ({"arguments": ("root=/dev/vda3",)}, None),
+        ({"arguments": ("root=PARTUUID=9f6f4a37-1",), "initrds": ()}, None),
+        (
+            {"arguments": (f"root=UUID={ROOT}", "root=LABEL=old")},
+            f"says root=LABEL=old; the root file system is UUID={ROOT}",
+        ),
+        ({"arguments": (f"root=UUID={OLD}",)}, f"says root=UUID={OLD}; the"),
+        ({"arguments": ("ro",)}, "names no root"),
+        ({"arguments": (f"root=UUID={ROOT}", "rootfstype=xfs")}, "says rootfstype=xfs; the root file system is ext4"),
+        ({"arguments": (f"root=UUID={ROOT}", "rootflags=subvol=@")}, "says rootflags=subvol=@; the root file"),
+        ({"kernel": ""}, "starts no kernel"),
+        ({"kernel": "/vmlinuz-6.1"}, f"names /vmlinuz-6.1 of file system {ROOT}, which is not there"),
+        ({"initrds": ("/boot/initrd.img-6.1", "/boot/initrd.img-6.2")}, "names /boot/initrd.img-6.2"),
+        ({"filesystem": OLD}, f"names /boot/vmlinuz-6.1 of file system {OLD}, which"),
+        ({"initrds": ()}, f"has no initramfs, and the kernel alone does not find root=UUID={ROOT}"),
+    ],
+)
+def test_an_entry_that_would_not_boot_is_named(change: dict[str, Any], reason: str | None, tmp_path: Path) -> None:
+    tree, planned = _deployed(DEBIAN, tmp_path)
+    entry = replace(GOOD, **change)
+    if reason is None:
+        assert deployed.check(entry, tree, planned, "a") == (
+            [] if entry.initrds else ["/boot/vmlinuz-6.1 has no initramfs"]
+        )
+        return
+    with pytest.raises(ActionFailed) as caught:
+        deployed.check(entry, tree, planned, "a")
+    assert str(caught.value).startswith("image 'a': the entry that boots, 'x' of /boot/grub/grub.cfg,")
+    assert reason in str(caught.value)
+
+
+def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -> None:
+    tree, planned = _deployed({**DEBIAN, "others": []}, tmp_path)
+    root = tree.mounts[0]
+    assert root_words(root, planned, initramfs=False) == "root=PARTUUID=9f6f4a37-1"
+    elsewhere = replace(planned, disks=())  # the root lies on LVM, or on md
+    named = root_words(root, elsewhere, initramfs=False)
+    entry = replace(GOOD, initrds=(), arguments=(named,))
+    with pytest.raises(ActionFailed, match=r"has no initramfs, and the kernel alone does not find root=UUID="):
+        deployed.check(entry, tree, elsewhere, "a")
+
+
+def test_field_13_a_system_in_a_subvolume_is_none(tmp_path: Path) -> None:
+    case: dict[str, Any] = {**DEBIAN, "root": "btrfs", "boot": "apart"}
+    tree, _ = _deployed(case, tmp_path)
+    Path(tree.outside("/usr/sbin/init")).unlink()
+    for path in ("/@/usr/sbin/init", "/@/etc/fstab", "/@home/u/x", "/data/y"):
+        tree.write(path, "")
+    with pytest.raises(ActionFailed) as caught:
+        check_system(tree, "a", own_kernels(tree, "a"))
+    assert "there is no system at the top of its root file system; there is one in subvolume @" in str(caught.value)
+    for path in Path(tree.outside("/boot")).iterdir():
+        path.unlink()
+    with pytest.raises(ActionFailed, match=r"has no kernel in /boot; there is no system .* in subvolume @"):
+        check_system(tree, "a", [])
+
+
+@pytest.mark.parametrize(
+    ("default", "found"),
+    [
+        ("0", "A"),
+        ("1", "C"),
+        ("1>1", "D"),
+        ("sub>d", "D"),
+        ("sub>Entry D", "D"),
+        ("E", "E"),
+        ("7", "A"),
+        ("absent", "A"),
+        ("", "A"),
+        ("1>9", "C"),
+        ("${saved_entry}", "D"),
+    ],
+)
+def test_the_default_of_a_menu(default: str, found: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/grub/grubenv", "# GRUB Environment Block\nsaved_entry=sub>d\n".ljust(1024, "#"))
+    lines = ["load_env", f'set default="{default}"', "menuentry A { linux /A x=$x; }", "submenu 'B' --id sub {"]
+    lines += ["menuentry 'Entry C' { linux /C", "}", "menuentry 'Entry D' --id=d {", "linux /D }", "}"]
+    lines += ["if [ -z ${x} ] ; then", "  menuentry E { linux16 ($root)/E", "}; else menuentry Z { linux /Z; }; fi"]
+    tree.write("/boot/grub/grub.cfg", "\n".join(lines))
+    assert grub_cfg.default(tree, "/boot/grub/grub.cfg").kernel == f"/{found}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "/boot/grub/grub.cfg of the deployed system has no entry"),
+        ("submenu x {\n}\n", "has no entry"),
+        ("if true; then\n" * 100_000, "too many blocks"),
+        ("menuentry x {" * 100, "too many blocks"),
+        ("source /boot/grub/grub.cfg\n", "includes itself"),
+        ("source /boot/grub/big\n" * 100, "larger than any menu"),
+    ],
+)
+def test_a_menu_that_cannot_be(text: str, said: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/grub/big", "# comment\n" * 10_000)
+    tree.write("/boot/grub/grub.cfg", text)
+    with pytest.raises(ActionFailed, match=said):
+        grub_cfg.default(tree, "/boot/grub/grub.cfg")
+
+
+def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    sections = {
+        ".osrel": b"ID=arch\nPRETTY_NAME='Arch Linux'\n",
+        ".cmdline": b"root=UUID=x rw\0",
+        ".linux": b"MZ" * 99_999,
+    }
+    for path, found in (("arch.efi", sections), ("shell.efi", {".text": b"x"})):
+        place = Path(tree.folder("/efi/EFI/Linux"), path)
+        place.write_bytes(efiprogram.program(found))
+    (entry,) = uki.read(tree)
+    assert (entry.title, entry.arguments, entry.source) == (
+        "Arch Linux",
+        ("root=UUID=x", "rw"),
+        "/efi/EFI/Linux/arch.efi",
+    )
+    with pytest.raises(
+        ActionFailed, match=r"no kernel in /boot; .* it has /efi/EFI/Linux/arch\.efi, and bareon starts"
+    ):
+        check_system(tree, "a", [])
