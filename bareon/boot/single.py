@@ -100,9 +100,7 @@ class InstallGrub(Step):
         """See that the entry that boots is one of the system that was deployed."""
         entry = grub_cfg.default(tree, path, "efi" if self.disks[0].esp else "pc")
         found = deployed.check(entry, tree, self.layout, self.image)
-        kernel = entry.kernel.rpartition("/")[2]
-        if (odd := next((x for x in kernels(tree) if x.name == kernel), None)) and odd.odd and not there[0].odd:
-            found.append(f"{path} boots {kernel}, though it has {there[0].name}")
+        found += _odd(tree, self.image, entry.kernel.rpartition("/")[2], there)
         return warned(self.image, [*warnings, *found])
 
     def _view(self, tree: Tree) -> View:
@@ -151,3 +149,20 @@ def _check_default(tree: Tree, image: str, own: Sequence[Kernel]) -> None:
             f"image {image!r} would boot {newest.name}, the newest kernel in its /boot, and {reason}:"
             " take it out of the image, or bring its modules"
         )
+
+
+def _odd(tree: Tree, image: str, kernel: str, own: Sequence[Kernel]) -> list[str]:
+    """Warn of a kernel that no ordinary boot takes, where the image's settings choose it although it has another.
+
+    :raises ActionFailed: when they choose none.
+    """
+    if own[0].odd or not any(x.odd for x in kernels(tree) if x.name == kernel):
+        return []
+    reason = f"would boot {kernel}, which is for debugging, rescue or tests, though it has {own[0].name}"
+    choice = defaults(tree).get("GRUB_DEFAULT", "0")
+    saved = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or tree.read("/boot/grub/grubenv") or "")
+    if choice == "0" or (choice == "saved" and not saved.get("saved_entry")):
+        raise ActionFailed(
+            f"image {image!r} {reason}: take it out of the image, or have GRUB_DEFAULT name the other one"
+        )
+    return [f"it {reason}; so its settings choose"]

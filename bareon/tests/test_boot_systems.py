@@ -300,3 +300,17 @@ def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
         ActionFailed, match=r"no kernel in /boot; .* it has /efi/EFI/Linux/arch\.efi, and bareon starts"
     ):
         check_system(tree, "a", [])
+
+
+def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> None:
+    tree, _ = _deployed(_load(HERE / "rocky-9.yaml"), tmp_path)
+    names = [f"{bls.FOLDER}/{x}" for x in tree.names(bls.FOLDER)]
+    first = [tree.read(x) for x in (*names, "/etc/kernel/cmdline")]
+    bls.add(tree, ["console=ttyS1", "quiet"])
+    assert "crashkernel=1G-4G:192M quiet console=ttyS1" in str(tree.read("/etc/kernel/cmdline"))
+    assert all(x.arguments[-2:] == ("quiet", "console=ttyS1") for x in bls.read(tree))
+    bls.add(tree, ["console=ttyS0", "quiet"])
+    bls.add(tree, [])
+    assert not any("quiet" in x.arguments or "console=ttyS0" in x.arguments for x in bls.read(tree))
+    bls.add(tree, ["console=ttyS0", "quiet"])
+    assert [tree.read(x) for x in (*names, "/etc/kernel/cmdline")] == first

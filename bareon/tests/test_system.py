@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bareon.boot.installed import check_usr, own_kernels, release
-from bareon.boot.single import _check_default
+from bareon.boot.single import _check_default, _odd
 from bareon.errors import ActionFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
@@ -248,6 +248,25 @@ def test_field_31_the_default_of_the_image_s_own_grub(tree: Tree) -> None:
     tree.write("/etc/default/grub", "GRUB_DEFAULT=0\n")
     tree.write("/lib/modules/6.12/modules.dep", "")
     _check_default(tree, "a", own_kernels(tree, "a"))
+
+
+def test_an_odd_kernel_is_no_default_that_nobody_chose(tree: Tree) -> None:
+    _with_kernels(tree, ["6.1", "6.2-rc1"], ["6.1", "6.2-rc1"])
+    own = own_kernels(tree, "a")
+    assert _odd(tree, "a", "vmlinuz-6.1", own) == []
+    for settings, environment in (("", ""), ("GRUB_DEFAULT=saved\n", "next_entry=\n")):
+        tree.write("/etc/default/grub", settings)
+        tree.write("/boot/grub/grubenv", environment)
+        with pytest.raises(
+            ActionFailed, match=r"'a' would boot vmlinuz-6\.2-rc1, which .* it has vmlinuz-6\.1: take"
+        ):
+            _odd(tree, "a", "vmlinuz-6.2-rc1", own)
+    tree.write("/boot/grub/grubenv", "saved_entry=6.2\n")
+    assert _odd(tree, "a", "vmlinuz-6.2-rc1", own) == [
+        "it would boot vmlinuz-6.2-rc1, which is for debugging, rescue or tests, though it has vmlinuz-6.1;"
+        " so its settings choose"
+    ]
+    assert _odd(tree, "a", "vmlinuz-6.2-rc1", own[1:]) == []
 
 
 def _usr_apart(tree: Tree) -> Tree:

@@ -60,6 +60,8 @@ def add(tree: Tree, asked: Sequence[str]) -> None:
     There are no comments in some of these files, so that another one tells which words are bareon's.
     """
     former = (tree.read(RECORD) or "").split()
+    if not former and not asked:
+        return
     paths = [f"{FOLDER}/{x}" for x in tree.names(FOLDER) if x.endswith(ENDING)]
     changed = False
     for path in [*paths, CMDLINE]:
