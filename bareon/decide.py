@@ -14,6 +14,7 @@ from bareon.layout.bootplace import placed
 from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
+from bareon.layout.match import settled
 from bareon.layout.paths import all_paths
 from bareon.layout.sets import torn
 from bareon.layout.stack import busy, failures, forbidden, meant, to_start, unreadable
@@ -91,7 +92,7 @@ def decide(
     """
     names = tuple(action.name for action in actions)
     makes = frozenset(thing for action in actions for thing in action.makes)
-    deployment = placed(deployment, node)
+    deployment = placed(settled(deployment, node), node)
     deployment = returned(transport.reserve(deployment), Deployment, f"{type(transport).__name__}: reserve")
     deployment = _for_configdrive(deployment, node, actions, makes)
     for action in actions:

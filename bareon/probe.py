@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bareon import usage
@@ -18,11 +19,13 @@ from bareon.run import missing
 from bareon.storage.disk import DiskFacts, PartitionFacts
 from bareon.storage.kind import Firmware
 from bareon.text import redacted
-from bareon.tools import lsblk, sfdisk, smartctl
+from bareon.tools import efi, lsblk, sfdisk, smartctl
 
 LOG = logging.getLogger(__name__)
 
 _NO_DISKS = ("ram", "zram", "fd")
+_LIVE = ("/", "/run/initramfs/live", "/run/live/medium", "/lib/live/mount/medium", "/cdrom", "/run/archiso/bootmnt")
+"""Where systems mount what they run from: their root, or the media of dracut, live-boot, casper and archiso."""
 
 
 def probe() -> NodeFacts:
@@ -48,6 +51,8 @@ def probe() -> NodeFacts:
         if device.type in ("disk", "loop", "rom")
     )
     firmware: Firmware = "uefi" if Path("/sys/firmware/efi").is_dir() else "bios"
+    booted = efi.booted_partition() if firmware == "uefi" else None
+    disks = tuple(replace(disk, boot_medium=is_boot_medium(disk, booted)) for disk in disks)
     return NodeFacts(
         firmware=firmware,
         disks=disks,
@@ -55,6 +60,16 @@ def probe() -> NodeFacts:
         cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
         secure_boot=_secure_boot() if firmware == "uefi" else None,
     )
+
+
+def is_boot_medium(disk: DiskFacts, booted: str | None) -> bool:
+    """True where it can be told that this system came from a disk: its root or its live medium is mounted from there.
+
+    :param booted: the GUID of the partition that the firmware has started, in lower case.
+    """
+    users = {*disk.users, *(user for part in disk.partitions for user in part.users)}
+    mounted = any(f"{user} ".startswith(f"mounted at {place} ") for user in users for place in _LIVE)
+    return mounted or any(part.guid and part.guid.lower() == booted for part in disk.partitions)
 
 
 def _secure_boot() -> SecureBootFacts:
@@ -84,7 +99,7 @@ def _disk(
     users: dict[str, list[str]],
     health: smartctl.Health,
 ) -> DiskFacts:
-    found = tags(device.path) if device.type != "rom" else {}
+    found = tags(device.path) if device.type != "rom" and device.size else {}
     table = found.get("PTTYPE")
     partitions = _partitions(device.path, table, kernel, users)
     known = {part.device for part in partitions}
@@ -96,11 +111,13 @@ def _disk(
         kind=device.type,
         logical_sector=device.logical_sector,
         physical_sector=device.physical_sector,
+        vendor=lsblk.vendor(device.path),
         model=device.model,
         serial=device.serial,
         wwn=device.wwn,
         scsi=device.scsi,
         transport=device.transport,
+        rotational=lsblk.rotational(device.path),
         read_only=device.read_only or health.read_only,
         removable=device.removable,
         links=links,

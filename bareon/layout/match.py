@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bareon.errors import UnsuitableNode
-from bareon.layout.paths import common_identity, known_as
+from bareon.layout.paths import all_paths, common_identity, known_as
+from bareon.layout.rule import chosen
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
-from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds
+from bareon.storage.disk import ChosenDisk, Disk, DiskFacts, DiskId, DiskIds, DiskRule
 
 
 def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...]:
@@ -22,18 +24,21 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     entries: list[Disk] = []  # those of found
     found: list[DiskFacts] = []
     reasons: list[str] = []
+    claimed = _claimed(deployment, node)
     for disk in deployment.disks:
-        rank = _deciding(disk.id, node)
-        named = (facts for facts in node.disks if any(_named(identity, facts) for identity in rank))
-        hits = [facts for facts in named if _rejection(rank, facts) is None]
-        if len(hits) != 1:
-            reasons.append(_no_single(disk, hits, node))
-        elif hits[0] in found:
-            first = entries[found.index(hits[0])]
-            reasons.append(f"{disk.path}: {disk.id} and {first.id} ({first.path}) are the same disk {hits[0].device}")
+        try:
+            real = _match(disk, node, claimed)
+        except UnsuitableNode as error:
+            reasons += error.reasons
+            continue
+        if real in found:
+            first = entries[found.index(real)]
+            reasons.append(
+                f"{disk.path}: {_says(disk)} and {_says(first)} ({first.path}) are the same disk {real.device}"
+            )
         else:
             entries.append(disk)
-            found.append(hits[0])
+            found.append(real)
     for left, right in _with_something_in_common(found):
         first, one, second, other = entries[left], found[left], entries[right], found[right]
         if same := common_identity(one, other):
@@ -42,6 +47,52 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
     if reasons:
         raise UnsuitableNode(*reasons)
     return tuple(found)
+
+
+def settled(deployment: Deployment, node: NodeFacts) -> Deployment:
+    """The deployment with the disk that each rule chooses in place of the rule.
+
+    :raises UnsuitableNode: as :func:`match_disks` does.
+    """
+    if not any(isinstance(disk.id, DiskRule) for disk in deployment.disks):
+        return deployment
+
+    def settle(disk: Disk, real: DiskFacts) -> Disk:
+        return (
+            replace(disk, id=ChosenDisk("name", real.device, rule=disk.id)) if isinstance(disk.id, DiskRule) else disk
+        )
+
+    disks = zip(deployment.disks, match_disks(deployment, node), strict=True)
+    return replace(deployment, disks=tuple(settle(disk, real) for disk, real in disks))
+
+
+def _claimed(deployment: Deployment, node: NodeFacts) -> dict[str, str]:
+    """The disks that entries of the deployment name, with all their paths, and the JSON path of each entry."""
+    found: dict[str, str] = {}
+    for disk in deployment.disks:
+        if not isinstance(disk.id, DiskRule):
+            named = {x.device for x in node.disks if any(_named(identity, x) for identity in disk.id.all)}
+            found |= dict.fromkeys(all_paths(node, named), disk.path)
+    return found
+
+
+def _match(disk: Disk, node: NodeFacts, claimed: Mapping[str, str]) -> DiskFacts:
+    """The real disk of one entry.
+
+    :raises UnsuitableNode: when that is none, or several.
+    """
+    if isinstance(disk.id, DiskRule):
+        return chosen(disk.id, disk.path, node, claimed)
+    rank = _deciding(disk.id, node)
+    named = (facts for facts in node.disks if any(_named(identity, facts) for identity in rank))
+    hits = [facts for facts in named if _rejection(rank, facts) is None]
+    if len(hits) != 1:
+        raise UnsuitableNode(_no_single(disk, disk.id, hits, node))
+    return hits[0]
+
+
+def _says(disk: Disk) -> str:
+    return f"the rule ({disk.id})" if isinstance(disk.id, DiskRule) else str(disk.id)
 
 
 def _with_something_in_common(disks: Sequence[DiskFacts]) -> list[tuple[int, int]]:
@@ -94,14 +145,19 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
     return "another name"
 
 
-def _no_single(disk: Disk, hits: list[DiskFacts], node: NodeFacts) -> str:
+def _no_single(disk: Disk, wanted: DiskId | DiskIds, hits: list[DiskFacts], node: NodeFacts) -> str:
     if hits:
         pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if common_identity(x, y)]
         paths = "".join(f"; {x.device} and {y.device} are two paths of one disk (multipath)" for x, y in pairs)
-        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {', '.join(map(known_as, hits))}{paths}"
-    rank = _deciding(disk.id, node)
+        wwns = {facts.wwn for facts in hits}
+        apart = (
+            f"; their WWNs: {', '.join(str(facts.wwn) for facts in hits)}" if len(wwns - {None}) == len(hits) else ""
+        )
+        listed = ", ".join(map(known_as, hits))
+        return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {listed}{apart}{paths}"
+    rank = _deciding(wanted, node)
     listed = "; ".join(f"{known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
-    meant = {f"/dev/{x.value.removeprefix('/dev/')}" for rank in disk.id.ranks() for x in rank}
+    meant = {f"/dev/{x.value.removeprefix('/dev/')}" for x in wanted.all}
     for facts in node.disks:
         for part in facts.partitions:
             if part.device in meant:

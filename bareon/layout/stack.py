@@ -172,8 +172,12 @@ def forbidden(node: NodeFacts, layout: Layout, devices: Iterable[str], allowed: 
 
 
 def meant(node: NodeFacts, value: str) -> tuple[str, ...]:
-    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk."""
-    return tuple(disk.device for disk in node.disks if value in _names(disk))
+    """The disks whose name, serial or wwn is ``value``: one that guards data must mean one disk.
+
+    What never can lose data to bareon counts only by itself: an eMMC has the serial number of its boot areas, too.
+    """
+    named = [disk for disk in node.disks if value in _names(disk)]
+    return tuple(disk.device for disk in [x for x in named if not x.unusable] or named)
 
 
 def _names(disk: DiskFacts) -> set[str]:

@@ -41,7 +41,7 @@ def _repeated(items: Iterable[tuple[object, str]]) -> Iterator[tuple[object, str
 
 
 def _disks(deployment: Deployment) -> Iterator[Defect]:
-    ids = ((x, disk.path) for disk in deployment.disks for x in dict.fromkeys(sum(disk.id.ranks(), ())))
+    ids = ((x, disk.path) for disk in deployment.disks for x in dict.fromkeys(disk.id.all))
     for first, again in dict.fromkeys((first, again) for _, first, again in _repeated(ids)):
         yield Defect(f"{again}.id", f"the same disk as {first}: describe a disk once, with all its volumes")
 

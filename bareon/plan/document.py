@@ -66,6 +66,7 @@ def _disk(disk: PlannedDisk) -> dict[str, Any]:
         "size": disk.size,
         "table": disk.table,
         "guid": disk.guid,
+        **({"rule": disk.rule.document()} if disk.rule else {}),
         "partitions": [_partition(partition) for partition in disk.partitions],
     }
 

@@ -45,8 +45,9 @@ def fingerprint(seed: uuid.UUID, given: bytes, node: NodeFacts, disks: list[str]
     )
 
 
-# Another running number after a restart, or another answer to the question for its health, make it no other disk.
-_PASSING: dict[str, Any] = {"sequence": None, "health": "unknown", "health_words": ()}
+# Another running number after a restart, another answer to the question for its health, or that the ramdisk came from
+# it this time, make it no other disk.
+_PASSING: dict[str, Any] = {"sequence": None, "health": "unknown", "health_words": (), "boot_medium": False}
 
 
 def _digest(value: object) -> str:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bareon.model.node import NodeFacts
 from bareon.plan.blocks import Block, draw
@@ -16,6 +18,7 @@ from bareon.storage.kinds import sections
 from bareon.text import counted, visible
 
 WIDTH = 80
+_RULE: Any = {"initial_indent": "  ", "subsequent_indent": "    ", "break_on_hyphens": False}
 
 
 _COLOURS = {"create": "32", "keep": "36", "format": "33"}
@@ -55,6 +58,8 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
 def _disk(disk: PlannedDisk, found: DiskFacts) -> Iterator[str]:
     about = ", ".join(x for x in (human(disk.size), found.model, found.serial and f"serial {found.serial}") if x)
     yield f"{disk.device}  ({about})"
+    if disk.rule:
+        yield from textwrap.wrap(f"chosen by its rule: {disk.rule}", WIDTH, **_RULE)
     yield from (f"  before {line}" if not i else f"         {line}" for i, line in enumerate(_before(found)))
     yield from (f"  after  {line}" if not i else f"         {line}" for i, line in enumerate(_after(disk)))
     yield ""

@@ -6,12 +6,16 @@ What a table of partitions is, and how it is made and compared, is :mod:`.gpt`'s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+from bareon.sizes import mib
 from bareon.storage.kind import LINUX_DATA, Device, Reservation, Signature, Volume
 
 DiskIdType = Literal["name", "path", "scsi", "serial", "wwn"]
+Exclusion = Literal["removable", "usb", "virtual-media", "boot-medium"]
+Pick = Literal["smallest", "largest", "first"]
 Health = Literal["ok", "failing", "unknown"]
 
 
@@ -29,6 +33,11 @@ class DiskId:
         """The identities in order of trust; here the one there is."""
         return ((self,),)
 
+    @property
+    def all(self) -> tuple[DiskId, ...]:
+        """Every identity; here the one there is."""
+        return (self,)
+
 
 @dataclass(frozen=True)
 class DiskIds:
@@ -45,6 +54,70 @@ class DiskIds:
     def ranks(self) -> tuple[tuple[DiskId, ...], ...]:
         """The identities in order of trust."""
         return self.by_rank
+
+    @property
+    def all(self) -> tuple[DiskId, ...]:
+        """Every identity."""
+        return sum(self.by_rank, ())
+
+
+@dataclass(frozen=True)
+class DiskRule:
+    """A rule that one disk of the node must fit; see :mod:`bareon.layout.rule`.
+
+    A criterion that is ``None`` is none. ``min_size`` and ``max_size`` are bytes, and both fit themselves. In
+    ``model``, ``vendor``, ``scsi`` and ``path`` a ``*`` stands for any text. ``exclude`` is ``None`` where the input
+    says nothing of it, ``pick`` decides between several that fit.
+    """
+
+    min_size: int | None = None
+    max_size: int | None = None
+    model: str | None = None
+    vendor: str | None = None
+    scsi: str | None = None
+    path: str | None = None
+    rotational: bool | None = None
+    transport: str | None = None
+    exclude: tuple[Exclusion, ...] | None = None
+    pick: Pick | None = None
+
+    DEFAULT: ClassVar[tuple[Exclusion, ...]] = ("removable", "usb", "virtual-media")
+
+    @property
+    def all(self) -> tuple[DiskRule, ...]:
+        """The rule, as identities give all of theirs."""
+        return (self,)
+
+    @property
+    def excluded(self) -> tuple[Exclusion, ...]:
+        """What is excluded in fact."""
+        return self.DEFAULT if self.exclude is None else self.exclude
+
+    def document(self) -> dict[str, Any]:
+        """The rule for the plan's JSON: its criteria with sizes in bytes, and what is excluded in fact."""
+        given = {key: value for key, value in vars(self).items() if value is not None}
+        return {**given, "exclude": list(self.excluded)}
+
+    def __str__(self) -> str:
+        sizes = {"min_size": self.min_size, "max_size": self.max_size}
+        words = [f"{key} {mib(value)}" for key, value in sizes.items() if value is not None]
+        texts = {"model": self.model, "vendor": self.vendor, "scsi": self.scsi, "path": self.path}
+        words += [f"{key} {value!r}" for key, value in texts.items() if value is not None]
+        if self.rotational is not None:
+            words.append("rotational" if self.rotational else "not rotational")
+        words += [f"transport {self.transport}"] if self.transport else []
+        words.append(f"excluding {', '.join(self.excluded) or 'nothing'}")
+        return "; ".join([*words, f"the {self.pick}" if self.pick else "the only one"])
+
+
+@dataclass(frozen=True)
+class ChosenDisk(DiskId):
+    """The disk that a rule has chosen, by its name."""
+
+    rule: DiskRule = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return f"the rule ({self.rule})"
 
 
 HOST_MANAGED = "host-managed"
@@ -76,7 +149,7 @@ class Disk:
     the volumes; see :mod:`bareon.layout.claim`.
     """
 
-    id: DiskId | DiskIds
+    id: DiskId | DiskIds | DiskRule
     size: int | None
     volumes: tuple[Partition, ...]
     path: str = field(default="$", compare=False)
@@ -117,7 +190,10 @@ class PlannedPartition(Device):
 
 @dataclass(frozen=True)
 class PlannedDisk:
-    """A disk of the input with its whole table. ``sector`` is the logical sector size in bytes."""
+    """A disk of the input with its whole table. ``sector`` is the logical sector size in bytes.
+
+    ``rule`` is what has chosen it, where that was a rule.
+    """
 
     device: str
     size: int
@@ -125,9 +201,12 @@ class PlannedDisk:
     guid: str
     partitions: tuple[PlannedPartition, ...]
     table: str = "gpt"
+    rule: DiskRule | None = None
 
 
 # Found.
+
+_BOOT_AREA = re.compile(r"/dev/(mmcblk[0-9]+)(boot[0-9]+|rpmb)")
 
 
 @dataclass(frozen=True)
@@ -155,6 +234,9 @@ class PartitionFacts:
 class DiskFacts:
     """A whole block device. ``kind`` is lsblk's type (``disk``, ``loop``, ``rom`` …), ``links`` its names in /dev.
 
+    ``size`` is 0 where the kernel cannot use it, ``rotational`` ``None`` where that is not known. A ``boot_medium``
+    is where this system came from, as far as that can be told.
+
     ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
     number of it, another one after each start of the machine. ``zoned`` is the kernel's word for what must be written
     in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it.
@@ -165,13 +247,16 @@ class DiskFacts:
     kind: str = "disk"
     logical_sector: int = 512
     physical_sector: int = 512
+    vendor: str | None = None
     model: str | None = None
     serial: str | None = None
     wwn: str | None = None
     scsi: str | None = None
     transport: str | None = None
+    rotational: bool | None = None
     read_only: bool = False
     removable: bool = False
+    boot_medium: bool = False
     links: tuple[str, ...] = ()
     table: str | None = None
     content: Signature | None = None
@@ -185,8 +270,20 @@ class DiskFacts:
     @property
     def unwritable(self) -> str | None:
         """Why no table can be written to it, whatever anybody allows; ``None`` where one can."""
-        if self.read_only:
+        if self.read_only and not self.unusable:
             return "read-only: a switch on the card, or a disk that has given up"
+        return self.unusable
+
+    @property
+    def unusable(self) -> str | None:
+        """Why it is of a sort that never has a table; ``None`` where it is not. That it is read-only is no sort."""
+        if area := _BOOT_AREA.fullmatch(self.device):
+            return f"no disk, but an area of the eMMC {area[1]} that firmware reads"
+        if self.size == 0:
+            return (
+                "of no size to the kernel: there is no medium in it, or its sectors are of a size that Linux cannot"
+                " use, such as 520 bytes (sg_format or nvme format gives it others)"
+            )
         if self.zoned == HOST_MANAGED:
             return "zoned (host-managed): it takes no partition table, but writes in the order of its zones alone"
         return None

@@ -19,7 +19,7 @@ from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import filesystem
 from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
-from bareon.storage.disk import Disk, DiskFacts, Partition, PartitionFacts, PlannedDisk, PlannedPartition
+from bareon.storage.disk import ChosenDisk, Disk, DiskFacts, Partition, PartitionFacts, PlannedDisk, PlannedPartition
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import LINUX_DATA, Comparison, Fragment, Kind, Place, Read, Reader, Reservation
 from bareon.text import counted
@@ -131,7 +131,8 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Plan
         partitions.append(_partition(part, place, number, start))
         start += size
     guid = identifiers.guid(f"table {real.device}")
-    return PlannedDisk(real.device, real.size, real.logical_sector, guid, tuple(partitions))
+    rule = wanted.id.rule if isinstance(wanted.id, ChosenDisk) else None
+    return PlannedDisk(real.device, real.size, real.logical_sector, guid, tuple(partitions), rule=rule)
 
 
 def entries_of(disk: Disk) -> list[Reservation | Partition]:

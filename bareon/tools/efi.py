@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bareon.errors import CommandError
 from bareon.run import run
 from bareon.tools.mount import mounted
 
@@ -153,6 +154,20 @@ def number(name: Literal["BootCurrent", "BootNext"], place: str = VARIABLES) -> 
     except OSError:
         return None
     return int.from_bytes(data, "little") if len(data) == 2 else None
+
+
+def booted_partition(place: str = VARIABLES) -> str | None:
+    """The GUID, in lower case, of the partition that this system was started from.
+
+    ``None`` where its boot entry names none, or nobody can read it.
+    """
+    try:
+        with variables(place):
+            current = number("BootCurrent", place)
+            found = entries(place).get(-1 if current is None else current)
+    except (CommandError, OSError):
+        return None
+    return found.partition if found else None
 
 
 def create(entry_number: int, label: str, disk: str, partition: int, loader: str) -> None:

@@ -35,7 +35,7 @@ class BlockDevice:
 
 
 def devices() -> list[BlockDevice]:
-    """Every block device of the machine with a size above zero, each once."""
+    """Every block device of the machine, each once; with a size of zero disks alone that are there in hardware."""
     out = run(["lsblk", "--json", "--bytes", "--list", "--output", _COLUMNS]).stdout
     return parse(out)
 
@@ -46,7 +46,7 @@ def parse(output: str) -> list[BlockDevice]:
     found: dict[str, BlockDevice] = {}
     for row in rows:
         device = _device(row)
-        if device.size > 0:
+        if device.size > 0 or (device.type == "disk" and not device.removable and (device.transport or device.scsi)):
             found.setdefault(device.path, device)
     return list(found.values())
 
@@ -89,6 +89,17 @@ def sequence(device: str) -> int | None:
 def zoned(device: str) -> str:
     """How a disk must be written: ``none``, ``host-aware`` or ``host-managed`` in zones."""
     return _attribute(device, "queue/zoned") or "none"
+
+
+def vendor(device: str) -> str | None:
+    """Who has made a disk, by its own word; SATA disks say ``ATA``, and NVMe disks nothing."""
+    return _attribute(device, "device/vendor") or None
+
+
+def rotational(device: str) -> bool | None:
+    """True where a disk has turning parts, as far as the kernel knows."""
+    text = _attribute(device, "queue/rotational")
+    return text == "1" if text else None
 
 
 def striped(device: str) -> bool:

@@ -17,7 +17,7 @@ from bareon.model.deployment import Deployment
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image
 from bareon.model.location import Location
 from bareon.sizes import Absolute, parse_size
-from bareon.storage.disk import Disk, DiskId, Partition
+from bareon.storage.disk import Disk, DiskId, DiskRule, Partition
 
 T = TypeVar("T")
 
@@ -94,9 +94,23 @@ class _Translation:
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
         self._volumes.warn_of_legacy(value, path)
         size = _bytes(value["size"]) if "size" in value else None  # a budget: not rounded
-        identity = DiskId(value["id"]["type"], value["id"]["value"])
         volumes = (self._volumes.volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
-        return Disk(identity, size, tuple(x for x in volumes if isinstance(x, Partition)), path)
+        return Disk(
+            self._identity(value["id"], f"{path}.id"),
+            size,
+            tuple(x for x in volumes if isinstance(x, Partition)),
+            path,
+        )
+
+    def _identity(self, value: dict[str, Any], path: str) -> DiskId | DiskRule:
+        if value["type"] != "rule":
+            return DiskId(value["type"], value["value"])
+        given = {key: _bytes(item) if key in ("min_size", "max_size") else item for key, item in value.items()}
+        del given["type"]
+        rule = DiskRule(**given | ({"exclude": tuple(value["exclude"])} if "exclude" in value else {}))
+        if rule.min_size is not None and rule.max_size is not None and rule.min_size > rule.max_size:
+            self.defects.append(Defect(f"{path}.max_size", f"{value['max_size']!r} is less than min_size"))
+        return rule
 
     def _image(self, value: dict[str, Any], path: str) -> Image:
         return Image(

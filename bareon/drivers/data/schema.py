@@ -19,7 +19,7 @@ from bareon.storage.kind import Fragment
 from bareon.storage.kinds import KINDS
 
 _IRONIC = "ironic.json"
-_BEHIND = {"disk_id": "entry", "volume": "volume", "lv_entry": "lv_entry"}
+_BEHIND = {"disk_rule": "entry", "volume": "volume", "lv_entry": "lv_entry"}
 """Behind which definition those of the entries of a list come."""
 
 
