@@ -15,7 +15,7 @@ from bareon.sizes import MIB, mib
 from bareon.transfer import qcow2
 from bareon.transfer.decode import Decoding
 from bareon.transfer.foreign import refuse
-from bareon.transfer.format import Format, refuse_nested
+from bareon.transfer.format import HEAD, Format, refuse_nested
 from bareon.transfer.ring import PIECE
 from bareon.transfer.source import Source
 from bareon.transfer.superblock import SEEN, Superblock, read
@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 
 _SERVED = 4 * MIB  # bzip2 needs the most: a block of 900 kB, which may have grown
 _CHUNK = 64 * 1024
+_PLAIN = 16 * MIB  # decoded, of which a few served ones may make any number
 _PADDING = 256 * MIB  # what an image may have behind its file system without being looked at more closely
 
 
@@ -31,19 +32,103 @@ class _TooFar(Exception):
     """The beginning does not show within the bytes that are read for it."""
 
 
+class Plain:
+    """The bytes of an image, decoded, as far as they can be had before it is brought.
+
+    :param head: what was read of the source already.
+    """
+
+    def __init__(self, kind: Format, head: bytes, source: Source) -> None:
+        self.kind = kind
+        self._head = head
+        self._source = source
+        self._chunks = _Chunks(head, source)
+        self._stream = map(bytes, self._chunks) if kind == "raw" else Decoding(kind).run(self._chunks, lambda: PIECE)
+        self._known = bytearray()
+        self._too_far = False
+
+    def at(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset: fewer where the image ends, or where too much would have to be read for them.
+
+        :raises ImageFailed: when what is before them is damaged.
+        """
+        if self.kind == "qcow2":
+            return self._of_qcow2(offset, length)
+        if self.kind == "raw" and offset >= HEAD and (data := self._part(offset, length)) is not None:
+            return data
+        self._read_on(min(offset + length, _PLAIN))
+        return bytes(self._known[offset : offset + length])
+
+    def beginning(self, length: int) -> bytes | None:
+        """The first bytes, fewer where it has fewer; ``None`` where too much would have to be read for them."""
+        found = self.at(0, length)
+        return None if self._too_far and len(found) < length else found
+
+    def count(self, enough: int) -> int | None:
+        """The size of the image, read to its end for it; ``None`` when it has ``enough`` bytes or more."""
+        self._chunks.limit = None
+        done = len(self._known)
+        for piece in self._stream:
+            done += len(piece)
+            if done >= enough:
+                return None
+        return done
+
+    def _part(self, offset: int, length: int) -> bytes | None:
+        whole = self._source.length
+        if whole is None:
+            return None
+        return self._source.read_at(offset, min(length, whole - offset)) if offset < whole else b""
+
+    def _read_on(self, end: int) -> None:
+        try:
+            while not self._too_far and len(self._known) < end:
+                piece = next(self._stream, None)
+                if piece is None:
+                    return
+                self._known += piece
+        except _TooFar:
+            self._too_far = True
+
+    def _of_qcow2(self, offset: int, length: int) -> bytes:
+        """Each run of the bytes by a request of its own."""
+        source, parsed = self._source, qcow2.header(self._head)
+        end = min(offset + length, parsed.size)
+        if offset >= end:
+            return b""
+        mapped = qcow2.Map(parsed, source.length, source.read_at, (offset, end))
+        data = bytearray(end - offset)
+        for run in mapped.runs():
+            first, last = (
+                max(run.guest, offset),
+                min(run.guest + (parsed.cluster if run.compressed else run.length), end),
+            )
+            if first >= last:
+                continue
+            if run.compressed:
+                plain = mapped.inflated(run, _there(source, run.host, run.length, mapped.length))[first - run.guest :]
+            else:
+                plain = _there(source, run.host + first - run.guest, last - first, mapped.length)
+            data[first - offset : first - offset + len(plain[: last - first])] = plain[: last - first]
+        return bytes(data)
+
+
+def _there(source: Source, offset: int, length: int, whole: int) -> bytes:
+    """As many of the bytes as are in the file."""
+    return source.read_at(offset, min(length, whole - offset)) or b"" if offset < whole else b""
+
+
 def decoded(kind: Format, head: bytes, source: Source) -> bytes:
-    """The first bytes of what is in a file, decoded where it is compressed.
+    """The first bytes of what is in a file, decoded where it is compressed or qcow2.
 
     :param head: what was read of the source already.
     :returns: none where too much would have to be read for them.
     :raises ImageFailed: when the beginning is damaged, or that of no image of any kind.
     """
-    plain = head
+    plain = Plain(kind, head, source).beginning(HEAD)
+    if plain is None:
+        return b""
     if kind not in ("raw", "qcow2"):
-        try:
-            plain = _first(Decoding(kind).run(_Chunks(head, source), lambda: PIECE))
-        except _TooFar:
-            return b""
         refuse_nested(kind, plain)
     refuse(plain)
     return plain
@@ -58,48 +143,19 @@ def look(kind: Format, size: int | None, head: bytes, source: Source) -> tuple[S
     :raises ImageFailed: when the beginning is damaged, or is not that of an image that can be brought.
     """
     if kind == "qcow2":
-        mapped = qcow2.Map(qcow2.header(head), source.length, source.read_at)
-        plain = _of_qcow2(mapped, source.read_at, SEEN)
-        refuse(plain)
-        return read(plain), size
-    chunks = _Chunks(head, source)
-    stream = map(bytes, chunks) if kind == "raw" else Decoding(kind).run(chunks, lambda: PIECE)
-    try:
-        plain = _first(stream)
-    except _TooFar:
+        qcow2.Map(qcow2.header(head), source.length, source.read_at)  # none of its tables may lie
+    plain = Plain(kind, head, source)
+    beginning = plain.beginning(SEEN)
+    if beginning is None:
         return None, size
-    if kind != "raw":
-        refuse_nested(kind, plain)
-    refuse(plain)
-    found = read(plain)
+    if kind not in ("raw", "qcow2"):
+        refuse_nested(kind, beginning)
+    refuse(beginning)
+    found = read(beginning)
     if found.size is not None and _doubtful(kind, size, found.size, source):
         LOG.info("the image may be shorter than its file system: decoding all of it beforehand")
-        chunks.limit = None
-        size = _counted(len(plain), stream, found.size)
+        size = plain.count(found.size)
     return found, size
-
-
-def _counted(done: int, stream: Iterator[bytes], enough: int) -> int | None:
-    """The size of the image, ``None`` when it has ``enough`` bytes or more."""
-    for piece in stream:
-        done += len(piece)
-        if done >= enough:
-            return None
-    return done
-
-
-def _of_qcow2(mapped: qcow2.Map, read_at: qcow2.ReadAt, count: int) -> bytes:
-    """The first ``count`` bytes of the image, fewer where it has fewer, each run of them by a request of its own."""
-    data = bytearray(min(count, mapped.header.size))
-    for run in mapped.runs():
-        if run.guest >= len(data):
-            continue
-        wanted = run.length if run.compressed else min(run.length, len(data) - run.guest)
-        part = read_at(run.host, min(wanted, mapped.length - run.host)) or b""
-        plain = mapped.inflated(run, part) if run.compressed else part
-        end = min(run.guest + len(plain), len(data))
-        data[run.guest : end] = plain[: end - run.guest]
-    return bytes(data)
 
 
 def _doubtful(kind: Format, size: int | None, wanted: int, source: Source) -> bool:
@@ -148,13 +204,3 @@ class _Chunks:
             done += count
             if self.limit is not None and done >= self.limit:
                 raise _TooFar
-
-
-def _first(stream: Iterator[bytes]) -> bytes:
-    """The first bytes of the image, at least as many as a superblock needs; fewer where it ends before."""
-    plain = b""
-    for piece in stream:
-        plain += piece
-        if len(plain) >= SEEN:
-            break
-    return plain

@@ -102,10 +102,17 @@ def _features(head: bytes) -> bool:
 
 
 class Map:
-    """The map of the image: ``runs`` of bytes of the file, in its order, and ``holes``, which are zero."""
+    """The map of the image: ``runs`` of bytes of the file, in its order, and ``holes``, which are zero.
 
-    def __init__(self, parsed: Header, length: int | None, read_at: ReadAt) -> None:
+    With ``within`` it is that of a part at least, from one byte of the image to another, for which fewer tables are
+    read.
+    """
+
+    def __init__(
+        self, parsed: Header, length: int | None, read_at: ReadAt, within: tuple[int, int] | None = None
+    ) -> None:
         self.header = parsed
+        self._within = within or (0, parsed.size)
         if length is None:
             raise _bad("is served without its length")
         self.length = length
@@ -160,8 +167,10 @@ class Map:
 
     def _load(self) -> None:
         parsed = self.header
-        l1 = self._table(self._part(parsed.l1_offset, parsed.l1_entries * 8)) if parsed.l1_entries else array("Q")
-        wanted = sorted((entry & _OFFSET, index) for index, entry in enumerate(l1) if entry & _OFFSET)
+        first, last = (min(x >> 2 * parsed.cluster_bits - 3, parsed.l1_entries) for x in self._within)
+        count = min(last + 1, parsed.l1_entries) - first
+        l1 = self._table(self._part(parsed.l1_offset + 8 * first, 8 * count)) if count else array("Q")
+        wanted = sorted((entry & _OFFSET, index) for index, entry in enumerate(l1, first) if entry & _OFFSET)
         if any(was[0] == now[0] for was, now in pairwise(wanted)):
             raise _bad("is damaged: a table is used twice")
         group: list[tuple[int, int]] = []
