@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon.drivers.deploy import squashfs
+from bareon.drivers.deploy import staging
 from bareon.drivers.deploy.squashfs import UnpackSquashfs
 from bareon.errors import ActionFailed, BareonError, ImageFailed, UnsuitableNode
 from bareon.model.image import Digest, Image
@@ -46,7 +46,7 @@ def small(place: Path) -> Path:
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["in memory", "on a volume"])
 def test_everything_arrives_as_it_was(memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(squashfs, "available_memory", lambda: memory)
+    monkeypatch.setattr(staging, "available_memory", lambda: memory)
     with source() as tree, volumes(*SYSTEM) as made:
         # What squashfs has not: ACLs, holes that go on for GiB, times before 1970 and parts of seconds.
         run(["setfacl", "--recursive", "--remove-all", "--remove-default", tree], timeout=10)
@@ -116,7 +116,7 @@ def test_what_is_kept_is_read_through_in_memory(tmp_path: Path, monkeypatch: pyt
         with made.tree() as root:
             assert not (root / "etc").exists()
         with monkeypatch.context() as patched:
-            patched.setattr(squashfs, "available_memory", lambda: 0)
+            patched.setattr(staging, "available_memory", lambda: 0)
             with pytest.raises(UnsuitableNode, match="is to be read whole before it changes what is kept"):
                 step(file, made.kept()).preflight()
         step(file, made.kept()).run(lambda done, total: None)

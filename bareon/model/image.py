@@ -36,13 +36,28 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A partition of an image of a whole disk, and the place in the deployed system that it is brought to.
+
+    ``partition`` is its number, its GUID, its name in the table, or ``root`` or ``boot``: what has that type. As a
+    ``block`` it becomes the file system of the volume at ``target``; as a ``tree`` its files are copied there.
+    """
+
+    partition: int | str
+    target: str = "/"
+    form: Literal["block", "tree"] = "tree"
+    path: str = field(default="$", compare=False)
+
+
+@dataclass(frozen=True)
 class Image:
     """An image, its source and the mount point in the deployed system that it is brought to.
 
     Digest and size of the image are looked up at ``metadata_url``, if something is there; its digest in the list of
     checksums at ``checksums_url``. ``signature_url`` is a signature of that list, else of the image. ``part_of`` is
-    the name of the image to whose system it belongs, ``None`` for one with volumes of its own. ``content`` is what it
-    was seen to be, by the name of a kind of images; ``None`` where nobody looked.
+    the name of the image to whose system it belongs, ``None`` for one with volumes of its own. ``parts`` are those
+    that are asked for of a whole disk. ``content`` is what it was seen to be, by the name of a kind of images;
+    ``None`` where nobody looked.
     """
 
     name: str
@@ -56,6 +71,7 @@ class Image:
     metadata_url: Location | None = None
     checksums_url: Location | None = None
     signature_url: Location | None = None
+    parts: tuple[Part, ...] = ()
     part_of: str | None = None
     content: str | None = None
     path: str = field(default="$", compare=False)

@@ -38,6 +38,29 @@ def extract(archive: int, folder: str) -> None:
     )
 
 
+def create(folder: str, archive: int, nowhere: str) -> None:
+    """Write all that is in a folder, and on its file system, as an archive that is not compressed.
+
+    The folder of what a check found without a name is left out: each file system has its own.
+
+    :param archive: the descriptor that it goes to.
+    :param nowhere: an empty folder, the only place that it could write to by a path.
+    :raises CommandError: when something cannot be read.
+    """
+    run(
+        [
+            *("tar", "--create", "--file=-", f"--directory={folder}", "--format=pax", "--numeric-owner", "--sparse"),
+            *("--acls", "--xattrs", "--xattrs-include=*", "--one-file-system"),
+            *("--anchored", "--exclude=./lost+found", "."),
+        ],
+        timeout=None,
+        env={"TAR_OPTIONS": ""},
+        at_most=_KEPT,
+        sink=archive,
+        confined_to=nowhere,
+    )
+
+
 def reason(error: CommandError) -> str:
     """The reason for tar's failure: its messages, less the ones that only repeat the exit code."""
     lines = [line.strip().removeprefix("tar: ") for line in error.stderr.splitlines()]

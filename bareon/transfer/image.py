@@ -111,7 +111,7 @@ def inspect(location: Location, settings: TransferSettings, disk_format: DiskFor
     """
     deadline = Deadline(settings.total_timeout)
     with named(location), contextlib.closing(open_source(location, settings, deadline)) as source:
-        offer, head = _looked_at(source, disk_format)
+        offer, head = looked_at(source, disk_format)
         found, size = look(offer.format, offer.size, head, source)
         return replace(offer, size=size, superblock=found)
 
@@ -135,7 +135,7 @@ def _check_sizes(published: Published, served: int | None, size: int | None) -> 
             raise ImageFailed(f"the {what} has {found} bytes, {wanted} are published")
 
 
-def _looked_at(source: Source, disk_format: DiskFormat) -> tuple[Offer, bytes]:
+def looked_at(source: Source, disk_format: DiskFormat) -> tuple[Offer, bytes]:
     """The image as far as the first bytes of the source tell, and these bytes."""
     buffer = memoryview(bytearray(HEAD))
     head = bytes(buffer[: source.fill(buffer)])
@@ -179,15 +179,15 @@ def write(
     known = published or Published()
     checked = is_checked(digest, known) or known.plain is not None
     with named(location), contextlib.closing(open_source(location, settings, deadline, checked=checked)) as source:
-        offer, head = _looked_at(source, disk_format)
+        offer, head = looked_at(source, disk_format)
         if offer.size is not None and offer.size > limit:
             more = f"{mib(offer.size - limit)} more than the {mib(limit)} of {device}"
             raise ImageFailed(f"is {mib(offer.size)}, {more}")
         with (
-            _PlainChecks(offer.format, digest, known, settings) as checks,
+            PlainChecks(offer.format, digest, known, settings) as checks,
             Device(device, limit) as target,
         ):
-            reshape = _reshape(offer.format, head, source, checks.seen)
+            reshape = reshaping(offer.format, head, source, checks.seen)
             target.begin()
             pipeline = Pipeline(source, target, deadline, checks.served)
             pipeline.run(head, reshape, progress)
@@ -205,7 +205,7 @@ def write(
             )
 
 
-class _PlainChecks(Checks):
+class PlainChecks(Checks):
     """The checks of an image, where none of its file is known one of what is in it: ``seen`` takes those bytes."""
 
     def __init__(self, kind: Format, digest: Digest | None, published: Published, settings: TransferSettings) -> None:
@@ -224,7 +224,7 @@ class _PlainChecks(Checks):
             self._plain.verify()
 
 
-def _reshape(
+def reshaping(
     kind: Format, head: bytes, source: Source, seen: Callable[[bytes | memoryview], None] | None
 ) -> Reshape | None:
     """The converter from the served bytes to the image; ``None`` where they are the image."""

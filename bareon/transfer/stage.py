@@ -23,7 +23,7 @@ from bareon.transfer.pipeline import Pipeline, decoding
 from bareon.transfer.tarstream import Walk
 
 
-class _File:
+class File:
     """The file that is written, a :class:`bareon.transfer.pipeline.Target`."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
@@ -82,7 +82,7 @@ def stage(
         kind = recognised(head)
         if kind == "qcow2":
             raise ImageFailed("is a qcow2 image")
-        pipeline = Pipeline(source, _File(descriptor, limit), deadline, checks.served)
+        pipeline = Pipeline(source, File(descriptor, limit), deadline, checks.served)
         pipeline.run(head, None if kind == "raw" else decoding(kind), progress)
         checks.verify()
     return Brought(pipeline.served, pipeline.size, source.attempts, kind, checks.digest)

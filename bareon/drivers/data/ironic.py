@@ -14,7 +14,7 @@ from bareon.drivers.data.volume import Volumes
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
 from bareon.model.deployment import Deployment
-from bareon.model.image import DIGEST_LENGTHS, Digest, Image
+from bareon.model.image import DIGEST_LENGTHS, Digest, Image, Part
 from bareon.model.location import Location
 from bareon.sizes import Absolute, parse_size
 from bareon.storage.disk import Disk, DiskId, DiskRule, Partition
@@ -124,6 +124,7 @@ class _Translation:
             disk_format=value.get("image_disk_format"),
             checksums_url=_location(value, "image_checksums_url"),
             signature_url=_location(value, "image_signature_url"),
+            parts=tuple(_part(x, value, f"{path}.parts[{i}]") for i, x in enumerate(value.get("parts", ()))),
             path=path,
         )
 
@@ -150,6 +151,11 @@ def _with_mirrors(value: str | list[str]) -> Location:
 
 def _location(value: dict[str, Any], key: str) -> Location | None:
     return Location(value[key]) if key in value else None
+
+
+def _part(value: dict[str, Any], image: dict[str, Any], path: str) -> Part:
+    target = value.get("target", image.get("target", "/"))
+    return Part(value["partition"], target, value.get("as", "tree"), path)
 
 
 def _bytes(text: str) -> int:

@@ -25,19 +25,21 @@ from bareon.storage.filesystem import Filesystem
 
 LOG = logging.getLogger(__name__)
 
+_NO_PARTS = "only an image of a whole disk has parts, as one file, and with --deploy_driver auto; remove it"
+
 
 class Kind(ABC):
     """A kind of image. ``name`` is a word for it; ``forms`` are its URLs, in words for people.
 
     ``endings`` are what names of its files end with; they count only where nobody could look at the content.
-    ``brings_filesystem`` says that its volume gets the file system from the image, so that none is made there.
+    ``has_parts`` says that images of the kind are the ones that have ``parts`` in the input.
     Nothing here changes anything or reads the machine; the steps do.
     """
 
     name: ClassVar[str]
     forms: ClassVar[str]
     endings: ClassVar[tuple[str, ...]] = ()
-    brings_filesystem: ClassVar[bool] = False
+    has_parts: ClassVar[bool] = False
 
     @abstractmethod
     def takes(self, location: Location) -> bool:
@@ -46,6 +48,10 @@ class Kind(ABC):
     def recognises(self, beginning: bytes) -> bool:
         """True if a file is of the kind by its first bytes, which are decoded where it was compressed."""
         return False
+
+    def fills(self, image: Image) -> Iterable[str]:
+        """The mount points of volumes whose file system arrives with the image, so that none is made there."""
+        return ()
 
     @abstractmethod
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
@@ -70,8 +76,9 @@ class OfKinds(DeployDriver):
     kinds: ClassVar[tuple[Kind, ...]]
 
     def kind_of(self, image: Image) -> Kind:
-        """The kind of an image: by its URL, then by its content where that was seen, else by its name."""
+        """The kind of an image: by its URL and the input, then by its content where that was seen, else its name."""
         fitting = [x for x in self.kinds if x.takes(image.url)] or [self.kinds[-1]]
+        fitting = [x for x in fitting if x.has_parts and image.parts] or fitting
         seen = [x for x in fitting if x.name == image.content]
         named = [x for x in fitting if image.url.name.lower().endswith(x.endings)] if not image.content else []
         return [*seen, *named, fitting[-1]][0]
@@ -110,14 +117,13 @@ class OfKinds(DeployDriver):
 
     def reserve(self, deployment: Deployment) -> Deployment:
         """Mark the volumes whose file system arrives with an image."""
-        whole = [x for x in deployment.images if self.kind_of(x).brings_filesystem]
-        targets = {(image.system, image.target) for image in whole}
+        targets = {(x.system, point) for x in deployment.images for point in self.kind_of(x).fills(x)}
 
         def filled(fs: Filesystem) -> Filesystem:
             places = {(name, mount.point) for mount in fs.mounts for name in mount.images}
             return replace(fs, from_image=bool(places & targets))
 
-        return deployment.with_filesystems(filled) if whole else deployment
+        return deployment.with_filesystems(filled) if targets else deployment
 
     def validate(self, job: Job) -> None:
         if defects := [*self._strange(job.deployment.images), *self._defects(job)]:
@@ -137,6 +143,8 @@ class OfKinds(DeployDriver):
         images = fitting if len(self.kinds) > 1 else job.deployment.images
         for kind, own in self._sorted(images).items():
             yield from kind.defects(own, job)
+            if not kind.has_parts:
+                yield from (Defect(f"{x.path}.parts", _NO_PARTS) for x in own if x.parts)
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         kind = self.kind_of(image)

@@ -7,13 +7,14 @@ The last kind takes what no other one is told by.
 from __future__ import annotations
 
 from bareon.drivers.deploy.archive import Archive
+from bareon.drivers.deploy.disk import Disk
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.oci import Oci
 from bareon.drivers.deploy.rsync import Daemon
 from bareon.drivers.deploy.squashfs import Squashfs
 from bareon.drivers.deploy.swift import Block
 
-KINDS: tuple[Kind, ...] = (Daemon(), Oci(), Archive(), Squashfs(), Block())
+KINDS: tuple[Kind, ...] = (Daemon(), Oci(), Archive(), Squashfs(), Disk(), Block())
 
 
 class Auto(OfKinds):

@@ -38,10 +38,12 @@ class Block(Kind):
 
     name = "block"
     forms = ", ".join(f"{x}://" for x in SCHEMES)
-    brings_filesystem = True
 
     def takes(self, location: Location) -> bool:
         return is_fetchable(location)
+
+    def fills(self, image: Image) -> Iterable[str]:
+        return (image.target,)
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
         tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in programs(fs.type)}
@@ -61,7 +63,7 @@ class Block(Kind):
         sector = sector_of(job.layout, held.device)
         write = WriteImage(name, image, held, job.settings, sector)
         fit = FitFilesystem(name, image, held.filesystem)
-        inner = _inner(held, job.layout.tree(image.system))
+        inner = empty_inside(held, job.layout.tree(image.system))
         return [write, fit, *([SpreadTree(name, image, held, inner)] if inner else [])]
 
 
@@ -75,7 +77,7 @@ def _is_written(fs: PlannedFilesystem) -> bool:
     return fs.wanted.from_image and fs.decision != "keep"
 
 
-def _inner(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
+def empty_inside(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
     """The empty file systems that will be mounted inside an image's one, parents before children."""
     above = f"{held.point.rstrip('/')}/"
     return tuple(
