@@ -17,7 +17,7 @@ from bareon.errors import ImageFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.tree import Tree
 from bareon.tests.registry import DIR, REG, SYM, Entry, archive
-from bareon.transfer.tarstream import Walk
+from bareon.transfer.tarstream import Member, Walk
 
 Layer = Sequence[str | Entry]
 
@@ -49,11 +49,18 @@ def _judged(points: Sequence[str], kept: Sequence[str], spared: dict[str, int]) 
 def _walk(judge: Layering, layers: Sequence[Layer], root: Path | None, tree: Tree | None) -> None:
     for number, layer in enumerate(layers, 1):
         judge.begin(number)
-        walk = Walk(judge)
-        data = archive(*layer)
-        out = b"".join(bytes(part) for part in walk.feed(data)) + walk.finish()
+        passed: list[bytes] = []
+
+        def judged(member: Member, passed: list[bytes] = passed) -> bool:
+            if root is not None and passed:  # as where tar is as quick as it can be
+                _unpack(root, b"".join(passed) + bytes(1024))
+                passed.clear()
+            return judge(member)
+
+        walk = Walk(judged)
+        passed.extend(bytes(part) for part in walk.feed(archive(*layer)))
         if root is not None and tree is not None:
-            _unpack(root, out)
+            _unpack(root, b"".join(passed) + walk.finish())
             join(judge, tree)
 
 
