@@ -34,6 +34,8 @@ _KINDS: dict[bytes, Literal["f", "d", "L", "D", "S", "h"]] = {
     b"4": "D",
     b"6": "S",
 }
+#: Beginnings of the keys of records that are read here; those of times and attributes, which most are, are not.
+_READ = (b"path", b"linkpath", b"size", b"uid", b"gid", b"GNU.sparse.")
 #: Records of a header for all that follow which would change what the others are.
 _NOT_FOR_ALL = ("path", "linkpath", "size", "GNU.sparse.")
 
@@ -254,12 +256,13 @@ def _believed(name: str) -> str:
 
 
 def _records(content: bytes) -> Iterator[tuple[str, str]]:
-    """The records of an extended header; pax of POSIX.1-2017."""
+    """The records of an extended header, as far as they are read here; pax of POSIX.1-2017."""
     place = 0
     while place < len(content):
         start = _RECORD.match(content, place)
         end = place + int(start[1]) if start else 0
         if not start or not start.end() < end <= len(content) or content[end - 1 : end] != b"\n":
             raise ImageFailed("is damaged: an extended header makes no sense")
-        yield text(start[2]), text(content[start.end() : end - 1])
+        if start[2].startswith(_READ):
+            yield text(start[2]), text(content[start.end() : end - 1])
         place = end
