@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bareon.errors import UnsuitableNode
@@ -21,26 +21,27 @@ def match_disks(deployment: Deployment, node: NodeFacts) -> tuple[DiskFacts, ...
 
     :raises UnsuitableNode: when a disk is not found, is ambiguous, or two entries mean the same one.
     """
-    entries: list[Disk] = []  # those of found
     found: list[DiskFacts] = []
+    taken: dict[str, Disk] = {}
     reasons: list[str] = []
-    claimed = _claimed(deployment, node)
+    known = _known(node)
+    claimed = _claimed(deployment, node, known)
     for disk in deployment.disks:
         try:
-            real = _match(disk, node, claimed)
+            real = _match(disk, node, known, claimed)
         except UnsuitableNode as error:
             reasons += error.reasons
             continue
-        if real in found:
-            first = entries[found.index(real)]
+        if first := taken.get(real.device):
             reasons.append(
                 f"{disk.path}: {_says(disk)} and {_says(first)} ({first.path}) are the same disk {real.device}"
             )
         else:
-            entries.append(disk)
+            taken[real.device] = disk
             found.append(real)
     for left, right in _with_something_in_common(found):
-        first, one, second, other = entries[left], found[left], entries[right], found[right]
+        one, other = found[left], found[right]
+        first, second = taken[one.device], taken[other.device]
         if same := common_identity(one, other):
             paths = f"{one.device} ({first.path}) and {other.device} are two paths of one disk (multipath)"
             reasons.append(f"{second.path}: {paths}, both with {same}; name it once")
@@ -66,28 +67,27 @@ def settled(deployment: Deployment, node: NodeFacts) -> Deployment:
     return replace(deployment, disks=tuple(settle(disk, real) for disk, real in disks))
 
 
-def _claimed(deployment: Deployment, node: NodeFacts) -> dict[str, str]:
+def _claimed(deployment: Deployment, node: NodeFacts, known: _Known) -> dict[str, str]:
     """The disks that entries of the deployment name, with all their paths, and the JSON path of each entry."""
     found: dict[str, str] = {}
     for disk in deployment.disks:
         if not isinstance(disk.id, DiskRule):
-            named = {x.device for x in node.disks if any(_named(identity, x) for identity in disk.id.all)}
+            named = {node.disks[place].device for place in _places(disk.id.all, known)}
             found |= dict.fromkeys(all_paths(node, named), disk.path)
     return found
 
 
-def _match(disk: Disk, node: NodeFacts, claimed: Mapping[str, str]) -> DiskFacts:
+def _match(disk: Disk, node: NodeFacts, known: _Known, claimed: Mapping[str, str]) -> DiskFacts:
     """The real disk of one entry.
 
     :raises UnsuitableNode: when that is none, or several.
     """
     if isinstance(disk.id, DiskRule):
         return chosen(disk.id, disk.path, node, claimed)
-    rank = _deciding(disk.id, node)
-    named = (facts for facts in node.disks if any(_named(identity, facts) for identity in rank))
-    hits = [facts for facts in named if _rejection(rank, facts) is None]
+    rank = _deciding(disk.id, known)
+    hits = [node.disks[place] for place in _places(rank, known) if _rejection(rank, node.disks[place]) is None]
     if len(hits) != 1:
-        raise UnsuitableNode(_no_single(disk, disk.id, hits, node))
+        raise UnsuitableNode(_no_single(disk, disk.id, rank, hits, node))
     return hits[0]
 
 
@@ -106,7 +106,7 @@ def _with_something_in_common(disks: Sequence[DiskFacts]) -> list[tuple[int, int
 
 def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
     """The reason that ``disk`` matches none of the deciding identities; ``None`` if it matches one."""
-    named = [identity for identity in rank if _named(identity, disk)]
+    named = [identity for identity in rank if _key(identity) in _keys(disk)]
     if not named:
         return _difference(rank[0], disk)
     if disk.kind == "loop" and all(identity.type != "path" for identity in named):
@@ -116,24 +116,44 @@ def _rejection(rank: tuple[DiskId, ...], disk: DiskFacts) -> str | None:
     return disk.unwritable
 
 
-def _deciding(wanted: DiskId | DiskIds, node: NodeFacts) -> tuple[DiskId, ...]:
+_Key = tuple[str, str]
+_Known = Mapping[_Key, Sequence[int]]
+
+
+def _known(node: NodeFacts) -> _Known:
+    """The disks that each identity names, by their places: to ask each disk about each identity takes longer."""
+    known: dict[_Key, list[int]] = defaultdict(list)
+    for place, disk in enumerate(node.disks):
+        for key in _keys(disk):
+            known[key].append(place)
+    return known
+
+
+def _places(identities: Iterable[DiskId], known: _Known) -> list[int]:
+    """The places of the disks that any of the identities names."""
+    return sorted({place for identity in identities for place in known.get(_key(identity), ())})
+
+
+def _deciding(wanted: DiskId | DiskIds, known: _Known) -> tuple[DiskId, ...]:
     """The first rank of which the node knows any; the last one if it knows none.
 
     If a preferred identity matches a disk that cannot be taken, such as a read-only one, that is an error: no weaker
     identity may then bring in another disk.
     """
     ranks = wanted.ranks()
-    known = (rank for rank in ranks if any(_named(identity, disk) for identity in rank for disk in node.disks))
-    return next(known, ranks[-1])
+    return next((rank for rank in ranks if any(_key(identity) in known for identity in rank)), ranks[-1])
 
 
-def _named(wanted: DiskId, disk: DiskFacts) -> bool:
+def _key(wanted: DiskId) -> _Key:
     value = wanted.value
-    if wanted.type == "name":
-        return disk.device == f"/dev/{value.removeprefix('/dev/')}"
-    if wanted.type == "path":
-        return f"/dev/{value.removeprefix('/dev/')}" in (disk.device, *disk.links)
-    return value == {"scsi": disk.scsi, "serial": disk.serial, "wwn": disk.wwn}[wanted.type]
+    return wanted.type, f"/dev/{value.removeprefix('/dev/')}" if wanted.type in ("name", "path") else value
+
+
+def _keys(disk: DiskFacts) -> set[_Key]:
+    """The identities that name a disk."""
+    facts = (("scsi", disk.scsi), ("serial", disk.serial), ("wwn", disk.wwn))
+    paths = {("path", path) for path in (disk.device, *disk.links)}
+    return {("name", disk.device), *paths, *((kind, value) for kind, value in facts if value is not None)}
 
 
 def _difference(wanted: DiskId, disk: DiskFacts) -> str:
@@ -145,7 +165,9 @@ def _difference(wanted: DiskId, disk: DiskFacts) -> str:
     return "another name"
 
 
-def _no_single(disk: Disk, wanted: DiskId | DiskIds, hits: list[DiskFacts], node: NodeFacts) -> str:
+def _no_single(
+    disk: Disk, wanted: DiskId | DiskIds, rank: tuple[DiskId, ...], hits: list[DiskFacts], node: NodeFacts
+) -> str:
     if hits:
         pairs = [(x, y) for x, y in itertools.combinations(hits, 2) if common_identity(x, y)]
         paths = "".join(f"; {x.device} and {y.device} are two paths of one disk (multipath)" for x, y in pairs)
@@ -155,7 +177,6 @@ def _no_single(disk: Disk, wanted: DiskId | DiskIds, hits: list[DiskFacts], node
         )
         listed = ", ".join(map(known_as, hits))
         return f"{disk.path}.id: {disk.id} matches {len(hits)} disks: {listed}{apart}{paths}"
-    rank = _deciding(wanted, node)
     listed = "; ".join(f"{known_as(facts)}: {_rejection(rank, facts)}" for facts in node.disks)
     meant = {f"/dev/{x.value.removeprefix('/dev/')}" for x in wanted.all}
     for facts in node.disks:
