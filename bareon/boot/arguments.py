@@ -13,7 +13,7 @@ from bareon.storage.filesystem import Mounted
 from bareon.system import shell
 from bareon.system.bindings.binding import shown
 from bareon.system.bindings.boot_entries import CMDLINE
-from bareon.system.kernel import Kernel
+from bareon.system.kernel import Kernel, in_boot
 from bareon.system.shell import COMMAND
 from bareon.system.tree import Tree
 
@@ -55,7 +55,7 @@ def of_image(tree: Tree, kernel: Kernel | None = None) -> Parameters:
 def _of_entries(tree: Tree, kernel: str) -> Parameters | None:
     environment = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or "")
     for entry in bls.read(tree, environment):
-        if entry.kernel.rpartition("/")[2] == kernel and entry.arguments:
+        if in_boot(entry.kernel) == kernel and entry.arguments:
             return Parameters(entry.arguments, (), entry.source)
     return None
 

@@ -8,10 +8,11 @@ import re
 import shlex
 from collections.abc import Collection, Iterable
 
+from bareon.boot.entries import bls
 from bareon.errors import ActionFailed
 from bareon.step import Outcome
 from bareon.system.initramfs import with_modules
-from bareon.system.kernel import Kernel, kernels
+from bareon.system.kernel import Kernel, in_boot, in_folder, kernels
 from bareon.system.tree import Tree, holds
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def own_kernels(tree: Tree, image: str, others: Collection[str] = ()) -> list[Ke
     :param others: the paths of kernels on the file system of ``/boot`` that belong to another system.
     :raises ActionFailed: when it has modules, but for none of the kernels.
     """
-    there, modules = kernels(tree), with_modules(tree)
+    there, modules = [*kernels(tree), *_of_entries(tree)], with_modules(tree)
     own = [x for x in there if (x.release in modules if modules else x.image not in others)]
     if left := [x.name for x in there if x not in own]:
         reason = f"modules of {', '.join(sorted(modules)) or 'no kernel'} are in /lib/modules"
@@ -39,6 +40,17 @@ def own_kernels(tree: Tree, image: str, others: Collection[str] = ()) -> list[Ke
             )
         LOG.warning("image %s: kernels in /boot that are not its own: %s; %s", image, ", ".join(left), reason)
     return own
+
+
+def _of_entries(tree: Tree) -> list[Kernel]:
+    """The kernels in folders of ``/boot``, which only entries of the Boot Loader Specification tell of."""
+    found = []
+    for entry in bls.read(tree):
+        if "/" in in_boot(entry.kernel):
+            last = entry.initrds[-1] if entry.initrds else None
+            there = in_folder(tree, entry.kernel, last if last and tree.is_file(f"/boot/{in_boot(last)}") else None)
+            found += [there] if there else []
+    return sorted(found, key=lambda x: x.odd)
 
 
 def check_usr(tree: Tree, image: str, kernel: Kernel) -> None:

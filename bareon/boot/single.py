@@ -100,7 +100,7 @@ class InstallGrub(Step):
         """See that the entry that boots is one of the system that was deployed."""
         entry = grub_cfg.default(tree, path, "efi" if self.disks[0].esp else "pc")
         found = deployed.check(entry, tree, self.layout, self.image)
-        found += _odd(tree, self.image, entry.kernel.rpartition("/")[2], there)
+        found += _odd(tree, self.image, entry.kernel, there)
         return warned(self.image, [*warnings, *found])
 
     def _view(self, tree: Tree) -> View:
@@ -156,9 +156,10 @@ def _odd(tree: Tree, image: str, kernel: str, own: Sequence[Kernel]) -> list[str
 
     :raises ActionFailed: when they choose none.
     """
-    if own[0].odd or not any(x.odd for x in kernels(tree) if x.name == kernel):
+    if own[0].odd or not any(x.odd for x in kernels(tree) if kernel.endswith(f"/{x.name}")):
         return []
-    reason = f"would boot {kernel}, which is for debugging, rescue or tests, though it has {own[0].name}"
+    name = kernel.rpartition("/")[2]
+    reason = f"would boot {name}, which is for debugging, rescue or tests, though it has {own[0].name}"
     choice = defaults(tree).get("GRUB_DEFAULT", "0")
     saved = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or tree.read("/boot/grub/grubenv") or "")
     if choice == "0" or (choice == "saved" and not saved.get("saved_entry")):

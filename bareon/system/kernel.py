@@ -31,7 +31,25 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        return self.image.rsplit("/", 1)[-1]
+        """Its path from ``/boot``, which is the name of the file but for those that have a folder of their own."""
+        return in_boot(self.image)
+
+
+def in_boot(path: str) -> str:
+    """The path from ``/boot`` of a file there, whether that is a volume of its own to a boot loader or not."""
+    return path.removeprefix("/boot/").lstrip("/")
+
+
+def in_folder(tree: Tree, image: str, initrd: str | None) -> Kernel | None:
+    """A kernel that an entry of a boot loader names; ``None`` where there is none in ``/boot``.
+
+    kernel-install(8) makes a folder for each machine and version in it, in which all have the same names.
+    """
+    path = f"/boot/{in_boot(image)}"
+    if not all(_PLAIN.fullmatch(x) for x in in_boot(image).split("/")) or not _is_readable(tree, path):
+        return None
+    release = _release(tree, path) or path.split("/")[-2]
+    return Kernel(image, initrd, release, odd=_rank(release) < len(_ODD))
 
 
 def kernels(tree: Tree) -> list[Kernel]:

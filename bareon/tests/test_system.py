@@ -253,20 +253,20 @@ def test_field_31_the_default_of_the_image_s_own_grub(tree: Tree) -> None:
 def test_an_odd_kernel_is_no_default_that_nobody_chose(tree: Tree) -> None:
     _with_kernels(tree, ["6.1", "6.2-rc1"], ["6.1", "6.2-rc1"])
     own = own_kernels(tree, "a")
-    assert _odd(tree, "a", "vmlinuz-6.1", own) == []
+    assert _odd(tree, "a", "/boot/vmlinuz-6.1", own) == []
     for settings, environment in (("", ""), ("GRUB_DEFAULT=saved\n", "next_entry=\n")):
         tree.write("/etc/default/grub", settings)
         tree.write("/boot/grub/grubenv", environment)
         with pytest.raises(
             ActionFailed, match=r"'a' would boot vmlinuz-6\.2-rc1, which .* it has vmlinuz-6\.1: take"
         ):
-            _odd(tree, "a", "vmlinuz-6.2-rc1", own)
+            _odd(tree, "a", "/boot/vmlinuz-6.2-rc1", own)
     tree.write("/boot/grub/grubenv", "saved_entry=6.2\n")
-    assert _odd(tree, "a", "vmlinuz-6.2-rc1", own) == [
+    assert _odd(tree, "a", "/boot/vmlinuz-6.2-rc1", own) == [
         "it would boot vmlinuz-6.2-rc1, which is for debugging, rescue or tests, though it has vmlinuz-6.1;"
         " so its settings choose"
     ]
-    assert _odd(tree, "a", "vmlinuz-6.2-rc1", own[1:]) == []
+    assert _odd(tree, "a", "/boot/vmlinuz-6.2-rc1", own[1:]) == []
 
 
 def _usr_apart(tree: Tree) -> Tree:
