@@ -65,18 +65,21 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 
 @dataclass(frozen=True)
 class Level:
-    """Properties of a RAID level: the ``fewest`` members that mdadm takes, what members of ``component``
-    bytes each offer together, and by which module GRUB reads it beside that for md itself.
+    """Properties of a RAID level: the ``fewest`` members that mdadm takes, spares not counted, what members of
+    ``component`` bytes each offer together, by which module GRUB reads it beside that for md itself, and whether it
+    can do without one of its members, so that a spare is of use.
     """
 
     fewest: int
     offers: Callable[[int, int], int]
     grub_module: str | None = None
+    redundant: bool = True
 
 
 LEVELS: dict[str, Level] = {
-    "raid0": Level(2, lambda count, component: count * component),
+    "raid0": Level(2, lambda count, component: count * component, redundant=False),
     "raid1": Level(2, lambda count, component: component),
+    "raid4": Level(3, lambda count, component: (count - 1) * component, "raid5rec"),
     "raid5": Level(3, lambda count, component: (count - 1) * component, "raid5rec"),
     "raid6": Level(4, lambda count, component: (count - 2) * component, "raid6rec"),
     # Two copies of each chunk, laid over the members in turn.
@@ -119,16 +122,21 @@ _RAID: Mapping[str, Any] = {
             "description": "The RAID level. Default: raid1.",
             "enum": [*LEVELS, *(int(level.removeprefix("raid")) for level in LEVELS)],
         },
+        "spare": {
+            "description": "true: a spare, which takes the place of a member that fails. Default: false.",
+            "type": "boolean",
+        },
     },
 }
 
 
 @dataclass(frozen=True)
 class RaidMember(Content):
-    """A member of the array of that name."""
+    """A member of the array of that name, or a spare of it."""
 
     role: ClassVar[str] = "raid"
     array: str
+    spare: bool = False
 
     @property
     def type_guid(self) -> str:
@@ -142,7 +150,7 @@ class RaidMember(Content):
         return self
 
     def plan(self, place: Place) -> PlannedMember:
-        return PlannedMember(place.device, place.size, self.array)
+        return PlannedMember(place.device, place.size, self.array, self.spare)
 
 
 @dataclass(frozen=True)
@@ -164,14 +172,18 @@ class Array(Aggregate):
         return replace(self, content=self.content.mapped(change)) if self.content else self
 
     def plan(self, members: Sequence[Device], identifiers: Identifiers) -> PlannedArray:
-        sizes = [member.size for member in members]
+        spares = [x for x in members if isinstance(x.content, PlannedMember) and x.content.spare]
+        used = [member for member in members if member not in spares]
+        # Whatever a spare has less than the others would keep it from taking the place of one.
+        sizes = [min(member.size, *(spare.size for spare in spares)) if spares else member.size for member in used]
         size = array_size(self.level, sizes) if sizes else 0
         if size <= 0:
             raise DoesNotFit(self.path, f"its members have no room beside {mib(DATA_OFFSET)} of metadata each")
         place = Place(f"/dev/md/{self.name}", size, f"{self.path}.size", identifiers)
         device = Device(place.device, size, content=self.content.plan(place) if self.content else None)
-        names = tuple(member.device for member in members)
-        return PlannedArray(self.name, self.level, names, component(sizes), identifiers.array(self.name), device)
+        names, others = (tuple(member.device for member in listed) for listed in (used, spares))
+        uuid = identifiers.array(self.name)
+        return PlannedArray(self.name, self.level, names, component(sizes), uuid, device, others)
 
 
 class Arrays:
@@ -204,7 +216,7 @@ class Arrays:
         if first != array:
             other = f"not as in {first.path}: the members of one array must agree in all but their size"
             self._defects.append(Defect(path, other))
-        return Partition(size, RaidMember(first.name, path=path), path=path)
+        return Partition(size, RaidMember(first.name, value.get("spare", False), path=path), path=path)
 
     def _name(self, value: dict[str, Any], path: str, point: str | None) -> str:
         name = value.get("name") or (point.strip("/").replace("/", "-") or "root" if point else None)
@@ -221,9 +233,10 @@ class Arrays:
 
 @dataclass(frozen=True)
 class PlannedMember(PlannedContent):
-    """A member of the array of that name."""
+    """A member of the array of that name, or a spare of it."""
 
     array: str
+    spare: bool = False
 
     @property
     def joins(self) -> Key:
@@ -242,13 +255,17 @@ class PlannedMember(PlannedContent):
 
 @dataclass(frozen=True)
 class PlannedArray(PlannedAggregate):
-    """An md array over devices. ``component`` is what it uses of each, in bytes; ``device`` is what it offers."""
+    """An md array over devices. ``component`` is what it uses of each, in bytes; ``device`` is what it offers.
+
+    ``spares`` are members that stand by; which of them do is no difference, as it changes when one fails.
+    """
 
     level: str
     over: tuple[str, ...]
     component: int
     uuid: str
     device: Device
+    spares: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -256,7 +273,7 @@ class PlannedArray(PlannedAggregate):
 
     @property
     def members(self) -> tuple[str, ...]:
-        return self.over
+        return (*self.over, *self.spares)
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -293,8 +310,8 @@ class PlannedArray(PlannedAggregate):
             yield f"{name}: expected {self.level}, found {array.level}"
         if set(array.members) != set(self.members):
             yield f"{name}: expected the members {_listed(self.members)}, found {_listed(array.members)}"
-        if array.count != len(self.members):
-            yield f"{name}: expected {len(self.members)} members in use, found a place for {array.count}"
+        if array.count != len(self.over):
+            yield f"{name}: expected {len(self.over)} members in use, found a place for {array.count}"
         if array.size is not None and abs(array.size - self.device.size) > TOLERANCE:
             yield f"{name}: expected {mib(self.device.size)}, found {mib(array.size)}"
         yield from comparison.differences(self.device, array.content)
@@ -315,7 +332,7 @@ class PlannedArray(PlannedAggregate):
         purpose = f"volume group {content.member_of}" if content and content.member_of else "-"
         kind, point = cells(content)
         row = (human(self.device.size), purpose if kind == "-" else kind, point, self.decision)
-        title = f"{self.device.device}  ({self.level}, {human(self.device.size)}, on {', '.join(self.members)})"
+        title = f"{self.device.device}  ({self.level}, {human(self.device.size)}, on {_over(self)})"
         return View(title, ("size", "file system", "mount", "decision"), (row,))
 
     def document(self) -> dict[str, Any]:
@@ -324,6 +341,7 @@ class PlannedArray(PlannedAggregate):
             "name": self.device.device,
             "level": self.level,
             "members": list(self.members),
+            "spares": list(self.spares),
             "size": self.device.size,
             "md_uuid": self.uuid,
             "volume_group": content.member_of if content else None,
@@ -337,12 +355,17 @@ class PlannedArray(PlannedAggregate):
             name=self.name,
             uuid=self.uuid,
             level=self.level,
-            count=len(self.members),
+            count=len(self.over),
             members=tuple(sorted(self.members)),
             alias=self.device.device,
             size=self.device.size,
             content=content.signature if content else None,
         )
+
+
+def _over(array: PlannedArray) -> str:
+    spares = f", spare {', '.join(array.spares)}" if array.spares else ""
+    return f"{', '.join(array.over)}{spares}"
 
 
 def _listed(devices: Sequence[str]) -> str:
@@ -359,19 +382,19 @@ class MakeArray(Step):
     def description(self) -> str:
         array = self.array
         size = human(array.device.size)
-        return f"Make {array.level} {array.device.device} ({size}) of {', '.join(array.members)}"
+        return f"Make {array.level} {array.device.device} ({size}) of {_over(array)}"
 
     def run(self, progress: Progress) -> Outcome:
         array, device = self.array, self.array.device.device
         tools.mdadm.create(
-            device, array.name, array.level, array.uuid, array.members, DATA_OFFSET, array.component, CHUNK
+            device, array.name, array.level, array.uuid, array.over, DATA_OFFSET, array.component, CHUNK, array.spares
         )
         # A wrong size would only be seen when the file system is full.
         tools.udev.wait_for({device: array.device.size})
         # What an earlier array left at the same place must not come back to life.
         tools.device.wipe([device])
         found = tools.mdadm.detail(device)
-        if found is None or (found.level, found.count) != (array.level, len(array.members)):
+        if found is None or (found.level, found.count) != (array.level, len(array.over)):
             raise ActionFailed(f"{device}: mdadm reads back {found}, not {array}")
         return {"bytes": array.device.size}
 
@@ -469,7 +492,7 @@ class _Md(Kind):
     about_section = "md arrays"
     always = True
     roles = (RaidMember.role,)
-    lsblk_types = ("linear", *LEVELS, "raid4")
+    lsblk_types = ("linear", *LEVELS)
     found = ArrayFacts
 
     @property
@@ -484,7 +507,8 @@ class _Md(Kind):
                 {
                     "name": schema.string("Its device, such as /dev/md/boot."),
                     "level": schema.string("Its RAID level."),
-                    "members": schema.items("The partitions it lies on."),
+                    "members": schema.items("The partitions it lies on, spares last."),
+                    "spares": schema.items("Those of them that stand by for one that fails."),
                     "size": schema.count("What it offers."),
                     "md_uuid": schema.string("The UUID of the array itself."),
                     "volume_group": schema.optional_string("The volume group that it is a physical volume of."),
@@ -541,12 +565,18 @@ class _Md(Kind):
 
 
 def _members(arrays: Sequence[Array], deployment: Deployment) -> Iterator[Defect]:
-    """Too few members, or two on one disk."""
-    counts = Counter(content.joins for content in deployment.contents())
+    """Too few members, spares that are of no use, or two on one disk."""
+    members = [content for content in deployment.contents() if isinstance(content, RaidMember)]
+    counts = Counter(member.array for member in members if not member.spare)
+    spares = {member.array: member.path for member in members if member.spare}
     for array in arrays:
-        count, needed = counts[array.key], LEVELS[array.level].fewest
+        count, needed = counts[array.name], LEVELS[array.level].fewest
         if count < needed:
-            yield Defect(array.path, f"{array.level} needs {needed} members or more, found {count}")
+            beside = " beside its spares" if array.name in spares else ""
+            yield Defect(array.path, f"{array.level} needs {needed} members or more{beside}, found {count}")
+        if array.name in spares and not LEVELS[array.level].redundant:
+            message = f"{array.level} is lost with any of its members, so that a spare is of no use"
+            yield Defect(f"{spares[array.name]}.spare", message)
     known = {array.name for array in arrays}
     for disk in deployment.disks:
         first: dict[str, Partition] = {}

@@ -57,6 +57,7 @@ def create(
     data_offset: int,
     component: int,
     chunk: int,
+    spares: Sequence[str] = (),
 ) -> None:
     """Make an array and start it. ``data_offset``, ``component`` and ``chunk`` are bytes."""
     argv = ["mdadm", "--create", device, "--run", "--metadata=1.2", "--homehost=any", f"--name={name}"]
@@ -65,7 +66,8 @@ def create(
         argv += [f"--size={component // KIB}K", "--bitmap=internal"]
     if level != "raid1":
         argv += [f"--chunk={chunk // KIB}K"]
-    run([*argv, f"--raid-devices={len(members)}", *members])
+    argv += [f"--raid-devices={len(members)}", *([f"--spare-devices={len(spares)}"] if spares else [])]
+    run([*argv, *members, *spares])
 
 
 def assemble(device: str, uuid: str, members: Sequence[str], *, read_only: bool = False) -> None:
