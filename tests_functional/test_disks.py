@@ -17,7 +17,7 @@ from bareon.drivers.deploy import staging
 from bareon.drivers.deploy.disk import WriteParts
 from bareon.drivers.deploy.parttree import CopyParts
 from bareon.drivers.deploy.wholedisk import Looked
-from bareon.errors import BareonError, ImageFailed, UnsuitableNode
+from bareon.errors import ActionFailed, BareonError, ImageFailed, UnsuitableNode
 from bareon.model.image import Digest, Image, Part
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
@@ -202,6 +202,21 @@ def test_what_is_refused_before_the_first_write(offset: int, content: bytes, sai
     with volumes(*SYSTEM[:1]) as made:
         assert said in failed(copy(image(file, Part("root")), made))
         assert not is_blank(made)
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "boot").symlink_to("/run")
+    (tree / "way").symlink_to("/")
+    file = whole_disk(tmp_path, tree)
+    with volumes(*SYSTEM[:2]) as made:
+        assert "has a link to /run at /boot" in failed(copy(image(file, Part("root")), made))
+        assert is_blank(made)
+    with volumes(*SYSTEM[:1]) as made:
+        said = failed(copy(image(file, Part("root"), Part("boot", "/way/x")), made), ActionFailed)
+        assert "'way' is a link, a folder is needed" in said
+        assert is_blank(made)
 
 
 def test_a_damaged_file_system_is_no_system(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from bareon.drivers.deploy.kinds import KINDS, Auto
 from bareon.model.deployment import Deployment
-from bareon.model.image import Image
+from bareon.model.image import Image, Part
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 
@@ -53,7 +55,10 @@ def test_by_its_url(url: str, kind: str) -> None:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
 @pytest.mark.parametrize(
     ("content", "kind"),
-    [(bytes(4096), "block"), (TAR, "tar"), (b"hsqs" + bytes(96), "squashfs")],
+    [
+        *((bytes(4096), "block"), (TAR, "tar"), (b"hsqs" + bytes(96), "squashfs")),
+        *((bytes(512) + b"EFI PART" + bytes(4096), "disk"), (bytes(4096) + b"EFI PART", "disk")),
+    ],
 )
 def test_by_its_content_whatever_its_name(
     content: bytes, kind: str, pack: Callable[[bytes], bytes], tmp_path: Path
@@ -64,6 +69,19 @@ def test_by_its_content_whatever_its_name(
         image = seen(Image("a", Location(file.as_uri())))
         assert image.content == kind
         assert Auto().kind_of(image).name == kind
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
+def test_by_what_a_qcow2_holds(tmp_path: Path) -> None:
+    raw, file = tmp_path / "raw", tmp_path / "image.tar"
+    raw.write_bytes(bytes(512) + b"EFI PART" + bytes(1 << 20))
+    subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", raw, file], check=True)
+    assert seen(Image("a", Location(file.as_uri()))).content == "disk"
+
+
+def test_what_has_parts_is_a_whole_disk_whatever_else_is_seen() -> None:
+    image = Image("a", Location("http://server/image.tar"), parts=(Part(1),), content="block")
+    assert Auto().kind_of(image).name == "disk"
 
 
 def test_what_cannot_be_reached_stays_as_it_is(tmp_path: Path) -> None:

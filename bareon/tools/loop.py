@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,14 +27,15 @@ _CONFIGURE = 0x4C0A
 _CONFIG = struct.Struct("=II 52xI 176x 64x")  # struct loop_config: fd, block_size, info.lo_flags
 _AUTOCLEAR = 4
 _ATTEMPTS = 16  # somebody else may take the free one first
+_PATIENCE, _PAUSE = 30.0, 0.02  # seconds
 
 
-def check() -> None:
+def check(control: str = _CONTROL) -> None:
     """See that the kernel has loop devices; its module is loaded where it is one.
 
     :raises UnsuitableNode: otherwise.
     """
-    if not Path(_CONTROL).exists():
+    if not Path(control).exists():
         try:
             run(["modprobe", "loop"])
         except CommandError as error:
@@ -57,6 +59,15 @@ def attached(file: int) -> Iterator[str]:
         yield name
     finally:
         os.close(device)
+        _wait_until_free(name)
+
+
+def _wait_until_free(name: str) -> None:
+    """Wait for the end of who looks at it at the moment, as udev does; until then the file's volume is in use."""
+    held = Path("/sys/block", Path(name).name, "loop")
+    end = time.monotonic() + _PATIENCE
+    while held.exists() and time.monotonic() < end:
+        time.sleep(_PAUSE)
 
 
 def _attached(file: int) -> tuple[int, str]:

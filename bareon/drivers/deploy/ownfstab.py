@@ -13,7 +13,7 @@ from bareon.tools.mount import unescaped
 from bareon.transfer.partitions import Entry
 
 _OF_THE_KERNEL = ("dev", "proc", "run", "sys")
-_DEVICE = re.compile(r"/dev/(?:disk/by-(uuid|label|partuuid|partlabel)/(.+)|(?:[svx]?[hv]d[a-z]+|\w+p)(\d+))")
+_DEVICE = re.compile(r"/dev/(?:disk/by-(uuid|label|partuuid|partlabel)/(.+)|(?:(?:[shv]d|xvd)[a-z]+|\w+p)(\d+))")
 
 
 @dataclass(frozen=True)
