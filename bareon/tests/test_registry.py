@@ -263,7 +263,7 @@ OF_LAYER = {"size": 3, "digest": f"sha256:{HASH}"}
         (_with(config={"os": "windows"}), "is for windows/amd64, and this machine is linux/amd64"),
         (_with(platform={}), "is for nothing that is known|is for , and"),
         (_with(pack=lambda data: b"BZh91AY&SY" + data), "is packed by bzip2: layers come plain, or by gzip or zstd"),
-        (_with(pack=lambda data: b"<html>" * 300), "layer 1 of 1 \\(.*\\): is no tar archive"),
+        (_with(pack=lambda data: b"<html>" * 300), "layer 1 of 1 \\(.*\\): is a web page"),
         (lambda store: _spoiled(store, 0, lambda data: data[:-1]), "has [0-9]+ bytes, [0-9]+ are wanted"),
         (lambda store: _spoiled(store, 0, lambda data: data + b"x"), "has [0-9]+ bytes, [0-9]+ are wanted"),
         (lambda store: _spoiled(store, 0, lambda data: data[:4] + b"\1" + data[5:]), "its sha256 is"),
