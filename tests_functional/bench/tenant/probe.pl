@@ -634,7 +634,7 @@ my %FATAL = (
     sparse => sub {
         for my $path (qw(/etc/fstab /etc/default/grub /boot/grub/grub.cfg /etc/bareon/initramfs)) {
             open my $file, '>', $path or next;
-            truncate $file, 1 << 42 or truncate $file, 1 << 39;
+            truncate $file, 7 << 30;  # what the sandbox lets it
         }
     },
 );
