@@ -264,6 +264,7 @@ OF_LAYER = {"size": 3, "digest": f"sha256:{HASH}"}
         (_with(platform={}), "is for nothing that is known|is for , and"),
         (_with(pack=lambda data: b"BZh91AY&SY" + data), "is packed by bzip2: layers come plain, or by gzip or zstd"),
         (_with(pack=lambda data: b"<html>" * 300), "layer 1 of 1 \\(.*\\): is a web page"),
+        (_with(pack=lambda data: b"\xff\xee\0" * 900), "layer 1 of 1 \\(.*\\): is no tar archive"),
         (lambda store: _spoiled(store, 0, lambda data: data[:-1]), "has [0-9]+ bytes, [0-9]+ are wanted"),
         (lambda store: _spoiled(store, 0, lambda data: data + b"x"), "has [0-9]+ bytes, [0-9]+ are wanted"),
         (lambda store: _spoiled(store, 0, lambda data: data[:4] + b"\1" + data[5:]), "its sha256 is"),
@@ -277,6 +278,17 @@ def test_what_is_no_image(made: Callable[[Store], object], says: str) -> None:
     with registry(store) as running:
         line = failed(running.url)
     assert re.search(says, line), line
+
+
+def test_what_a_server_encodes() -> None:
+    store = Store()
+    store.image(["a"])
+    blob = next(iter(store.blobs.values()))
+    with registry(store) as running:
+        encoded = Fault(200, {"Content-Encoding": "gzip"}, body=blob)
+        running.before = lambda request: encoded if digest(blob) in request["path"] else None
+        assert "layer 1 of 1" in (line := failed(running.url))
+        assert "Content-Encoding: gzip" in line
 
 
 def test_a_manifest_that_is_another() -> None:

@@ -184,6 +184,8 @@ def _of_layer(location: Location, found: Found, number: int) -> Iterator[None]:
 
 
 def _check_size(source: Source, layer: Layer) -> None:
+    if coding := getattr(source, "coding", None):  # of what is known by its digest, nobody may make something else
+        raise ImageFailed(f"the server encodes it (Content-Encoding: {coding}), though it was asked for none")
     if source.length is not None and source.length != layer.blob.size:
         raise ImageFailed(f"has {source.length} bytes, {layer.blob.size} are wanted")
 
