@@ -155,7 +155,7 @@ def bring(
                     progress=lambda done, total, before=served: progress(before + done, found.size),  # type: ignore[misc]
                 )
             served, size, attempts = served + brought.served, size + brought.size, attempts + brought.attempts
-            form = brought.format
+            form = brought.format if form == "raw" else form
     return Brought(served, size, attempts, form, f"{found.digest.algorithm}:{found.digest.value}")
 
 
