@@ -126,6 +126,10 @@ TRANSFER = [
         "image_keyring",
         help="Public keys (OpenPGP, armored or not): one of them must have signed each image, or its checksums.",
     ),
+    cfg.StrOpt(
+        "image_cosign_key",
+        help="Public key (PEM, as cosign.pub is) that must have signed each oci:// image.",
+    ),
 ]
 
 # Not on the command line, which every user of the machine can read.
@@ -180,6 +184,7 @@ def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:
         ca_file=conf.image_ca_file,
         auth_file=conf.image_auth_file,
         keyring=conf.image_keyring,
+        cosign_key=conf.image_cosign_key,
         swift=swift,
     )
 

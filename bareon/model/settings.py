@@ -44,6 +44,7 @@ class TransferSettings:
     ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
     ``auth_file`` is the path of a file with accounts for registries, in the form of docker's ``config.json``.
     With a ``keyring``, the path of a file with public keys of OpenPGP, every image must be signed by one of them.
+    With a ``cosign_key``, the path of a file with a public key in PEM, every image of a registry must be by that one.
     """
 
     attempts: int = 5
@@ -55,6 +56,7 @@ class TransferSettings:
     ca_file: str | None = None
     auth_file: str | None = None
     keyring: str | None = None
+    cosign_key: str | None = None
     swift: SwiftAccount | None = None
 
     def hasty(self) -> TransferSettings:

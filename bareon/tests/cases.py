@@ -19,8 +19,9 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     That option, off where it is left out.
 ``options``
     Options of actions, those that are left out with their defaults.
-``keyring``
-    The path of a keyring that images must be signed by a key of; none where it is left out.
+``keyring``, ``cosign_key``
+    The path of a keyring that images must be signed by a key of, and of the key for those of registries; none where
+    they are left out.
 ``disks``, ``arrays``, ``volume_groups``, and the section of any other kind of storage
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
@@ -59,7 +60,7 @@ from bareon.tests.keys import known
 HERE = Path(__file__).parent
 GIVEN = (
     *("description", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
-    *("allow_failing_disks", "options", "keyring"),
+    *("allow_failing_disks", "options", "keyring", "cosign_key"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.
 PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
@@ -120,7 +121,7 @@ def plan_of(case: dict[str, Any]) -> Plan:
     for action in actions:
         given = case.get("options", {})
         action.configure({name: given[name] for name in action.options if name in given})
-    settings = TransferSettings(keyring=case.get("keyring"))
+    settings = TransferSettings(keyring=case.get("keyring"), cosign_key=case.get("cosign_key"))
     decision = decide(deployment, node(case["node"]), actions, transport, SEED, settings)
     return decision.check_health(allowed=case.get("allow_failing_disks", False)).plan
 

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from bareon.errors import ImageFailed
-from bareon.transfer.cosign import Signature, public_key, tag, verify
+from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
+from bareon.tests.registry import AMD64, CONFIG, INDEX, MANIFEST, NAME, Store, described, digest, registry, text
+from bareon.transfer.cosign import ANNOTATION, PAYLOAD, Signature, public_key, tag, verify
+from bareon.transfer.oci import find
 
 DIGEST = f"sha256:{'97fc222c' * 8}"
 OTHER = f"sha256:{'00' * 32}"
@@ -124,3 +128,39 @@ def test_what_is_no_key(ours: Signer, tmp_path: Path) -> None:
     lies = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
     with pytest.raises(ImageFailed, match="is not by the key"):
         verify(DIGEST, [ours.sign(payload())], lies)
+
+
+def signed(store: Store, manifest: bytes, *signatures: Signature, kind: str = PAYLOAD) -> None:
+    """Put signatures where cosign has them."""
+    config = store.put(b"{}")
+    layers = [{**described(store.put(x.payload), kind), "annotations": {ANNOTATION: x.signature}} for x in signatures]
+    document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described(config, CONFIG), "layers": layers}
+    store.tag(tag(digest(manifest)), MANIFEST, text(document))
+
+
+def test_images_of_a_registry(ours: Signer, theirs: Signer) -> None:
+    store, settings = Store(), TransferSettings(attempts=1, cosign_key=str(ours.public))
+    images = {name: store.image([name], tag=name) for name in ("good", "theirs", "none", "other", "stray", "lost")}
+    entry = described(images["none"], MANIFEST) | {"platform": AMD64}
+    index = store.tag("index", INDEX, text({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))
+    signed(store, images["good"], theirs.sign(payload()), ours.sign(payload(digest(images["good"]))))
+    signed(store, index, ours.sign(payload(digest(index))))
+    signed(store, images["theirs"], theirs.sign(payload(digest(images["theirs"]))))
+    signed(store, images["other"], ours.sign(payload(digest(images["good"]))))
+    signed(store, images["stray"], ours.sign(payload(digest(images["stray"]))), kind="text/plain")
+    mine = ours.sign(payload(digest(images["lost"])))
+    signed(store, images["lost"], mine)
+    store.blobs[digest(mine.payload)] = mine.payload.replace(b"null", b"none")
+    with registry(store) as running:
+        for name in ("good", "index"):
+            assert find(Location(f"{running.url}:{name}"), settings).layers
+        for name, says in (
+            ("theirs", "its signature is not by the key"),
+            ("none", "has no signature of cosign"),
+            ("other", "the signature by the key is one of another image, sha256:"),
+            ("stray", "has no signature of cosign"),
+            ("lost", "has a signature that is not the one that was wanted"),
+        ):
+            with pytest.raises(ImageFailed, match=f"/{NAME}:{name}: {says}"):
+                find(Location(f"{running.url}:{name}"), settings)
+        assert find(Location(f"{running.url}:none"), TransferSettings()).layers

@@ -22,12 +22,13 @@ from bareon.tools import openssl
 #: What a layer of a signature's manifest is, and which of its annotations has the signature.
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 ANNOTATION = "dev.cosignproject.cosign/signature"
+#: Signatures that are looked at.
+MOST = 64
 
 _TYPE = "cosign container image signature"
 _KEY = re.compile(rb"^-----BEGIN PUBLIC KEY-----\r?\n[A-Za-z0-9+/=\r\n]+-----END PUBLIC KEY-----\s*$", re.MULTILINE)
 _LARGEST_KEY = 64 * 1024  # bytes
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_MOST = 64  # signatures that are looked at
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def verify(digest: str, signatures: Sequence[Signature], key: bytes) -> None:
     :raises ImageFailed: with the reason.
     :raises CommandError: when openssl is missing.
     """
-    signed = [x.payload for x in signatures[:_MOST] if _is_by(key, x)]
+    signed = [x.payload for x in signatures[:MOST] if _is_by(key, x)]
     if digest in (found := [_subject(x) for x in signed]):
         return
     if other := next((x for x in found if x), None):

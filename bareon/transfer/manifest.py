@@ -146,6 +146,13 @@ def manifest(value: Mapping[str, Any]) -> tuple[Descriptor, tuple[Descriptor, ..
     return config, layers
 
 
+def payloads(value: Mapping[str, Any], kind: str, annotation: str) -> tuple[tuple[Descriptor, str], ...]:
+    """The layers of a manifest that are of such a media type and have such an annotation, each with its text."""
+    found = [(x, x.get("annotations")) for x in _list(value, "layers") if isinstance(x, dict)]
+    noted = [(_descriptor(x), notes.get(annotation)) for x, notes in found if isinstance(notes, dict)]
+    return tuple((blob, note) for blob, note in noted if blob.type == kind and isinstance(note, str))
+
+
 def layers(config: bytes, blobs: Sequence[Descriptor], machine: str | None = None) -> tuple[Layer, ...]:
     """The layers of a manifest with what the configuration says of them.
 

@@ -13,14 +13,15 @@ from bareon.model.image import Digest, Published
 from bareon.model.location import Location
 from bareon.model.reference import Reference, reference
 from bareon.model.settings import TransferSettings
+from bareon.transfer import cosign
 from bareon.transfer.ahead import Ahead, Opened
 from bareon.transfer.archive import Brought, unpacked
 from bareon.transfer.beginning import decoded
 from bareon.transfer.check import Checks
 from bareon.transfer.deadline import Deadline
-from bareon.transfer.failure import named
+from bareon.transfer.failure import NotThere, named
 from bareon.transfer.format import HEAD, Format, recognised
-from bareon.transfer.manifest import INDEXES, LARGEST, Descriptor, Layer, chosen, content, layers, manifest
+from bareon.transfer.manifest import INDEXES, LARGEST, Descriptor, Layer, chosen, content, layers, manifest, payloads
 from bareon.transfer.mirrors import Mirrors
 from bareon.transfer.registry import Registry, digest_of
 from bareon.transfer.source import Source
@@ -73,26 +74,46 @@ def _reference(location: Location) -> Reference:
 def _found(wanted: Reference, settings: TransferSettings, deadline: Deadline) -> Found:
     registry = Registry(wanted, settings, deadline)
     digest, kind = wanted.digest, ""
-    for _ in range(_DEEPEST):
+    for depth in range(_DEEPEST):
         document = registry.document(digest)
+        if settings.cosign_key and not depth:
+            _judge(registry, document.digest, settings.cosign_key)
         type_, value = content(document.text, kind or document.type)
         if type_ not in INDEXES:
             config, blobs = manifest(value)
-            return Found(document.digest, layers(_small(registry.blob(config), config), blobs))
+            text = _small(registry.blob(config), config, "configuration")
+            return Found(document.digest, layers(text, blobs))
         entry = chosen(value)
         digest, kind = entry.digest, entry.type
     raise ImageFailed("has an index in an index in an index")
 
 
-def _small(source: Source, wanted: Descriptor) -> bytes:
-    """A blob that is read whole, and is what it should be."""
+def _judge(registry: Registry, digest: Digest, key: str) -> None:
+    """See that the owner of a key has signed what the reference leads to.
+
+    :raises ImageFailed: otherwise.
+    """
+    name = f"{digest.algorithm}:{digest.value}"
+    trusted = cosign.public_key(key)
+    found: list[cosign.Signature] = []
+    with contextlib.suppress(NotThere):
+        document = registry.document(tag=cosign.tag(name))
+        _, value = content(document.text, document.type)
+        for blob, text in payloads(value, cosign.PAYLOAD, cosign.ANNOTATION)[: cosign.MOST]:
+            found.append(cosign.Signature(_small(registry.blob(blob), blob, "signature"), text))
+    cosign.verify(name, found, trusted)
+    LOG.info("%s is signed by the key %s", name, key)
+
+
+def _small(source: Source, wanted: Descriptor, what: str) -> bytes:
+    """A blob that is read whole, and is what it should be; ``what`` names it in errors."""
     if wanted.size > LARGEST:
-        raise ImageFailed(f"has a configuration of {wanted.size} bytes: at most {LARGEST} are read")
+        raise ImageFailed(f"has a {what} of {wanted.size} bytes: at most {LARGEST} are read")
     with contextlib.closing(source):
         buffer = memoryview(bytearray(wanted.size + 1))
         text = bytes(buffer[: source.fill(buffer)])
     if len(text) != wanted.size or digest_of(text, wanted.digest) != wanted.digest:
-        raise ImageFailed(f"has a configuration that is not the one that was wanted ({wanted})")
+        raise ImageFailed(f"has a {what} that is not the one that was wanted ({wanted})")
     return text
 
 

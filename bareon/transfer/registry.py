@@ -56,13 +56,13 @@ class Registry:
         self._lock = threading.Lock()
         self._headers: dict[str, str] | None = None
 
-    def document(self, digest: Digest | None = None) -> Document:
-        """An index or a manifest by its digest; without one that of the reference's tag.
+    def document(self, digest: Digest | None = None, tag: str | None = None) -> Document:
+        """An index or a manifest by its digest, or by a tag; without either that of the reference's tag.
 
         :raises ImageFailed: when there is none (NotThere), or it is not what it should be.
         :raises UnsuitableNode: when an account is needed and there is none.
         """
-        name = f"{digest.algorithm}:{digest.value}" if digest else self._wanted.tag
+        name = f"{digest.algorithm}:{digest.value}" if digest else tag or self._wanted.tag
         answer = self._retried(lambda: self._read(self._place(f"manifests/{name}"), _ACCEPTED))
         text, kind, said = answer
         told = digest or as_digest(said)

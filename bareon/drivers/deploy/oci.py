@@ -24,7 +24,7 @@ from bareon.sizes import mib
 from bareon.step import Outcome, Progress
 from bareon.system.bindings.table import of_node
 from bareon.system.tree import Tree
-from bareon.tools import copy, device, tar
+from bareon.tools import copy, device, openssl, tar
 from bareon.tools.sandbox import available_memory
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class Oci(OneFile):
         return location.scheme in SCHEMES
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
-        return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS}
+        signed = openssl.PROGRAMS if job.settings.cosign_key else ()
+        return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
         yield from unfit_for_trees(images, job.deployment)
@@ -137,11 +138,11 @@ class Oci(OneFile):
                     message = f"{str(url)!r} is no image in a registry: write {FORM}"
                     yield Defect(f"{image.path}.image_pull_url", message)
             yield from _of_files(image)
-            if job.settings.keyring:
+            if job.settings.keyring and not job.settings.cosign_key:
                 message = (
                     "an image of a registry has no OpenPGP signature, and --image_keyring wants one of every image"
                 )
-                yield Defect(image.path, message)
+                yield Defect(image.path, f"{message}: give --image_cosign_key too")
 
 
 def _of_files(image: Image) -> Iterator[Defect]:

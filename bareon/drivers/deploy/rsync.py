@@ -93,8 +93,9 @@ class Daemon(Kind):
             }
             message = "a tree of files has none on a daemon; remove it, or serve the image as one file"
             yield from (Defect(f"{image.path}.{key}", message) for key, value in of_files.items() if value)
-            if job.settings.keyring:
-                message = "a tree of files from rsync has no signature, and --image_keyring wants one of every image"
+            if job.settings.keyring or job.settings.cosign_key:
+                option = "--image_keyring" if job.settings.keyring else "--image_cosign_key"
+                message = f"a tree of files from rsync has no signature, and {option} wants one of every image"
                 yield Defect(image.path, message)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:

@@ -96,7 +96,7 @@ def unfetchable(image: Image, job: Job, what: str) -> Iterator[Defect]:
     ):
         if url and (reason := _no_source(url, called)):
             yield Defect(f"{image.path}.{key}", f"{str(url)!r} {reason}")
-    yield from _unsigned(image, job.settings.keyring)
+    yield from _unsigned(image, job.settings)
 
 
 def _no_source(url: Location, what: str) -> str | None:
@@ -106,8 +106,12 @@ def _no_source(url: Location, what: str) -> str | None:
     return _no_file(url.path) if url.scheme == "file" else None
 
 
-def _unsigned(image: Image, keyring: str | None) -> Iterator[Defect]:
+def _unsigned(image: Image, settings: TransferSettings) -> Iterator[Defect]:
     """What keeps an image's signature from being looked for, or from being believed."""
+    keyring = settings.keyring
+    if settings.cosign_key and not keyring:
+        message = "--image_cosign_key wants a signature of every image, and a file has none of cosign: "
+        yield Defect(image.path, f"{message}give --image_keyring too")
     if keyring and not image.checksums_url and not image.signature_url:
         wanted = "image_signature_url, or an image_checksums_url that is signed"
         yield Defect(image.path, f"--image_keyring wants a signature of every image: give it {wanted}")
