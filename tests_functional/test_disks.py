@@ -82,6 +82,31 @@ def packed(disk: Path, form: str) -> Path:
     return made
 
 
+SUBVOLUMES = """\
+mkdir "$2" && mount -o loop "$1" "$2" && cd "$2"
+btrfs subvolume create system > /dev/null && btrfs subvolume create @home > /dev/null
+mkdir system/etc system/nested
+btrfs subvolume create system/nested/deep > /dev/null && echo deep > system/nested/deep/file
+echo "UUID=$3 / btrfs subvol=system 0 0" > system/etc/fstab
+echo "UUID=$3 /home btrfs subvol=/@home 0 0" >> system/etc/fstab
+echo home > @home/file && echo top > top
+cd / && umount "$2"
+"""
+
+
+def btrfs_disk(place: Path) -> Path:
+    """A disk with a Btrfs, whose subvolumes its fstab mounts, but for one that lies in another."""
+    part, disk = place / "part", place / "btrfs.raw"
+    for file, size in ((part, 128), (disk, 130)):
+        with file.open("wb") as made:
+            made.truncate(size * MIB)
+    run(["mkfs.btrfs", "--quiet", "--uuid", IDS["root"], part], timeout=60)
+    run(["unshare", "--mount", "sh", "-ec", SUBVOLUMES, "fill", part, place / "top", IDS["root"]], timeout=60)
+    run(["sfdisk", "--quiet", disk], timeout=60, stdin="label: dos\nstart=2048, size=262144, type=83\n")
+    run(["dd", f"if={part}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"], timeout=60)
+    return disk
+
+
 def image(file: Path, *parts: Part, digest: str | None = None) -> Image:
     wanted = digest or hashlib.sha256(file.read_bytes()).hexdigest()
     return Image("a", Location(file.as_uri()), digest=Digest("sha256", wanted), parts=parts)
@@ -139,6 +164,17 @@ def test_parts_are_found_by_number_name_and_type(tmp_path: Path) -> None:
         assert "2 partitions are 'data'; there are:" in failed(copy(image(file, Part("data")), made))
         assert "is a partition that another part has" in failed(copy(image(file, Part("root"), Part(2, "/x")), made))
         assert not is_blank(made)
+
+
+def test_subvolumes_come_as_the_fstab_of_one_of_them_says(tmp_path: Path) -> None:
+    file = btrfs_disk(tmp_path)
+    with volumes(("/", "ext4", 32), ("/home", "ext4", 32)) as made:
+        brought(copy(image(packed(file, "qcow2")), made))
+        with made.tree() as root:
+            assert (root / "home/file").read_text() == "home\n"
+            assert "subvol=system" in (root / "etc/fstab").read_text()
+            assert not (root / "top").exists()
+            assert (root / "nested/deep/file").read_text() == "deep\n"
 
 
 def test_a_block_and_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def extract(archive: int, folder: str) -> None:
 
 
 def create(folder: str, archive: int, nowhere: str) -> None:
-    """Write all that is in a folder, and on its file system, as an archive that is not compressed.
+    """Write all that is in a folder as an archive that is not compressed.
 
     The folder of what a check found without a name is left out: each file system has its own.
 
@@ -50,7 +50,7 @@ def create(folder: str, archive: int, nowhere: str) -> None:
     run(
         [
             *("tar", "--create", "--file=-", f"--directory={folder}", "--format=pax", "--numeric-owner", "--sparse"),
-            *("--acls", "--xattrs", "--xattrs-include=*", "--one-file-system"),
+            *("--acls", "--xattrs", "--xattrs-include=*"),
             *("--anchored", "--exclude=./lost+found", "."),
         ],
         timeout=None,
