@@ -54,9 +54,10 @@ def of_image(tree: Tree, kernel: Kernel | None = None) -> Parameters:
 
 def _of_entries(tree: Tree, kernel: str) -> Parameters | None:
     environment = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or "")
+    former = bls.added(tree)
     for entry in bls.read(tree, environment):
         if in_boot(entry.kernel) == kernel and entry.arguments:
-            return Parameters(entry.arguments, (), entry.source)
+            return Parameters(tuple(x for x in entry.arguments if x not in former), (), entry.source)
     return None
 
 
@@ -64,7 +65,9 @@ def _of_line(tree: Tree, path: str, setting: str) -> Parameters | None:
     """The parameters in one line of a file, or in a setting of it."""
     text = tree.read(path) or ""
     line = shell.assignments(text).get(setting, "") if setting else " ".join(text.split())
-    return Parameters(tuple(line.split()), (), path) if line.isprintable() and line else None
+    former = bls.added(tree) if path == CMDLINE else ()
+    words = tuple(x for x in line.split() if x not in former)
+    return Parameters(words, (), path) if line.isprintable() and words else None
 
 
 def _of_grub(tree: Tree) -> Parameters | None:

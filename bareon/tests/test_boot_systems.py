@@ -270,6 +270,7 @@ def test_the_default_of_a_menu(default: str, found: str, tmp_path: Path) -> None
         ("menuentry x {" * 100, "too many blocks"),
         ("source /boot/grub/grub.cfg\n", "includes itself"),
         ("source /boot/grub/big\n" * 100, "larger than any menu"),
+        ("set x=aaaaaaaaaa\n" + 'set x="$x$x"\n' * 60 + 'set y="' + "$x" * 100_000 + '"\n', "has no entry"),
     ],
 )
 def test_a_menu_that_cannot_be(text: str, said: str, tmp_path: Path) -> None:
@@ -310,6 +311,8 @@ def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> No
     assert "crashkernel=1G-4G:192M quiet console=ttyS1" in str(tree.read("/etc/kernel/cmdline"))
     assert all(x.arguments[-2:] == ("quiet", "console=ttyS1") for x in bls.read(tree))
     bls.add(tree, ["console=ttyS0", "quiet"])
+    # In a menu of bareon's they are not taken for the image's.
+    assert "quiet" not in of_image(tree, own_kernels(tree, "a")[0]).words
     bls.add(tree, [])
     assert not any("quiet" in x.arguments or "console=ttyS0" in x.arguments for x in bls.read(tree))
     bls.add(tree, ["console=ttyS0", "quiet"])

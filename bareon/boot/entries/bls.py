@@ -59,7 +59,7 @@ def add(tree: Tree, asked: Sequence[str]) -> None:
 
     There are no comments in some of these files, so that another one tells which words are bareon's.
     """
-    former = (tree.read(RECORD) or "").split()
+    former = added(tree)
     if not former and not asked:
         return
     paths = [f"{FOLDER}/{x}" for x in tree.names(FOLDER) if x.endswith(ENDING)]
@@ -75,6 +75,11 @@ def add(tree: Tree, asked: Sequence[str]) -> None:
                 changed = True
     if changed and former != [*asked]:
         tree.write(RECORD, f"{' '.join(asked)}\n")
+
+
+def added(tree: Tree) -> list[str]:
+    """The kernel parameters that bareon added, which may be those of an earlier document."""
+    return (tree.read(RECORD) or "").split()
 
 
 def _is_options(line: str) -> bool:

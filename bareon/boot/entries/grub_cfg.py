@@ -21,6 +21,7 @@ from bareon.system.tree import Tree
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*+=")
 LARGEST = 4 << 20  # characters of all files together
 _DEEPEST = 30
+_LONGEST = 4096  # characters of a word and of a variable, which can double in each line
 _TOKEN = re.compile(rf"(?P<skip>(?:[ \t]|\\\n|(?<![^\s;{{}}&|])#[^\n]*)++)|[\n;{{}}&|<>]|{WORD}|.", re.DOTALL)
 #: What GRUB tells a configuration of itself.
 _FEATURES = {"feature_menuentry_id": "y", "feature_timeout_style": "y", "feature_default_font_path": "y"}
@@ -147,7 +148,7 @@ class _Parser:
 def _tokens(text: str) -> Iterator[str]:
     for found in _TOKEN.finditer(text):
         if not found["skip"]:
-            yield found[0]
+            yield found[0][:_LONGEST]
 
 
 class _Menu:
@@ -205,7 +206,7 @@ class _Menu:
         for word in given:
             name, equals, value = word.partition("=")
             if equals:
-                self.variables[name] = value
+                self.variables[name] = value[:_LONGEST]
         return True
 
     def _unset(self, given: list[str], _: Command) -> bool:
