@@ -66,6 +66,8 @@ def create(
         argv += [f"--size={component // KIB}K", "--bitmap=internal"]
     if level != "raid1":
         argv += [f"--chunk={chunk // KIB}K"]
+    if spares and level in ("raid4", "raid5"):
+        argv.append("--force")  # else one of the members begins as a spare, and the kernel takes any of them for it
     argv += [f"--raid-devices={len(members)}", *([f"--spare-devices={len(spares)}"] if spares else [])]
     run([*argv, *members, *spares])
 
