@@ -16,6 +16,7 @@ from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
 from bareon.layout.match import settled
 from bareon.layout.paths import all_paths
+from bareon.layout.readable import readable
 from bareon.layout.sets import torn
 from bareon.layout.stack import busy, failures, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment
@@ -97,6 +98,7 @@ def decide(
     deployment = _for_configdrive(deployment, node, actions, makes)
     for action in actions:
         deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
+    deployment = readable(deployment)
     layout, noticed = _layout(deployment, node, makes, seed)
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)
     if in_use := busy(node, all_paths(node, {disk.device for disk in job.layout.disks})):

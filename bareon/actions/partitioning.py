@@ -19,6 +19,8 @@ from bareon.storage.disk import DiskFacts
 from bareon.storage.filesystem import MakeFilesystem
 from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.kind import words
+from bareon.storage.mkfsoptions import turned_on
+from bareon.storage.reader import unread
 from bareon.tools import filesystem
 
 
@@ -47,6 +49,12 @@ class Partitioning(Action):
         teardown(job.node, _disks(job))
         if reasons := [*clashes(job.layout, job.node)]:
             raise UnsuitableNode(*reasons)
+
+    def warnings(self, job: Job) -> Iterator[str]:
+        for fs in (x for x in job.layout.filesystems() if x.is_made):
+            for reader in (x for x in fs.wanted.readers if x.image):
+                for feature in turned_on(unread(fs.type, [reader]), fs.wanted.mkfs_options):
+                    yield f"{fs.wanted.path}.mkfs_options: {reader} does not read {fs.type} with {feature.name}"
 
     def plan(self, job: Job) -> Sequence[Step]:
         return [*self._clear(job), *self._tables(job), *self._structures(job), *self._filesystems(job)]

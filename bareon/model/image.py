@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bareon.model.location import Location
+from bareon.storage.reader import Reader
 
 HashAlgorithm = Literal["md5", "sha256", "sha512"]
 DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 128}  # hexadecimal digits
@@ -57,7 +58,8 @@ class Image:
     checksums at ``checksums_url``. ``signature_url`` is a signature of that list, else of the image. ``part_of`` is
     the name of the image to whose system it belongs, ``None`` for one with volumes of its own. ``parts`` are those
     that are asked for of a whole disk. ``content`` is what it was seen to be, by the name of a kind of images;
-    ``None`` where nobody looked.
+    ``None`` where nobody looked. ``readers`` are the programs that were seen in it which read file systems: its
+    oldest kernel, and its GRUB.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Image:
     parts: tuple[Part, ...] = ()
     part_of: str | None = None
     content: str | None = None
+    readers: tuple[Reader, ...] = ()
     path: str = field(default="$", compare=False)
 
     @property

@@ -47,12 +47,31 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
                 yield ""
                 yield from _view(structure.view())
     yield ""
+    yield from _made(plan)
     yield "Steps" if plan.steps else "Nothing to do."
     for number, step in enumerate(plan.steps, 1):
         yield f"{number:3}. {step.description}"
     lost = sorted({device for step in plan.steps for device in step.destroys})
     yield ""
     yield f"Content that will be lost: {', '.join(lost)}" if lost else "No content will be lost."
+
+
+def _made(plan: Plan) -> Iterator[str]:
+    """File systems that are made otherwise than their mkfs would, those that are alike together, and why."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for fs in plan.layout.filesystems():
+        if fs.is_made and (fs.without or fs.wanted.mkfs_options):
+            readers = " and ".join(map(str, fs.wanted.readers))
+            without = f"without {', '.join(fs.without)}, to be read by {readers}" if fs.without else ""
+            alike.setdefault((fs.type, without, " ".join(fs.wanted.mkfs_options)), []).append(fs.device)
+    if alike:
+        yield "File systems"
+    for (kind, without, options), devices in alike.items():
+        said = "; ".join(x for x in (without, options and f"with {options}") if x)
+        line = f"{kind} on {', '.join(devices)}: {said}"
+        yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    if alike:
+        yield ""
 
 
 def _disk(disk: PlannedDisk, found: DiskFacts) -> Iterator[str]:

@@ -12,7 +12,7 @@ from bareon import tools
 from bareon.errors import Defect
 from bareon.sizes import GIB, human, mib, round_up
 from bareon.step import Outcome, Progress, Step
-from bareon.storage import mountpoint, schema
+from bareon.storage import mkfsoptions, mountpoint, schema
 from bareon.storage.allocate import DoesNotFit
 from bareon.storage.kind import (
     LINUX_DATA,
@@ -25,6 +25,7 @@ from bareon.storage.kind import (
     Signature,
     System,
 )
+from bareon.storage.reader import FEATURES, FLOOR, Reader, unread
 
 if TYPE_CHECKING:
     from bareon.model.deployment import Deployment
@@ -34,6 +35,9 @@ SWAP = "swap"
 
 LINUX_SWAP = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
 """The partition type GUID of a swap area; Discoverable Partitions Specification."""
+
+_GEOMETRY = {"agcount", "agsize", "su", "sw", "sunit", "swidth"}
+"""The words of mkfs.xfs with which a number of allocation groups may not agree."""
 
 XFS_GROUPS = 4
 XFS_LARGEST_GROUP = 1024 * GIB
@@ -93,6 +97,7 @@ _FIELDS: Mapping[str, Any] = {
     "mount": {"$ref": "#/$defs/mount"},
     "file_system": {"$ref": "#/$defs/file_system"},
     "disk_label": {"$ref": "#/$defs/disk_label"},
+    "mkfs_options": {"$ref": "#/$defs/mkfs_options"},
     "fstab_enabled": {"$ref": "#/$defs/fstab_enabled"},
     "fstab_options": {"$ref": "#/$defs/fstab_options"},
     "keep_data": {"$ref": "#/$defs/keep_data"},
@@ -124,6 +129,7 @@ class Filesystem(Content):
 
     ``images`` are the names of the images it belongs to. ``fat32`` asks for that kind of vfat, as firmware does of an
     ESP. ``from_image`` says that it is not made but arrives inside a block image, and may be of another type then.
+    ``readers`` are the oldest programs that are to read it, ``mkfs_options`` those of its mkfs that the input gives.
     """
 
     type: str
@@ -133,6 +139,8 @@ class Filesystem(Content):
     fat32: bool = False
     from_image: bool = False
     images: tuple[str, ...] = ()
+    mkfs_options: tuple[str, ...] = ()
+    readers: tuple[Reader, ...] = FLOOR
 
     @property
     def type_guid(self) -> str:
@@ -200,6 +208,8 @@ def read(
     if kind is None:
         if "disk_label" in value:
             found.append(Defect(f"{path}.disk_label", "there is no file system to label"))
+        if "mkfs_options" in value:
+            found.append(Defect(f"{path}.mkfs_options", "there is no file system to make"))
         return None
     options, enabled = value.get("fstab_options", "defaults"), value.get("fstab_enabled", True)
     return Filesystem(
@@ -208,6 +218,7 @@ def read(
         label=value.get("disk_label"),
         keep_data=keep_data,
         images=images,
+        mkfs_options=tuple(value.get("mkfs_options", ())),
         path=path,
     )
 
@@ -241,6 +252,12 @@ class PlannedFilesystem(PlannedContent):
     def is_made(self) -> bool:
         """True where partitioning runs its mkfs: it is not kept, and does not arrive inside an image."""
         return self.decision != "keep" and not self.wanted.from_image
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The names of the features that it is made without, for the sake of its oldest readers."""
+        found = unread(self.type, self.wanted.readers) if self.is_made else ()
+        return tuple(x.name for x in mkfsoptions.left_off(found, self.wanted.mkfs_options))
 
     @property
     def system(self) -> System:
@@ -324,7 +341,19 @@ def document(filesystem: object) -> dict[str, Any]:
         "file_system": found.type if found else None,
         "uuid": found.uuid if found and not found.unseen else None,
         "label": found.label if found else None,
+        "mkfs": _mkfs(found) if found else None,
         "images": list(found.wanted.images) if found else [],
+    }
+
+
+def _mkfs(filesystem: PlannedFilesystem) -> dict[str, Any] | None:
+    wanted = filesystem.wanted
+    if not filesystem.is_made or not (wanted.mkfs_options or filesystem.type in FEATURES):
+        return None
+    return {
+        "without": list(filesystem.without),
+        "readers": [str(reader) for reader in wanted.readers],
+        "options": list(wanted.mkfs_options),
     }
 
 
@@ -335,6 +364,14 @@ def planned_fields() -> dict[str, schema.Schema]:
         "file_system": schema.optional_string("The kind of file system."),
         "uuid": schema.optional_string("The UUID of the file system."),
         "label": schema.optional_string("The label of the file system."),
+        "mkfs": schema.optional_record(
+            "How it is made; null where it is not, or there is nothing to choose.",
+            {
+                "without": schema.items("The features that it is made without, since a reader does not know them."),
+                "readers": schema.items("The oldest programs that are to read it: a kernel, and GRUB where it does."),
+                "options": schema.items("The options of mkfs that the input gives."),
+            },
+        ),
         "images": schema.items("The names of the images it belongs to."),
     }
 
@@ -366,8 +403,14 @@ class MakeFilesystem(Step):
         fs = self.filesystem
         if fs.decision == "format":
             tools.device.wipe([fs.device])
+        given = fs.wanted.mkfs_options
         groups = allocation_groups(fs.type, fs.size, striped=tools.lsblk.striped(fs.device))
-        tools.filesystem.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32, groups=groups)
+        if mkfsoptions.named(given).keys() & _GEOMETRY:
+            groups = None
+        # What it does not know it does not make, and would fail at.
+        version = tools.filesystem.version(fs.type) if fs.without else None
+        more = mkfsoptions.arguments(fs.type, fs.without, given, version)
+        tools.filesystem.make(fs.type, fs.device, fs.uuid, fs.label, fat32=fs.wanted.fat32, groups=groups, more=more)
         tools.udev.look_again(fs.device)
         return {"bytes": fs.size}
 
@@ -399,6 +442,8 @@ class _Filesystems(Kind):
                     yield Defect(f"{fs.path}.mount", f"{fs.type} cannot be mounted at {mount.point!r}")
                 yield from _mount_point(mount.point, fs.path)
             yield from _label(fs)
+            for number, reason in mkfsoptions.refusals(fs.type, fs.mkfs_options):
+                yield Defect(f"{fs.path}.mkfs_options[{number}]", reason)
 
 
 def _mount_point(point: str, path: str) -> Iterator[Defect]:

@@ -43,6 +43,11 @@ def record(description: str, properties: Mapping[str, Schema]) -> Schema:
     }
 
 
+def optional_record(description: str, properties: Mapping[str, Schema]) -> Schema:
+    """Such an object, or null."""
+    return {**record(description, properties), "type": ["object", "null"]}
+
+
 CONTENT: Schema = {"description": "What is in it.", "anyOf": [{"$ref": "#/$defs/content"}, {"type": "null"}]}
 """A signature that was found, or null."""
 

@@ -7,7 +7,9 @@ such as ``ABCD-0123``.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from bareon.run import run
@@ -142,19 +144,34 @@ def programs(kind: str) -> tuple[str, ...]:
     return _FAMILIES[kind].programs
 
 
+def version(kind: str) -> tuple[int, int] | None:
+    """The two first numbers of the version of a type's mkfs; ``None`` where it does not say."""
+    said = run([maker(kind), "-V"])
+    found = re.search(r"\bv?(\d+)\.(\d+)", f"{said.stdout}\n{said.stderr}")
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def make(
-    kind: str, device: str, uuid: str, label: str | None, *, fat32: bool = False, groups: int | None = None
+    kind: str,
+    device: str,
+    uuid: str,
+    label: str | None,
+    *,
+    fat32: bool = False,
+    groups: int | None = None,
+    more: Sequence[str] = (),
 ) -> None:
     """Make a file system or swap area, whatever was there before.
 
     :param fat32: of vfat: make it FAT32, as firmware asks of an ESP.
     :param groups: of xfs: the number of allocation groups, ``None`` for its own choice.
+    :param more: arguments beside those for all this.
     """
     if kind == "swap":
         options = ["-f", "-q", "-U", uuid, *_labelled(label)]
     else:
         options = _FAMILIES[kind].options(uuid, label, fat32=fat32, groups=groups)
-    run([maker(kind), *options, device], timeout=_MAKING)
+    run([maker(kind), *options, *more, device], timeout=_MAKING)
 
 
 def check(kind: str, device: str, point: str) -> None:

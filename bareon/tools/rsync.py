@@ -193,6 +193,19 @@ def some(url: str, flags: Sequence[str], paths: Sequence[str], largest: int, tar
     )
 
 
+def folders(url: str, flags: Sequence[str], paths: Sequence[str], empty: str, take: Callable[[Entry], None]) -> None:
+    """Tell ``take`` of what lies in some folders of the tree at ``url``, and of the folders on the way to them.
+
+    :param paths: absolute, in the tree at ``url``; what is a link on the way is not followed.
+    :param flags: options that come before, such as what is left out.
+    :param empty: an empty folder to compare with.
+    :raises CommandError: when the server cannot be reached or refuses.
+    """
+    named = dict.fromkeys(part for path in paths for part in (*_folders(path), f"{path}/"))
+    wanted = [f"--include={literal(x)}" for x in named] + [f"--include={literal(x)}/*/" for x in paths]
+    listing(url, [*flags, "--recursive", "--links", *wanted, "--exclude=*"], empty, take)
+
+
 def _folders(path: str) -> list[str]:
     """The folders on the way to a path, from the top, each with a slash at its end."""
     parts = path.strip("/").split("/")[:-1]

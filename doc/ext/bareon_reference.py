@@ -3,6 +3,8 @@
 
 ``.. bareon-options:: DRIVERS INPUT`` lists groups of options of :mod:`bareon.conf`.
 ``.. bareon-schema:: ironic.json`` lists every field of a schema with its description, type and values.
+``.. bareon-features::`` lists the features of file systems, with the first kernel and GRUB that read them.
+``.. bareon-mkfs-options::`` lists the options that ``mkfs_options`` may have.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import bareon.conf
+from bareon.storage import mkfsoptions, reader
 
 
 def _plain(text: str) -> str:
@@ -151,6 +154,46 @@ def _type(field: Mapping[str, Any], root: Mapping[str, Any], prefix: str) -> str
     return text
 
 
+class Features(SphinxDirective):
+    """The features that an mkfs turns on by itself, and the first programs that read them."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(reader.__file__)
+        return self.parse_text_to_nodes("\n".join(_features()))
+
+
+def _features() -> Iterator[str]:
+    yield from (".. list-table::", "   :header-rows: 1", "")
+    rows = [["File system", "Feature", "Linux", "GRUB"]]
+    for kind, features in reader.FEATURES.items():
+        for x in features:
+            grub = reader.Reader("GRUB", x.grub).number if x.grub else "any"
+            rows.append([kind, _literal(x.name), reader.Reader("Linux", x.linux).number, grub])
+    for first, *others in rows:
+        yield from (f"   * - {first}", *(f"     - {cell}" for cell in others))
+
+
+class MkfsOptions(SphinxDirective):
+    """The options of each mkfs that an input may give."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(mkfsoptions.__file__)
+        return self.parse_text_to_nodes("\n".join(_mkfs_options()))
+
+
+def _mkfs_options() -> Iterator[str]:
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for kind, options in mkfsoptions.ALLOWED.items():
+        kinds.setdefault(tuple(_mkfs_option(name, x) for name, x in options.items()), []).append(kind)
+    for words, alike in kinds.items():
+        yield from (", ".join(map(_literal, alike)), f"    {', '.join(words)}", "")
+
+
+def _mkfs_option(name: str, option: mkfsoptions.Option) -> str:
+    words = ", ".join(map(_literal, option.words or ()))
+    return f"{_literal(name)} ({words})" if words else _literal(name)
+
+
 _UNUSED = {"deprecated": "Accepted and ignored, with a warning.", "x-without-effect": "Accepted, and without effect."}
 _KINDS = {"array": "list", "boolean": "``true`` or ``false``", "integer": "whole number"}
 
@@ -159,4 +202,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_directive("bareon-options", Options)
     app.add_directive("bareon-schema", Schema)
+    app.add_directive("bareon-features", Features)
+    app.add_directive("bareon-mkfs-options", MkfsOptions)
     return {"parallel_read_safe": True}

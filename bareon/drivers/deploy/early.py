@@ -25,12 +25,11 @@ class EarlyFiles:
     fetch: FetchTree
 
     def __call__(self, paths: Sequence[str]) -> Mapping[str, bytes]:
-        asked = [x for x in self.fetch.asked if x.startswith(("--exclude=", "--include="))]
         with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
             tree, wanted, there = Tree(folder), dict.fromkeys(paths), 0
             while there < len(wanted) <= _MOST:
                 there = len(wanted)
-                self.fetch.some(asked, list(wanted), folder)
+                self.fetch.some(self.fetch.filters, list(wanted), folder)
                 # A link leads to what has not come yet.
                 wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
             found = ((path, tree.content(path)) for path in paths)

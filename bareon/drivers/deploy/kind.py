@@ -15,13 +15,14 @@ from typing import ClassVar
 
 from bareon.actions.base import Early, Job
 from bareon.drivers.deploy.base import DeployDriver
-from bareon.errors import Defect, ImageFailed, InvalidInput, UnsuitableNode
+from bareon.errors import ActionFailed, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Step
 from bareon.storage.filesystem import Filesystem
+from bareon.storage.reader import Reader
 
 LOG = logging.getLogger(__name__)
 
@@ -51,6 +52,13 @@ class Kind(ABC):
 
     def fills(self, image: Image) -> Iterable[str]:
         """The mount points of volumes whose file system arrives with the image, so that none is made there."""
+        return ()
+
+    def readers(self, image: Image, deployment: Deployment, settings: TransferSettings) -> tuple[Reader, ...]:
+        """The programs of an image that read file systems, as far as its server tells; nothing where it does not.
+
+        :raises BareonError: when it cannot be asked.
+        """
         return ()
 
     @abstractmethod
@@ -84,9 +92,19 @@ class OfKinds(DeployDriver):
         return [*seen, *named, fitting[-1]][0]
 
     def look(self, deployment: Deployment, settings: TransferSettings) -> Deployment:
-        """Look at the beginning of each file that may be of several kinds."""
-        images = tuple(replace(image, content=self._seen(image, settings)) for image in deployment.images)
-        return replace(deployment, images=images)
+        """Look at the beginning of each file that may be of several kinds, and for what will read file systems."""
+        seen = (replace(image, content=self._seen(image, settings)) for image in deployment.images)
+        images = (replace(image, readers=self._readers(image, deployment, settings)) for image in seen)
+        return replace(deployment, images=tuple(images))
+
+    def _readers(self, image: Image, deployment: Deployment, settings: TransferSettings) -> tuple[Reader, ...]:
+        try:
+            found = self.kind_of(image).readers(image, deployment, replace(settings, attempts=1))
+        except (ActionFailed, ImageFailed, UnsuitableNode) as error:
+            LOG.info("image %s: not looked at: %s", image.name, error)
+            return image.readers
+        LOG.info("image %s: brings %s", image.name, ", ".join(map(str, found)) or "no kernel or GRUB that is known")
+        return found or image.readers
 
     def _seen(self, image: Image, settings: TransferSettings) -> str | None:
         fitting = [x for x in self.kinds if x.takes(image.url)]

@@ -24,13 +24,17 @@ from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.listing import Share, Survey, listed
 from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
+from bareon.drivers.deploy.reader import readers
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
+from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.run import missing
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
+from bareon.storage.reader import Reader
 from bareon.system.bindings.table import of_node
 from bareon.system.tree import LARGEST, Tree, holds, mounted_tree
 from bareon.tools import mount, rsync
@@ -65,6 +69,13 @@ class Daemon(Kind):
 
     def takes(self, location: Location) -> bool:
         return location.scheme == "rsync"
+
+    def readers(self, image: Image, deployment: Deployment, settings: TransferSettings) -> tuple[Reader, ...]:
+        asked = rsync.joined(deployment.rsync_flags)
+        whole = image.target == "/" and all(is_daemon(x) for x in (image.url, *image.url.mirrors))
+        if not whole or rsync.refused(asked) or missing(rsync.PROGRAMS):
+            return ()  # the rest is said, or refused, later
+        return readers(FetchTree(CopyImage.name, image, (), asked, settings))
 
     def requires(self, images: Sequence[Image], job: Job) -> Sequence[str]:
         return rsync.PROGRAMS
@@ -275,6 +286,27 @@ class FetchTree(Step):
             self._anywhere(self.image, lambda url: rsync.some(url, filters, paths, LARGEST, folder))
         except CommandError as error:
             raise self._not_fetched(error) from error
+
+    def folders(self, paths: Sequence[str], take: Callable[[rsync.Entry], None]) -> None:
+        """Tell ``take`` of what lies in some folders of the image, and of the folders on the way to them.
+
+        :param paths: absolute in the tree of the image.
+        :raises ImageFailed: when the server cannot be reached, or refuses.
+        """
+
+        def listed(url: str) -> None:
+            with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
+                rsync.folders(url, self.filters, paths, empty, take)
+
+        try:
+            self._anywhere(self.image, listed)
+        except CommandError as error:
+            raise self._not_fetched(error) from error
+
+    @property
+    def filters(self) -> list[str]:
+        """Those of the options that leave files out."""
+        return [x for x in self.asked if x.startswith(("--exclude=", "--include="))]
 
     def _anywhere(self, image: Image, transfer: Callable[[str], T]) -> T:
         """The result from the first of an image's daemons that gives one."""
