@@ -15,7 +15,7 @@ from functools import cache as remembered
 from pathlib import Path
 
 from tests_functional.bench import cache
-from tests_functional.bench.blockimage import damage, signed
+from tests_functional.bench.blockimage import damage, signed, wholedisk
 from tests_functional.bench.process import run
 from tests_functional.bench.tenant import Tenant
 
@@ -76,7 +76,7 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
 
     :raises ProgramError: when a program fails
     """
-    code = [Path(module) for module in (__file__, damage.__file__, signed.__file__)]
+    code = [Path(x) for x in (__file__, damage.__file__, signed.__file__, wholedisk.__file__)]
     key = cache.digest(*(system.tree.parent.name for system in systems.values()), *code)
 
     def make(target: Path) -> None:
@@ -97,6 +97,8 @@ def build(report: cache.Report, systems: Mapping[str, Tenant]) -> Images:
         compress(_archive(scratch / "small.tar", files), place / "small.tar.zst")
         _squashfs(systems["debian12"].tree, place / "debian12.squashfs")
         signed.add(place, ("debian12.qcow2", "debian12.squashfs"))
+        wholedisk.ext4_disk(scratch, systems["debian12"].tree, place / "disk.qcow2")
+        wholedisk.btrfs_disk(scratch, systems["debian12"].tree, place / "disk-btrfs.qcow2")
         run(["rm", "-r", scratch], timeout=60)
 
     return Images(cache.product("images", key, make, report) / "images")
