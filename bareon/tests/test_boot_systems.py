@@ -29,6 +29,8 @@ that of ``/boot``, of the root of the machine that the image was made on.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,22 +38,28 @@ from typing import Any
 import pytest
 import yaml
 
-from bareon.boot import deployed
+from bareon.boot import deployed, single
 from bareon.boot.arguments import arguments, of_image, without_root
 from bareon.boot.deployed import check_system, root_words
+from bareon.boot.disks import BootDisk
 from bareon.boot.entries import bls, grub_cfg, uki
 from bareon.boot.entries.entry import BootEntry
 from bareon.boot.installed import own_kernels
 from bareon.boot.menu import Entry, configuration
+from bareon.boot.platform import PC_BIOS
+from bareon.boot.single import InstallGrub
 from bareon.errors import ActionFailed
 from bareon.model.layout import Layout
+from bareon.step import Outcome
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
+from bareon.system.bindings.boot_entries import BootEntries
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.table import bind
 from bareon.system.tree import Tree, holder
 from bareon.tests import efiprogram
 from bareon.tests.keys import known
+from bareon.tools import grub, udev
 
 HERE = Path(__file__).parent / "systems"
 ROOT, BOOT = "7b1d9f1c-6a0e-4c29-9a0b-2f8d5b1f0c11", "b007b007-0000-4000-8000-000000000001"
@@ -317,3 +325,47 @@ def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> No
     assert not any("quiet" in x.arguments or "console=ttyS0" in x.arguments for x in bls.read(tree))
     bls.add(tree, ["console=ttyS0", "quiet"])
     assert [tree.read(x) for x in (*names, "/etc/kernel/cmdline")] == first
+
+
+def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Tree]:
+    """What the step makes of a system; its ``grub-mkconfig`` and ``grub-install`` are played."""
+    tree, planned = _deployed(case, tmp_path)
+
+    @contextlib.contextmanager
+    def mounted_tree(*_: object, **__: object) -> Iterator[Tree]:
+        yield tree
+
+    def mkconfig(_view: object, path: str, program: str) -> None:
+        assert tree.is_file(f"/usr/sbin/{program}")
+        tree.write(path, case["menu"][path])
+
+    for path in case.get("menu", {}):
+        tree.write("/usr/sbin/grub2-mkconfig" if "grub2" in path else "/usr/sbin/grub-mkconfig", "")
+        tree.write("/usr/lib/grub/i386-pc/normal.mod", "")
+    monkeypatch.setattr(single, "mounted_tree", mounted_tree)
+    monkeypatch.setattr(single, "install", lambda *_: {})
+    monkeypatch.setattr(udev, "settle", lambda: None)
+    monkeypatch.setattr(grub, "mkconfig", mkconfig)
+    disk = BootDisk("/dev/vda", "bareon x", PC_BIOS)
+    step = InstallGrub("do_bootloader", "a", planned, (disk,), case.get("asked", ""))
+    return step.run(lambda *_: None), tree
+
+
+@pytest.mark.parametrize(("name", "whose"), [("rocky-9", "image"), ("debian-12", "image"), ("alpine", "ramdisk")])
+def test_field_01_the_step_leaves_what_boots(
+    name: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = _load(HERE / f"{name}.yaml")
+    outcome, tree = _installed(case, tmp_path, monkeypatch)
+    assert outcome == {"grub": whose}
+    if name == "rocky-9":
+        assert OLD not in "".join(str(tree.read(f"{bls.FOLDER}/{x}")) for x in tree.names(bls.FOLDER))
+
+
+@pytest.mark.parametrize(("name", "said"), [("label", "says root=LABEL=img-rootfs"), ("rocky-9", "names /vmlinuz-5")])
+def test_field_23_a_menu_of_another_machine_is_no_success(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BootEntries, "files", ())  # so that the entries stay as they came
+    with pytest.raises(ActionFailed, match=f"image 'a': the entry that boots, .* {said}"):
+        _installed(_load(HERE / f"{name}.yaml"), tmp_path, monkeypatch)
