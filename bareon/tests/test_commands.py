@@ -64,6 +64,7 @@ def test_plan_as_json(facts: str, document: str, spelling: tuple[str, str]) -> N
         "file_system": None,
         "uuid": None,
         "label": None,
+        "mkfs": None,
         "images": [],
         "decision": "create",
     }
