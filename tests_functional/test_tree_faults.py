@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon.drivers.deploy import squashfs
+from bareon.drivers.deploy import staging
 from bareon.drivers.deploy.archive import UnpackArchive
 from bareon.drivers.deploy.squashfs import UnpackSquashfs
 from bareon.errors import ActionFailed, BareonError, ImageFailed
@@ -72,7 +72,7 @@ def state(wanted: Volumes) -> list[str]:
 def test_fault(
     fault: TreeFault, server: Httpd, served: Path, record_property: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(squashfs, "available_memory", lambda: MEMORY)
+    monkeypatch.setattr(staging, "available_memory", lambda: MEMORY)
     with volumes(*SYSTEM) as made:
         found = step(fault, server, (served / fault.file).read_bytes(), made)
         before = state(made)
