@@ -181,6 +181,7 @@ def _holes(kind: bytes, *parts: int, more: int = 0, size: int = 0) -> bytes:
 
 _INNER = archive(("etc/fstab", b"0", "", b""))[:512]
 _HIDING = archive(("a", b"0", "", _INNER))
+_FAR = b"1\n%d\n0\n" % (1 << 59)
 _OF_PAX = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")]
 
 
@@ -217,6 +218,11 @@ _OF_PAX = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")]
         (_extended(*_OF_PAX) + archive(("s", b"0", "", b"9\n0\n0\n")), "has no end"),
         (_extended(*_OF_PAX) + archive(("s", b"2", "a", b"")), "in a form that makes no sense"),
         (_extended(("GNU.sparse.map", "0,512")) + _HIDING, "in a form that is not known"),
+        # A hole that no file system has room behind.
+        (_extended(*_OF_PAX) + archive(("s", b"0", "", _FAR)), "has a file of 512 PiB with its holes: at most 4 TiB"),
+        (_extended(*_OF_PAX, ("GNU.sparse.realsize", "9" * 18)) + _HIDING, "has a file of 888.1 PiB with its holes"),
+        (_extended(*_OF_PAX, ("GNU.sparse.realsize", "-1")) + _HIDING, "a list of holes makes no sense"),
+        (_altered(_holes(b"S", 512, size=512), 483, b"\x80\0\0\0\0\1" + bytes(6)), "has a file of 256 TiB with its"),
     ],
 )
 def test_what_tar_would_read_otherwise(data: bytes, says: str) -> None:
