@@ -22,6 +22,7 @@ from bareon.transfer.check import is_checked
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
 from bareon.transfer.failure import named
+from bareon.transfer.foreign import refuse
 from bareon.transfer.format import HEAD, refuse_nested
 from bareon.transfer.image import (
     DiskFormat,
@@ -69,6 +70,7 @@ def survey(location: Location, settings: TransferSettings, disk_format: DiskForm
         if beginning is None:
             raise ImageFailed("is compressed so that its beginning cannot be read before the rest")
         refuse_nested(offer.format, beginning)
+        refuse(beginning)
         table = read_table(plain.at, offer.size)
         if table is None:
             found = superblock.read(beginning).type
@@ -197,11 +199,11 @@ def _bring(transfer: Transfer, disk: WholeDisk, targets: Mapping[Entry, Target])
             target = _Windows([_Window(0, seen.limit, seen), *windows], limit)
             pipeline = Pipeline(source, target, deadline, checks.served)
             pipeline.run(head, reshaping(offer.format, head, source, checks.seen), transfer.progress)
+            if seen.content != disk.beginning:
+                raise ImageFailed("begins otherwise than when it was looked at: somebody has changed it meanwhile")
             if pipeline.size < (end := max(x.end for x in windows)):
                 raise ImageFailed(f"is cut short: it has {pipeline.size} bytes, and its partitions go up to {end}")
             checks.judge(pipeline)
-            if seen.content != disk.beginning:
-                raise ImageFailed("begins otherwise than when it was looked at: somebody has changed it meanwhile")
             seconds = time.monotonic() - started
             digest = checks.digest
             return Written(pipeline.served, pipeline.size, 0, source.attempts, seconds, offer.format, digest)
