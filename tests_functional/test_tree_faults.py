@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trees in one file on their way from a real server to volumes, with everything that can go wrong on it.
+"""Trees on their way from a real server to volumes, with everything that can go wrong on it: archives, squashfs,
+partitions of whole disks, layers of registries.
 
 No virtual machine: the volumes are loop devices of this machine. Whatever happens, what can be told beforehand leaves
 each byte of them as it was, and half a system looks like nothing at all.
@@ -10,74 +11,107 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from bareon.cmd.exit import code_of
 from bareon.drivers.deploy import staging
 from bareon.drivers.deploy.archive import UnpackArchive
+from bareon.drivers.deploy.disk import WriteParts
+from bareon.drivers.deploy.oci import UnpackLayers
+from bareon.drivers.deploy.parttree import CopyParts
 from bareon.drivers.deploy.squashfs import UnpackSquashfs
-from bareon.errors import ActionFailed, BareonError, ImageFailed
+from bareon.drivers.deploy.wholedisk import Looked
+from bareon.errors import BareonError
 from bareon.model.image import Digest, Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from tests_functional.bench import treeimages
+from bareon.step import Step
+from bareon.storage.filesystem import Mounted
+from bareon.tools import udev
+from tests_functional import disk_fault_table, layer_fault_table, tree_fault_table
+from tests_functional.bench import diskimages, treeimages
+from tests_functional.bench.faultyregistry import FaultyRegistry
 from tests_functional.bench.httpd import Httpd
 from tests_functional.bench.session import Record
 from tests_functional.bench.volumes import Volumes, volumes
 from tests_functional.test_archives import is_blank
-from tests_functional.tree_fault_table import TreeFault, table
+from tests_functional.tree_fault_table import TreeFault
 
 SETTINGS = {"attempts": 3, "back_off": 0.02, "longest_wait": 0.1, "idle_timeout": 2.0, "connect_timeout": 5.0}
-SYSTEM = ("/", "ext4", 32), ("/usr", "ext4", 16)
-#: Bytes, of which a squashfs may take half.
+#: Bytes, of which what is staged may take half.
 MEMORY = 64 * treeimages.MIB
-STEPS = {"tar": UnpackArchive, "squashfs": UnpackSquashfs}
+ACTION = "do_copyimage"
+FAULTS = (*tree_fault_table.table(), *disk_fault_table.table(), *layer_fault_table.table())
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all files."""
-    return treeimages.build(tmp_path_factory.mktemp("trees"))
+    place = treeimages.build(tmp_path_factory.mktemp("trees"))
+    diskimages.build(tmp_path_factory.mktemp("disks"), place)
+    return place
 
 
 @pytest.fixture(scope="module")
 def server(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Httpd]:
     """What serves them, with faults."""
-    running = Httpd(served.joinpath, tmp_path_factory.mktemp("httpd"))
+    running = Httpd(served.joinpath, tmp_path_factory.mktemp("httpd"), certified=("127.0.0.1", "127.0.0.2"))
     running.start()
     yield running
     running.stop()
 
 
-def step(fault: TreeFault, server: Httpd, content: bytes, wanted: Volumes) -> UnpackArchive:
-    """The driver's step for the file of a fault."""
+@contextmanager
+def offered(fault: TreeFault, server: Httpd, place: Path) -> Iterator[tuple[Image, TransferSettings]]:
+    """The image of a fault, and the settings that it is brought with."""
+    settings: dict[str, object] = {**SETTINGS, **fault.settings}
+    if fault.kind == "oci":
+        with FaultyRegistry(fault.file, fault.wrong, server.certificate, fault.password) as registry:
+            settings |= registry.settings(place)
+            yield Image("a", Location(registry.url)), TransferSettings(**settings)  # type: ignore[arg-type]
+            registry.check()
+        return
     url = f"{server.url(server.new_scope())}/{fault.words}/{fault.file}"
-    value = hashlib.sha256(content).hexdigest()
+    value = hashlib.sha256(server.find(fault.file).read_bytes()).hexdigest()
     digest = Digest("sha256", value if fault.digest == "right" else value[::-1]) if fault.digest else None
-    settings = TransferSettings(**SETTINGS | dict(fault.settings))  # type: ignore[arg-type]
-    return STEPS[fault.kind]("do_copyimage", Image("a", Location(url), digest=digest), wanted.mounts, settings)
+    image = Image("a", Location(url), digest=digest, parts=fault.parts)
+    yield image, TransferSettings(**settings)  # type: ignore[arg-type]
 
 
-def state(wanted: Volumes) -> list[str]:
+def step(fault: TreeFault, image: Image, settings: TransferSettings, mounts: tuple[Mounted, ...]) -> Step:
+    """The driver's step for the image of a fault."""
+    if fault.kind == "disk":
+        return CopyParts(ACTION, image, mounts, settings, looked=Looked(image, settings), parts=image.parts)
+    if fault.kind == "block":
+        at = {mount.point: mount for mount in mounts}
+        return WriteParts(ACTION, Looked(image, settings), tuple((x, at[x.target], 512) for x in image.parts))
+    unpack: dict[str, type[UnpackArchive]] = {"tar": UnpackArchive, "squashfs": UnpackSquashfs, "oci": UnpackLayers}
+    return unpack[fault.kind](ACTION, image, mounts, settings)
+
+
+def state(wanted: Volumes) -> dict[str, str]:
     """What is on the volumes, each byte of it."""
-    found = []
+    found = {}
     for mount in wanted.mounts:
         with Path(mount.device).open("rb") as device:
-            found.append(hashlib.file_digest(device, "sha256").hexdigest())
+            found[mount.point] = hashlib.file_digest(device, "sha256").hexdigest()
     return found
 
 
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in table()])
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
 def test_fault(
-    fault: TreeFault, server: Httpd, served: Path, record_property: Record, monkeypatch: pytest.MonkeyPatch
+    fault: TreeFault, server: Httpd, tmp_path: Path, record_property: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(staging, "available_memory", lambda: MEMORY)
-    with volumes(*SYSTEM) as made:
-        found = step(fault, server, (served / fault.file).read_bytes(), made)
+    monkeypatch.setattr(udev, "settle", lambda: None)  # not here
+    with volumes(*fault.system) as made, offered(fault, server, tmp_path) as (image, settings):
+        found = step(fault, image, settings, (made.kept() if fault.kept else made).mounts)
         before = state(made)
         if fault.early:
-            with pytest.raises(ImageFailed) as early:
+            with pytest.raises(BareonError) as early:
                 found.preflight()
             assert state(made) == before
             record_property("tree faults", judged(fault, early.value))
@@ -86,16 +120,19 @@ def test_fault(
             found.preflight()
             assert state(made) == before
         if fault.failure:
-            with pytest.raises((ImageFailed, ActionFailed)) as late:
+            with pytest.raises(BareonError) as late:
                 found.run(lambda done, total: None)
-            assert is_blank(made)
+            assert is_blank(Volumes(*(x for x in made.mounts if x.point not in fault.spared)))
+            after = state(made)
+            assert all(after[point] == before[point] for point in fault.spared)
             record_property("tree faults", judged(fault, late.value))
             return
         outcome = found.run(lambda done, total: None)
         attempts = outcome["attempts"]
         assert isinstance(attempts, int) and attempts >= fault.connections
         with made.tree() as root:
-            assert {name: (root / name).read_bytes() for name in treeimages.FILES} == treeimages.FILES
+            there = {str(x.relative_to(root)): x.read_bytes() for x in root.rglob("*") if x.is_file()}
+        assert there == treeimages.FILES
         record_property("tree faults", f"{fault.name}: arrived, {attempts} connections")
 
 
@@ -104,5 +141,6 @@ def judged(fault: TreeFault, error: BareonError) -> str:
     (line,) = error.lines()
     assert "\n" not in line
     assert re.search(fault.failure or "", line), line
-    reason = re.sub(r"https?://\S+?: ", "", line)
-    return f"{fault.name}: {reason}"
+    assert code_of(error) == fault.code, line
+    reason = re.sub(r"(https?|oci(\+http)?)://\S+?: ", "", line)
+    return f"{fault.name}: {fault.code}, {reason}"

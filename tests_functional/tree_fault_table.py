@@ -2,7 +2,8 @@
 """What can go wrong with a tree in one file, an archive or a squashfs, and what must come of it.
 
 The words in the URLs are those of :mod:`tests_functional.bench.httpd.fault`, the files those of
-:mod:`tests_functional.bench.treeimages`.
+:mod:`tests_functional.bench.treeimages`. The rows of whole disks and of registries, which have the same form, are in
+:mod:`tests_functional.disk_fault_table` and :mod:`tests_functional.layer_fault_table`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bareon.model.image import Part
+from bareon.tests.imageserver import Fault
 from tests_functional.bench.treeimages import PACKED, PACKERS
 
-Kind = Literal["tar", "squashfs"]
+#: ``disk`` are partitions as trees, ``block`` are such as blocks.
+Kind = Literal["tar", "squashfs", "disk", "block", "oci"]
 KINDS: tuple[Kind, ...] = ("tar", "squashfs")
 SQUASHFS = "small.squashfs"
 ARCHIVES = tuple(f"small.tar{x}" for x in PACKERS)
 #: For servers that stay silent; every other fault would suffer on a busy machine.
 IMPATIENT = {"idle_timeout": 0.3, "attempts": 2}
 NO_ROOM = r"has no room left, image 'a' does not fit$"
+SYSTEM = ("/", "ext4", 32), ("/usr", "ext4", 16)
+SMALL = ("/", "ext4", 16), ("/usr", "ext4", 8)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A wrong answer of a registry, where it is asked for a ``part``: ``base``, ``tag``, ``config``, ``layer1``...
+
+    ``after`` are the requests that are answered rightly before, ``times`` those that get it; 0: all that follow.
+    """
+
+    part: str
+    fault: Fault
+    after: int = 0
+    times: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,26 +46,38 @@ class TreeFault:
     """One fault of a ``file`` that is to be brought as ``kind``, served with ``words``.
 
     ``failure`` is searched for in the one line that is said; without it the tree must arrive, over ``connections`` or
-    more. ``early``: it must be found before the first write. ``digest``: whether the right one is given, a wrong one
-    or none. ``looked_at``: whether the file is looked at beforehand; one that changes for the second who asks is not.
-    ``settings`` differ from the default.
+    more. ``code`` is what the program exits with then. ``early``: it must be found before the first write.
+    ``spared`` are the mount points of volumes of which no byte may be another afterwards, however late it is found.
+    ``digest``: whether the right one is given, a wrong one or none. ``looked_at``: whether the file is looked at
+    beforehand; one that changes for the second who asks is not. ``settings`` differ from the default. ``kept``: the
+    volumes have files of somebody. ``system`` are the volumes: mount point, type, and MiB of each. ``parts`` are
+    those of a disk. A registry answers as ``wrong`` says; it speaks TLS where there is a ``password``, which is empty
+    for one that nobody gives. ``title`` tells a row from others of the same words.
     """
 
     kind: Kind
     file: str
     failure: str | None = None
     words: str = "plain"
+    title: str = ""
+    code: int = 7
     early: bool = False
+    spared: tuple[str, ...] = ()
     digest: Literal["right", "wrong"] | None = None
     connections: int = 1
     looked_at: bool = True
     settings: Mapping[str, float] = field(default_factory=dict)
+    kept: bool = False
+    system: tuple[tuple[str, str, int], ...] = SYSTEM
+    parts: tuple[Part, ...] = ()
+    wrong: tuple[Wrong, ...] = ()
+    password: str | None = None
 
     @property
     def name(self) -> str:
-        return " ".join(
-            x for x in (self.kind, self.file, self.words, f"{self.digest} digest" * bool(self.digest)) if x
-        )
+        said = f"{self.digest} digest" if self.digest else ""
+        words = (self.kind, self.file, self.words, said, self.title, "kept" if self.kept else "")
+        return " ".join(filter(None, words))
 
 
 def table() -> list[TreeFault]:
@@ -141,14 +172,14 @@ def _no_trees() -> Iterator[TreeFault]:
 def _bombs() -> Iterator[TreeFault]:
     """Little that becomes much; it ends where the volumes do."""
     for suffix in PACKED:
-        yield TreeFault("tar", f"bomb.tar{suffix}", NO_ROOM)
+        yield TreeFault("tar", f"bomb.tar{suffix}", NO_ROOM, code=6)
         yield TreeFault(
             "squashfs", f"padded.squashfs{suffix}", "holds more than the .* of the place that it is brought"
         )
     for suffix in (".gz", ".zst", ".xz"):
         yield TreeFault("tar", f"behind.tar{suffix}", "holds more than the .* of all volumes of the image together$")
-    yield TreeFault("tar", "inodes.tar.gz", "has no inodes left, image 'a' does not fit$")
-    yield TreeFault("squashfs", "bomb.squashfs", NO_ROOM)
+    yield TreeFault("tar", "inodes.tar.gz", "has no inodes left, image 'a' does not fit$", code=6)
+    yield TreeFault("squashfs", "bomb.squashfs", NO_ROOM, code=6)
 
 
 def _lies() -> Iterator[TreeFault]:

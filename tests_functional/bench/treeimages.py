@@ -68,6 +68,15 @@ def _archive(*more: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return file.getvalue()
 
 
+def sparse_archive() -> bytes:
+    """An archive with a file whose hole has no end that any file system has room behind."""
+    sparse = tarfile.TarInfo("etc/sparse")
+    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)}
+    sparse.size = 1024
+    holes = f"1\n{1 << 59}\n512\n".encode().ljust(512, b"\0") + bytes(512)
+    return _archive((sparse, holes))
+
+
 def _squashfs(tree: Path, place: Path, *options: str) -> bytes:
     run(["mksquashfs", tree, place, "-quiet", "-no-progress", *options], timeout=120)
     return place.read_bytes()
@@ -128,11 +137,7 @@ def _lies(served: Path, squashfs: bytes) -> None:
     info = tarfile.TarInfo("etc/long")
     info.size = 1 << 40
     (served / "lying.tar.gz").write_bytes(gzip.compress(_archive((info, bytes(4096))), 1))
-    sparse = tarfile.TarInfo("etc/sparse")
-    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 60)}
-    sparse.size = 1024
-    holes = f"1\n{1 << 59}\n512\n".encode().ljust(512, b"\0") + bytes(512)
-    (served / "sparse.tar.gz").write_bytes(gzip.compress(_archive((sparse, holes)), 1))
+    (served / "sparse.tar.gz").write_bytes(gzip.compress(sparse_archive(), 1))
     size = struct.pack("<I", NOISE)
     assert squashfs.count(size) == 1, "the inode of the large file is not found by its size"
     (served / "lying.squashfs").write_bytes(squashfs.replace(size, struct.pack("<I", 0xFFFFF000)))
