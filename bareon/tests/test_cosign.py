@@ -18,7 +18,7 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.tests.registry import AMD64, CONFIG, INDEX, MANIFEST, NAME, Store, described, digest, registry, text
 from bareon.transfer.cosign import ANNOTATION, PAYLOAD, Signature, public_key, tag, verify
-from bareon.transfer.oci import find
+from bareon.transfer.registries import find
 
 DIGEST = f"sha256:{'97fc222c' * 8}"
 OTHER = f"sha256:{'00' * 32}"

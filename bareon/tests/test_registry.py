@@ -43,7 +43,8 @@ from bareon.tests.registry import (
 )
 from bareon.text import shown
 from bareon.transfer.accounts import account
-from bareon.transfer.oci import Found, bring, find, look
+from bareon.transfer.oci import Found, Opening, bring, look
+from bareon.transfer.registries import find, opening
 from bareon.transfer.tarstream import Member, Walk
 
 SETTINGS = TransferSettings(attempts=3, total_timeout=20, connect_timeout=2, idle_timeout=1, back_off=0.01)
@@ -89,6 +90,11 @@ def test_the_digest_of_a_reference_is_shown() -> None:
     assert shown(f"oci://alice:secret@r/a@sha256:{HASH}") == f"oci://***@r/a@sha256:{HASH}"
 
 
+def opens(location: Location, settings: TransferSettings = SETTINGS) -> Opening:
+    """What opens the layers of an image."""
+    return lambda deadline: opening(location, settings, deadline)
+
+
 def members(url: str, found: Found, settings: TransferSettings = SETTINGS, room: int = 0) -> list[list[str]]:
     """The names in each layer as they are judged."""
     seen: list[list[str]] = []
@@ -107,6 +113,7 @@ def members(url: str, found: Found, settings: TransferSettings = SETTINGS, room:
     brought = bring(
         Location(url),
         found,
+        opens(Location(url), settings),
         walk,
         None,
         settings=settings,
@@ -124,7 +131,7 @@ def members(url: str, found: Found, settings: TransferSettings = SETTINGS, room:
 def whole(url: str, settings: TransferSettings = SETTINGS) -> list[list[str]]:
     """All that is done to an image: found, looked at, brought."""
     found = find(Location(url), settings)
-    look(Location(url), found, settings)
+    look(Location(url), found, opens(Location(url), settings), settings)
     return members(url, found, settings)
 
 
@@ -337,11 +344,12 @@ def test_another_registry_goes_on_where_one_fails() -> None:
         location = Location(empty.url, mirrors)
         found = find(location, SETTINGS)
         del blobless.blobs[layer]
-        look(location, found, SETTINGS)
+        look(location, found, opens(location), SETTINGS)
         seen: list[str] = []
         brought = bring(
             location,
             found,
+            opens(location),
             lambda number: Walk(lambda member: not seen.append(member.path)),
             None,
             settings=SETTINGS,

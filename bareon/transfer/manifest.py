@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest
@@ -57,6 +58,14 @@ class Descriptor:
         return f"{self.digest.algorithm}:{self.digest.value}"
 
 
+class Document(NamedTuple):
+    """An index or manifest: its bytes, the media type that who has it gives it, and the digest."""
+
+    text: bytes
+    type: str
+    digest: Digest
+
+
 @dataclass(frozen=True)
 class Platform:
     """What an image runs on, in the words of Go."""
@@ -96,6 +105,12 @@ def content(text: bytes, said: str | None = None) -> tuple[str, Mapping[str, Any
     if kind not in found:
         raise ImageFailed(f"is no image: its media type is {visible(kind)[:100] or 'not known'!r}")
     return kind, value
+
+
+def digest_of(text: bytes, like: Digest | None = None) -> Digest:
+    """The digest of a document, by the algorithm of another one, else SHA-256."""
+    algorithm = like.algorithm if like else "sha256"
+    return Digest(algorithm, hashlib.new(algorithm, text).hexdigest())
 
 
 def parsed(text: bytes) -> Mapping[str, Any]:

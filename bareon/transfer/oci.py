@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image of a registry: found by its documents, then brought layer by layer, each held to its digests."""
+"""An image of OCI or Docker, wherever it lies: found by its documents, brought by layers, held to their digests."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
 from bareon.model.location import Location
-from bareon.model.reference import Reference, reference
 from bareon.model.settings import TransferSettings
 from bareon.transfer import cosign
 from bareon.transfer.ahead import Ahead, Opened
@@ -21,9 +21,19 @@ from bareon.transfer.check import Checks
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.failure import NotThere, named
 from bareon.transfer.format import HEAD, Format, recognised
-from bareon.transfer.manifest import INDEXES, LARGEST, Descriptor, Layer, chosen, content, layers, manifest, payloads
-from bareon.transfer.mirrors import Mirrors
-from bareon.transfer.registry import Registry, digest_of
+from bareon.transfer.manifest import (
+    INDEXES,
+    LARGEST,
+    Descriptor,
+    Document,
+    Layer,
+    chosen,
+    content,
+    digest_of,
+    layers,
+    manifest,
+    payloads,
+)
 from bareon.transfer.source import Source
 from bareon.transfer.tarstream import Walk, begins
 
@@ -46,49 +56,46 @@ class Found:
         return sum(layer.blob.size for layer in self.layers)
 
 
-def find(location: Location, settings: TransferSettings) -> Found:
-    """The image that a location refers to, of those that are there the one for this machine.
+class Store(Protocol):
+    """What has the documents and blobs of an image, by their digests."""
 
+    def document(self, digest: Digest | None = None, tag: str | None = None) -> Document:
+        """An index or a manifest by its digest, or by a tag; without either the one that the image begins with.
+
+        :raises ImageFailed: when there is none (NotThere), or it is not what it should be.
+        """
+
+    def blob(self, wanted: Descriptor, deadline: Deadline | None = None) -> Source:
+        """The source of a blob, whose digest is still to be checked."""
+
+
+#: Begins with a store of layers; the deadline is that of all of them.
+Opening = Callable[[Deadline], Opened]
+
+
+def found_in(store: Store, digest: Digest | None = None, key: str | None = None) -> Found:
+    """The image in a store, of those that are there the one for this machine.
+
+    :param digest: of the document that the image begins with.
+    :param key: the file with the key of cosign that must have signed that document.
     :raises ImageFailed: when there is none, or it is none that can be brought.
-    :raises UnsuitableNode: when an account is needed and there is none, or an option is wrong.
     """
-    failed: list[str] = []
-    for place in (replace(location, mirrors=()), *location.mirrors):
-        deadline = Deadline(settings.total_timeout)
-        try:
-            with named(place):
-                return _found(_reference(place), settings, deadline)
-        except ImageFailed as error:
-            failed.append(str(error))
-            LOG.warning("%s", error)
-    raise ImageFailed("; ".join(failed))
-
-
-def _reference(location: Location) -> Reference:
-    found = reference(location)
-    if found is None:
-        raise ImageFailed("is no reference of an image in a registry")
-    return found
-
-
-def _found(wanted: Reference, settings: TransferSettings, deadline: Deadline) -> Found:
-    registry = Registry(wanted, settings, deadline)
-    digest, kind = wanted.digest, ""
+    kind = ""
     for depth in range(_DEEPEST):
-        document = registry.document(digest)
-        if settings.cosign_key and not depth:
-            _judge(registry, document.digest, settings.cosign_key)
+        document = store.document(digest)
+        if key and not depth:
+            _judge(store, document.digest, key)
         type_, value = content(document.text, kind or document.type)
         if type_ not in INDEXES:
             config, blobs = manifest(value)
-            text = _small(registry.blob(config), config, "configuration")
+            text = _small(store.blob(config), config, "configuration")
             return Found(document.digest, layers(text, blobs))
         entry = chosen(value)
         digest, kind = entry.digest, entry.type
     raise ImageFailed("has an index in an index in an index")
 
 
-def _judge(registry: Registry, digest: Digest, key: str) -> None:
+def _judge(store: Store, digest: Digest, key: str) -> None:
     """See that the owner of a key has signed what the reference leads to.
 
     :raises ImageFailed: otherwise.
@@ -97,10 +104,10 @@ def _judge(registry: Registry, digest: Digest, key: str) -> None:
     trusted = cosign.public_key(key)
     found: list[cosign.Signature] = []
     with contextlib.suppress(NotThere):
-        document = registry.document(tag=cosign.tag(name))
+        document = store.document(tag=cosign.tag(name))
         _, value = content(document.text, document.type)
         for blob, text in payloads(value, cosign.PAYLOAD, cosign.ANNOTATION)[: cosign.MOST]:
-            found.append(cosign.Signature(_small(registry.blob(blob), blob, "signature"), text))
+            found.append(cosign.Signature(_small(store.blob(blob), blob, "signature"), text))
     cosign.verify(name, found, trusted)
     LOG.info("%s is signed by the key %s", name, key)
 
@@ -117,13 +124,13 @@ def _small(source: Source, wanted: Descriptor, what: str) -> bytes:
     return text
 
 
-def look(location: Location, found: Found, settings: TransferSettings) -> None:
+def look(location: Location, found: Found, opening: Opening, settings: TransferSettings) -> None:
     """See that each layer is there and begins as one; nothing is changed.
 
     :raises ImageFailed: otherwise.
     """
     deadline = Deadline(settings.total_timeout)
-    opened = _registries(location, settings, deadline)
+    opened = opening(deadline)
     for number, layer in enumerate(found.layers):
         with _of_layer(location, found, number), contextlib.closing(opened(layer, deadline)) as source:
             buffer = memoryview(bytearray(HEAD))
@@ -138,6 +145,7 @@ def look(location: Location, found: Found, settings: TransferSettings) -> None:
 def bring(
     location: Location,
     found: Found,
+    opening: Opening,
     walks: Callable[[int], Walk],
     unpack: Callable[[int], object] | None,
     *,
@@ -155,7 +163,7 @@ def bring(
     :raises ImageFailed: when one cannot be fetched or is not what it should be; and what ``unpack`` raises.
     """
     whole = Deadline(settings.total_timeout)
-    ahead = Ahead(found.layers, _registries(location, settings, whole), whole, room)
+    ahead = Ahead(found.layers, opening(whole), whole, room)
     served = size = attempts = 0
     form: Format = "raw"
     with ahead:
@@ -178,18 +186,6 @@ def bring(
             served, size, attempts = served + brought.served, size + brought.size, attempts + brought.attempts
             form = brought.format if form == "raw" else form
     return Brought(served, size, attempts, form, f"{found.digest.algorithm}:{found.digest.value}")
-
-
-def _registries(location: Location, settings: TransferSettings, deadline: Deadline) -> Opened:
-    """What opens the blobs of layers, at the first of the mirrors that gives one."""
-    places = (replace(location, mirrors=()), *location.mirrors)
-    known = {
-        place: Registry(_reference(place), settings if place is places[-1] else settings.hasty(), deadline)
-        for place in places
-    }
-    if len(places) == 1:
-        return lambda layer, part: known[places[0]].blob(layer.blob, part)
-    return lambda layer, part: Mirrors(places, lambda one, last: known[one].blob(layer.blob, part), checked=True)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,11 @@ account is told to nobody but the registry and that server, and by https alone.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
 import re
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 from bareon.errors import ImageFailed, UnsuitableNode
@@ -27,7 +25,7 @@ from bareon.transfer.accounts import account
 from bareon.transfer.deadline import Deadline, retrying
 from bareon.transfer.failure import Broken, NotThere
 from bareon.transfer.http import Answer, Client
-from bareon.transfer.manifest import INDEXES, LARGEST, MANIFESTS, Descriptor
+from bareon.transfer.manifest import INDEXES, LARGEST, MANIFESTS, Descriptor, Document, digest_of
 from bareon.transfer.resume import HttpSource
 
 LOG = logging.getLogger(__name__)
@@ -35,14 +33,6 @@ LOG = logging.getLogger(__name__)
 _ACCEPTED = ", ".join((*MANIFESTS, *INDEXES))
 _TOKEN = 1 << 20  # bytes of the answer with a token
 _PARAMETER = re.compile(r'([A-Za-z_]+)="([^"]*)"')
-
-
-class Document(NamedTuple):
-    """An index or manifest: its bytes, the media type that the registry gives it, and the digest."""
-
-    text: bytes
-    type: str
-    digest: Digest
 
 
 class Registry:
@@ -57,9 +47,8 @@ class Registry:
         self._headers: dict[str, str] | None = None
 
     def document(self, digest: Digest | None = None, tag: str | None = None) -> Document:
-        """An index or a manifest by its digest, or by a tag; without either that of the reference's tag.
+        """As :meth:`bareon.transfer.oci.Store.document`; the image begins with the reference's tag.
 
-        :raises ImageFailed: when there is none (NotThere), or it is not what it should be.
         :raises UnsuitableNode: when an account is needed and there is none.
         """
         name = f"{digest.algorithm}:{digest.value}" if digest else tag or self._wanted.tag
@@ -196,9 +185,3 @@ def _whole(answer: Answer, limit: int, what: str) -> bytes:
     if filled > limit:
         raise ImageFailed(f"is too large for {what}")
     return bytes(buffer[:filled])
-
-
-def digest_of(text: bytes, like: Digest | None = None) -> Digest:
-    """The digest of a document, by the algorithm of another one, else SHA-256."""
-    algorithm = like.algorithm if like else "sha256"
-    return Digest(algorithm, hashlib.new(algorithm, text).hexdigest())

@@ -28,7 +28,9 @@ from bareon.tools import copy, device, openssl, tar
 from bareon.tools.sandbox import available_memory
 
 if TYPE_CHECKING:
+    from bareon.transfer.ahead import Opened
     from bareon.transfer.archive import Brought
+    from bareon.transfer.deadline import Deadline
     from bareon.transfer.oci import Found
     from bareon.transfer.tarstream import Walk
 
@@ -52,18 +54,23 @@ class UnpackLayers(UnpackArchive):
                 f"image {self.image.name!r}: its layers have {mib(self.found.size)}, and all volumes of it together"
                 f" would take {mib(most)} at most"
             )
-        look(self.image.url, self.found, self.settings)
+        look(self.image.url, self.found, self._opening, self.settings)
         _ = self.spared
 
     @functools.cached_property
     def found(self) -> Found:
         """The image as its documents tell it; kept, so that the run is held to what ``preflight`` has seen."""
-        from bareon.transfer.oci import find
+        from bareon.transfer.registries import find
 
         found = find(self.image.url, self.settings)
         digest = f"{found.digest.algorithm}:{found.digest.value}"
         LOG.info("image %s: %s, layers: %d, %s", self.image.name, digest, len(found.layers), mib(found.size))
         return found
+
+    def _opening(self, deadline: Deadline) -> Opened:
+        from bareon.transfer.registries import opening
+
+        return opening(self.image.url, self.settings, deadline)
 
     @functools.cached_property
     def spared(self) -> Mapping[str, int]:
@@ -106,6 +113,7 @@ class UnpackLayers(UnpackArchive):
         return bring(
             self.image.url,
             self.found,
+            self._opening,
             walk,
             whole if unpack else None,
             settings=self.settings,
