@@ -18,6 +18,7 @@ from backports import zstd
 
 from bareon.drivers.deploy.archive import UnpackArchive
 from bareon.drivers.deploy.kinds import Auto
+from bareon.drivers.deploy.ocilayout import UnpackOciLayout
 from bareon.drivers.deploy.squashfs import UnpackSquashfs
 from bareon.drivers.deploy.swift import WriteImage
 from bareon.errors import ImageFailed
@@ -111,6 +112,10 @@ FOREIGN: dict[str, tuple[bytes, str]] = {
     "ISO 9660": (at(32769, b"CD001"), "an ISO 9660 image, as of a CD: serve the squashfs or the root file system"),
     "ISO 9660 with a table": (isohybrid(), "an ISO 9660 image"),
     "OVA": (tar("machine.ovf", "disk.vmdk"), "an OVA, a machine for a hypervisor"),
+    "docker save of old": (
+        tar(f"{'ab' * 32}.json", "manifest.json"),
+        "an archive of docker save that is no OCI layout: save it by Docker 25",
+    ),
     "ELF": (at(0, b"\x7fELF\2\1\1"), r"a program \(ELF\)"),
     "kernel": (at(0x202, b"HdrS"), "a kernel"),
     "device tree": (at(0, b"\xd0\x0d\xfe\xed"), "a device tree"),
@@ -142,6 +147,7 @@ def steps(url: str) -> Iterator[WriteImage | UnpackArchive]:
     image = Image("root", Location(url))
     yield WriteImage("do_copyimage", image, place, SETTINGS)
     yield UnpackArchive("do_copyimage", image, (place,), SETTINGS)
+    yield UnpackOciLayout("do_copyimage", image, (place,), SETTINGS)
     yield UnpackSquashfs("do_copyimage", image, (place,), SETTINGS)
 
 
@@ -176,7 +182,7 @@ def test_a_page_whatever_the_status_is_worth(site: Site) -> None:
     seen = Auto().look(Deployment("clean", (), images=(image,)), SETTINGS).images[0]
     assert Auto().kind_of(seen).name == "tar"
     site.faults.append(Fault(body=FOREIGN["login page"][0]))
-    _, archive, _ = steps(site.url)
+    _, archive, *_ = steps(site.url)
     with pytest.raises(ImageFailed, match="is a web page"):
         archive.preflight()
     archive.preflight()

@@ -19,7 +19,9 @@ from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Part
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.tests.ocilayout import packed
 
+LAYOUT = packed([("oci-layout", tarfile.REGTYPE, "", b"{}")])
 TAR = tarfile.TarInfo("a").tobuf() + bytes(1024)
 
 
@@ -43,6 +45,7 @@ def test_each_kind_has_a_name_of_its_own() -> None:
         ("https://server/debian.TAR.xz?temp_url_sig=1", "tar"),
         ("file:///images/debian.tgz", "tar"),
         ("http://server/live/filesystem.squashfs", "squashfs"),
+        ("http://server/debian.oci.tar.gz", "oci-layout"),
         ("http://server/tar", "block"),
         ("oci://registry.example.com/images/debian:12", "oci"),
         ("oci+http://server:5000/a.tar", "oci"),
@@ -57,6 +60,7 @@ def test_by_its_url(url: str, kind: str) -> None:
     ("content", "kind"),
     [
         *((bytes(4096), "block"), (TAR, "tar"), (b"hsqs" + bytes(96), "squashfs")),
+        (LAYOUT, "oci-layout"),
         *((bytes(512) + b"EFI PART" + bytes(4096), "disk"), (bytes(4096) + b"EFI PART", "disk")),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bareon.errors import ImageFailed
-from bareon.transfer import superblock
+from bareon.transfer import ocilayout, superblock
 from bareon.transfer.tarstream import begins
 
 
@@ -85,6 +85,11 @@ _FOREIGN = (
 
 _EMPTY = Foreign("empty", "make or upload it again", ())
 _OVA = Foreign("an OVA, a machine for a hypervisor", "unpack it, and convert the disk that is in it", ())
+_OF_DOCKER = Foreign(
+    "an archive of docker save that is no OCI layout",
+    "save it by Docker 25 or later, or skopeo copy docker-archive:FILE oci-archive:FILE",
+    (),
+)
 
 #: Texts, by what they begin with in lower case, blanks in front left out; the last row takes all others.
 _TEXTS = (
@@ -119,7 +124,9 @@ def told(head: bytes) -> Foreign | None:
     if found.type not in (None, "tar"):  # whatever stands at other places was there before it
         return None
     if begins(head):
-        return _OVA if head[:100].rstrip(b"\0").lower().endswith(b".ovf") else None
+        if head[:100].rstrip(b"\0").lower().endswith(b".ovf"):
+            return _OVA
+        return _OF_DOCKER if ocilayout.is_of_docker(head) else None
     rows = (row for row in _FOREIGN if row.over or not found.table)
     matching = next((row for row in rows if any(head.startswith(magic, place) for place, magic in row.places)), None)
     return matching or _text(head)

@@ -43,7 +43,9 @@ _ARCHITECTURES = {
     "riscv64": ("riscv64", ()),
     "s390x": ("s390x", ()),
 }
-_SHOWN = 10  # platforms
+_SHOWN = 10  # platforms, or images
+#: Annotations of an entry with the name of an image: of containerd and Docker the whole one, of OCI mostly the tag.
+_NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,40 @@ def chosen(index: Mapping[str, Any], machine: str | None = None) -> Descriptor:
     :param machine: the architecture as the kernel names it, in place of this machine's.
     :raises ImageFailed: naming the platforms when there is none.
     """
-    entries = [(_descriptor(x), _platform(x.get("platform"))) for x in _list(index, "manifests")]
-    for entry, platform in entries:
-        if entry.type in (*INDEXES, *MANIFESTS) and (platform is None or _runs(platform, machine)):
-            return entry
+    return _fitting(index, machine)[0][0]
+
+
+def only(index: Mapping[str, Any], machine: str | None = None) -> Descriptor:
+    """As :func:`chosen`, of an index that may have images beside each other: there must be one alone.
+
+    :raises ImageFailed: naming the images when there are several.
+    """
+    found = _fitting(index, machine)
+    several = {entry.digest: _named(entry, given) for entry, given in found}
+    if len(several) > 1:
+        shown = ", ".join([*several.values()][:_SHOWN]) + (", …" if len(several) > _SHOWN else "")
+        raise ImageFailed(f"holds several images, of which nobody says which one is wanted ({shown}): save one alone")
+    return found[0][0]
+
+
+def _named(entry: Descriptor, given: Mapping[str, Any]) -> str:
+    """The name that an index has for an entry, else its digest."""
+    notes = given.get("annotations")
+    names = [notes.get(x) for x in _NAMES] if isinstance(notes, dict) else []
+    return visible(next((x for x in names if isinstance(x, str) and x), str(entry)))[:100]
+
+
+def _fitting(index: Mapping[str, Any], machine: str | None) -> list[tuple[Descriptor, Mapping[str, Any]]]:
+    """The entries of an index that may be for the machine, each as it is read and as it stands there."""
+    given = _list(index, "manifests")
+    entries = [(_descriptor(x), _platform(x.get("platform"))) for x in given]
+    fitting = [
+        (entry, x)
+        for x, (entry, platform) in zip(given, entries, strict=True)
+        if entry.type in (*INDEXES, *MANIFESTS) and (platform is None or _runs(platform, machine))
+    ]
+    if fitting:
+        return fitting
     names = [str(x) for _, x in entries if x and x.os != "unknown"]
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     raise ImageFailed(f"has nothing for {_own(machine)}: it is for {shown or 'nothing'}")

@@ -115,6 +115,11 @@ class Walk:
         self._weight = sum(map(len, self._held))
         return going
 
+    def skip(self) -> int:
+        """Take the content of the last member, which does not go on, as fed: its other bytes, with padding."""
+        count, self._left = self._left, 0
+        return count
+
     def finish(self) -> bytes:
         """The end of the archive as it goes on.
 

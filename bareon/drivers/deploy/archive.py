@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import posixpath
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
-from bareon.drivers.deploy import fitness
+from bareon.drivers.deploy import fitness, staging
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind
 from bareon.drivers.deploy.listing import Survey, listed
@@ -88,6 +89,17 @@ class UnpackArchive(Step):
 
     def preflight(self) -> None:
         """See that it is what it should be; where it is to change what is kept, that all of it is."""
+        self.recognise()
+        _ = self.published
+        if self.kept:
+            LOG.info("image %s: reading it through, since it changes what is kept", self.image.name)
+            placing = self._placing()
+            self.brought(placing, None, None, lambda done, total: None)
+            fitness.judge(self.image.name, placing.survey, sparse=True)
+
+    def recognise(self) -> None:
+        """See that it begins as a file of its kind; raises ImageFailed otherwise."""
+        from bareon.transfer import ocilayout
         from bareon.transfer.image import first_bytes
         from bareon.transfer.superblock import read
 
@@ -95,14 +107,10 @@ class UnpackArchive(Step):
         if not self.kind.recognises(beginning):
             found = read(beginning)
             holds = found.type or ("a whole disk" if found.table else "nothing that is known")
+            if ocilayout.begins(beginning):  # which a name that ends with .tar hid while nobody could look
+                holds = "a layout of an OCI image, whose name should end with .oci.tar"
             where = f"image {self.image.name!r}: {self.image.url}"
             raise ImageFailed(f"{where} is no {self.kind.title}: it holds {holds}")
-        _ = self.published
-        if self.kept:
-            LOG.info("image %s: reading it through, since it changes what is kept", self.image.name)
-            placing = self._placing()
-            self.brought(placing, None, None, lambda done, total: None)
-            fitness.judge(self.image.name, placing.survey, sparse=True)
 
     @property
     def kept(self) -> tuple[str, ...]:
@@ -160,12 +168,13 @@ class UnpackArchive(Step):
         self, placing: Placing, tree: Tree | None, unpack: Callable[[int], object] | None, progress: Progress
     ) -> Brought:
         """Stream the archive to ``unpack``, or, without a tree and that, read it through."""
+        from bareon.transfer import ocilayout
         from bareon.transfer.archive import bring
         from bareon.transfer.tarstream import Walk
 
         return bring(
             self.image.url,
-            Walk(placing),
+            Walk(ocilayout.refusing(placing)),
             unpack,
             digest=self.image.digest,
             published=self.published,
@@ -173,6 +182,25 @@ class UnpackArchive(Step):
             limit=self.limit(placing.survey),
             progress=progress,
         )
+
+    @contextlib.contextmanager
+    def staged(self, placing: Placing, tree: Tree | None, progress: Progress) -> Iterator[tuple[int, Brought]]:
+        """All of the file, decoded and found right: in memory, or else on a volume that is to be filled."""
+        from bareon.transfer.stage import length, stage
+
+        url, settings, limit = self.image.url, self.settings, self.limit(placing.survey)
+        free = [x for x in placing.survey.shares if x.mount.point not in self.kept]
+        with staging.places(self.image.name, 1, length(url, settings), free, tree) as ((place,), room):
+            served = stage(
+                url,
+                place,
+                digest=self.image.digest,
+                published=self.published,
+                settings=settings,
+                limit=limit if room is None else room,
+                progress=progress,
+            )
+            yield place, served
 
     def limit(self, survey: Survey) -> int:
         """The bytes that the archive may have."""
@@ -222,9 +250,10 @@ class Archive(OneFile):
     step = UnpackArchive
 
     def recognises(self, beginning: bytes) -> bool:
+        from bareon.transfer import ocilayout
         from bareon.transfer.tarstream import begins
 
-        return begins(beginning)
+        return begins(beginning) and not ocilayout.begins(beginning)
 
 
 UnpackArchive.kind = Archive()

@@ -10,11 +10,12 @@ from bareon.drivers.deploy.archive import Archive
 from bareon.drivers.deploy.disk import Disk
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.oci import Oci
+from bareon.drivers.deploy.ocilayout import OciLayout
 from bareon.drivers.deploy.rsync import Daemon
 from bareon.drivers.deploy.squashfs import Squashfs
 from bareon.drivers.deploy.swift import Block
 
-KINDS: tuple[Kind, ...] = (Daemon(), Oci(), Archive(), Squashfs(), Disk(), Block())
+KINDS: tuple[Kind, ...] = (Daemon(), Oci(), OciLayout(), Archive(), Squashfs(), Disk(), Block())
 
 
 class Auto(OfKinds):

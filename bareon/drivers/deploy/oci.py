@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bareon.transfer.ahead import Opened
     from bareon.transfer.archive import Brought
     from bareon.transfer.deadline import Deadline
-    from bareon.transfer.oci import Found
+    from bareon.transfer.oci import Found, Opening
     from bareon.transfer.tarstream import Walk
 
 LOG = logging.getLogger(__name__)
@@ -46,26 +46,34 @@ class UnpackLayers(UnpackArchive):
 
     def preflight(self) -> None:
         """See that all of it is there and can be understood; where it changes what is kept, that all is right."""
-        from bareon.transfer.oci import look
-
         most = self.limit(Survey(self.image.target, self.mounts))
         if self.found.size > most:
             raise ImageFailed(
                 f"image {self.image.name!r}: its layers have {mib(self.found.size)}, and all volumes of it together"
                 f" would take {mib(most)} at most"
             )
-        look(self.image.url, self.found, self._opening, self.settings)
+        self.look()
         _ = self.spared
+
+    def look(self) -> None:
+        """See that each layer is there and begins as one."""
+        from bareon.transfer.oci import look
+
+        look(self.image.url, self.found, self._opening, self.settings)
 
     @functools.cached_property
     def found(self) -> Found:
         """The image as its documents tell it; kept, so that the run is held to what ``preflight`` has seen."""
-        from bareon.transfer.registries import find
-
-        found = find(self.image.url, self.settings)
+        found = self.find()
         digest = f"{found.digest.algorithm}:{found.digest.value}"
         LOG.info("image %s: %s, layers: %d, %s", self.image.name, digest, len(found.layers), mib(found.size))
         return found
+
+    def find(self) -> Found:
+        """Read its documents."""
+        from bareon.transfer.registries import find
+
+        return find(self.image.url, self.settings)
 
     def _opening(self, deadline: Deadline) -> Opened:
         from bareon.transfer.registries import opening
@@ -96,6 +104,18 @@ class UnpackLayers(UnpackArchive):
     def brought(
         self, placing: Placing, tree: Tree | None, unpack: Callable[[int], object] | None, progress: Progress
     ) -> Brought:
+        return self.layered(placing, tree, unpack, self._opening, available_memory() // _OF_MEMORY, progress)
+
+    def layered(
+        self,
+        placing: Placing,
+        tree: Tree | None,
+        unpack: Callable[[int], object] | None,
+        opening: Opening,
+        room: int,
+        progress: Progress,
+    ) -> Brought:
+        """Bring the layers, which come by ``opening``; ``room`` is the memory for those that are fetched ahead."""
         from bareon.transfer.oci import bring
         from bareon.transfer.tarstream import Walk
 
@@ -113,12 +133,12 @@ class UnpackLayers(UnpackArchive):
         return bring(
             self.image.url,
             self.found,
-            self._opening,
+            opening,
             walk,
             whole if unpack else None,
             settings=self.settings,
             limit=self.limit(placing.survey),
-            room=available_memory() // _OF_MEMORY,
+            room=room,
             progress=progress,
         )
 

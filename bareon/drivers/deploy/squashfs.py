@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bareon.actions.base import Job
-from bareon.drivers.deploy import staging
 from bareon.drivers.deploy.archive import OneFile, UnpackArchive
 from bareon.drivers.deploy.placing import Placing
 from bareon.errors import CommandError, ImageFailed
@@ -34,31 +33,17 @@ class UnpackSquashfs(UnpackArchive):
     def brought(
         self, placing: Placing, tree: Tree | None, unpack: Callable[[int], object] | None, progress: Progress
     ) -> Brought:
-        from bareon.transfer.stage import convert, length, stage
+        from bareon.transfer.stage import convert
         from bareon.transfer.tarstream import Walk
 
-        url, settings, limit = self.image.url, self.settings, self.limit(placing.survey)
-        free = [x for x in placing.survey.shares if x.mount.point not in self.kept]
-        with (
-            staging.places(self.image.name, 1, length(url, settings), free, tree) as ((place,), room),
-            tempfile.TemporaryDirectory() as nowhere,
-        ):
-            served = stage(
-                url,
-                place,
-                digest=self.image.digest,
-                published=self.published,
-                settings=settings,
-                limit=limit if room is None else room,
-                progress=progress,
-            )
+        with self.staged(placing, tree, progress) as (place, served), tempfile.TemporaryDirectory() as nowhere:
             archive = convert(
-                url,
+                self.image.url,
                 lambda sink: self._archived(place, sink, nowhere),
                 Walk(placing),
                 unpack,
-                settings=settings,
-                limit=limit,
+                settings=self.settings,
+                limit=self.limit(placing.survey),
                 progress=lambda done, total: None,
             )
         return type(served)(served.served, archive.size, served.attempts, served.format, served.digest)
