@@ -29,6 +29,8 @@ def check(entry: BootEntry, tree: Tree, layout: Layout, image: str) -> list[str]
     """
     what = f"image {image!r}: the entry that boots, {shown(entry.title)!r} of {entry.source},"
     for reason in _reasons(entry, tree, layout):
+        if not entry.certain:
+            return [f"{what} {reason}, as far as commands tell that are known; see that the node boots"]
         raise ActionFailed(f"{what} {reason}")
     return [] if entry.initrds else [f"{entry.kernel} has no initramfs"]
 
@@ -74,7 +76,10 @@ def _names(root: Mounted, layout: Layout) -> set[str]:
     """The names of the root file system, in the form of :func:`normal`."""
     found = set(identifiers(root.device, Signature(root.type, root.uuid, root.filesystem.label)))
     for disk in layout.disks:
-        found |= {f"PARTUUID={x.guid.lower()}" for x in disk.partitions if x.device == root.device and x.guid}
+        own = [x for x in disk.partitions if x.device == root.device]
+        found |= {f"PARTUUID={x.guid.lower()}" for x in own if x.guid} | {
+            f"PARTLABEL={x.name}" for x in own if x.name
+        }
     return found
 
 

@@ -108,5 +108,9 @@ def _age(release: str, name: str) -> tuple[list[tuple[int, str]], bool]:
 
 
 def by_version(name: str) -> list[tuple[int, str]]:
-    """Sorts ``6.1.0-10`` above ``6.1.0-9``."""
-    return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.findall(r"[0-9]+|[^0-9]+", name)]
+    """Sorts ``6.1.0-10`` above ``6.1.0-9``, as rpm and ``blscfg`` do: what is between numbers and words is nothing.
+
+    A number is above a word, a word above the end, and the end above ``~``.
+    """
+    parts = re.findall(r"[0-9]+|[A-Za-z]+|~", name)
+    return [*((int(x), "") if x.isdecimal() else (-2 if x == "~" else -1, x) for x in parts), (-1, "")]

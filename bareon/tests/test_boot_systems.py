@@ -30,7 +30,7 @@ that of ``/boot``, of the root of the machine that the image was made on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.system.bindings.boot_entries import BootEntries
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.table import bind
+from bareon.system.kernel import by_version
 from bareon.system.tree import Tree, holder
 from bareon.tests import efiprogram
 from bareon.tests.keys import known
@@ -274,19 +275,112 @@ def test_the_default_of_a_menu(default: str, found: str, tmp_path: Path) -> None
     [
         ("", "/boot/grub/grub.cfg of the deployed system has no entry"),
         ("submenu x {\n}\n", "has no entry"),
-        ("if true; then\n" * 100_000, "too many blocks"),
+        ("if true; then\n" * 50_000, "too many blocks"),
         ("menuentry x {" * 100, "too many blocks"),
         ("source /boot/grub/grub.cfg\n", "includes itself"),
         ("source /boot/grub/big\n" * 100, "larger than any menu"),
-        ("set x=aaaaaaaaaa\n" + 'set x="$x$x"\n' * 60 + 'set y="' + "$x" * 100_000 + '"\n', "has no entry"),
+        ("set x=aaaaaaaaaa\n" + 'set x="$x$x"\n' * 60 + 'set y="' + "$x" * 100_000 + '"\n', "larger than any menu"),
+        ("linux /evil root=UUID=y; boot\nmenuentry A { linux /A; }\n", "boots something before it has a menu"),
+        ("load_env\nmenuentry A { linux /A $long$long }\n" + "set y=$long\n" * 300, "larger than any menu"),
     ],
 )
 def test_a_menu_that_cannot_be(text: str, said: str, tmp_path: Path) -> None:
     tree = Tree(str(tmp_path))
     tree.write("/boot/grub/big", "# comment\n" * 10_000)
+    tree.write("/boot/grub/grubenv", f"long={'x' * 1_000_000}\n")
     tree.write("/boot/grub/grub.cfg", text)
     with pytest.raises(ActionFailed, match=said):
         grub_cfg.default(tree, "/boot/grub/grub.cfg")
+
+
+NAMED = "root=UUID=x"
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel", "initrds", "words"),
+    [
+        # Only the entry that boots is carried out, and with what holds at the end of the file.
+        ("menuentry A { linux /A; }\nmenuentry B { configfile /boot/grub/other.cfg }", "/A", (), ()),
+        ("menuentry A { linux /A; }\nmenuentry Reload { configfile $prefix/grub.cfg }", "/A", (), ()),
+        (
+            "menuentry A { linux /A; }\n"
+            "submenu Snapshots { menuentry S { configfile /boot/grub/grub.cfg }\n}\nset x=1\n",
+            *("/A", (), ()),
+        ),
+        (f"menuentry A {{ linux /A $r }}\nset r={NAMED}\n", "/A", (), (NAMED,)),
+        ("menuentry A { configfile /boot/grub/other.cfg }", "/other", (), ()),
+        # Functions, as those of a distribution's own snippets.
+        (f"function go {{ linux /A $1 {NAMED}; }}\nmenuentry A {{ go }}", "/A", (), (NAMED,)),
+        # A hypervisor, as 20_linux_xen writes it.
+        (
+            "menuentry Xen { multiboot2 /boot/xen.gz placeholder ${xen_rm_opts}\n"
+            f" module2 /vmlinuz placeholder {NAMED} ro\n module2 --nounzip /initrd.img\n}}",
+            *("/vmlinuz", ("/initrd.img",), ("placeholder", NAMED, "ro")),
+        ),
+        # What is asked of files reads none of them.
+        ("if [ -f ($root)/boot/huge ]; then menuentry A { linux /A; }; fi", "/A", (), ()),
+        ("if [ -s /boot/empty ]; then menuentry B { linux /B; }; fi; menuentry A { linux /A; }", "/A", (), ()),
+        ("if [ -e /boot/grub ]; then menuentry A { linux /A; }; fi", "/A", (), ()),
+        ("menuentry A { linux /A; boot; linux /B; }", "/A", (), ()),
+    ],
+)
+def test_menus_of_honest_systems(
+    text: str, kernel: str, initrds: Sequence[str], words: Sequence[str], tmp_path: Path
+) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/empty", "")
+    tree.write("/boot/grub/other.cfg", "menuentry O { linux /other; }\n")
+    tree.write("/boot/grub/grub.cfg", text)
+    with (tmp_path / "boot/huge").open("wb") as file:
+        file.truncate(1 << 40)
+    entry = grub_cfg.default(tree, "/boot/grub/grub.cfg")
+    assert (entry.kernel, entry.initrds, entry.arguments) == (kernel, tuple(initrds), tuple(words))
+    assert entry.certain
+
+
+@pytest.mark.parametrize(
+    ("searches", "found"),
+    [
+        ("search.fs_uuid A root hd0,gpt2", "A"),
+        ("search --no-floppy --fs-uuid --set=root A; search.fs_uuid B root", "B"),
+        ("search.fs_uuid B root; search --fs-uuid --set=root A", "A"),
+        ("search --fs-uuid --set=root A; search --fs-uuid --set=boot B", "A"),
+    ],
+)
+def test_the_last_search_for_the_root_counts(searches: str, found: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/grub/grub.cfg", f"menuentry A {{ {searches}; linux /A; }}\n")
+    assert grub_cfg.default(tree, "/boot/grub/grub.cfg").filesystem == found
+
+
+@pytest.mark.parametrize(
+    "text", ["for x in 1 2; do menuentry $x { linux /B; }; done", "if [ 1 -lt 2 ]; then set default=1; fi", "eval a"]
+)
+def test_what_is_not_carried_out_makes_an_entry_uncertain(text: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/boot/grub/grub.cfg", f"{text}\nmenuentry A {{ linux /A; }}\n")
+    assert not grub_cfg.default(tree, "/boot/grub/grub.cfg").certain
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [
+        ("4.18.0-553.16.1.el8_10.x86_64", "4.18.0-553.el8_10.x86_64"),
+        ("6.1.0-10-amd64", "6.1.0-9-amd64"),
+        ("6.1.0-56-amd64", "6.1.0-56~bpo-amd64"),
+        ("6.12.1-arch1-1", "6.12-arch1-1"),
+    ],
+)
+def test_kernels_sort_as_package_managers_do(newer: str, older: str) -> None:
+    assert by_version(newer) > by_version(older)
+
+
+def test_options_and_entries_without_end(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write(f"{bls.FOLDER}/a.conf", "linux /A\noptions" + " $k" * 1000 + "\n")
+    tree.write(f"{bls.FOLDER}/b.conf", "linux /B\n" + "#" * (1 << 20))
+    (entry,) = bls.read(tree, {"k": "x " * 1000})
+    assert (entry.kernel, len(entry.arguments)) == ("/A", 2048)
 
 
 def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from bareon.system.tree import Tree
 
 FOLDER = "/boot/loader/entries"
 ENDING = ".conf"
+_LARGEST = 64 << 10  # bytes of an entry
 RECORD = "/etc/bareon/kernel_params"
 """The words that bareon added to these entries."""
 
 _KEY = re.compile(r"[ \t]*([a-z-]+)[ \t]+(.*?)[ \t\r]*")
-_LONGEST = 4096  # characters of a line
+_LONGEST = 4096  # characters of a line, and of the options once their variables have their values
 
 
 def read(tree: Tree, variables: Mapping[str, str] | None = None) -> list[BootEntry]:
@@ -28,8 +29,14 @@ def read(tree: Tree, variables: Mapping[str, str] | None = None) -> list[BootEnt
     """
     names = [x for x in tree.names(FOLDER) if x.endswith(ENDING)]
     names.sort(key=lambda x: by_version(x.removesuffix(ENDING)), reverse=True)
-    found = (parse(tree.read(f"{FOLDER}/{x}") or "", f"{FOLDER}/{x}", variables or {}) for x in names)
+    paths = [path for x in names if _is_entry(tree, path := f"{FOLDER}/{x}")]
+    found = (parse(tree.read(path) or "", path, variables or {}) for path in paths)
     return [x for x in found if x.kernel]
+
+
+def _is_entry(tree: Tree, path: str) -> bool:
+    status = tree.status(path)
+    return status is not None and status.st_size <= _LARGEST
 
 
 def parse(text: str, source: str, variables: Mapping[str, str]) -> BootEntry:
@@ -49,7 +56,7 @@ def parse(text: str, source: str, variables: Mapping[str, str]) -> BootEntry:
         elif key == "initrd":
             initrds += [x for word in value.split() for x in expanded(word, variables)]
         elif key == "options":
-            options += [x for word in value.split() for x in _resolved(word, variables)]
+            options += _resolved(value, variables)
     name = source.rpartition("/")[2].removesuffix(ENDING)
     return BootEntry(title or name, source, kernel, tuple(initrds), tuple(options), name=name)
 
@@ -91,7 +98,14 @@ def _with(line: str, former: Sequence[str], asked: Sequence[str]) -> str:
     return " ".join([*words, *(x for x in asked if x not in words)])
 
 
-def _resolved(word: str, variables: Mapping[str, str]) -> list[str]:
-    """What becomes of a word of ``options``: variables alone are looked at, there are no quotes."""
-    whole = re.sub(r"\$\{?(\w+)\}?", lambda found: variables.get(found[1], ""), word)
-    return whole.split()
+def _resolved(value: str, variables: Mapping[str, str]) -> list[str]:
+    """The words of ``options``: variables alone are looked at, there are no quotes."""
+    left = _LONGEST
+
+    def resolved(found: re.Match[str]) -> str:
+        nonlocal left
+        text = variables.get(found[1], "")[:left]
+        left -= len(text)
+        return text
+
+    return re.sub(r"\$\{?(\w+)\}?", resolved, value).split()

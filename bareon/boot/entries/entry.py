@@ -12,7 +12,8 @@ class BootEntry:
 
     ``kernel`` and ``initrds`` are paths as the boot loader knows them, on the file system with the UUID
     ``filesystem``; where that is empty, on the one of ``/boot``. ``kernel`` is empty where none is started.
-    ``source`` is the file that it stands in, ``name`` the one by which a default is chosen.
+    ``source`` is the file that it stands in, ``name`` the one by which a default is chosen. It is not ``certain``
+    where the file has commands that might choose or start something else, and were not carried out.
     """
 
     title: str
@@ -22,6 +23,7 @@ class BootEntry:
     arguments: tuple[str, ...] = ()
     filesystem: str = ""
     name: str = ""
+    certain: bool = True
 
     def value(self, argument: str) -> str | None:
         """The value that a kernel takes of an argument: the last one; ``None`` without any."""

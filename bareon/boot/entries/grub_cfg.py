@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """``grub.cfg``: which entry GRUB will boot by itself, and what that starts.
 
-As much of GRUB's language is carried out as decides this: variables, ``if``, the environment block, files that are
-included, ``blscfg``. What hangs on the machine is taken as it is on most: commands succeed, no key is held.
+As much of GRUB's language is carried out as decides this: variables, functions, ``if``, the environment block, files
+that are included, ``blscfg``; of the entries the one that boots alone. What hangs on the machine is taken as it is on
+most: commands succeed, no key is held.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from bareon.boot.entries import bls
@@ -19,7 +20,7 @@ from bareon.errors import ActionFailed
 from bareon.system.tree import Tree
 
 _ASSIGNED = re.compile(r"[A-Za-z_]\w*+=")
-LARGEST = 4 << 20  # characters of all files together
+LARGEST = 1 << 20  # characters of all files together, and of all words once their variables have their values
 _DEEPEST = 30
 _LONGEST = 4096  # characters of a word and of a variable, which can double in each line
 _TOKEN = re.compile(rf"(?P<skip>(?:[ \t]|\\\n|(?<![^\s;{{}}&|])#[^\n]*)++)|[\n;{{}}&|<>]|{WORD}|.", re.DOTALL)
@@ -27,6 +28,8 @@ _TOKEN = re.compile(rf"(?P<skip>(?:[ \t]|\\\n|(?<![^\s;{{}}&|])#[^\n]*)++)|[\n;{
 _FEATURES = {"feature_menuentry_id": "y", "feature_timeout_style": "y", "feature_default_font_path": "y"}
 #: Commands that fail where nobody is at the keyboard, and those of other loaders.
 _FALSE = frozenset({"keystatus", "sleep", "false", "authenticate"})
+#: What is not carried out, though it may change what boots.
+_PASSED_OVER = frozenset({"for", "while", "until", "eval", "probe", "regexp"})
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,19 @@ class Command:
     """A command and, for a menu entry or ``if``, what is in it."""
 
     words: tuple[str, ...]
-    body: tuple[Command, ...] = ()
+    body: tuple[Command, ...] | None = None
     branches: tuple[tuple[tuple[Command, ...], tuple[Command, ...]], ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Item:
-    """An entry of a menu, or a menu below it."""
+    """An entry of a menu, or a menu below it, with the commands that are carried out where it is chosen."""
 
     title: str
     name: str
     entry: BootEntry | None = None
-    items: list[Item] = field(default_factory=list)
+    body: tuple[Command, ...] = ()
+    is_menu: bool = False
 
 
 def default(tree: Tree, path: str, platform: str = "pc") -> BootEntry:
@@ -56,26 +60,17 @@ def default(tree: Tree, path: str, platform: str = "pc") -> BootEntry:
     """
     menu = _Menu(tree, path, platform)
     menu.run(parse(menu.text(path) or ""))
-    entry = _chosen(menu.items, menu.variables.get("default", ""))
+    entry = menu.chosen()
     if entry is None:
         raise ActionFailed(f"{path} of {tree.name} has no entry")
-    return entry
+    return replace(entry, certain=not menu.passed_over)
 
 
-def _chosen(items: Sequence[Item], choice: str) -> BootEntry | None:
-    """As ``grub_menu_get_default`` does it: by number, title or name, the first one where there is no such entry."""
-    for _ in range(_DEEPEST):
-        if not items:
-            return None
-        first, _, choice = choice.partition(">")
-        number = next((i for i, x in enumerate(items) if first in (x.title, x.name)), 0)
-        if first.isdecimal() and first.isascii():
-            number = int(first[:9]) if int(first[:9]) < len(items) else 0
-        item = items[number]
-        if item.entry:
-            return item.entry
-        items = item.items
-    return None
+def _number(items: Sequence[Item], choice: str) -> int:
+    """As ``get_entry_number`` of GRUB: by number, title or name, the first one where there is no such entry."""
+    if choice.isdecimal() and choice.isascii():
+        return int(choice[:9]) if int(choice[:9]) < len(items) else 0
+    return next((i for i, x in enumerate(items) if choice in (x.title, x.name)), 0)
 
 
 def parse(text: str) -> tuple[Command, ...]:
@@ -133,11 +128,12 @@ class _Parser:
         return Command(("if",), branches=tuple(branches))
 
     def _loop(self) -> Command:
-        """A loop is passed over: none of those that are written chooses an entry."""
+        """A loop is passed over: none of those that ``grub-mkconfig`` writes chooses an entry."""
+        kind = self.tokens[self.place]
         self.place += 1
         self.commands(("done",))
         self._next("done")
-        return Command(())
+        return Command((kind,))
 
     def _next(self, *tokens: str) -> bool:
         there = self.place < len(self.tokens) and self.tokens[self.place] in tokens
@@ -159,8 +155,10 @@ class _Menu:
         folder = str(PurePosixPath(path).parent)
         self.variables = {**_FEATURES, "prefix": folder, "config_directory": folder, "grub_platform": platform}
         self.items: list[Item] = []
-        self.left = LARGEST
-        self.entry: dict[str, list[list[str]]] | None = None
+        self.functions: dict[str, tuple[Command, ...]] = {}
+        self.left = self.words_left = LARGEST
+        self.entry: dict[str, list[list[str]]] | None = None  # the commands of the one that is carried out
+        self.booted = self.passed_over = False
         self.depth = 0
 
     def text(self, path: str) -> str | None:
@@ -170,6 +168,24 @@ class _Menu:
         if self.left < 0:
             raise ActionFailed(f"{self.path} of {self.tree.name} is larger than any menu")
         return text
+
+    def chosen(self) -> BootEntry | None:
+        """The entry that boots, by what the menu says of its default."""
+        choice = self.variables.get("default", "")
+        for _ in range(_DEEPEST):
+            if not self.items:
+                return None
+            first, _, choice = choice.partition(">")
+            item = self.items[_number(self.items, first)]
+            if item.entry:
+                return item.entry
+            self.items, self.entry = [], None if item.is_menu else {}
+            self.run(item.body)
+            if self.entry is not None and not self.items:
+                return _entry(item, self.path, self.entry)
+            if not item.is_menu:  # it has gone on to another menu
+                choice = self.variables.get("default", "")
+        return None
 
     def run(self, commands: Sequence[Command]) -> bool:
         """Carry out commands; true if the last one succeeds."""
@@ -186,21 +202,42 @@ class _Menu:
         if command.branches:
             return next((self.run(body) for condition, body in command.branches if self.run(condition)), True)
         words = [x for word in command.words for x in expanded(word, self.variables)]
+        self._charge(words)
         if not words:
             return True
         name, given = words[0], words[1:]
         if name in _FALSE:
             return False
+        self.passed_over |= name in _PASSED_OVER
         if name == "function":
+            self.functions |= dict.fromkeys(given[:1], command.body or ())
             return True
+        if name in self.functions:
+            return self.run(self.functions[name])
+        if name == "boot":
+            return self._boot()
         if _ASSIGNED.match(name):
             return self._set(words, command)
         if name == "!":
             return not self._one(Command(command.words[1:]))
-        if self.entry is not None and name.startswith(("linux", "initrd", "search", "chainloader", "multiboot")):
-            self.entry.setdefault(name, []).append(given)
+        if self.entry is not None and not self.booted and name.startswith(_STARTING):
+            # One command is another with its first option; what follows the UUID are hints.
+            by_uuid = name == "search.fs_uuid"
+            words = ["--fs-uuid", *given[:1]] if by_uuid else given
+            self.entry.setdefault("search" if by_uuid else name, []).append(words)
         action: Callable[[list[str], Command], bool] | None = getattr(self, f"_{_ACTIONS.get(name, '')}", None)
         return action(given, command) if action else True
+
+    def _charge(self, words: Sequence[str]) -> None:
+        self.words_left -= sum(map(len, words)) + len(words)
+        if self.words_left < 0:
+            raise ActionFailed(f"{self.path} of {self.tree.name} is larger than any menu")
+
+    def _boot(self) -> bool:
+        if self.entry is None:
+            raise ActionFailed(f"{self.path} of {self.tree.name} boots something before it has a menu")
+        self.booted = True
+        return True
 
     def _set(self, given: list[str], _: Command) -> bool:
         for word in given:
@@ -226,7 +263,7 @@ class _Menu:
                 names.append(word)
         for name, value in environment(self.text(file) or "").items():
             if not names or name in names:
-                self.variables[name] = value
+                self.variables[name] = value[:_LONGEST]
         return True
 
     def _source(self, given: list[str], _: Command) -> bool:
@@ -248,10 +285,17 @@ class _Menu:
                 return not "".join(rest)
             case ["-n", *rest]:
                 return bool("".join(rest))
-            case ["-s" | "-e" | "-f", path]:
-                return bool(self.text(path))
+            case ["-s", path]:
+                status = self.tree.status(_path(path))
+                return status is not None and status.st_size > 0
+            case ["-f", path]:
+                return self.tree.is_file(_path(path))
+            case ["-e", path]:
+                return self.tree.is_file(_path(path)) or bool(self.tree.names(_path(path)))
             case ["-d", path]:
-                return bool(self.tree.names(path))
+                return bool(self.tree.names(_path(path)))
+            case [_, "-lt" | "-le" | "-gt" | "-ge" | "<" | ">" | "-pgt" | "-plt", _]:
+                self.passed_over = True
             case [one, "=" | "==" | "-eq", other]:
                 return one == other
             case [one, "!=" | "-ne", other]:
@@ -262,26 +306,21 @@ class _Menu:
 
     def _blscfg(self, _given: list[str], _: Command) -> bool:
         for entry in bls.read(self.tree, self.variables):
+            self._charge(entry.arguments)
             self.items.append(Item(entry.title, entry.name, entry))
         return True
 
     def _menuentry(self, given: list[str], command: Command) -> bool:
-        outer, self.entry = (self.items, dict(self.variables)), {}
-        self.run(command.body)
-        title, name = _named(given)
-        self.items, self.variables = outer
-        self.items.append(Item(title, name, _entry(title, name, self.path, self.entry)))
-        self.entry = None
+        self.items.append(Item(*_named(given), body=command.body or ()))
         return True
 
     def _submenu(self, given: list[str], command: Command) -> bool:
-        outer, self.items, variables = self.items, [], dict(self.variables)
-        self.run(command.body)
-        outer.append(Item(*_named(given), None, self.items))
-        self.items, self.variables = outer, variables
+        self.items.append(Item(*_named(given), body=command.body or (), is_menu=True))
         return True
 
 
+#: Beginnings of the commands that say what an entry starts, and from where.
+_STARTING = ("linux", "initrd", "search", "multiboot", "module")
 _ACTIONS = {
     **{"set": "set", "unset": "unset", "load_env": "load_env", "source": "source", ".": "source", "[": "test"},
     **{"configfile": "source", "test": "test", "blscfg": "blscfg", "menuentry": "menuentry", "submenu": "submenu"},
@@ -302,22 +341,25 @@ def _named(given: Sequence[str]) -> tuple[str, str]:
     return title or "", name or title or ""
 
 
-def _entry(title: str, name: str, source: str, done: dict[str, list[list[str]]]) -> BootEntry:
+def _entry(item: Item, source: str, done: dict[str, list[list[str]]]) -> BootEntry:
     """What an entry starts, of the commands that were carried out in it."""
     kernels = [given for x in ("linux", "linuxefi", "linux16") for given in done.get(x, []) if given]
     initrds = [x for y in ("initrd", "initrdefi", "initrd16") for given in done.get(y, []) for x in given]
+    if (
+        "multiboot" in done or "multiboot2" in done
+    ):  # a hypervisor: its first module is the kernel, then comes a title
+        modules = [_plain(given) for x in ("module", "module2") for given in done.get(x, []) if _plain(given)]
+        kernels, initrds = modules[:1], [x[0] for x in modules[1:]]
     if not kernels:
-        return BootEntry(title, source, name=name)
+        return BootEntry(item.title, source, name=item.name)
     kernel, *arguments = kernels[-1]
-    return BootEntry(
-        title,
-        source,
-        _path(kernel),
-        tuple(map(_path, (x for x in initrds if not x.startswith("--")))),
-        tuple(arguments),
-        _searched(done.get("search", []) + [["--fs-uuid", "--set=root", *x] for x in done.get("search.fs_uuid", [])]),
-        name,
-    )
+    initrds = [_path(x) for x in initrds if not x.startswith("--")]
+    filesystem = _searched(done.get("search", []))
+    return BootEntry(item.title, source, _path(kernel), tuple(initrds), tuple(arguments), filesystem, name=item.name)
+
+
+def _plain(given: Sequence[str]) -> list[str]:
+    return [x for x in given if not x.startswith("--")]
 
 
 def _path(path: str) -> str:
@@ -327,6 +369,8 @@ def _path(path: str) -> str:
 def _searched(commands: Sequence[Sequence[str]]) -> str:
     """The UUID of the file system that the last search by UUID makes the root."""
     for words in reversed(commands):
+        if any(x.startswith("--set=") and x != "--set=root" for x in words):
+            continue
         plain = [x for x in words if not x.startswith("-")]
         if any(x in ("--fs-uuid", "-u") for x in words) and plain:
             return plain[-1]
