@@ -62,6 +62,10 @@ def described(data: bytes, kind: str) -> dict[str, Any]:
     return {"mediaType": kind, "digest": digest(data), "size": len(data)}
 
 
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)  # that it has one digest, which names of tests have in them
+
+
 @dataclass
 class Store:
     """What a registry has: blobs and manifests by digest, manifests by tag too."""
@@ -81,7 +85,7 @@ class Store:
         self,
         *layers: Sequence[str | Entry],
         tag: str = "latest",
-        pack: Callable[[bytes], bytes] = gzip.compress,
+        pack: Callable[[bytes], bytes] = _gzip,
         kind: str = GZIP,
         config: Mapping[str, object] | None = None,
         manifest: Mapping[str, object] | None = None,
