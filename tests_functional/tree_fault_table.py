@@ -161,7 +161,7 @@ def _no_trees() -> Iterator[TreeFault]:
             ("cd", "is an ISO 9660 image"),
             ("ext4", f"is no {title}: it holds ext"),
             ("zeros", f"is no {title}: it holds nothing that is known"),
-            ("qcow2", f"is no {title}: it holds nothing that is known"),
+            ("qcow2", "the qcow2 image is damaged: no such size of clusters"),
             ("empty", "is empty: "),
             ("twice.tar.gz", "is compressed twice, xz inside gzip"),
             (other[kind][0], f"is no {title}: it holds {other[kind][1]}$"),
