@@ -13,6 +13,8 @@ from bareon.text import shown
 #: ``[USER@]HOST::MODULE[/PATH]`` of rsync(1).
 _DAEMON = re.compile(r"([^-:/][^:/]*)::(.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Scheme, host and port.
+Server = tuple[str, str, int | None]
 _NOTHING = SplitResult("", "", "", "", "")
 
 
@@ -94,7 +96,7 @@ class Location:
         return self._parts.query
 
     @property
-    def server(self) -> tuple[str, str, int | None]:
+    def server(self) -> Server:
         """Scheme, host and port, the scheme's own where none is given: what credentials belong to."""
         return self.scheme, self.host, self.port or _DEFAULT_PORTS.get(self.scheme)
 

@@ -465,6 +465,24 @@ def test_an_account_is_told_to_nobody_else(tls: Any) -> None:
         assert "redirected from https to http" in failed(running.url, settings)
 
 
+@pytest.mark.parametrize("redirected", ["/blobs/", "/v2/"])
+def test_only_the_registry_says_who_is_told_the_account(redirected: str, tls: Any) -> None:
+    wrap, settings = tls
+    store = Store()
+    store.image(["a"])
+    with registry(store, wrap) as running, registry(store, wrap, "localhost") as other:
+        accounts(settings, running.host)
+        there, realm = (other.site.url.replace("/image", x) for x in ("/storage", "/token"))
+        away = Fault(307, {"Location": there})
+        running.before = lambda request: away if redirected in request["path"] else None
+        asks = Fault(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+        other.before = lambda request: Fault(200, body=text({"token": "x"})) if "/token" in request["path"] else asks
+        line = failed(running.url, settings)
+        assert f"127.0.0.1 redirects to {other.host}, which asks for credentials: those go to no other host" in line
+        assert {x["path"] for x in other.site.requests} == {"/storage"}
+        assert not [x for x in other.site.requests if "Authorization" in x]
+
+
 class Tokens:
     """A server of tokens for a registry; each token is good for so many requests."""
 

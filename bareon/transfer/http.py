@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 
 from bareon.errors import ImageFailed, UnsuitableNode
-from bareon.model.location import Location
+from bareon.model.location import Location, Server
 from bareon.model.settings import TransferSettings
 from bareon.text import visible
 from bareon.transfer.deadline import Deadline
@@ -41,11 +41,12 @@ _OURS = {"Accept-Encoding": "identity", "User-Agent": "bareon", "Connection": "c
 
 
 class Answer:
-    """A response whose body is still to be read."""
+    """A response whose body is still to be read. ``server`` is who gave it, which redirects may have led to."""
 
-    def __init__(self, response: requests.Response, asked: Peer) -> None:
+    def __init__(self, response: requests.Response, asked: Peer, server: Server) -> None:
         self._response = response
         self._peer = asked
+        self.server = server
         self._left = self.length
         inner = getattr(response.raw, "_fp", None)
         # Past urllib3, where each byte is copied once more, which takes half as much time again as reading it;
@@ -155,7 +156,7 @@ class Client:
             if hopeless(error):
                 raise ImageFailed(reason(error, asked)) from None
             raise Broken(reason(error, asked)) from None
-        return Answer(response, asked)
+        return Answer(response, asked, location.server)
 
     def _judged(self, answer: Answer) -> Answer:
         if answer.status in (200, 206) or answer.status in (401, 416):

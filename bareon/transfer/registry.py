@@ -118,6 +118,12 @@ class Registry:
         answer.close()
         if answer.status != 401:
             return {}
+        if answer.server != place.server:  # whoever serves the blobs would name a server that is told the account
+            _, host, port = answer.server
+            raise ImageFailed(
+                f"{place.host} redirects to {visible(host)}:{port}, which asks for credentials: "
+                "those go to no other host"
+            )
         scheme, _, rest = (answer.header("WWW-Authenticate") or "").strip().partition(" ")
         if scheme.lower() == "basic":
             return self._basic(place)
