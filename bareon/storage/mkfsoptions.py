@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from bareon.storage.reader import FEATURES, Feature, Version
 
-_NUMBER = r"\d{1,12}"
-_SIZE = r"\d{1,12}[kmg]?"
+_NUMBER = r"[0-9]{1,12}"
+_SIZE = r"[0-9]{1,12}[kmg]?"
 _FLAG = r"[01]"
 
 
@@ -56,7 +56,7 @@ _EXT = {
     "-I": Option(r"128|256|512|1024"),
     "-j": Option(),
     "-J": Option(words={"size": _NUMBER, "fast_commit_size": _NUMBER}),
-    "-m": Option(r"\d{1,2}(\.\d{1,3})?"),
+    "-m": Option(r"[0-4]?[0-9](\.[0-9]{1,3})?|50"),
     "-N": Option(_NUMBER),
     "-T": Option(r"[a-z0-9_]{1,32}"),
     "-E": Option(

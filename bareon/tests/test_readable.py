@@ -106,6 +106,8 @@ def test_each_feature_can_be_set_by_options() -> None:
         ("xfs", "-c options=x", "-c is not allowed for xfs"),
         ("xfs", "-K x", "'x' is no value for it"),
         ("xfs", "-m", "'' is not allowed there"),
+        ("ext4", "-m 51", "'51' is no value for it"),
+        ("ext4", "-m \u0661", "is no value for it"),
         ("ext4", "-O journal_dev", "'journal_dev' is not allowed there"),
         ("ext4", "-b 512", "'512' is no value for it"),
         ("ext4", "-d x", "-d is not allowed for ext4"),
