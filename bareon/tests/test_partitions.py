@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -12,6 +13,11 @@ from pathlib import Path
 import pytest
 
 from bareon.errors import ImageFailed
+from bareon.model.image import Digest, Published
+from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
+from bareon.transfer.disk import Transfer, stage_parts, survey
+from bareon.transfer.format import HEAD
 from bareon.transfer.partitions import Entry, Table, read_table
 
 MIB = 1 << 20
@@ -144,3 +150,46 @@ def test_the_size_may_be_unknown() -> None:
     found = table(mbr((0x83, 10, SIZE)), None)
     assert found
     assert found.end == (SIZE + 10) * 512
+
+
+def logical(first: int) -> bytes:
+    """A disk whose only partition, at a sector of the extended one, has its table behind the first bytes."""
+    begin = MIB // 512
+    return bytes(mbr((0x0F, begin, 3 * MIB // 512)).ljust(MIB, b"\0") + mbr((0x83, first, 8)))
+
+
+def far(first: int) -> bytes:
+    """A disk whose GPT has its entries at 1 MiB."""
+    disk = gpt((first, first + 7))
+    listed = bytes(disk[1024:])
+    struct.pack_into("<Q", disk, 512 + 72, MIB // 512)
+    struct.pack_into("<I", disk, 512 + 88, zlib.crc32(listed))
+    disk[512 + 16 : 512 + 20] = bytes(4)
+    struct.pack_into("<I", disk, 512 + 16, zlib.crc32(disk[512 : 512 + 92]))
+    return bytes(disk[:1024]).ljust(MIB, b"\0") + listed
+
+
+@pytest.mark.parametrize(
+    ("seen", "brought"),
+    [
+        (logical(4096), logical(2048)),
+        (far(4096), far(4096)[:-1] + b"x"),
+    ],
+)
+def test_a_table_that_is_another_when_the_image_is_brought(seen: bytes, brought: bytes, tmp_path: Path) -> None:
+    """The digest is that of what is brought, and so says nothing of the table that was looked at."""
+    file, location = tmp_path / "disk", Location(f"file://{tmp_path}/disk")
+    file.write_bytes(seen.ljust(4 * MIB, b"\0"))
+    disk = survey(location, TransferSettings())
+    assert seen[:HEAD] == brought[:HEAD]
+
+    def staged(content: bytes) -> None:
+        file.write_bytes(content.ljust(4 * MIB, b"\0"))
+        digest = Digest("sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+        wanted = Transfer(location, digest, Published(), TransferSettings(), None, lambda done, total: None)
+        with (tmp_path / "part").open("wb") as part:
+            stage_parts(wanted, disk, {disk.table.partitions[0]: part.fileno()})
+
+    staged(seen)
+    with pytest.raises(ImageFailed, match="is another than when it was looked at"):
+        staged(brought)

@@ -33,11 +33,12 @@ from bareon.transfer.image import (
     open_source,
     reshaping,
 )
-from bareon.transfer.partitions import Entry, Table, read_table
+from bareon.transfer.partitions import Entry, Read, Table, read_table
 from bareon.transfer.pipeline import Pipeline, Target
 from bareon.transfer.stage import File
 from bareon.transfer.superblock import SEEN, Superblock
 
+_CHANGED = "is another than when it was looked at: somebody has changed it meanwhile"
 _BEHIND = GIB  # what a disk of unknown size may have behind its last partition
 
 
@@ -46,12 +47,14 @@ class WholeDisk:
     """An image of a whole disk as its source serves it. ``beginning`` are its first bytes, the table among them.
 
     ``contents`` are the superblocks of its partitions by their numbers, as far as they can be read beforehand.
+    ``tables`` are the bytes that the table was read from, with their offsets.
     """
 
     offer: Offer
     table: Table
     contents: Mapping[int, Superblock]
     beginning: bytes
+    tables: tuple[tuple[int, bytes], ...] = ()
 
 
 def survey(location: Location, settings: TransferSettings, disk_format: DiskFormat = None) -> WholeDisk:
@@ -71,11 +74,26 @@ def survey(location: Location, settings: TransferSettings, disk_format: DiskForm
             raise ImageFailed("is compressed so that its beginning cannot be read before the rest")
         refuse_nested(offer.format, beginning)
         refuse(beginning)
-        table = read_table(plain.at, offer.size)
+        tables = _Recorded(plain.at)
+        table = read_table(tables, offer.size)
         if table is None:
             found = superblock.read(beginning).type
             raise ImageFailed(f"is no whole disk with a partition table: it holds {found or 'nothing that is known'}")
-        return WholeDisk(offer, table, dict(_contents(plain, table)), beginning)
+        return WholeDisk(offer, table, dict(_contents(plain, table)), beginning, tuple(tables.found.items()))
+
+
+class _Recorded:
+    """Reads, and keeps what was read by its offset. A table is read in parts, few and small."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self.found: dict[int, bytes] = {}
+
+    def __call__(self, offset: int, length: int) -> bytes:
+        data = self._read(offset, length)
+        if len(data) > len(self.found.get(offset, b"")):
+            self.found[offset] = data
+        return data
 
 
 def _contents(plain: Plain, table: Table) -> Sequence[tuple[int, Superblock]]:
@@ -119,7 +137,7 @@ class _Windows:
 
 
 class _Seen:
-    """The first bytes of the image, a :class:`bareon.transfer.pipeline.Target`."""
+    """Bytes of the image that were looked at before, a :class:`bareon.transfer.pipeline.Target`."""
 
     path = "memory"
 
@@ -187,7 +205,7 @@ def _bring(transfer: Transfer, disk: WholeDisk, targets: Mapping[Entry, Target])
     settings, known = transfer.settings, transfer.published
     deadline = Deadline(settings.total_timeout)
     checked = is_checked(transfer.digest, known) or known.plain is not None
-    seen = _Seen(len(disk.beginning))
+    seen = [(offset, data, _Seen(len(data))) for offset, data in ((0, disk.beginning), *disk.tables)]
     windows = [_Window(x.start, x.end, target) for x, target in targets.items()]
     with (
         named(transfer.location),
@@ -196,14 +214,16 @@ def _bring(transfer: Transfer, disk: WholeDisk, targets: Mapping[Entry, Target])
         offer, head = looked_at(source, transfer.disk_format)
         limit = disk.table.end + _BEHIND if offer.size is None or offer.format == "zstd" else offer.size
         with PlainChecks(offer.format, transfer.digest, known, settings) as checks:
-            target = _Windows([_Window(0, seen.limit, seen), *windows], limit)
-            pipeline = Pipeline(source, target, deadline, checks.served)
+            again = [_Window(offset, offset + target.limit, target) for offset, _, target in seen]
+            pipeline = Pipeline(source, _Windows([*again, *windows], limit), deadline, checks.served)
             pipeline.run(head, reshaping(offer.format, head, source, checks.seen), transfer.progress)
-            if seen.content != disk.beginning:
-                raise ImageFailed("begins otherwise than when it was looked at: somebody has changed it meanwhile")
+            if seen[0][2].content != disk.beginning:
+                raise ImageFailed(_CHANGED)
             if pipeline.size < (end := max(x.end for x in windows)):
                 raise ImageFailed(f"is cut short: it has {pipeline.size} bytes, and its partitions go up to {end}")
             checks.judge(pipeline)
+            if any(target.content != data for _, data, target in seen):
+                raise ImageFailed(_CHANGED)
             seconds = time.monotonic() - started
             digest = checks.digest
             return Written(pipeline.served, pipeline.size, 0, source.attempts, seconds, offer.format, digest)
