@@ -123,6 +123,14 @@ def test_parents_come_first_and_the_last_line_counts() -> None:
         ("UUID=2222 /../etc ext4 x", "where no volume can be"),
         ("UUID=2222 /a//b ext4 x", "where no volume can be"),
         ("UUID=2222 /proc/x ext4 x", "where no volume can be"),
+        ("UUID=2222 //proc ext4 x", "where no volume can be"),
+        ("UUID=2222 ///dev/x ext4 x", "where no volume can be"),
+        ("UUID=2222 /a\0b ext4 x", "control characters"),
+        ("UUID=2222 /a\\012b ext4 x", "control characters"),
+        ("UUID=1111-aa /b btrfs subvol=x\0y", "control characters"),
+        ("UUID= /data ext4 x", "which is none of its partitions"),
+        ("LABEL= /data ext4 x", "which is none of its partitions"),
+        ("PARTLABEL= /data ext4 x", "which is none of its partitions"),
     ],
 )
 def test_a_line_that_leads_nowhere(line: str, said: str) -> None:

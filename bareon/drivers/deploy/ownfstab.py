@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bareon.errors import ImageFailed
+from bareon.text import visible
 from bareon.tools.mount import unescaped
 from bareon.transfer.partitions import Entry
 
 _OF_THE_KERNEL = ("dev", "proc", "run", "sys")
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _DEVICE = re.compile(r"/dev/(?:disk/by-(uuid|label|partuuid|partlabel)/(.+)|(?:(?:[shv]d|xvd)[a-z]+|\w+p)(\d+))")
 
 
@@ -49,6 +51,12 @@ def _mounts(text: str, tags: Mapping[Entry, Mapping[str, str]]) -> Iterator[Own]
             if "noauto" in options or "nofail" in options:
                 continue
             raise ImageFailed(f"its fstab mounts {source} at {point}, which is none of its partitions: give parts")
+        if _CONTROL.search(point + ",".join(options)):
+            raise ImageFailed(
+                f"its fstab mounts {visible(source)} at {visible(point)} with control characters: give parts"
+            )
+        if point.startswith("//"):  # which normpath leaves as it is
+            point = "/" + point.strip("/")
         point = point.rstrip("/") or "/"
         if point != posixpath.normpath(point) or point.split("/")[1] in _OF_THE_KERNEL:
             raise ImageFailed(f"its fstab mounts {source} at {point}, where no volume can be: give parts")
@@ -70,10 +78,11 @@ def _wanted(source: str) -> tuple[str, str] | None:
 
 
 def _names(entry: Entry, tags: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    return (
+    found = (
         ("UUID", tags.get("UUID", "").lower()),
         ("LABEL", tags.get("LABEL", "")),
         ("PARTUUID", entry.guid.lower()),
         ("PARTLABEL", entry.name),
         ("number", str(entry.number)),
     )
+    return [(kind, value) for kind, value in found if value]
