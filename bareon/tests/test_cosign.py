@@ -113,6 +113,11 @@ def test_what_is_none(made: Made, says: str, ours: Signer, theirs: Signer) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_digest_that_cosign_does_not_sign() -> None:
+    with pytest.raises(ImageFailed, match="cosign signs SHA-256 digests only"):
+        tag(f"sha512:{'0' * 128}")
+
+
 def test_what_is_no_key(ours: Signer, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("ssh-ed25519 AAAA")
     os.mkfifo(tmp_path / "fifo")

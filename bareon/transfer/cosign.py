@@ -40,7 +40,14 @@ class Signature:
 
 
 def tag(digest: str) -> str:
-    """The tag of the signatures of a manifest with such a digest, ``sha256:`` and 64 digits in hexadecimal."""
+    """The tag of the signatures of a manifest with such a digest, ``sha256:`` and 64 digits in hexadecimal.
+
+    :raises ImageFailed: for a digest of another kind.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise ImageFailed(
+            "cosign signs SHA-256 digests only, and the reference has another: name the image by its SHA-256"
+        )
     return f"{digest.replace(':', '-')}.sig"
 
 
