@@ -11,7 +11,7 @@ from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.archive import OneFile
 from bareon.drivers.deploy.fitness import unfit_for_trees
-from bareon.drivers.deploy.offer import check_room, check_type, programs, sector_of
+from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.parttree import CopyParts
 from bareon.drivers.deploy.swift import FitFilesystem, LeaveVolume, SpreadTree, empty_inside, unfetchable
@@ -91,9 +91,8 @@ class Disk(OneFile):
         return tuple(x.target for x in image.parts if x.form == "block")
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
-        written = (fs for fs in job.layout.filesystems() if fs.wanted.from_image and fs.decision != "keep")
-        tools = {name for fs in written for name in programs(fs.type)}
-        return {*super().requires(images, job), *blkid.PROGRAMS, *udev.PROGRAMS, *loop.PROGRAMS, *tools}
+        tools = (*blkid.PROGRAMS, *udev.PROGRAMS, *loop.PROGRAMS)
+        return {*super().requires(images, job), *tools, *programs_of(job.layout)}
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
         yield from unfit_for_trees(images, job.deployment)

@@ -21,6 +21,12 @@ def programs(kind: str) -> tuple[str, ...]:
     return filesystem.programs(kind) if kind in filesystem.KINDS else ()
 
 
+def programs_of(layout: Layout) -> set[str]:
+    """The programs for all file systems that arrive with images, of the types that the input describes."""
+    arriving = (fs for fs in layout.filesystems() if fs.wanted.from_image and fs.decision != "keep")
+    return {name for fs in arriving for name in programs(fs.type)}
+
+
 def sector_of(layout: Layout, device: str) -> int:
     """The logical sector size of a device in bytes: the largest of the disks that it lies on."""
     found = {part.device: disk.sector for disk in layout.disks for part in disk.partitions}

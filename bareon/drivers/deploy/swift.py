@@ -13,7 +13,7 @@ from pathlib import Path
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.kind import Kind, OfKinds
-from bareon.drivers.deploy.offer import check_room, check_type, programs, sector_of, unfit
+from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of, unfit
 from bareon.errors import CommandError, Defect, ImageFailed
 from bareon.model.consistency import shared_targets
 from bareon.model.image import Image, Published
@@ -46,9 +46,8 @@ class Block(Kind):
         return (image.target,)
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
-        tools = {name for fs in job.layout.filesystems() if _is_written(fs) for name in programs(fs.type)}
         signed = gpgv.PROGRAMS if job.settings.keyring else ()
-        return {*blkid.PROGRAMS, *signed, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *tools}
+        return {*blkid.PROGRAMS, *signed, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *programs_of(job.layout)}
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
         for image in images:
@@ -71,10 +70,6 @@ class Swift(OfKinds):
     """``--deploy_driver swift``."""
 
     kinds = (Block(),)
-
-
-def _is_written(fs: PlannedFilesystem) -> bool:
-    return fs.wanted.from_image and fs.decision != "keep"
 
 
 def empty_inside(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
