@@ -6,10 +6,11 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bareon.errors import Defect, InvalidInput
-from bareon.storage import gpt
+from bareon.storage import filesystem, gpt
 from bareon.storage.kinds import KINDS, sections
 
 
@@ -37,6 +38,7 @@ def _report() -> dict[str, Any]:
         definitions[name] = definition
         if name == "partition":
             definition["properties"]["role"]["examples"] = [*gpt.KIND.roles, *_other_roles()]
+            _add(definition, filesystem.planned_fields())
             for kind in sections():
                 definitions |= kind.plan_schema
     for kind in sections():
@@ -46,9 +48,7 @@ def _report() -> dict[str, Any]:
             description = f"{what} {kind.about_section}."
             item = {"$ref": f"#/$defs/{next(iter(schemas))}"}
             section = {kind.section: {"description": description, "type": "array", "items": item}}
-            definition["properties"] = _behind(definition["properties"], section)
-            if kind.always:
-                definition["required"] = list(_behind(dict.fromkeys(definition["required"]), dict.fromkeys(section)))
+            _add(definition, section, required=kind.always)
     return {**whole, "$defs": definitions}
 
 
@@ -57,11 +57,18 @@ def _other_roles() -> list[str]:
     return sorted(role for kind in KINDS if kind is not gpt.KIND for role in kind.roles)
 
 
-_LAST = ("differences", "cmdline")
+_LAST = ("differences", "cmdline", "decision")
 
 
-def _behind(there: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The keys with new ones after the disks and the sections so far, before what comes behind sections."""
+def _add(definition: dict[str, Any], fields: Mapping[str, Any], *, required: bool = True) -> None:
+    """Add properties to those of an object."""
+    definition["properties"] = _behind(definition["properties"], fields)
+    if required:
+        definition["required"] = list(_behind(dict.fromkeys(definition["required"]), dict.fromkeys(fields)))
+
+
+def _behind(there: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys with new ones behind those so far, before what is always the last."""
     at = next(number for number, key in enumerate(there) if key in _LAST)
     items = list(there.items())
     return dict([*items[:at], *new.items(), *items[at:]])
