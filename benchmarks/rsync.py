@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from bareon.model.settings import TransferSettings
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.tools.mount import enter_private_namespace
 from benchmarks.timing import show
+from tests_functional.bench.port import free_port
 
 FILES = 12_500
 BYTES = 384 << 20
@@ -52,9 +52,7 @@ def make_tree(place: Path) -> None:
 @contextmanager
 def daemon(place: Path, tree: Path) -> Iterator[str]:
     """Serve the tree; the URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (place / "rsyncd.conf").write_text(
         f"use chroot = no\nuid = root\ngid = root\nlog file = {place}/log\n[tree]\npath = {tree}\n"
     )

@@ -38,7 +38,7 @@ SYSTEM = ("/", "ext4", 96), ("/usr", "ext4", 64), ("/var", "xfs", 320)
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
     """A registry that asks for no account, by plain HTTP."""
-    running = Registry(SCRATCH / "registry")
+    running = Registry(SCRATCH / "open")
     try:
         running.start()
         yield running
@@ -118,7 +118,7 @@ def test_an_account_and_tls(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, [LOOPBACK, "localhost"])
     accounts = tmp_path / "auth.json"
     settings = replace(SETTINGS, ca_file=str(certificate.public), auth_file=str(accounts))
-    registry = Registry(SCRATCH / "closed", port=5443, certificate=certificate)
+    registry = Registry(SCRATCH / "closed", certificate=certificate)
     registry.start()
     try:
         url = push(registry, tmp_path, ["etc/", "etc/a"], ["etc/.wh.a", "etc/b"])

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from tests_functional.bench import cache, wheel
 from tests_functional.bench.conductor_settings import LOOPBACK, Site, settings
+from tests_functional.bench.port import free_port
 from tests_functional.bench.process import run
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
@@ -195,13 +195,6 @@ class Conductor:
 class _Files(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def until(condition: Callable[[], object], what: str, limit: float = 60.0, pause: float = 0.05) -> None:

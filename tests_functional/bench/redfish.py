@@ -10,8 +10,9 @@ import urllib.request
 from pathlib import Path
 
 from tests_functional.bench import cache, wheel
-from tests_functional.bench.conductor import free_port, until
+from tests_functional.bench.conductor import until
 from tests_functional.bench.hypervisor import URI, Hypervisor
+from tests_functional.bench.port import free_port
 from tests_functional.bench.process import run
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/redfish-requirements.txt"

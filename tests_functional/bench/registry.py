@@ -17,8 +17,8 @@ import requests
 
 from bareon.tests.registry import Entry, archive
 from tests_functional.bench.httpd.certificate import Certificate
+from tests_functional.bench.port import accepts, free_port
 from tests_functional.bench.process import ProgramError, run
-from tests_functional.bench.rsyncd import accepts
 
 #: Seconds until it accepts connections.
 START_LIMIT = 20.0
@@ -45,14 +45,12 @@ class Packed:
 class Registry:
     """A registry; it ends with :meth:`stop` or with the cell.
 
-    With a ``certificate`` it speaks TLS, and wants an account.
+    Each has a port of its own: several may run in a cell. With a ``certificate`` it speaks TLS, and wants an account.
     """
 
-    def __init__(
-        self, place: Path, *, address: str = "0.0.0.0", port: int = 5000, certificate: Certificate | None = None
-    ) -> None:
+    def __init__(self, place: Path, *, address: str = "0.0.0.0", certificate: Certificate | None = None) -> None:
         self.place = place
-        self.port = port
+        self.port = free_port()
         self._address = address
         self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests_functional.bench.hypervisor import SERVER
+from tests_functional.bench.port import accepts
 from tests_functional.bench.process import ProgramError
 
 #: Seconds until the daemon accepts connections.
@@ -95,12 +95,3 @@ class RsyncServer:
         if self._process and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(timeout=10)
-
-
-def accepts(host: str, port: int) -> bool:
-    """Tell whether somebody listens there."""
-    try:
-        with socket.create_connection((host, port), timeout=1):
-            return True
-    except OSError:
-        return False

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tests_functional.bench import wheel
-from tests_functional.bench.conductor import Conductor, free_port, until
+from tests_functional.bench.conductor import Conductor, until
+from tests_functional.bench.port import free_port
 from tests_functional.bench.process import run
 
 #: What is where bareon-provision is in a ramdisk.

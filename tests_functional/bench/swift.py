@@ -18,8 +18,8 @@ from swiftclient.exceptions import ClientException
 from swiftclient.utils import generate_temp_url
 
 from tests_functional.bench import swift_settings
+from tests_functional.bench.port import accepts
 from tests_functional.bench.process import ProgramError, run
-from tests_functional.bench.rsyncd import accepts
 
 CONTAINER = "images"
 #: Bytes of each segment; the smallest that Swift takes is 1.
