@@ -138,7 +138,7 @@ TRAPS = (
     Trap("boot", "grub-mkconfig", 6, "no entry|grub.cfg"),
     Trap("links", "grub-mkconfig", 6, "grub.cfg"),
     Trap("links", "update-initramfs", 6, "/etc/bareon"),
-    Trap("parents", "initramfs-hook", 6, "/etc"),
+    Trap("parents", "initramfs-hook", 6, "/etc|update-initramfs"),
 )
 
 

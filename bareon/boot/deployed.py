@@ -37,6 +37,10 @@ def check(entry: BootEntry, tree: Tree, layout: Layout, image: str) -> list[str]
 
 def _reasons(entry: BootEntry, tree: Tree, layout: Layout) -> Iterator[str]:
     """Why it would not come up."""
+    if tree.is_file(entry.source):
+        mount = holder(entry.source, tree.mounts)
+        if not tree.loads(f"/{entry.source.removeprefix(mount.point).lstrip('/')}", mount):
+            yield "is behind a link out of its file system, where no boot loader follows"
     if not entry.kernel:
         yield "starts no kernel"
     for path in (entry.kernel, *entry.initrds):
@@ -69,7 +73,7 @@ def _is_there(path: str, filesystem: str, tree: Tree) -> bool:
     # GRUB counts from the top of a btrfs, and what is mounted may be a subvolume of it.
     parts = path.strip("/").split("/")
     starts = range(len(parts)) if mount.type == "btrfs" else range(1)
-    return any(tree.is_file(f"{mount.point.rstrip('/')}/{'/'.join(parts[start:])}") for start in starts)
+    return any(tree.loads(f"/{'/'.join(parts[start:])}", mount) for start in starts)
 
 
 def _names(root: Mounted, layout: Layout) -> set[str]:

@@ -131,6 +131,20 @@ class Tree:
         """True if there is a regular file, links followed inside the tree only."""
         return self.status(path) is not None
 
+    def loads(self, path: str, mount: Mounted) -> bool:
+        """True if a boot loader that reads the file system of a mount finds a regular file there.
+
+        It knows no other file system: links lead nowhere else, and absolute ones begin at the top of this one.
+
+        :param path: absolute in the file system.
+        """
+        own = self.outside(mount.point)
+        with self._saying("read", path), looked_up(own, "/") as top, looked_up(own, path) as found:
+            if not (top and found and stat.S_ISREG(found.mode)):
+                return False
+            # A subvolume of btrfs has a device number of its own, and GRUB goes into it.
+            return mount.type == "btrfs" or os.fstat(found.fd).st_dev == os.fstat(top.fd).st_dev
+
     def end(self, path: str) -> str | None:
         """The path without links of a regular file, as the deployed system would resolve them."""
         with self._found(path, stat.S_ISREG) as found:

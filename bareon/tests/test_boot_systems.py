@@ -218,6 +218,37 @@ def test_an_entry_that_would_not_boot_is_named(change: dict[str, Any], reason: s
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "target", "reason"),
+    [
+        ("vmlinuz-6.1", "vmlinuz-6.1.real", None),
+        ("vmlinuz-6.1", "/vmlinuz-6.1.real", None),  # as GRUB takes it; the system does not
+        ("vmlinuz-6.1", "/boot/vmlinuz-6.1.real", "names /vmlinuz-6.1, which is not there"),
+        ("vmlinuz-6.1", "../usr/lib/vmlinuz", "names /vmlinuz-6.1, which is not there"),
+        ("grub/grub.cfg", "../menu", None),
+        ("grub/grub.cfg", "/etc/menu", "is behind a link out of its file system"),
+    ],
+)
+def test_links_out_of_a_file_system_lead_nowhere(path: str, target: str, reason: str | None, tmp_path: Path) -> None:
+    """A boot loader sees one file system; the system, which sees them all, would find the file."""
+    tree, planned = _deployed({**DEBIAN, "boot": "apart"}, tmp_path)
+    for place in ("/boot/grub/grub.cfg", "/boot/menu", "/etc/menu", "/usr/lib/vmlinuz"):
+        tree.write(place, "x")
+    kernel = tmp_path / "boot/vmlinuz-6.1"
+    kernel.rename(f"{kernel}.real")
+    kernel.symlink_to("vmlinuz-6.1.real")
+    link = tmp_path / "boot" / path
+    link.unlink()
+    link.symlink_to(target)
+    entry = replace(GOOD, kernel="/vmlinuz-6.1", initrds=("/initrd.img-6.1",), filesystem="")
+    if reason is None:
+        assert deployed.check(entry, tree, planned, "a") == []
+        return
+    with pytest.raises(ActionFailed) as caught:
+        deployed.check(entry, tree, planned, "a")
+    assert reason in str(caught.value)
+
+
 def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -> None:
     tree, planned = _deployed({**DEBIAN, "others": []}, tmp_path)
     root = tree.mounts[0]

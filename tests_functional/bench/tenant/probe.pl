@@ -620,7 +620,7 @@ my %FATAL = (
         }
         for my $path (qw(/etc/bareon /etc/cloud)) { rename $path, "$path.old"; symlink '/etc', $path }
     },
-    parents => sub { rename '/etc', '/etc.old'; symlink '/proc/1/root/etc', '/etc'; exit 9 },
+    parents => sub { rename '/etc', '/etc.old'; symlink '/proc/1/root/etc', '/etc' },
     boot    => sub {
         rename '/boot/grub', '/boot/grub.old';
         symlink '/run', '/boot/grub';
