@@ -59,6 +59,11 @@ DEPLOY = [
         default=False,
         help="Use disks that report failing health, with a warning. A read-only disk is never used.",
     ),
+    cfg.BoolOpt(
+        "allow_unbootable",
+        default=False,
+        help="Go on, with a warning, where the kernel of an image has no driver for the disks that hold it.",
+    ),
     cfg.StrOpt(
         "image_programs",
         default=IMAGE_PROGRAMS[0],

@@ -16,10 +16,11 @@ from bareon.errors import CommandError
 from bareon.look import signature, structures, tags
 from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts
 from bareon.run import missing
-from bareon.storage.disk import DiskFacts, PartitionFacts
+from bareon.storage.disk import DiskFacts, Driver, PartitionFacts
 from bareon.storage.kind import Firmware
+from bareon.system import module
 from bareon.text import redacted
-from bareon.tools import efi, lsblk, sfdisk, smartctl
+from bareon.tools import driver, efi, lsblk, sfdisk, smartctl
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def probe() -> NodeFacts:
     devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
     users = usage.users(devices)
     links = _links()
+    modular = module.named(driver.index(module.NAMES))
     asked = health([device.path for device in devices if device.type == "disk"])
     disks = tuple(
         _disk(
@@ -46,6 +48,8 @@ def probe() -> NodeFacts:
             links.get(device.path, ()),
             users,
             asked.get(device.path, smartctl.UNKNOWN),
+            # Of what can be no module no index of another kernel says anything.
+            tuple(Driver(*x) for x in driver.bound(device.path) if x[0] in modular),
         )
         for device in devices
         if device.type in ("disk", "loop", "rom")
@@ -98,6 +102,7 @@ def _disk(
     links: tuple[str, ...],
     users: dict[str, list[str]],
     health: smartctl.Health,
+    drivers: tuple[Driver, ...],
 ) -> DiskFacts:
     found = tags(device.path) if device.type != "rom" and device.size else {}
     table = found.get("PTTYPE")
@@ -129,6 +134,7 @@ def _disk(
         zoned=lsblk.zoned(device.path),
         health=health.state,
         health_words=health.words,
+        drivers=drivers,
     )
 
 

@@ -8,21 +8,16 @@ start. None of these methods changes anything or reads the machine; ``look`` of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bareon.model.deployment import Deployment
-from bareon.model.image import Image
+from bareon.model.image import Early, Image
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
 from bareon.step import Step
-
-Early = Callable[[Sequence[str]], Mapping[str, bytes]]
-"""The content of those of some files that are there, by their paths, which are absolute in the tree of an image.
-
-It reaches the server, and raises ImageFailed where that cannot be."""
 
 
 class Transport(ABC):

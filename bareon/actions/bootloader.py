@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bareon.actions.base import Action, Early, Job
+from bareon.actions.base import Action, Job
 from bareon.boot import verification
 from bareon.boot.disks import BootDisk, boot_disks
+from bareon.boot.drivers import VerifyDrivers, needed
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
-from bareon.model.image import Image
+from bareon.model.image import Early, Image
 from bareon.model.node import NodeFacts
 from bareon.model.settings import BOOT_INFO, SANDBOX, runs_programs
 from bareon.step import Step
@@ -30,7 +31,7 @@ class Bootloader(Action):
     name = "do_bootloader"
     makes = ("boot loader",)
     after = ("layout", "configdrive", "images")
-    options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX}
+    options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX, "allow_unbootable": False}
 
     def requires(self, job: Job) -> set[str]:
         several = osprober.PROGRAMS if job.layout.multiboot else ()
@@ -83,12 +84,23 @@ class Bootloader(Action):
         if job.layout.multiboot:
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
-            return [InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order)]
+            return [
+                *self._drivers(job, default, [x.name for x in images]),
+                InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order),
+            ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
         return [
+            *self._drivers(job, default, [default]),
             InstallGrub(self.name, default, job.layout, disks, params, order, runs_programs(self.settings)),
             *verify,
         ]
+
+    def _drivers(self, job: Job, default: str, systems: Sequence[str]) -> Iterator[Step]:
+        """A step for each system with a disk of which the drivers are known."""
+        for name in dict.fromkeys(systems):
+            if wanted := needed(job.layout, job.node, name):
+                allowed = bool(self.settings.get("allow_unbootable")) or name != default
+                yield VerifyDrivers(self.name, name, job.layout, wanted, allowed, _early(job, name))
 
     def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
         return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]

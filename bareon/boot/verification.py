@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bareon.boot.disks import BootDisk
@@ -14,6 +14,7 @@ from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, refusal
 from bareon.boot.signed import folder_of
 from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.image import Early
 from bareon.model.layout import Layout
 from bareon.model.node import SecureBootFacts
 from bareon.run import missing
@@ -45,7 +46,7 @@ class VerifyLoader(Step):
     layout: Layout
     disks: tuple[BootDisk, ...]
     enabled: bool
-    early: Callable[[Sequence[str]], Mapping[str, bytes]] | None = None
+    early: Early | None = None
 
     @property
     def description(self) -> str:

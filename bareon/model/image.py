@@ -3,14 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from bareon.model.location import Location
 from bareon.storage.reader import Reader
 
 HashAlgorithm = Literal["md5", "sha256", "sha512"]
 DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 128}  # hexadecimal digits
+
+
+class Early(Protocol):
+    """Brings single files of an image before the first write: it reaches the server.
+
+    Both raise ImageFailed where that cannot be.
+    """
+
+    def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
+        """The content of those of some files that are there, by their paths, absolute in the tree of the image."""
+
+    def folders(self, path: str) -> list[str]:
+        """The paths of the folders in a folder of the tree; none where there is no such folder."""
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,14 @@ class PartitionFacts:
 
 
 @dataclass(frozen=True)
+class Driver:
+    """A driver by the name of its module, such as ``ahci``, and the modalias of the device that it drives."""
+
+    name: str
+    modalias: str
+
+
+@dataclass(frozen=True)
 class DiskFacts:
     """A whole block device. ``kind`` is lsblk's type (``disk``, ``loop``, ``rom`` …), ``links`` its names in /dev.
 
@@ -239,7 +247,8 @@ class DiskFacts:
 
     ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
     number of it, another one after each start of the machine. ``zoned`` is the kernel's word for what must be written
-    in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it.
+    in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it. ``drivers`` are those that
+    it is reached by, the disk's own first; none where that is not known.
     """
 
     device: str
@@ -266,6 +275,7 @@ class DiskFacts:
     zoned: str = "none"
     health: Health = "unknown"
     health_words: tuple[str, ...] = ()
+    drivers: tuple[Driver, ...] = ()
 
     @property
     def unwritable(self) -> str | None:

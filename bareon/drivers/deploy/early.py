@@ -14,6 +14,7 @@ from bareon.system.tree import Tree
 
 if TYPE_CHECKING:
     from bareon.drivers.deploy.rsync import FetchTree
+    from bareon.tools.rsync import Entry
 
 _MOST = 16  # files that are asked for, with what links lead to
 
@@ -34,6 +35,18 @@ class EarlyFiles:
                 wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
             found = ((path, tree.content(path)) for path in paths)
             return {path: content for path, content in found if content is not None}
+
+    def folders(self, path: str) -> list[str]:
+        """The paths of the folders in a folder of the image, links on the way to it not followed."""
+        found: list[str] = []
+
+        def take(entry: Entry) -> None:
+            here = f"/{entry.path}"
+            if entry.kind == "d" and posixpath.dirname(here) == path:
+                found.append(here)
+
+        self.fetch.folders((path,), take)
+        return found
 
 
 def _end(path: str, tree: Tree, folder: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from bareon.actions.base import Early, Job
+from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import ActionFailed, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.deployment import Deployment
-from bareon.model.image import Image
+from bareon.model.image import Early, Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Step

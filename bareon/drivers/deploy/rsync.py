@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bareon.actions.base import Early, Job
+from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.early import EarlyFiles
@@ -27,7 +27,7 @@ from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlap
 from bareon.drivers.deploy.reader import readers
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
 from bareon.model.deployment import Deployment
-from bareon.model.image import Image
+from bareon.model.image import Early, Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.run import missing

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The step that asks whether a system's kernel has the drivers of the disks that hold it."""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bareon.boot.installed import own_kernels
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.image import Early
+from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.disk import Driver
+from bareon.system.kernel import by_version
+from bareon.system.module import INDEX, lacking
+from bareon.system.tree import Tree, mounted_tree
+
+LOG = logging.getLogger(__name__)
+
+#: What a kernel needs to come up: the rest is mounted by the system, which says what it misses.
+_NEEDED = ("/", "/usr")
+_FOLDERS = ("/usr/lib/modules", "/lib/modules")
+REMEDY = "bring an image with another kernel, or go on with --allow_unbootable"
+
+
+def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
+    """The drivers of the disks that hold the root file system of an image, and its ``/usr``, each with its disk."""
+    devices = {x.device for x in layout.tree(image) if x.point in _NEEDED}
+    below = {disk for device in devices for disk in _disks(layout, device)}
+    return tuple((disk.device, x) for disk in node.disks if disk.device in below for x in disk.drivers)
+
+
+def _disks(layout: Layout, device: str) -> Iterator[str]:
+    """The disks that a device lies on."""
+    for disk in layout.disks:
+        if any(part.device == device for part in disk.partitions):
+            yield disk.device
+    for structure in layout.structures():
+        if any(x.device == device for x in structure.devices):
+            for member in structure.members:
+                yield from _disks(layout, member)
+
+
+@dataclass(frozen=True)
+class VerifyDrivers(Step):
+    """Compare the modules of a kernel with the drivers that this ramdisk reaches the disks by.
+
+    ``early`` brings files of the image beforehand; without it, and for what it does not bring, the installed system
+    is asked. What is lacking is a warning where that is ``allowed``, as for an image that is not the one to boot.
+    """
+
+    image: str
+    layout: Layout
+    needed: tuple[tuple[str, Driver], ...]
+    allowed: bool
+    early: Early | None = None
+
+    @property
+    def description(self) -> str:
+        return f"See whether the kernel of image {self.image!r} has the drivers of its disks"
+
+    def preflight(self) -> Sequence[str]:
+        """Ask the newest kernels that the image will bring; where one of them has all, the choice is made later."""
+        found = self._brought(self.early) if self.early else {}
+        told = {release: self._lacking(release, index) for release, index in found.items()}
+        if not told or not all(told.values()):
+            return []
+        return self._told(next(x for x in told.values() if x), UnsuitableNode)
+
+    def run(self, progress: Progress) -> Outcome:
+        """Ask the kernel that boots."""
+        with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
+            there = own_kernels(tree, self.image)
+            if not there:
+                return {}  # that is said by who installs the boot loader
+            release = there[0].release
+            message = self._lacking(release, _installed(tree, release))
+        warnings = self._told(message, ActionFailed) if message else []
+        for warning in warnings:
+            LOG.warning("%s", warning)
+        return {"warnings": "; ".join(warnings)} if warnings else {}
+
+    def _brought(self, early: Early) -> Mapping[str, Mapping[str, bytes]]:
+        """The index of each of the newest kernels, by its release."""
+        folders = {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
+        newest = sorted(folders, key=by_version)[-3:]
+        files = early([f"{folders[x]}/{name}" for x in newest for name in INDEX])
+        return {x: {n: files[p] for n in INDEX if (p := f"{folders[x]}/{n}") in files} for x in newest}
+
+    def _lacking(self, release: str, index: Mapping[str, bytes]) -> str | None:
+        """What a kernel has no drivers for; ``None`` for one that has all of them, or has no index of its modules."""
+        absent = {x: disk for disk, x in reversed(self.needed)}
+        gone = lacking(list(dict.fromkeys(x for _, x in self.needed)), index)
+        if not gone:
+            return None
+        names = ", ".join(f"{x.name} for {absent[x]} ({x.modalias})" for x in gone)
+        return f"image {self.image!r} would not find its disks: kernel {release} has no {names}"
+
+    def _told(self, message: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:
+        if self.allowed:
+            return [message]
+        raise kind(f"{message}; {REMEDY}")
+
+
+def _installed(tree: Tree, release: str) -> dict[str, bytes]:
+    found = ((name, tree.content(f"/lib/modules/{release}/{name}")) for name in INDEX)
+    return {name: content for name, content in found if content is not None}

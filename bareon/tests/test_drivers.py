@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drivers of disks, and kernels that have them or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from bareon.boot.drivers import VerifyDrivers
+from bareon.errors import UnsuitableNode
+from bareon.storage.disk import Driver
+from bareon.system.module import lacking, named
+from bareon.tests import cases
+from bareon.tools import driver
+
+AHCI = Driver("ahci", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01")
+SD = Driver("sd_mod", "scsi:t-0x00")
+BLK = Driver("virtio_blk", "virtio:d00000002v00001AF4")
+ALL = [AHCI, SD, BLK]
+
+#: As depmod(8) writes them, and the kernel's build.
+DEP = b"kernel/drivers/scsi/sd_mod.ko.xz: kernel/lib/crc-t10dif.ko.xz\nkernel/drivers/block/virtio_blk.ko.zst:\n"
+ALIAS = (
+    b"# Aliases extracted from modules themselves.\nalias scsi:t-0x00* sd_mod\nalias virtio:d00000002v* virtio_blk\n"
+)
+BUILTIN = b"kernel/drivers/ata/ahci.ko\n"
+BUILTIN_ALIAS = b"ahci.license=GPL\0ahci.alias=pci:v*d*sv*sd*bc01sc06i01*\0"
+
+
+@pytest.mark.parametrize(
+    ("index", "gone"),
+    [
+        ({"modules.dep": DEP}, [AHCI]),
+        ({"modules.dep": DEP, "modules.alias": ALIAS}, [AHCI]),
+        ({"modules.dep": DEP, "modules.builtin": BUILTIN}, []),
+        # Another driver may be there for the same device.
+        ({"modules.dep": DEP, "modules.alias": b"alias pci:v00008086d00002922sv*sd*bc*sc*i* ata_piix\n"}, []),
+        ({"modules.dep": DEP, "modules.alias": b"alias pci:v0000[18]086d*bc0106* x\n"}, [AHCI]),
+        ({"modules.dep": DEP, "modules.builtin.modinfo": BUILTIN_ALIAS}, []),
+        ({"modules.dep": b""}, ALL),
+        ({"modules.builtin": b"kernel/drivers/block/virtio-blk.ko\n"}, [AHCI, SD]),
+        # Without a list of names nothing is known of the rest.
+        ({}, []),
+        ({"modules.alias": ALIAS}, []),
+        ({"modules.dep": b"\xff\xfe: \n:\n\n", "modules.alias": b"alias\nalias x\n\xff y z\n"}, ALL),
+    ],
+)
+def test_what_a_kernel_lacks(index: Mapping[str, bytes], gone: Sequence[Driver]) -> None:
+    assert lacking(ALL, index) == gone
+
+
+def test_names_are_those_that_the_kernel_has() -> None:
+    assert named({"modules.dep": DEP, "modules.builtin": b"kernel/drivers/md/dm-mod.ko\n"}) == {
+        *("sd_mod", "virtio_blk", "dm_mod")
+    }
+
+
+def test_drivers_are_read_from_the_disk_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux 6.1 has a disk at an AHCI controller: folders of the port and the host have no driver."""
+    monkeypatch.setattr(driver, "SYS", tmp_path / "sys")
+    monkeypatch.setattr(driver, "MODULES", tmp_path / "modules")
+    pci = tmp_path / "sys/devices/pci0000:00/0000:00:1f.2"
+    scsi = pci / "ata1/host0/target0:0:0/0:0:0:0"
+    (scsi / "block/sda").mkdir(parents=True)
+    for folder, name, module, alias in ((pci, "ahci", "ahci", AHCI.modalias), (scsi, "sd", "sd_mod", SD.modalias)):
+        (tmp_path / f"sys/module/{module}").mkdir(parents=True)
+        bus = tmp_path / f"sys/bus/drivers/{name}"
+        bus.mkdir(parents=True)
+        (bus / "module").symlink_to(tmp_path / f"sys/module/{module}")
+        (folder / "driver").symlink_to(bus)
+        (folder / "modalias").write_text(f"{alias}\n")
+    (pci.parent / "modalias").write_text("acpi:PNP0A08:\n")  # which nobody has taken
+    (tmp_path / "sys/class/block").mkdir(parents=True)
+    (tmp_path / "sys/class/block/sda").symlink_to(scsi / "block/sda")
+    assert [Driver(*x) for x in driver.bound("/dev/sda")] == [SD, AHCI]
+    assert driver.bound("/dev/sdb") == []
+    assert driver.index(["modules.dep"]) == {}
+
+
+class _Image:
+    """An image on a server, as the preflight asks it."""
+
+    def __init__(self, kernels: Mapping[str, bytes]) -> None:
+        self.files = {f"/usr/lib/modules/{x}/modules.dep": dep for x, dep in kernels.items()}
+
+    def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
+        return {x: self.files[x] for x in paths if x in self.files}
+
+    def folders(self, path: str) -> list[str]:
+        return sorted({x.rpartition("/")[0] for x in self.files if x.startswith(f"{path}/")})
+
+
+def _step(kernels: Mapping[str, bytes], *, allowed: bool = False) -> VerifyDrivers:
+    """The step of a plan: root lies on a logical volume on a mirror of two disks, and /srv on a third one."""
+    plan = cases.plan_of(cases.load(cases.HERE / "cases/plan/drivers-of-root.yaml"))
+    (found,) = (x for x in plan.steps if isinstance(x, VerifyDrivers))
+    assert found.needed == (("/dev/sda", SD), ("/dev/sda", AHCI), ("/dev/vda", BLK))
+    return dataclasses.replace(found, early=_Image(kernels), allowed=allowed)
+
+
+OLD = DEP + b"kernel/drivers/ata/ahci.ko:\n"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [
+        ({"6.1.0-9-amd64": OLD}, None),
+        ({}, None),
+        ({"6.1.0-9-cloud": DEP}, "kernel 6.1.0-9-cloud has no ahci for /dev/sda (pci:v00008086d"),
+        ({"6.1.0-9-cloud": DEP, "6.1.0-10-cloud": DEP}, "kernel 6.1.0-9-cloud has no ahci"),
+        # Which of them boots is seen when the image has been copied.
+        ({"6.1.0-9-amd64": OLD, "6.1.0-10-cloud": DEP}, None),
+        # Of the many that a system may have kept the newest count.
+        ({f"6.1.0-{x}": OLD if x == 1 else DEP for x in range(1, 5)}, "kernel 6.1.0-2 has no ahci"),
+        ({"6.1.0-9-cloud": b"x:\n"}, "has no sd_mod for /dev/sda (scsi:t-0x00), ahci for /dev/sda (pci:"),
+    ],
+)
+def test_it_is_said_before_the_first_write(kernels: Mapping[str, bytes], said: str | None) -> None:
+    assert list(_step({}).preflight()) == []
+    if said is None:
+        assert list(_step(kernels).preflight()) == []
+        return
+    with pytest.raises(UnsuitableNode) as caught:
+        _step(kernels).preflight()
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("bring an image with another kernel, or go on with --allow_unbootable")
+    (warning,) = _step(kernels, allowed=True).preflight()
+    assert said in warning
