@@ -114,6 +114,7 @@ class BindSystem(Step):
         with mounted_tree(layout.tree(image), writing=("/etc", "/boot")) as tree:
             esp = layout.mounted_esp(image)
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
+            volumes += layout.made_at_start(image)
             result = bind(tree, replace(self.home, volumes=volumes))
             stale = self._stale(tree, result)
             result.done += filter(None, [selinux.label(tree)])

@@ -16,7 +16,6 @@ from bareon.sizes import human
 from bareon.step import Step
 from bareon.storage import gpt
 from bareon.storage.disk import DiskFacts
-from bareon.storage.filesystem import MakeFilesystem
 from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.kind import words
 from bareon.storage.mkfsoptions import turned_on
@@ -85,7 +84,7 @@ class Partitioning(Action):
                 yield from structure.make(self.name)
 
     def _filesystems(self, job: Job) -> Iterator[Step]:
-        return (MakeFilesystem(self.name, fs) for fs in job.layout.filesystems() if fs.is_made)
+        return (step for fs in job.layout.filesystems() for step in fs.make(self.name))
 
 
 def _disks(job: Job) -> set[str]:

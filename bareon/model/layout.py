@@ -8,11 +8,20 @@ has to be read back afterwards to be known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from bareon.storage.disk import PlannedDisk
 from bareon.storage.filesystem import ESP_MOUNT, SWAP, Mount, Mounted, PlannedFilesystem
-from bareon.storage.kind import Device, Firmware, PlannedAggregate, Policy, Structure, System
+from bareon.storage.kind import CryptDevice, Device, Firmware, PlannedAggregate, Policy, Structure, System
+
+T = TypeVar("T")
+
+_EARLY = ("/", "/usr")
+"""The mount points that an initramfs must get at."""
+
+_INITRAMFS = "initramfs"
+"""The option of crypttab(5) by which Debian's initramfs opens a device, whatever it can see where it is made."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,13 @@ class Layout:
         return [x for fs in self.filesystems() for x in fs.mounts if image in x.mount.images]
 
     def tree(self, image: str) -> tuple[Mounted, ...]:
-        """The mounted file systems of one image, parents before children."""
-        found = (x for x in self.mounts(image) if x.point != SWAP)
+        """The mounted file systems of one image, parents before children, but for those that it makes itself."""
+        found = (x for x in self.mounts(image) if x.point != SWAP and not x.filesystem.mapped_at_start)
         return tuple(sorted(found, key=lambda x: x.point.rstrip("/").split("/")))
+
+    def made_at_start(self, image: str) -> tuple[Mounted, ...]:
+        """The file systems that one image makes anew each time it starts, swap areas left out."""
+        return tuple(x for x in self.mounts(image) if x.point != SWAP and x.filesystem.mapped_at_start)
 
     def has_root(self, image: str) -> bool:
         """True if the image has a root file system, without which it is no system of its own."""
@@ -59,10 +72,32 @@ class Layout:
         """The swap areas of one image."""
         return tuple(x for x in self.mounts(image) if x.point == SWAP)
 
+    def crypt_devices(self, image: str) -> tuple[CryptDevice, ...]:
+        """What one image opens to get at its file systems and swap areas, each behind what it lies in.
+
+        What lies below ``/`` or ``/usr`` has the option ``initramfs``: where Debian's is made, no device is seen that
+        would tell of it.
+        """
+        early: set[str] = set()
+        found: list[CryptDevice] = []
+        for x in self.mounts(image):
+            needed = self.system(x.filesystem).crypttab[::-1]
+            found += needed
+            early |= {crypt.name for crypt in needed if x.point in _EARLY}
+        return tuple(
+            replace(x, options=(*x.options, _INITRAMFS)) if x.name in early and _INITRAMFS not in x.options else x
+            for x in dict.fromkeys(found)
+        )
+
     def crypttab(self, image: str) -> tuple[str, ...]:
-        """The lines of crypttab by which one image gets at its file systems and swap areas."""
-        lines = (line for x in self.mounts(image) for line in self.system(x.filesystem).crypttab)
-        return tuple(dict.fromkeys(lines))
+        """The lines of crypttab for that, by UUID; what has none by that of its partition, or as it is called."""
+        guids = {part.device: f"PARTUUID={part.guid.lower()}" for disk in self.disks for part in disk.partitions}
+
+        def line(x: CryptDevice) -> str:
+            source = f"UUID={x.uuid}" if x.uuid else guids.get(x.device, x.device)
+            return f"{x.name} {source} {x.key_file or 'none'} {','.join(x.options) or '-'}"
+
+        return tuple(map(line, self.crypt_devices(image)))
 
     def reserved(self, role: str) -> PlannedFilesystem | None:
         """The file system of the first partition that was reserved for a role."""
@@ -93,7 +128,7 @@ class Layout:
                 needs += [*(device.system for device in used), structure.system]
                 below |= set(structure.members)
 
-        def merged(values: Callable[[System], tuple[str, ...]]) -> tuple[str, ...]:
+        def merged(values: Callable[[System], tuple[T, ...]]) -> tuple[T, ...]:
             return tuple(dict.fromkeys(value for need in needs for value in values(need)))
 
         return System(
@@ -108,7 +143,7 @@ class Layout:
 
         Of more than that a system need not wait for: it starts with all else missing.
         """
-        points = ("/", "/usr", *([SWAP] if resumes else []))
+        points = (*_EARLY, *([SWAP] if resumes else []))
         needed = [self.system(x.filesystem) for x in self.mounts(image) if x.point in points]
         return tuple(dict.fromkeys(word for need in needed for word in need.kernel_arguments))
 

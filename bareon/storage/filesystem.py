@@ -254,10 +254,23 @@ class PlannedFilesystem(PlannedContent):
         return self.decision != "keep" and not self.wanted.from_image
 
     @property
+    def mapped_at_start(self) -> str | None:
+        """The device that it is on in a system that makes it anew at each start; ``None`` for one that stays.
+
+        There is nothing of it in the ramdisk, and what it would have for a UUID is another one each time.
+        """
+        return None
+
+    @property
     def without(self) -> tuple[str, ...]:
         """The names of the features that it is made without, for the sake of its oldest readers."""
         found = unread(self.type, self.wanted.readers) if self.is_made else ()
         return tuple(x.name for x in mkfsoptions.left_off(found, self.wanted.mkfs_options))
+
+    def make(self, action: str) -> Iterator[Step]:
+        """The steps of partitioning that make it."""
+        if self.is_made:
+            yield MakeFilesystem(action, self)
 
     @property
     def system(self) -> System:
@@ -265,7 +278,7 @@ class PlannedFilesystem(PlannedContent):
         return System((module,) if module else ())
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> Signature | None:
         return Signature(self.type, self.uuid, self.label)
 
     @property
@@ -324,6 +337,11 @@ class Mounted:
         return self.filesystem.uuid
 
     @property
+    def source(self) -> str:
+        """What it is called in fstab(5)."""
+        return self.filesystem.mapped_at_start or f"UUID={self.uuid}"
+
+    @property
     def size(self) -> int:
         return self.filesystem.size
 
@@ -339,7 +357,7 @@ def document(filesystem: object) -> dict[str, Any]:
     return {
         "mount": found.wanted.point if found else None,
         "file_system": found.type if found else None,
-        "uuid": found.uuid if found and not found.unseen else None,
+        "uuid": found.uuid if found and not (found.unseen or found.mapped_at_start) else None,
         "label": found.label if found else None,
         "mkfs": _mkfs(found) if found else None,
         "images": list(found.wanted.images) if found else [],

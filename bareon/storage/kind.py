@@ -175,15 +175,32 @@ class Place:
 
 
 @dataclass(frozen=True)
+class CryptDevice:
+    """An encrypted device that a deployed system opens as ``name`` when it starts; crypttab(5).
+
+    ``device`` is what it lies on, ``uuid`` that of its header, ``None`` where it has none. ``key_file`` is a path in
+    that system, ``None`` where it asks for a passphrase; ``key`` gives the bytes that are to lie there, ``None``
+    where the path is the system's own. No key is in any plan, so that whoever writes the file asks for it then.
+    """
+
+    name: str
+    device: str
+    uuid: str | None
+    options: tuple[str, ...] = ()
+    key_file: str | None = None
+    key: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class System:
     """Needs of a deployed system to use something.
 
-    ``grub_modules`` read it while the machine starts, ``crypttab`` and ``mdadm_conf`` are lines of these files;
-    crypttab(5), mdadm.conf(5). By ``kernel_arguments`` an initramfs of dracut starts it; dracut.cmdline(7).
+    ``grub_modules`` read it while the machine starts, ``crypttab`` is what it opens, ``mdadm_conf`` are lines of that
+    file; mdadm.conf(5). By ``kernel_arguments`` an initramfs of dracut starts it; dracut.cmdline(7).
     """
 
     grub_modules: tuple[str, ...] = ()
-    crypttab: tuple[str, ...] = ()
+    crypttab: tuple[CryptDevice, ...] = ()
     mdadm_conf: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
 

@@ -22,7 +22,7 @@ from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
-from bareon.storage.kind import Decision, Policy, System
+from bareon.storage.kind import CryptDevice, Decision, Policy, System
 from bareon.storage.md import PlannedArray
 from bareon.system import initramfs
 from bareon.system.bindings import block, crypttab, fstab, interface
@@ -257,17 +257,44 @@ def test_a_name_that_cannot_be_is_not_there(name: str) -> None:
 
 
 def test_crypttab_of_the_layout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Layout, "system", lambda *_: System((), ("data UUID=1 none luks",)))
+    monkeypatch.setattr(Layout, "system", lambda *_: System((), (CryptDevice("data", "/dev/vda2", "1", ("luks",)),)))
     home = _kept(ROOT, elsewhere=["/dev/vdz"])
     first = str(Crypttab().bound("", "# swap anew\nswap /dev/vdz /dev/urandom swap\n", home).text)
     assert first.splitlines()[1:] == [
-        "data UUID=1 none luks",
+        "data UUID=1 none luks,initramfs",
         block.END,
         "# swap anew",
         "swap /dev/vdz /dev/urandom swap",
     ]
-    monkeypatch.setattr(Layout, "system", lambda *_: System((), ("new UUID=2 none luks",)))
+    monkeypatch.setattr(Layout, "system", lambda *_: System((), (CryptDevice("new", "/dev/vda2", "2", ("luks",)),)))
     assert Crypttab().bound("", first, home).text == first.replace("data UUID=1", "new UUID=2")
+
+
+def test_crypttab_names_what_has_no_uuid_by_its_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = _layout(ROOT)
+    part = replace(layout.disks[0].partitions[0], guid="C0FFEE")
+    layout = replace(layout, disks=(replace(layout.disks[0], partitions=(part,)),))
+    swap = CryptDevice("swap0", part.device, None, ("swap",), "/dev/urandom")
+    monkeypatch.setattr(Layout, "system", lambda *_: System((), (swap, replace(swap, name="b", device="/dev/os/b"))))
+    assert layout.crypttab("a") == (
+        "b /dev/os/b /dev/urandom swap,initramfs",
+        "swap0 PARTUUID=c0ffee /dev/urandom swap,initramfs",
+    )
+
+
+def test_what_a_system_makes_at_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = _layout(ROOT, ("ext4", "/tmp", "u-tmp"), ("swap", "swap", "u-swap"))
+    at_start = property(lambda fs: None if fs.uuid == "u-root" else f"/dev/mapper/{fs.uuid}")
+    monkeypatch.setattr(PlannedFilesystem, "mapped_at_start", at_start)
+    assert [x.point for x in layout.tree("a")] == ["/"]
+    assert [x.point for x in layout.made_at_start("a")] == ["/tmp"]
+    home = replace(_home(layout), volumes=(*layout.tree("a"), *layout.swaps("a"), *layout.made_at_start("a")))
+    assert _written(home).splitlines()[1:4] == [
+        "UUID=u-root / ext4 defaults 0 1",
+        "/dev/mapper/u-swap none swap defaults 0 0",
+        "/dev/mapper/u-tmp /tmp ext4 defaults 0 0",
+    ]
+    assert home.swap is None
 
 
 def test_crypttab_of_another_machine() -> None:
@@ -281,11 +308,15 @@ def test_crypttab_of_another_machine() -> None:
 
 
 def test_crypttab_of_an_earlier_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Layout, "system", lambda *_: System((), ("data UUID=1 none luks",)))
+    monkeypatch.setattr(Layout, "system", lambda *_: System((), (CryptDevice("data", "/dev/vda2", "1", ("luks",)),)))
     old = f"{crypttab.HEADER}\ndata UUID=0 none luks\nwas UUID=old none luks\nhand /dev/vdz /etc/key luks\n"
     home = _kept(ROOT, elsewhere=["/dev/vdz"], former=["UUID=old"])
     change = Crypttab().bound("/etc/crypttab", old, home)
-    assert str(change.text).splitlines()[1:] == ["data UUID=1 none luks", block.END, "hand /dev/vdz /etc/key luks"]
+    assert str(change.text).splitlines()[1:] == [
+        "data UUID=1 none luks,initramfs",
+        block.END,
+        "hand /dev/vdz /etc/key luks",
+    ]
 
 
 def test_names_of_interfaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -78,14 +78,18 @@ class Binding(ABC):
     def apply(self, tree: Tree, home: Home, result: Result) -> None:
         """Change the files in a tree."""
         for path in self.paths(tree):
-            text = tree.read(path)
-            change = self.bound(path, text, home)
-            # Names of files are the image's too.
-            result.done += map(visible, change.done)
-            result.warnings += map(visible, change.warnings)
-            if change.text != text:
-                _put(tree, path, change.text)
-                result.stale += [path] if self.copied else []
+            self.applied(path, tree, home, result)
+
+    def applied(self, path: str, tree: Tree, home: Home, result: Result) -> None:
+        """Change one file in a tree."""
+        text = tree.read(path)
+        change = self.bound(path, text, home)
+        # Names of files are the image's too.
+        result.done += map(visible, change.done)
+        result.warnings += map(visible, change.warnings)
+        if change.text != text:
+            _put(tree, path, change.text)
+            result.stale += [path] if self.copied else []
 
 
 def _put(tree: Tree, path: str, text: str | None) -> None:

@@ -12,11 +12,11 @@ from bareon.system.bindings.home import Home, normal
 
 PLACE = "/etc/fstab"
 HEADER = "# Written by bareon. Lines for other mount points are kept when the node is deployed again."
-_OWN = re.compile(r"(?:# )?UUID=\S+ \S+ \S+ \S+ 0 [012]")
+_OWN = re.compile(r"(?:# )?(?:UUID=|/dev/mapper/)\S+ \S+ \S+ \S+ 0 [012]")
 
 
 class Fstab(Binding):
-    """The file systems and swap areas of the layout, by UUID."""
+    """The file systems and swap areas of the layout, by UUID; what the system makes at each start by its device."""
 
     files = (PLACE,)
     of_node = True
@@ -32,16 +32,17 @@ class Fstab(Binding):
 
 def _line(mounted: Mounted) -> str:
     point = "none" if mounted.point == SWAP else _escape(mounted.point)
-    check = 0 if not TYPES[mounted.type].checked else 1 if point == "/" else 2
+    new = mounted.filesystem.mapped_at_start
+    check = 0 if new or not TYPES[mounted.type].checked else 1 if point == "/" else 2
     options = _escape(mounted.mount.options)
-    line = f"UUID={mounted.uuid} {point} {mounted.type} {options} 0 {check}"
+    line = f"{mounted.source} {point} {mounted.type} {options} 0 {check}"
     return line if mounted.mount.enabled else f"# {line}"
 
 
 def _others(text: str, home: Home) -> list[str]:
     """The lines that are not bareon's: for other mount points, and of devices that were never of this layout."""
     points = {_escape(mounted.point) for mounted in home.volumes} - {SWAP}
-    uuids = {f"UUID={mounted.uuid}" for mounted in home.volumes}
+    sources = {mounted.source for mounted in home.volumes}
     gone = home.gone
     ended = block.END in text.split("\n")
 
@@ -58,7 +59,7 @@ def _others(text: str, home: Home) -> list[str]:
         # Somebody's own mount of a part of a file system that the layout has.
         part = active and "subvol" in fields[3] and fields[1] not in points
         mine = len(fields) >= 4 and (
-            (fields[0] in uuids and not part)
+            (fields[0] in sources and not part)
             or bool(swap)
             or (active and (fields[1] in points or normal(fields[0]) in gone))
         )

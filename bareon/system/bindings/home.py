@@ -52,6 +52,10 @@ def identifiers(device: str, content: Signature | None) -> Iterator[str]:
         yield f"LABEL={content.label}"
 
 
+def _passing(mounted: Mounted) -> bool:
+    return mounted.filesystem.mapped_at_start is not None
+
+
 def _there(name: str) -> bool:
     """True if udev has a link for a device of that name in the ramdisk."""
     tag, _, value = name.partition("=")
@@ -94,8 +98,8 @@ class Home:
 
     @property
     def swap(self) -> Mounted | None:
-        """The swap area that the system resumes from: the first that it uses."""
-        return next((x for x in self.volumes if x.point == SWAP and x.mount.enabled), None)
+        """The swap area that the system resumes from: the first that it uses, unless it is made at each start."""
+        return next((x for x in self.volumes if x.point == SWAP and x.mount.enabled and not _passing(x)), None)
 
     @property
     def physical_volumes(self) -> tuple[str, ...]:
@@ -136,7 +140,7 @@ class Home:
             content = device.content
             yield from identifiers(device.device, content.signature if content else None)
         for volume in self.volumes:
-            yield f"UUID={volume.uuid.lower()}"
+            yield normal(volume.source) or volume.source
         for structure in self.layout.structures():
             if uuid := getattr(structure, "uuid", None):
                 yield array(uuid)
