@@ -1,15 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step of a plan: a value until the executor runs it. Third parties' actions return their own kinds of steps."""
+"""A step of a plan: a value until the executor runs it. Third parties' actions return their own kinds of steps.
+
+What a step must tell the operator and nobody else, such as a key that it made, it confides: no log, report or event
+has it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 Outcome = dict[str, int | float | str]
 Progress = Callable[[int, int | None], None]
 """Told the bytes done so far and, where known, those of the whole step."""
+
+_confidant: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.ContextVar("confidant", default=None)
+
+
+@contextlib.contextmanager
+def confiding(confidant: Callable[[str], None] | None) -> Iterator[None]:
+    """Have ``confidant`` told, inside the ``with`` block, what is for the operator's eyes; ``None`` for nobody."""
+    token = _confidant.set(confidant)
+    try:
+        yield
+    finally:
+        _confidant.reset(token)
+
+
+def has_confidant() -> bool:
+    """True where somebody would see what is confided."""
+    return _confidant.get() is not None
+
+
+def confide(words: str) -> None:
+    """Show the operator, once, what must not be kept. A step that does so sees to it that somebody is there."""
+    if (confidant := _confidant.get()) is not None:
+        confidant(words)
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,9 @@ class _Run:
 
     def _carry_out(self, report: Report) -> Plan:
         from bareon import executor, plugin
+        from bareon.cmd.terminal import terminal
         from bareon.report import progress
+        from bareon.step import confiding
         from bareon.tools.mount import enter_private_namespace
 
         self._read()
@@ -261,11 +263,12 @@ class _Run:
         decision = self._decide_as_saved(node) if self._conf.apply_plan else self._decide(node)
         report.decided(self._document(decision))
         decision.check_programs()
-        with plugin.blamed(UnsuitableNode):
-            self._warn(executor.preflight(decision.plan))
-        enter_private_namespace()
-        with plugin.blamed(ActionFailed):
-            executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
+        with confiding(terminal()):
+            with plugin.blamed(UnsuitableNode):
+                self._warn(executor.preflight(decision.plan))
+            enter_private_namespace()
+            with plugin.blamed(ActionFailed):
+                executor.execute(decision.plan, [report.listen, progress.listener(self._conf.progress)])
         return decision.plan
 
     def _decide_as_saved(self, node: NodeFacts) -> Decision:

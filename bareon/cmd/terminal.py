@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's terminal, for what no file may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+_TERMINAL = "/dev/tty"
+
+
+def terminal(path: str = _TERMINAL) -> Callable[[str], None] | None:
+    """What writes a line to the terminal that this process was started from; ``None`` where there is none.
+
+    Not standard output: it may be a file, a pipe, or what a conductor keeps, whatever else is shown there.
+    """
+    try:
+        os.close(_opened(path))
+    except OSError:
+        return None
+
+    def write(words: str) -> None:
+        fd = _opened(path)
+        with contextlib.closing(os.fdopen(fd, "w")) as opened:
+            opened.write(f"{words}\n")
+
+    return write
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_NOCTTY)
