@@ -42,7 +42,19 @@ KEYS = ("about", "call", "arguments", "files", "commands", "result", "raises")
 #: Where the functions are, by the folder of their files.
 MODULES = {
     name: f"bareon.tools.{name}"
-    for name in ("blkid", "efi", "lsblk", "lvm", "mdadm", "osprober", "parted", "rsync", "sfdisk", "smartctl")
+    for name in (
+        "blkid",
+        "cryptsetup",
+        "efi",
+        "lsblk",
+        "lvm",
+        "mdadm",
+        "osprober",
+        "parted",
+        "rsync",
+        "sfdisk",
+        "smartctl",
+    )
 }
 
 

@@ -80,7 +80,7 @@ class Recorder:
         bound = _SIGNATURE.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        numbers = {str(number): "{descriptor}" for number in given["keep"]}
+        numbers = {f"{start}{x}": f"{start}{{descriptor}}" for x in given["keep"] for start in ("", "/proc/self/fd/")}
         argv = tuple(numbers.get(str(word), str(word)) for word in given["argv"])
         self.commands.append(_written(argv, given))
         self._seconds += SECONDS

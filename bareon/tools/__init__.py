@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bareon.tools import blkid, device, filesystem, lsblk, lvm, mdadm, parted, sfdisk, udev
+    from bareon.tools import blkid, cryptsetup, device, filesystem, https, lsblk, lvm, mdadm, parted, sfdisk, udev
 
-    __all__ = ["blkid", "device", "filesystem", "lsblk", "lvm", "mdadm", "parted", "sfdisk", "udev"]
+    __all__ = ["blkid", "cryptsetup", "device", "filesystem", "https", "lsblk", "lvm", "mdadm", "parted", "sfdisk"]
+    __all__ += ["udev"]
 
 
 def __getattr__(name: str) -> ModuleType:

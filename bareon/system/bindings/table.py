@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bareon.system.bindings.binding import Binding, Result
 from bareon.system.bindings.boot_entries import BootEntries
+from bareon.system.bindings.crypt_keys import CryptKeys, KeysInInitramfs
 from bareon.system.bindings.crypttab import Crypttab
 from bareon.system.bindings.device_map import DeviceMap
 from bareon.system.bindings.devices_file import DevicesFiles, Filters
@@ -22,6 +23,8 @@ from bareon.system.tree import Tree
 BINDINGS: tuple[Binding, ...] = (
     Fstab(),
     Crypttab(),
+    CryptKeys(),
+    KeysInInitramfs(),
     Resume(),
     DevicesFiles(),
     Filters(),

@@ -14,7 +14,7 @@ from tests_functional.bench.ramdisk import archive
 SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "cryptsetup-bin", "smartmontools"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),

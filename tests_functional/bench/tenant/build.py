@@ -21,10 +21,12 @@ PACKAGES = (
 )
 #: The systems by name: each one's suite, its packages besides those above, and patterns of files that the
 #: others do without. One brings GRUB for BIOS, and modules for UEFI beside it; the next what an installer takes
-#: for Secure Boot; ``cloud`` is set up by cloud-init, and has the kernel of cloud images, with few drivers.
+#: for Secure Boot; the initramfs of ``luks`` opens encrypted devices; ``cloud`` is set up by cloud-init, and has the
+#: kernel of cloud images, with few drivers.
 SYSTEMS = {
     "debian12": ("bookworm", ("linux-image-amd64", "grub-pc", "grub-efi-amd64-bin"), ()),
     "debian13": ("trixie", ("linux-image-amd64", "grub-efi-amd64", "grub-efi-amd64-signed", "shim-signed"), ()),
+    "luks": ("bookworm", ("linux-image-amd64", "grub-pc", "cryptsetup-initramfs"), ()),
     "cloud": ("bookworm", ("linux-image-cloud-amd64", "grub-pc", "cloud-init", "sudo"), ("/usr/share/zoneinfo/*",)),
 }
 #: Modules that no virtual node has a use for: the images are copied, and loaded from a boot loader, many times.

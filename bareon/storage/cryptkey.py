@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of encrypted devices: where they come from, and what they are good for. None is a part of any value here."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from bareon import tools
+from bareon.errors import UnsuitableNode
+
+LARGEST = 8 << 20
+"""Bytes of a key file that cryptsetup(8) takes."""
+
+LONGEST_TYPED = 512
+"""Characters of a passphrase that cryptsetup(8) takes from a console."""
+
+# Letters that are at the same place of most keyboards; those of systemd-cryptenroll(1).
+_MODHEX = "cbdefghijklnrtuv"
+_RECOVERY = 32  # bytes
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A file of the ramdisk."""
+
+    file: str
+    source: ClassVar[str] = "file"
+
+    def __str__(self) -> str:
+        return f"the key in {self.file}"
+
+
+@dataclass(frozen=True)
+class KeyUrl:
+    """What an HTTPS server gives."""
+
+    url: str = field(repr=False)
+    source: ClassVar[str] = "url"
+
+    def __str__(self) -> str:
+        return f"the key of {urlsplit(self.url).hostname}"
+
+
+Source = KeyFile | KeyUrl
+
+
+@functools.cache
+def content(source: Source) -> bytes:
+    """The key itself. It is asked for once in a run: some servers give one but once.
+
+    :raises UnsuitableNode: when it cannot be had, or is empty.
+    """
+    found = tools.https.fetch(source.url, LARGEST) if isinstance(source, KeyUrl) else _read(source.file)
+    if not found:
+        raise UnsuitableNode(f"{source} is empty")
+    return found
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            found = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise UnsuitableNode(f"the key in {path} cannot be read: {getattr(error, 'strerror', error)}") from None
+    if len(found) > LARGEST:
+        raise UnsuitableNode(f"the key in {path} has more than {LARGEST} bytes")
+    return found
+
+
+def untypable(key: bytes) -> str | None:
+    """Why nobody could type a key at a console; ``None`` where one can."""
+    text = key.decode(errors="replace")
+    if text.endswith("\n"):
+        return "it ends with a newline, which is a part of it: write it without one, as printf does"
+    if "\ufffd" in text or not text.isprintable():
+        return "it is no text in one line"
+    return f"it is longer than {LONGEST_TYPED} characters" if len(text) > LONGEST_TYPED else None
+
+
+def recovery_key() -> str:
+    """A new key of 256 bits that somebody can write down and type, in the form of systemd-cryptenroll(1)."""
+    letters = "".join(_MODHEX[byte >> 4] + _MODHEX[byte & 15] for byte in secrets.token_bytes(_RECOVERY))
+    return "-".join(letters[i : i + 8] for i in range(0, len(letters), 8))

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of encrypted devices in a deployed system, and what its initramfs needs to open them."""
+
+from __future__ import annotations
+
+from bareon.errors import ActionFailed
+from bareon.storage.kind import CryptDevice
+from bareon.system import initramfs
+from bareon.system.bindings.binding import Binding, Change, Result
+from bareon.system.bindings.home import Home
+from bareon.system.tree import Tree
+
+FOLDER = "/etc/cryptsetup-keys.d"
+MARK = "  # bareon"
+"""How bareon's own line in a file of others ends."""
+
+HOOK = "/etc/cryptsetup-initramfs/conf-hook"
+UMASK = "/etc/initramfs-tools/conf.d/bareon-keys"
+DRACUT = "/etc/dracut.conf.d/bareon-keys.conf"
+_WRITTEN = "# Written by bareon: the initramfs has a key in it.\n"
+#: What opens encrypted devices in an initramfs, and who makes that; without one of its files there is nothing to.
+_OPENERS = {
+    "update-initramfs": (("/usr/share/initramfs-tools/hooks/cryptroot",), "cryptsetup-initramfs"),
+    "dracut": (
+        tuple(f"/usr/lib/dracut/modules.d/{number}crypt/module-setup.sh" for number in (70, 90)),
+        "the crypt module of dracut",
+    ),
+}
+_AT_START = (
+    *("/usr/lib/systemd/systemd-cryptsetup", "/lib/systemd/systemd-cryptsetup", "/usr/bin/systemd-cryptsetup"),
+    *("/lib/cryptsetup/cryptdisks-functions", "/usr/lib/cryptsetup/cryptdisks-functions"),
+)
+
+
+class CryptKeys(Binding):
+    """Key files of the layout are written, for root alone to read.
+
+    They are asked for now: no plan has them. A system that lacks what opens its devices is refused.
+    """
+
+    files = (f"{FOLDER}/*.key",)
+    of_node = True
+
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        return Change(text)
+
+    def apply(self, tree: Tree, home: Home, result: Result) -> None:
+        wanted = home.layout.crypt_devices(home.image)
+        _check(wanted, tree, home, result)
+        for crypt in wanted:
+            if crypt.key is None or crypt.key_file is None:
+                continue
+            key = crypt.key().decode(errors="surrogateescape")
+            if tree.read(crypt.key_file) != key:
+                result.stale.append(crypt.key_file)
+            tree.write(crypt.key_file, key, 0o600)
+            result.done.append(f"{crypt.key_file}: written, by which {crypt.name} is opened")
+
+
+class KeysInInitramfs(Binding):
+    """Settings by which initramfs-tools and dracut put the key of the root file system into the initramfs.
+
+    Without such a key bareon's own lines are taken out.
+    """
+
+    files = (HOOK, UMASK, DRACUT)
+    copied = True
+
+    def bound(self, path: str, text: str | None, home: Home) -> Change:
+        keys = [x.key_file for x in home.layout.crypt_devices(home.image) if _is_early(x) and x.key and x.key_file]
+        if path == UMASK:
+            return Change(f"{_WRITTEN}UMASK=0077\n" if keys else None)
+        if path == DRACUT:
+            return Change(f'{_WRITTEN}install_items+=" {" ".join(keys)} "\n' if keys else None)
+        others = [line for line in (text or "").splitlines() if not line.endswith(MARK)]
+        if not keys:
+            return Change(text if text is None or len(others) == len(text.splitlines()) else _lines(others))
+        return Change(_lines([*others, f'KEYFILE_PATTERN="{FOLDER}/*.key"{MARK}']))
+
+    def apply(self, tree: Tree, home: Home, result: Result) -> None:
+        program = initramfs.maker(tree)
+        known = {"update-initramfs": (HOOK, UMASK), "dracut": (DRACUT,)}.get(program or "", ())
+        for path in known:
+            self.applied(path, tree, home, result)
+
+
+def _lines(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _is_early(crypt: CryptDevice) -> bool:
+    return "initramfs" in crypt.options
+
+
+def _check(wanted: tuple[CryptDevice, ...], tree: Tree, home: Home, result: Result) -> None:
+    """See that the system can open its devices.
+
+    :raises ActionFailed: when its initramfs cannot open that of its root file system.
+    """
+    early = [x.name for x in wanted if _is_early(x)]
+    if early and initramfs.initial_ramdisks(tree):
+        program = initramfs.maker(tree)
+        files, package = _OPENERS.get(program or "", ((), "update-initramfs or dracut"))
+        if not any(tree.is_file(x) for x in files):
+            raise ActionFailed(
+                f"image {home.image!r} would not come up: nothing in it puts into its initramfs what opens"
+                f" {', '.join(early)}; it lacks {package}"
+            )
+    later = [x.name for x in wanted if not _is_early(x)]
+    if later and not any(map(tree.is_file, _AT_START)):
+        result.warnings.append(f"nothing in the image opens {', '.join(later)} when it starts: it lacks cryptsetup")

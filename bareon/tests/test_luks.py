@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encrypted containers: what comes of them in a deployed system, what is found again, where their keys are not."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bareon.errors import ActionFailed, DisksDiffer, UnsuitableNode
+from bareon.layout.build import build
+from bareon.layout.compare import adopt
+from bareon.model.deployment import Deployment
+from bareon.model.layout import Layout
+from bareon.model.node import NodeFacts
+from bareon.sizes import MIB, Absolute
+from bareon.step import confiding
+from bareon.storage import cryptkey
+from bareon.storage.cryptkey import KeyFile, KeyUrl
+from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
+from bareon.storage.filesystem import Filesystem, Mount
+from bareon.storage.identifier import Identifiers
+from bareon.storage.kind import Signature
+from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, PlannedContainer
+from bareon.system.bindings import crypt_keys
+from bareon.system.bindings.binding import Result
+from bareon.system.bindings.crypt_keys import CryptKeys, KeysInInitramfs
+from bareon.system.bindings.fstab import Fstab
+from bareon.system.bindings.home import Home
+from bareon.system.tree import Tree
+from bareon.tests.simulation import after
+
+NODE = NodeFacts("bios", (DiskFacts("/dev/vda", 4096 * MIB),))
+
+
+def _fs(point: str, kind: str = "ext4", *, keep: bool = True) -> Filesystem:
+    return Filesystem(kind, (Mount(point, images=("a",)),), images=("a",), keep_data=keep)
+
+
+def _container(name: str, point: str, key: Path | str = "/run/key", *, keep: bool = True, **more: bool) -> Container:
+    return Container(name, KeyFile(str(key)), _fs(point, keep=keep), **more)
+
+
+def _ephemeral(name: str, point: str, kind: str) -> Ephemeral:
+    return Ephemeral(**vars(_fs(point, kind)), crypt_name=name)
+
+
+def _layout(*contents: Container | Ephemeral | Filesystem) -> Layout:
+    volumes = tuple(Partition(Absolute(200 * MIB), content) for content in contents)
+    wanted = Deployment("verify", (Disk(DiskId("name", "vda"), None, volumes),))
+    return build(wanted, NODE, Identifiers(uuid.UUID(int=1)))
+
+
+def _containers(layout: Layout) -> list[PlannedContainer]:
+    return [x for x in layout.structures() if isinstance(x, PlannedContainer)]
+
+
+def _guid(layout: Layout, number: int) -> str:
+    return layout.disks[0].partitions[number].guid.lower()
+
+
+# In a deployed system.
+
+
+def test_what_a_system_opens_and_mounts() -> None:
+    layout = _layout(
+        _fs("/boot"),
+        _container("root", "/", in_system=True),
+        _container("srv", "/srv"),
+        _ephemeral("swap0", "swap", "swap"),
+        _ephemeral("tmp", "/tmp", "ext4"),
+    )
+    root, srv = _containers(layout)
+    random = "cipher=aes-xts-plain64,size=512"
+    assert set(layout.crypttab("a")) == {
+        f"root UUID={root.uuid} /etc/cryptsetup-keys.d/root.key luks,initramfs",
+        f"srv UUID={srv.uuid} none luks",
+        f"swap0 PARTUUID={_guid(layout, 4)} /dev/urandom plain,swap,{random}",
+        f"tmp PARTUUID={_guid(layout, 5)} /dev/urandom plain,tmp=ext4,{random}",
+    }
+    assert [x.point for x in layout.tree("a")] == ["/", "/boot", "/srv"]
+    home = Home(layout, "a", volumes=(*layout.tree("a"), *layout.swaps("a"), *layout.made_at_start("a")))
+    lines = str(Fstab().bound("", None, home).text).splitlines()
+    assert {"/dev/mapper/swap0 none swap defaults 0 0", "/dev/mapper/tmp /tmp ext4 defaults 0 0"} <= set(lines)
+    assert sum(line.startswith("UUID=") for line in lines) == 3
+    assert home.swap is None, "a system cannot resume from what it has forgotten the key of"
+    assert layout.kernel_arguments("a", resumes=True) == (f"rd.luks.name={root.uuid}=root",)
+
+
+def test_fstab_of_what_is_made_at_start_is_written_once() -> None:
+    layout = _layout(_fs("/"), _ephemeral("swap0", "swap", "swap"))
+    home = Home(layout, "a", volumes=(*layout.tree("a"), *layout.swaps("a")))
+    first = Fstab().bound("", None, home).text
+    kept = replace(home, layout=replace(layout, policy="verify"))
+    assert Fstab().bound("", first, kept).text == first
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    for path in ("usr/sbin/update-initramfs", "boot/initrd.img-6.1", "lib/modules/6.1/modules.dep"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    return Tree(str(tmp_path))
+
+
+@pytest.fixture
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ramdisk") / "key"
+    path.write_bytes(b"planted\xff\0key\n")
+    return path
+
+
+def _bind(tree: Tree, layout: Layout) -> Result:
+    result = Result()
+    for binding in (CryptKeys(), KeysInInitramfs()):
+        binding.apply(tree, Home(layout, "a"), result)
+    return result
+
+
+def _with_hook(tree: Tree) -> Path:
+    hook = Path(tree.root, "usr/share/initramfs-tools/hooks/cryptroot")
+    hook.parent.mkdir(parents=True)
+    hook.write_text("")
+    return hook
+
+
+def test_the_key_of_the_root_comes_into_the_system_and_its_initramfs(tree: Tree, key: Path) -> None:
+    _with_hook(tree)
+    tree.write(crypt_keys.HOOK, "#KEYFILE_PATTERN=\n")
+    layout = _layout(_fs("/boot"), _container("root", "/", key, in_system=True))
+    result = _bind(tree, layout)
+    there = Path(tree.root, "etc/cryptsetup-keys.d/root.key")
+    assert there.read_bytes() == key.read_bytes()
+    assert stat.S_IMODE(there.stat().st_mode) == 0o600
+    assert tree.read(crypt_keys.HOOK) == (
+        '#KEYFILE_PATTERN=\nKEYFILE_PATTERN="/etc/cryptsetup-keys.d/*.key"  # bareon\n'
+    )
+    assert "UMASK=0077" in str(tree.read(crypt_keys.UMASK))
+    assert set(result.stale) >= {"/etc/cryptsetup-keys.d/root.key", crypt_keys.HOOK, crypt_keys.UMASK}
+    assert "planted" not in repr((result, layout))
+    assert _bind(tree, layout).stale == [], "again is nothing"
+    _bind(tree, _layout(_fs("/")))
+    assert (tree.read(crypt_keys.HOOK), tree.read(crypt_keys.UMASK)) == ("#KEYFILE_PATTERN=\n", None)
+
+
+def test_a_key_for_later_is_in_no_initramfs(tree: Tree, key: Path) -> None:
+    result = _bind(tree, _layout(_fs("/"), _container("srv", "/srv", key, in_system=True)))
+    assert (tree.read(crypt_keys.HOOK), tree.read(crypt_keys.UMASK)) == (None, None)
+    assert "it lacks cryptsetup" in result.warnings[0]
+
+
+def test_a_system_whose_initramfs_opens_nothing_is_refused(tree: Tree, key: Path) -> None:
+    layout = _layout(_fs("/boot"), _container("root", "/", key))
+    with pytest.raises(ActionFailed, match="opens root; it lacks cryptsetup-initramfs"):
+        _bind(tree, layout)
+    _with_hook(tree)
+    assert _bind(tree, layout).warnings == []
+
+
+# What is found again.
+
+
+def _found(*contents: Container | Ephemeral) -> NodeFacts:
+    return after(_layout(*contents), NODE)
+
+
+def test_a_closed_container_is_kept_with_the_uuid_that_it_has() -> None:
+    wanted = _container("root", "/")
+    node = _found(wanted)
+    (there,) = node.structures
+    assert isinstance(there, ContainerFacts)
+    (part,) = [x for x in node.disks[0].partitions if x.content]
+    node = _with(node, replace(there, uuid="c0ffee"), Signature("crypto_LUKS", "c0ffee", "root"))
+    layout, _ = adopt(_layout(wanted), node, make=True)
+    (container,) = _containers(layout)
+    assert (part.content, container.uuid, container.decision) == (
+        Signature("crypto_LUKS", there.uuid, "root"),
+        "c0ffee",
+        "keep",
+    )
+    assert [x.unseen for x in layout.filesystems()] == [True]
+
+
+def test_what_is_made_anew_in_a_closed_container_leaves_it() -> None:
+    wanted = _container("root", "/", keep=False)
+    layout, _ = adopt(_layout(wanted), _found(wanted), make=True)
+    assert [x.decision for x in _containers(layout)] == ["format"]
+    assert [x.uuid for x in _containers(layout)] == [x.uuid for x in _containers(_layout(wanted))]
+
+
+def _with(node: NodeFacts, facts: ContainerFacts, content: Signature | None = None) -> NodeFacts:
+    (disk,) = node.disks
+    parts = tuple(replace(x, content=content or x.content) if x.content else x for x in disk.partitions)
+    return replace(node, disks=(replace(disk, partitions=parts),), structures=(facts,))
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"format": "luks1"}, "/dev/vda2: expected luks2, found luks1"),
+        ({"format": "damaged"}, "/dev/vda2: expected luks2, found damaged"),
+        ({"label": None}, "/dev/vda2: expected the label 'root', found 'none'"),
+        ({"name": "x", "device": "/dev/dm-0"}, "expected to be open as root, if at all, and is as x"),
+        ({"device": "/dev/dm-0", "content": Signature("xfs")}, "/dev/mapper/root: expected ext4, found xfs"),
+        ({"device": "/dev/dm-0", "content": None}, "/dev/mapper/root: expected ext4, found nothing"),
+        ({"members": ("/dev/vdz",)}, "/dev/vda2: expected luks2, found crypto_LUKS 'root'"),
+    ],
+    ids=lambda x: str(sorted(x)) if isinstance(x, dict) else "",
+)
+def test_differences(change: dict[str, object], difference: str) -> None:
+    wanted = _container("root", "/")
+    node = _found(wanted)
+    (there,) = node.structures
+    with pytest.raises(DisksDiffer) as caught:
+        adopt(_layout(wanted), _with(node, replace(there, **change)), make=False)  # type: ignore[arg-type]
+    assert any(difference in line for line in caught.value.lines()), caught.value.lines()
+
+
+def test_what_can_be_made_out_is_not_taken_for_noise() -> None:
+    wanted = _ephemeral("swap0", "swap", "swap")
+    node = _found(wanted)
+    adopt(_layout(wanted), node, make=False)
+    (disk,) = node.disks
+    parts = (disk.partitions[0], replace(disk.partitions[1], content=Signature("ext4")))
+    with pytest.raises(DisksDiffer, match="expected nothing that has a form, found ext4"):
+        adopt(_layout(wanted), replace(node, disks=(replace(disk, partitions=parts),)), make=False)
+
+
+# Keys.
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"correct horse", None),
+        ("pässword".encode(), None),
+        (b"word\n", "it ends with a newline"),
+        (b"\xff\xfe", "it is no text in one line"),
+        (b"two\nlines", "it is no text in one line"),
+        (b"a" * 513, "it is longer than 512 characters"),
+    ],
+    ids=range(6),
+)
+def test_keys_that_can_be_typed(content: bytes, reason: str | None, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(content)
+    found = cryptkey.untypable(content)
+    assert (found or "").startswith(reason or "") and (found is None) == (reason is None)
+    made = MakeContainer("x", _containers(_layout(_container("root", "/", tmp_path / "key")))[0])
+    if reason is None:
+        made.preflight()
+    else:
+        with pytest.raises(UnsuitableNode, match="cannot be typed") as caught:
+            made.preflight()
+        assert content.decode(errors="replace") not in str(caught.value)
+    inside = _container("root", "/", tmp_path / "key", in_system=True)
+    MakeContainer("x", _containers(_layout(inside))[0]).preflight()
+
+
+def test_keys_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", cryptkey.LARGEST + 1)
+    for name, words in (("empty", "is empty"), ("large", "more than"), ("absent", "No such file"), ("", "directory")):
+        with pytest.raises(UnsuitableNode, match=words):
+            cryptkey.content(KeyFile(str(tmp_path / name)))
+
+
+def test_nothing_but_its_host_is_told_of_the_url_of_a_key() -> None:
+    source = KeyUrl("https://127.0.0.1:1/planted?planted=1")
+    with pytest.raises(UnsuitableNode, match=r"127\.0\.0\.1 gives no key") as caught:
+        cryptkey.content(source)
+    assert "planted" not in f"{caught.value} {source} {source!r}"
+
+
+def test_a_recovery_key_has_the_form_of_systemd() -> None:
+    first, second = cryptkey.recovery_key(), cryptkey.recovery_key()
+    assert first != second
+    assert [len(x) for x in first.split("-")] == [8] * 8
+    assert set(first) <= set("cbdefghijklnrtuv-")
+
+
+def test_a_recovery_key_is_made_where_somebody_sees_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"key")
+    made = MakeContainer("x", _containers(_layout(_container("root", "/", tmp_path / "key", recovery=True)))[0])
+    with pytest.raises(UnsuitableNode, match="no terminal to show it on"):
+        made.preflight()
+    with confiding(lambda _: None):
+        made.preflight()

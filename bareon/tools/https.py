@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small secret from an HTTPS server: its certificate is verified, it leads nowhere else, and nothing is kept."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from bareon.errors import UnsuitableNode
+
+TIMEOUT = 30.0  # seconds to connect, and between two pieces
+
+
+def fetch(url: str, at_most: int) -> bytes:
+    """The body behind a URL.
+
+    No more than the host is named in errors: whatever else is in the URL may be what lets one have the secret.
+
+    :param at_most: bytes that it may have.
+    :raises UnsuitableNode: when it cannot be had.
+    """
+    import requests  # a tenth of a second, and hardly a run needs it
+
+    host = urlsplit(url).hostname
+    try:
+        with requests.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True) as answer:
+            if answer.status_code != requests.codes.ok:
+                raise UnsuitableNode(f"{host} answers {answer.status_code} to the question for a key")
+            body = answer.raw.read(at_most + 1, decode_content=True)
+    except requests.RequestException as error:
+        raise UnsuitableNode(f"{host} gives no key: {_reason(error)}") from None
+    if len(body) > at_most:
+        raise UnsuitableNode(f"{host} gives a key of more than {at_most} bytes")
+    return bytes(body)
+
+
+def _reason(error: Exception) -> str:
+    """Words for what went wrong; those of the library quote the URL."""
+    names = {"SSLError": "its certificate is not trusted", "ConnectTimeout": "it does not answer"}
+    return names.get(type(error).__name__, type(error).__name__)
