@@ -108,6 +108,9 @@ class BindSystem(Step):
     def preflight(self) -> None:
         if self.programs:
             sandbox.check()
+        for crypt in self.home.layout.crypt_devices(self.home.image):
+            if crypt.key:
+                crypt.key()
 
     def run(self, progress: Progress) -> Outcome:
         layout, image = self.home.layout, self.home.image

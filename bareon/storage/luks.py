@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ _FORMAT = "luks2"
 _RANDOM = "/dev/urandom"
 # What cryptsetup takes for LUKS2; for what has no header it must be said, as another version may take another.
 _CIPHER = ("cipher=aes-xts-plain64", "size=512")
+_NAME = "(?!control$)[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _AT_EACH_START = (SWAP, "/tmp", "/var/tmp")
 # bareon decides them, or they would have a program of the image, or a file that is not there, open the device.
 _OURS = ("header", "keyscript", "luks", "none", "plain", "swap", "tcrypt", "tmp")
@@ -111,7 +113,7 @@ _ENCRYPTION: Schema = {
             "description": "The name: of the opened device below /dev/mapper, and the label of the container.",
             "type": "string",
             "maxLength": 47,
-            "pattern": "^(?!control$)[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+            "pattern": f"^{_NAME}$",
             "x-pattern": "a name for an opened container: letters, digits and _ . - only",
         },
         "key": _KEY,
@@ -700,7 +702,9 @@ class _Search(Search):
         luks = signature if signature and signature.type == SIGNATURE else Signature(SIGNATURE)
         header = _header(device) if luks.uuid else None
         if opened is None:
-            name, form = luks.label or f"luks-{luks.uuid}", header.format if header else "damaged"
+            # A label may be any text, and this becomes a path.
+            name = luks.label if luks.label and re.fullmatch(_NAME, luks.label) else f"luks-{luks.uuid}"
+            form = header.format if header else "damaged"
             return ContainerFacts(
                 *(name, form, (device,), "", luks.uuid, luks.label),
                 cipher=header.cipher if header else None,

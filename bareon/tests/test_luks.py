@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bareon.actions.copyimage import BindSystem
 from bareon.errors import ActionFailed, DisksDiffer, UnsuitableNode
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
@@ -19,12 +20,12 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute
 from bareon.step import confiding
-from bareon.storage import cryptkey
+from bareon.storage import cryptkey, luks
 from bareon.storage.cryptkey import KeyFile, KeyUrl
 from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import Identifiers
-from bareon.storage.kind import Signature
+from bareon.storage.kind import UNKNOWN, Signature
 from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, PlannedContainer
 from bareon.system.bindings import crypt_keys
 from bareon.system.bindings.binding import Result
@@ -230,6 +231,46 @@ def test_what_can_be_made_out_is_not_taken_for_noise() -> None:
         adopt(_layout(wanted), replace(node, disks=(replace(disk, partitions=parts),)), make=False)
 
 
+class _Seen:
+    """A look at closed containers with these labels, by their devices."""
+
+    nested = 0
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
+
+    def devices(self, signature: str) -> list[str]:
+        return list(self._labels)
+
+    def content(self, device: str) -> Signature:
+        return Signature("crypto_LUKS", f"uuid of {device}", self._labels[device])
+
+    def offer(self, device: str, signature: Signature | None, *, partitioned: bool = False) -> None:
+        raise AssertionError("there is nothing to see")
+
+    def name(self, device: str, name: str) -> None:
+        raise AssertionError("there is nothing to name")
+
+    def name_of(self, device: str) -> str:
+        return device
+
+    def begun(self, started: object) -> None:
+        raise AssertionError("nothing is opened to look inside")
+
+
+def test_a_label_that_is_no_name_leads_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(luks, "SYS", tmp_path)
+    monkeypatch.setattr(luks, "_header", lambda _: None)
+    search = luks.KIND.search(
+        _Seen({"/dev/x1": "/dev/vda", "/dev/x2": "../vda", "/dev/x3": "twice", "/dev/x4": "twice"})
+    )
+    while search.go_on(sure=True):
+        pass
+    found = [x for x in search.found() if isinstance(x, ContainerFacts)]
+    assert [x.alias for x in found] == [f"/dev/mapper/luks-uuid of /dev/x{number}" for number in range(1, 5)]
+    assert [(x.format, x.running, x.content) for x in found] == [("damaged", False, UNKNOWN)] * 4
+
+
 # Keys.
 
 
@@ -281,6 +322,15 @@ def test_a_recovery_key_has_the_form_of_systemd() -> None:
     assert first != second
     assert [len(x) for x in first.split("-")] == [8] * 8
     assert set(first) <= set("cbdefghijklnrtuv-")
+
+
+def test_a_key_for_the_system_is_asked_for_before_anything_is_written(key: Path) -> None:
+    layout = _layout(_fs("/boot"), _container("root", "/", key, in_system=True))
+    bound = BindSystem("x", Home(layout, "a"), programs=False)
+    bound.preflight()
+    absent = _layout(_fs("/boot"), _container("root", "/", key.with_name("absent"), in_system=True))
+    with pytest.raises(UnsuitableNode, match="cannot be read"):
+        replace(bound, home=Home(absent, "a")).preflight()
 
 
 def test_a_recovery_key_is_made_where_somebody_sees_it(tmp_path: Path) -> None:
