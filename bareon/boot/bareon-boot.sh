@@ -1,24 +1,40 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Lists the images of this node and chooses the one that boots. It needs nothing of bareon: a shell, mount, sed.
+# Lists the images of this node, chooses the one that boots, and has its entry follow the image's kernels. It needs
+# nothing of bareon: a shell, mount, sed, grep, sort, and what lists files.
 # Root of each deployed image can write to the partition that this reads and writes: what is there is no command, leads
 # nowhere, and -C lets no file be written that is there already, so that no link is written through.
 set -euC
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C
 
 # The partition of the common boot loader. bareon writes its UUID here; without one it is found by its label.
 uuid='@UUID@'
 label=multiboot
 
+# How kernels and their initramfs are called, what shows that a folder of /lib/modules is in use, and what marks kernels
+# that no ordinary boot takes, the worst first. bareon writes here what it goes by itself.
+kernel_names='@KERNELS@'
+initramfs_names='@INITRAMFS@'
+module_files='@MODULES@'
+odd_kernels() {
+    cat <<'END'
+@ODD@
+END
+}
+
 usage() {
     cat <<'END'
 usage: bareon-boot list
        bareon-boot switch IMAGE [--once]
+       bareon-boot refresh [--image IMAGE] [--root FOLDER]
 
 list shows each image with its number in the boot menu ("-" for one that cannot boot), its UUID and its name.
 "*" marks the one that boots by default, ">" the one that boots next time only.
 switch makes IMAGE the default. IMAGE is the name, the UUID or the number of an image.
 --once: only for the next boot; the one after that takes the default again.
+refresh has the entry of the image that runs start its newest kernel, and another one an older kernel. Packages of
+kernels call it. --root: the folder where the image is mounted; --image: which one that is.
 END
 }
 
@@ -30,12 +46,15 @@ fail() {
 }
 
 tab=$(printf '\t')
+line_end='
+'
 place=
 mounted=
 
 close() {
     if [ -n "$mounted" ]; then
         mounted=
+        exec 9<&-
         sync
         umount "$place" && rmdir "$place" || fail 6 "the boot loader's partition cannot be unmounted from $place"
     fi
@@ -64,6 +83,32 @@ open() {
         [ ! -h "$path" ] || fail 4 "there is a link on the boot loader's partition: ${path#"$place"}"
     done
     [ -f "$config" ] && [ -f "$images" ] || fail 4 "there is no menu of images on the boot loader's partition"
+    if command -v flock > /dev/null; then
+        exec 9< "$place/boot/grub2"
+        flock -w 60 9 || fail 8 "another bareon-boot is at work"
+    fi
+}
+
+# Puts FILE.new in the place of FILE ($1). GRUB does not read the journal of a file system that was not unmounted: so
+# the new file is at its place on the disk before it gets its name, and the old one stays (FILE.old) until then.
+put() {
+    rm -f "$1.old"
+    if [ -f "$1" ]; then ln "$1" "$1.old"; fi
+    sync "$1.new" || sync
+    if [ -n "$mounted" ]; then
+        # A file system that somebody else writes to meanwhile cannot be flushed in this way.
+        if mount -o remount,ro "$place" 2> /dev/null; then mount -o remount,rw "$place"; fi
+    fi
+    mv "$1.new" "$1"
+    sync "${1%/*}" || sync
+}
+
+# Puts the text $1 in the place of grub.cfg.
+put_menu() {
+    rm -f "$config.new"
+    printf '%s\n' "$1" > "$config.new"
+    [ "$(cat "$config.new")" = "$1" ] || fail 6 "grub.cfg was cut off"
+    put "$config"
 }
 
 find_partition() {
@@ -135,16 +180,338 @@ set_next() {
     missing=$((1024 - $(wc -c < "$environment.new")))
     [ "$missing" -ge 0 ] || fail 6 "the environment block is full"
     printf "%${missing}s" '' | tr ' ' '#' >> "$environment.new"
-    mv "$environment.new" "$environment"
+    put "$environment"
 }
 
 set_default() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
-    rm -f "$config.new"
-    sed "s/^set default=[0-9].*/set default=$1/" "$config" > "$config.new"
-    [ "$(grep -c '^menuentry ' "$config.new")" = "$(grep -c '^menuentry ' "$config")" ] || fail 6 "grub.cfg was cut off"
-    mv "$config.new" "$config"
+    put_menu "$(sed "s/^set default=[0-9].*/set default=$1/" "$config")"
     set_next ''
+}
+
+# What follows is for refresh. $root is the folder of the system, empty for the one that runs.
+
+# Prints the numbers (major:minor) that the device with the file system of the folder $1 may have: btrfs has one of its
+# own, and a kernel without an initramfs a root without a name.
+numbers_of_device() {
+    found= longest=
+    while read -r _ _ numbers _ point rest; do
+        case ${1%/}/ in "${point%/}"/*) ;; *) continue ;; esac
+        [ "${#point}" -ge "${#longest}" ] || continue
+        longest=$point
+        rest=${rest#*- }
+        rest=${rest#* }
+        found="$numbers$line_end$(numbers_of "${rest%% *}")"
+    done < /proc/self/mountinfo
+    echo "$found"
+}
+
+numbers_of() {
+    if [ -b "$1" ]; then
+        stat -L -c '%t %T' "$1" | while read -r major minor; do printf '%d:%d\n' "0x$major" "0x$minor"; done
+    fi
+}
+
+# Whether the folder $1 is on the file system with the UUID $2: 1 for no, 2 where there is none with that UUID.
+is_on() {
+    device=$(findfs "UUID=$2" 2> /dev/null) || return 2
+    device=$(numbers_of "$device")
+    [ -n "$device" ] || return 2
+    numbers_of_device "$1" | grep -Fqx -e "$device"
+}
+
+# Prints the number of the image whose root file system is at $root.
+number_of_root() {
+    while IFS=$tab read -r number _ _ root_uuid _; do
+        case $number in *[!0-9]*) continue ;; esac
+        if [ "$root_uuid" != - ] && is_on "${root:-/}" "$root_uuid"; then
+            echo "$number"
+            return
+        fi
+    done < "$images"
+    fail 4 "this system is none of the images in the menu"
+}
+
+# The lines of the entry with the number $1.
+entry_of() {
+    count=-1
+    while IFS= read -r line; do
+        case $line in 'menuentry '*) count=$((count + 1)) ;; esac
+        [ "$count" = "$1" ] || continue
+        printf '%s\n' "$line"
+        [ "$line" != '}' ] || break
+    done < "$config"
+}
+
+is_plain() {
+    case $1 in '' | *[!A-Za-z0-9._+~-]*) return 1 ;; esac
+}
+
+# Whether a boot loader finds a file of /boot: a link must not lead to another file system, nor out of $root.
+is_readable() {
+    [ -f "$1" ] && [ -s "$1" ] || return 1
+    [ -h "$1" ] || return 0
+    case $(readlink -f "$1") in "$(readlink -f "${root:-/}" | sed 's,/*$,,')"/*) ;; *) return 1 ;; esac
+    [ "$(stat -L -c %d "$1")" = "$(stat -c %d "$root/boot")" ]
+}
+
+# The release in the header of a kernel; Documentation/arch/x86/boot.rst of Linux.
+release_in() {
+    [ "$(bytes "$1" 514 4)" = HdrS ] || return 0
+    where=$(dd if="$1" bs=1 skip=526 count=2 2> /dev/null | od -An -tu1)
+    set -- "$1" $where
+    [ $(($2 + $3)) -gt 0 ] || return 0
+    found=$(bytes "$1" $((512 + $2 + 256 * $3)) 256 | sed -n '1s/[[:space:]].*//; 1p')
+    if is_plain "$found"; then echo "$found"; fi
+}
+
+bytes() {
+    dd if="$1" bs=1 skip="$2" count="$3" 2> /dev/null | tr '\0' '\n'
+}
+
+rank_of() {
+    odd_kernels | {
+        rank=0
+        while IFS= read -r pattern; do
+            ! printf '%s\n' "$1" | grep -Eq -e "$pattern" || break
+            rank=$((rank + 1))
+        done
+        echo "$rank"
+    }
+}
+
+# Prints a version so that texts sort as versions do: a number above a word, a word above the end, the end above "~".
+sortable() {
+    zeros=00000000000000000000000000000000
+    printf '%s\n' "$1" | sed -E -e 's/\.old$//; s/~/!/g; s/[A-Za-z]+/#&/g' -e "s/[0-9]+/%$zeros&/g" \
+        -e "s/%0*([0-9]{${#zeros}})/%\\1/g; s/[^0-9A-Za-z!#%]+//g; s/\$/#/"
+}
+
+has_modules() {
+    for folder in "$root/lib/modules/$1" "$root/usr/lib/modules/$1"; do
+        for file in $module_files; do
+            [ ! -e "$folder/$file" ] || return 0
+        done
+    done
+    return 1
+}
+
+# Whether a kernel is this image's: it has its modules. A system without any has kernels that need none, and those that
+# an entry of another image on the same file system starts are not its own.
+is_own() {
+    if [ -n "$modular" ]; then
+        has_modules "$2"
+    else
+        ! printf '%s\n' "$theirs" | grep -Fqx -e "$1"
+    fi
+}
+
+# Prints the kernels of the image, the one to boot first: path, initramfs or "-", and release.
+kernels() {
+    modular=
+    for folder in "$root"/lib/modules/* "$root"/usr/lib/modules/*; do
+        ! has_modules "${folder##*/}" || modular=yes
+    done
+    {
+        in_boot | sort -s -t "$tab" -k 1,1r -k 2,2r | {
+            best=
+            while IFS=$tab read -r key _ rest; do
+                : "${best:=$key}"
+                # Those to rescue a system count only where there is nothing else.
+                case $best in 0*) ;; *) case $key in 0*) continue ;; esac ;; esac
+                printf '%s\n' "$rest"
+            done
+        }
+        in_folders | sort -s -t "$tab" -k 1,1r -k 2,2r | cut -f 3-
+    } | while IFS=$tab read -r path initrd release; do
+        ! is_own "$path" "$release" || printf '%s\t%s\t%s\n' "$path" "$initrd" "$release"
+    done
+}
+
+in_boot() {
+    for path in "$root"/boot/*; do
+        name=${path##*/}
+        version=
+        for start in $kernel_names; do
+            case $name in "$start"?*) version=${name#"$start"} && break ;; esac
+        done
+        case $name in *.dpkg-* | *.rpmsave | *.rpmnew | *.rpmorig) version= ;; esac
+        [ -n "$version" ] && is_plain "$name" && is_readable "$path" || continue
+        release=$(release_in "$path")
+        : "${release:=$version}"
+        case $name in *.old) put_aside=0 ;; *) put_aside=1 ;; esac
+        initrd=-
+        for wanted in "$version" "$release"; do
+            for pattern in $initramfs_names; do
+                found=${pattern%%@*}$wanted${pattern#*@}
+                if [ "$initrd" = - ] && is_readable "$root/boot/$found"; then initrd=$prefix/$found; fi
+            done
+        done
+        printf '%s%s\t%s\t%s\t%s\t%s\n' "$(rank_of "$version")" "$(sortable "$release")" "$put_aside" \
+            "$prefix/$name" "$initrd" "$release"
+    done
+}
+
+# The kernels in folders of /boot, which only entries of the Boot Loader Specification tell of.
+in_folders() {
+    for entry in "$root"/boot/loader/entries/*.conf; do
+        [ -f "$entry" ] || continue
+        path=$(value_in "$entry" linux)
+        case $path in */*/*) ;; *) continue ;; esac
+        is_plain "$(printf '%s' "$path" | tr -d /)" && is_readable "$root/boot$path" || continue
+        initrd=$(value_in "$entry" initrd)
+        if [ -z "$initrd" ] || ! is_readable "$root/boot$initrd"; then initrd=-; else initrd=$prefix$initrd; fi
+        release=$(release_in "$root/boot$path")
+        if [ -z "$release" ]; then
+            release=${path%/*}
+            release=${release##*/}
+        fi
+        case $(rank_of "$release") in "$(odd_kernels | wc -l)") odd=1 ;; *) odd=0 ;; esac
+        name=${entry##*/}
+        printf '%s\t%s\t%s\t%s\t%s\n' "$odd" "$(sortable "${name%.conf}")" "$prefix$path" "$initrd" "$release"
+    done
+}
+
+# The last value of the key $2, as a path from /boot.
+value_in() {
+    sed -En "s/^[[:blank:]]*$2[[:blank:]]+(.*[[:blank:]])?([^[:blank:]]+)[[:space:]]*\$/\2/p" "$1" | sed -n '$p' |
+        sed -E 's,^(/boot)?/*,/,'
+}
+
+as_word() {
+    case $1 in *~*) printf "'%s'" "$1" ;; *) printf '%s' "$1" ;; esac
+}
+
+kernel_in() {
+    printf '%s\n' "$1" | sed -En "s/^  linux ('([^']*)'|([^ ]*)).*/\\2\\3/p"
+}
+
+filesystem_in() {
+    printf '%s\n' "$1" | sed -En 's/^  search .*--set=root ([^ ]+)$/\1/p'
+}
+
+# The entry $1 with another kernel ($2), its initramfs ($3), and $4 behind its title.
+changed() {
+    printf '%s\n' "$1" | while IFS= read -r line; do
+        case $line in
+            'menuentry '*) printf '%s%s\n' "${line%"' {"}" "$4' {" ;;
+            '  linux '*)
+                printf '  linux %s%s\n' "$(as_word "$2")" "$(printf '%s\n' "$line" | sed -E "s/^  linux ('[^']*'|[^ ]*)//")"
+                [ "$3" = - ] || printf '  initrd %s\n' "$(as_word "$3")"
+                ;;
+            '  initrd '*) ;;
+            *) printf '%s\n' "$line" ;;
+        esac
+    done
+}
+
+# Sets $menu: grub.cfg with the entry $1 as $2, and that of its older kernel as $3, which may be empty.
+compose() {
+    mark='# An older kernel of entry '
+    menu= gap= skipping= placed= had= at= count=0
+    while IFS= read -r line; do
+        if [ -n "$skipping" ]; then
+            [ "$line" != '}' ] || skipping=
+            continue
+        fi
+        case $line in
+            '')
+                menu=$menu$gap
+                gap=$line_end
+                continue
+                ;;
+            "$mark"*)
+                owner=${line#"$mark"}
+                owner=${owner%.}
+                case $owner in '' | *[!0-9]*) owner=0 ;; esac
+                if [ -z "$placed" ] && [ "$owner" -ge "$1" ]; then
+                    at=$count
+                    placed=yes
+                    [ -z "$3" ] || menu=$menu$line_end$mark$1.$line_end$3$line_end
+                fi
+                if [ "$owner" = "$1" ]; then
+                    had=yes gap= skipping=yes
+                    continue
+                fi
+                ;;
+            'menuentry '*)
+                count=$((count + 1))
+                if [ "$count" = $(($1 + 1)) ]; then
+                    menu=$menu$gap$2$line_end
+                    gap= skipping=yes
+                    continue
+                fi
+                ;;
+        esac
+        menu=$menu$gap$line$line_end
+        gap=
+    done < "$config"
+    if [ -z "$placed" ]; then
+        at=$count
+        [ -z "$3" ] || menu=$menu$line_end$mark$1.$line_end$3$line_end
+    fi
+    default=$(default_number)
+    moved=$default
+    if [ -n "$had" ] && [ -z "$3" ]; then
+        if [ "$default" = "$at" ]; then moved=$1; elif [ "$default" -gt "$at" ]; then moved=$((default - 1)); fi
+    elif [ -z "$had" ] && [ -n "$3" ] && [ "$default" -ge "$at" ]; then
+        moved=$((default + 1))
+    fi
+    menu=$(printf '%s' "$menu" | sed "s/^set default=$default\$/set default=$moved/")
+}
+
+# $1: the number of the image
+refresh() {
+    [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
+    entry=$(entry_of "$1")
+    kernel=$(kernel_in "$entry")
+    filesystem=$(filesystem_in "$entry")
+    case $entry in "menuentry '"*"' {$line_end"*) ;; *) kernel= ;; esac
+    [ -n "$kernel" ] && [ -n "$filesystem" ] || fail 6 "entry $1 of grub.cfg is not as bareon writes them"
+    case $kernel in /boot/*) prefix=/boot ;; *) prefix= ;; esac
+    there=0
+    is_on "$root/boot" "$filesystem" || there=$?
+    [ "$there" != 1 ] || fail 4 "$root/boot is not on the file system that GRUB reads kernels from, UUID=$filesystem"
+    theirs=$(kernels_of_others "$1" "$filesystem")
+    case $entry in *"$line_end  initrd "*) wants_initrd=yes ;; *) wants_initrd= ;; esac
+    first= older= running=
+    if [ -z "$root" ]; then running=$(uname -r); fi
+    while IFS=$tab read -r path initrd release; do
+        [ -n "$path" ] || continue
+        if [ "$initrd" = - ] && [ -n "$wants_initrd" ]; then
+            echo "bareon-boot: $path has no initramfs: it is not in the menu" >&2
+        elif [ -z "$first" ]; then
+            first=$path first_initrd=$initrd
+        elif [ -z "$older" ] || [ "$release" = "$running" ]; then
+            # The one that runs is known to work.
+            older=$path older_initrd=$initrd older_release=$release
+        fi
+    done <<END
+$(kernels)
+END
+    [ -n "$first" ] || fail 4 "there is no kernel in $root/boot whose modules are there; the menu stays as it is"
+    changed_entry=$(changed "$entry" "$first" "$first_initrd" '')
+    older_entry=
+    if [ -n "$older" ]; then
+        older_entry=$(changed "$entry" "$older" "$older_initrd" ", older kernel $older_release")
+    fi
+    compose "$1" "$changed_entry" "$older_entry"
+    if [ "$menu" = "$(cat "$config")" ]; then
+        echo "the menu is up to date: $first, older kernel ${older:-none}"
+        return
+    fi
+    if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+    put_menu "$menu"
+    echo "the menu has been changed: $first, older kernel ${older:-none}"
+}
+
+# The kernels that entries of other images than $1 start from the file system $2.
+kernels_of_others() {
+    while IFS=$tab read -r number _; do
+        case $number in "$1" | *[!0-9]*) continue ;; esac
+        other=$(entry_of "$number")
+        if [ "$(filesystem_in "$other")" = "$2" ]; then kernel_in "$other"; fi
+    done < "$images"
 }
 
 command=${1:-}
@@ -177,6 +544,23 @@ case $command in
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
         fi
         list
+        ;;
+    refresh)
+        image= root=
+        while [ $# -gt 0 ]; do
+            case $1 in
+                --image | --root) [ $# -gt 1 ] || fail 2 "$1 has no value" ;;
+                *) fail 2 "refresh has no argument $1" ;;
+            esac
+            case $1 in
+                --image) image=$2 ;;
+                --root) root=${2%/} ;;
+            esac
+            shift 2
+        done
+        open ro
+        if [ -n "$image" ]; then number=$(number_of "$image"); else number=$(number_of_root); fi
+        refresh "$number"
         ;;
     -h | --help)
         usage

@@ -1,15 +1,72 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``bareon-boot``: a shell script, the same in the ramdisk, on the multiboot partition and in the deployed images."""
+"""``bareon-boot``: a shell script, the same in the ramdisk, on the multiboot partition and in the deployed images.
+
+In an image there are hooks beside it, by which packages of kernels have the menu follow them.
+"""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from importlib import resources
 
+from bareon.system.family import initramfs_names, kernel_starts
+from bareon.system.initramfs import MODULES
+from bareon.system.kernel import ODD
+from bareon.system.tree import Tree
+
 PLACE = "/usr/local/sbin/bareon-boot"
+
+#: What is not there to be changed (exit code 4), such as on a copy of the system, must not keep a package from being
+#: installed. Standard output may be debconf's.
+_HOOK = f"""\
+#!/bin/sh
+# Written by bareon: the menu of the images of this node follows the kernels of this system.
+[ -x {PLACE} ] || exit 0
+code=0
+{PLACE} refresh >&2 || code=$?
+[ "$code" = 4 ] || exit "$code"
+"""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A file that is run after kernels or their initramfs have changed, where the image has one of ``callers``."""
+
+    path: str
+    callers: tuple[str, ...]
+
+
+HOOKS = (
+    Hook("/etc/kernel/install.d/99-bareon-boot.install", ("/usr/bin/kernel-install", "/bin/kernel-install")),
+    # dpkg's packages of kernels, and new-kernel-pkg of grubby, which has none for kernels that were removed.
+    Hook(
+        "/etc/kernel/postinst.d/zz-bareon-boot", ("/usr/bin/dpkg", "/usr/sbin/new-kernel-pkg", "/sbin/new-kernel-pkg")
+    ),
+    Hook("/etc/kernel/postrm.d/zz-bareon-boot", ("/usr/bin/dpkg",)),
+    # An initramfs may be made later than its kernel is installed.
+    Hook("/etc/initramfs/post-update.d/bareon-boot", ("/usr/sbin/update-initramfs",)),
+)
 
 
 def script(uuid: str | None = None) -> str:
     """The script, for the multiboot partition of that UUID; without one it looks for the partition's label."""
     text = resources.files("bareon.boot").joinpath("bareon-boot.sh").read_text()
-    return text.replace("'@UUID@'", shlex.quote(uuid)) if uuid else text
+    known = {
+        "'@KERNELS@'": shlex.quote(" ".join(kernel_starts())),
+        "'@INITRAMFS@'": shlex.quote(" ".join(initramfs_names("@"))),
+        "'@MODULES@'": shlex.quote(" ".join(sorted(MODULES))),
+        "@ODD@": "\n".join(ODD),
+        **({"'@UUID@'": shlex.quote(uuid)} if uuid else {}),
+    }
+    for name, value in known.items():
+        text = text.replace(name, value)
+    return text
+
+
+def install(tree: Tree, uuid: str) -> None:
+    """Write the script into an image, and the hooks that the image has callers of."""
+    tree.write(PLACE, script(uuid), 0o755)
+    for hook in HOOKS:
+        if any(map(tree.is_file, hook.callers)):
+            tree.write(hook.path, _HOOK, 0o755)

@@ -46,13 +46,27 @@ class Entry:
         return BootEntry(self.title, source, self.kernel, initrds, self.arguments, self.uuid, self.title)
 
 
-def configuration(entries: Sequence[Entry], head: Sequence[str] = (), *, default: int = 0, timeout: int = 3) -> str:
-    """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries."""
+def configuration(
+    entries: Sequence[Entry],
+    head: Sequence[str] = (),
+    *,
+    default: int = 0,
+    timeout: int = 3,
+    older: Mapping[int, Entry] | None = None,
+) -> str:
+    """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries.
+
+    :param older: entries behind all others, by the number of the one that starts a newer kernel of the same system.
+        ``bareon-boot refresh`` knows them by the line before.
+    """
     lines = ["# Written by bareon. Entries are counted from 0; the number in the next line is the one that boots."]
     lines += [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
-    for entry in entries:
+    marked = [("", x) for x in entries]
+    marked += [(f"# An older kernel of entry {n}.", x) for n, x in sorted((older or {}).items())]
+    for mark, entry in marked:
         lines += [
             "",
+            *filter(None, [mark]),
             f"menuentry {quoted(entry.title)} {{",
             *(f"  insmod {module}" for module in entry.modules),
             f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",

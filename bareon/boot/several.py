@@ -29,7 +29,7 @@ from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
-from bareon.system.kernel import kernels
+from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
@@ -41,7 +41,10 @@ FOLDER = "/boot/grub2"
 
 @dataclass(frozen=True)
 class Found:
-    """A system that was found: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``."""
+    """A system that was found: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``.
+
+    ``older`` is the next newest of its kernels, as ``bareon-boot refresh`` chooses it.
+    """
 
     device: str
     uuid: str
@@ -49,6 +52,7 @@ class Found:
     name: str
     entry: Entry
     settings: Mapping[str, str]
+    older: Kernel | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class InstallMultiboot(Step):
             outcome |= self._install(place, systems, listed)
             for x in listed:
                 if x.number is not None:
-                    trees[x.image.name].write(bareon_boot.PLACE, bareon_boot.script(self._partition.uuid), 0o755)
+                    bareon_boot.install(trees[x.image.name], self._partition.uuid)
         content = info.document(listed, self.default, self._partition.uuid)
         info.save(content, self.boot_info)
         if utilities := [x.image.name for x in listed if x.number is None]:
@@ -140,7 +144,9 @@ class InstallMultiboot(Step):
             self.layout.system(boot.filesystem).grub_modules,
         )
         warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, self.layout, name)])
-        return Found(root.device, root.uuid, about.get("ID"), about.get("PRETTY_NAME") or name, entry, settings)
+        older = next((x for x in there[1:] if x.initrd or not there[0].initrd), None)
+        called = about.get("PRETTY_NAME") or name
+        return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, older)
 
     def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:
         """The images in the order of the input; those that can boot are numbered as the menu will be."""
@@ -160,6 +166,11 @@ class InstallMultiboot(Step):
         done = _reporting_room(tree, self.disks, self.boot_order)
         bootable = [x for x in listed if x.number is not None]
         entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
+        older = {
+            x.number or 0: _with_older_kernel(entry, kernel)
+            for x, entry in zip(bootable, entries, strict=True)
+            if (kernel := _sure(systems[x.image.name]).older)
+        }
         first = next(x.number or 0 for x in bootable if x.image.name == self.default)
         settings = _sure(systems[self.default]).settings
         timeout = settings.get("GRUB_TIMEOUT", "")
@@ -168,6 +179,7 @@ class InstallMultiboot(Step):
             [*ONCE, *terminal(settings)],
             default=first,
             timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
+            older=older,
         )
         tree.write("/bareon-boot", bareon_boot.script(self._partition.uuid), 0o755)
         tree.write(f"{FOLDER}/grubenv", environment())
@@ -222,6 +234,11 @@ def _probed(systems: Mapping[str, Found]) -> Outcome:
         LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
         outcome["other_systems"] = ", ".join(others)
     return outcome
+
+
+def _with_older_kernel(entry: Entry, kernel: Kernel) -> Entry:
+    title = f"{entry.title}, older kernel {kernel.release}"
+    return replace(entry, title=title, kernel=kernel.image, initrd=kernel.initrd)
 
 
 def _sure(found: Found | None) -> Found:

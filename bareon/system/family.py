@@ -46,8 +46,13 @@ def initramfs_names(version: str) -> list[str]:
 
 def kernel_version(name: str) -> str | None:
     """The version in the name of a kernel's file; ``None`` for what is called as no kernel is."""
-    starts = sorted({x.partition("{")[0] for row in FAMILIES for x in row.kernels}, key=len, reverse=True)
-    return next((name.removeprefix(start) for start in starts if name.startswith(start) and name != start), None)
+    starts = (start for start in kernel_starts() if name.startswith(start) and name != start)
+    return next((name.removeprefix(start) for start in starts), None)
+
+
+def kernel_starts() -> list[str]:
+    """What stands before the version in the name of a kernel, the longest first."""
+    return sorted({x.partition("{")[0] for row in FAMILIES for x in row.kernels}, key=lambda x: (-len(x), x))
 
 
 def menu_makers() -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ image has brought its own again, or a run ended between changing a file and copy
 
 _HEADER = "# Written by bareon: the initramfs that were made with the files of this node, their sizes and times.\n"
 #: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
-_MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
+MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -40,7 +40,7 @@ def with_modules(tree: Tree) -> frozenset[str]:
         release
         for folder in ("/lib/modules", "/usr/lib/modules")
         for release in tree.names(folder)
-        if not _MODULES.isdisjoint(tree.names(f"{folder}/{release}"))
+        if not MODULES.isdisjoint(tree.names(f"{folder}/{release}"))
     )
 
 

@@ -12,8 +12,9 @@ from bareon.system.tree import Tree, holder
 _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,255}")
 #: What a package manager has put aside.
 _ASIDE = re.compile(r"\.dpkg-[a-z-]+$|\.rpm(?:save|new|orig)$")
-#: Kernels that are no choice of an ordinary boot, the worst one first.
-_ODD = tuple(map(re.compile, (r"rescue|fallback", r"[+.-](?:debug|dbg|kdump)\b", r"[-~.]rc[0-9]+(?![0-9])")))
+ODD = ("rescue|fallback", "[+.-](debug|dbg|kdump)([^A-Za-z0-9_]|$)", "[-~.]rc[0-9]+")
+"""Kernels that are no choice of an ordinary boot, the worst one first: expressions that grep(1) reads too."""
+_ODD = tuple(map(re.compile, ODD))
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ KEYS = (
 )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     text = path.read_text()
     for name, uuid in (("ROOT", ROOT), ("BOOT", BOOT), ("OLD", OLD)):
         text = text.replace(name, uuid)
@@ -98,7 +98,7 @@ def layout(case: dict[str, Any], *, device: str = "/dev/vda3") -> Layout:
     return Layout("clean", "bios", (PlannedDisk("/dev/vda", 1, 512, "", tuple(parts)),))
 
 
-def _deployed(case: dict[str, Any], root: Path) -> tuple[Tree, Layout]:
+def deployed_tree(case: dict[str, Any], root: Path) -> tuple[Tree, Layout]:
     """The tree of a system as it is on the node, bound to it."""
     planned = layout(case)
     tree = Tree(str(root), planned.tree("a"))
@@ -132,8 +132,8 @@ def _words(entry: BootEntry) -> str:
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.yaml")), ids=lambda x: x.stem)
 def test_what_is_found(path: Path, tmp_path: Path) -> None:
-    case = _load(path)
-    tree, planned = _deployed(case, tmp_path)
+    case = load(path)
+    tree, planned = deployed_tree(case, tmp_path)
     there = own_kernels(tree, "a")
     check_system(tree, "a", there)
     prefix = "" if case.get("boot") == "apart" else "/boot"
@@ -158,8 +158,8 @@ def test_what_is_found(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.yaml")), ids=lambda x: x.stem)
 def test_bareons_own_menu(path: Path, tmp_path: Path) -> None:
     """Where the image has no GRUB, or several share the node."""
-    case = _load(path)
-    tree, planned = _deployed({**case, "asked": ""}, tmp_path)
+    case = load(path)
+    tree, planned = deployed_tree({**case, "asked": ""}, tmp_path)
     there, root = own_kernels(tree, "a")[0], tree.mounts[0]
     brought = of_image(tree, there)
     assert " ".join(without_root(brought.words, root)) == case["brings"]
@@ -205,7 +205,7 @@ GOOD = BootEntry(
     ],
 )
 def test_an_entry_that_would_not_boot_is_named(change: dict[str, Any], reason: str | None, tmp_path: Path) -> None:
-    tree, planned = _deployed(DEBIAN, tmp_path)
+    tree, planned = deployed_tree(DEBIAN, tmp_path)
     entry = replace(GOOD, **change)
     if reason is None:
         assert deployed.check(entry, tree, planned, "a") == (
@@ -250,7 +250,7 @@ def test_links_out_of_a_file_system_lead_nowhere(path: str, target: str, reason:
 
 
 def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -> None:
-    tree, planned = _deployed({**DEBIAN, "others": []}, tmp_path)
+    tree, planned = deployed_tree({**DEBIAN, "others": []}, tmp_path)
     root = tree.mounts[0]
     assert root_words(root, planned, initramfs=False) == "root=PARTUUID=9f6f4a37-1"
     elsewhere = replace(planned, disks=())  # the root lies on LVM, or on md
@@ -262,7 +262,7 @@ def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -
 
 def test_field_13_a_system_in_a_subvolume_is_none(tmp_path: Path) -> None:
     case: dict[str, Any] = {**DEBIAN, "root": "btrfs", "boot": "apart"}
-    tree, _ = _deployed(case, tmp_path)
+    tree, _ = deployed_tree(case, tmp_path)
     Path(tree.outside("/usr/sbin/init")).unlink()
     for path in ("/@/usr/sbin/init", "/@/etc/fstab", "/@home/u/x", "/data/y"):
         tree.write(path, "")
@@ -437,7 +437,7 @@ def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
 
 
 def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> None:
-    tree, _ = _deployed(_load(HERE / "rocky-9.yaml"), tmp_path)
+    tree, _ = deployed_tree(load(HERE / "rocky-9.yaml"), tmp_path)
     names = [f"{bls.FOLDER}/{x}" for x in tree.names(bls.FOLDER)]
     first = [tree.read(x) for x in (*names, "/etc/kernel/cmdline")]
     bls.add(tree, ["console=ttyS1", "quiet"])
@@ -454,7 +454,7 @@ def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> No
 
 def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Tree]:
     """What the step makes of a system; its ``grub-mkconfig`` and ``grub-install`` are played."""
-    tree, planned = _deployed(case, tmp_path)
+    tree, planned = deployed_tree(case, tmp_path)
 
     @contextlib.contextmanager
     def mounted_tree(*_: object, **__: object) -> Iterator[Tree]:
@@ -480,7 +480,7 @@ def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_field_01_the_step_leaves_what_boots(
     name: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = _load(HERE / f"{name}.yaml")
+    case = load(HERE / f"{name}.yaml")
     outcome, tree = _installed(case, tmp_path, monkeypatch)
     assert outcome == {"grub": whose}
     if name == "rocky-9":
@@ -493,4 +493,4 @@ def test_field_23_a_menu_of_another_machine_is_no_success(
 ) -> None:
     monkeypatch.setattr(BootEntries, "files", ())  # so that the entries stay as they came
     with pytest.raises(ActionFailed, match=f"image 'a': the entry that boots, .* {said}"):
-        _installed(_load(HERE / f"{name}.yaml"), tmp_path, monkeypatch)
+        _installed(load(HERE / f"{name}.yaml"), tmp_path, monkeypatch)

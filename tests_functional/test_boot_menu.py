@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``bareon-boot refresh`` on real file systems: whose entry it changes, and what GRUB reads after a power cut.
+
+No virtual machine: the file systems are on loop devices of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from bareon.boot import bareon_boot, info, menu
+from bareon.boot.info import Listed
+from bareon.boot.menu import Entry
+from bareon.model.image import Image
+from bareon.model.location import Location
+from tests_functional.bench import loop
+from tests_functional.bench.process import run
+
+BLOCK = 4096
+#: The programs between which the disk is looked at: all that the script changes it by, and what writes it back.
+CHANGING = ("rm", "ln", "mv", "sync", "mount", "umount")
+
+
+@dataclass(frozen=True)
+class Node:
+    """The file with the boot loader's partition, and two systems, each mounted from a file system of its own.
+
+    UUIDs are of this node alone: tests run side by side on one machine.
+    """
+
+    multiboot: Path
+    uuid: str
+    systems: Sequence[Path]
+    roots: Sequence[str]
+
+    @property
+    def script(self) -> str:
+        return bareon_boot.script(self.uuid)
+
+
+def config(roots: Sequence[str]) -> str:
+    """A menu of two images that has more than one block."""
+    words = tuple(f"word{number}={'x' * 90}" for number in range(60))
+    entries = [Entry(f"System {n}", "/boot/vmlinuz-0", "/boot/initrd.img-0", x, words) for n, x in enumerate(roots)]
+    return menu.configuration(entries, menu.ONCE)
+
+
+@contextmanager
+def mounted(device: Path, point: Path) -> Iterator[Path]:
+    point.mkdir(parents=True, exist_ok=True)
+    run(["mount", device, point], timeout=30)
+    try:
+        yield point
+    finally:
+        run(["umount", point], timeout=30)
+
+
+@contextmanager
+def file_system(file: Path, name: str) -> Iterator[Path]:
+    with file.open("wb") as disk:
+        disk.truncate(8 << 20)
+    run(["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-U", name, file], timeout=30)
+    with loop.attached(file) as device:
+        yield device
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A node with a menu of kernel 0, whose systems have kernels 1 and 2."""
+    file, name, *roots = tmp_path / "multiboot", *(str(uuid.uuid4()) for _ in range(3))
+    with ExitStack() as stack:
+        device = stack.enter_context(file_system(file, name))
+        with mounted(device, tmp_path / "filling") as place:
+            folder = place / "boot/grub2"
+            folder.mkdir(parents=True)
+            (folder / "grub.cfg").write_text(config(roots))
+            (folder / "grubenv").write_text(menu.environment())
+            images = [Listed(Image(f"i{n}", Location("rsync://a/a")), n, None, "x", x) for n, x in enumerate(roots)]
+            (folder / "bareon-images").write_text(info.table(images))
+        systems = [stack.enter_context(_system(tmp_path / f"system{n}", x)) for n, x in enumerate(roots)]
+        yield Node(file, name, systems, roots)
+
+
+@contextmanager
+def _system(place: Path, name: str) -> Iterator[Path]:
+    with file_system(place.with_suffix(".disk"), name) as device, mounted(device, place) as root:
+        (root / "boot").mkdir()
+        for version in ("1", "2"):
+            (root / "lib/modules" / version / "kernel").mkdir(parents=True)
+            for kind in ("vmlinuz", "initrd.img"):
+                (root / f"boot/{kind}-{version}").write_text("x")
+        yield root
+
+
+def refresh(root: Path, script: str) -> tuple[int, str]:
+    command = ["sh", "-s", "--", "refresh", "--root", str(root)]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def menu_on(file: Path) -> str:
+    """What GRUB would read, which knows no journal: nor does debugfs look into it."""
+    command = ["debugfs", "-c", "-R", "cat /boot/grub2/grub.cfg", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+
+
+def test_a_system_changes_its_own_entry(node: Node) -> None:
+    code, said = refresh(node.systems[1], node.script)
+    assert (code, said) == (0, "the menu has been changed: /boot/vmlinuz-2, older kernel /boot/vmlinuz-1\n")
+    kernels = re.findall(r"^  linux (\S+)", menu_on(node.multiboot), re.M)
+    assert kernels == ["/boot/vmlinuz-0", "/boot/vmlinuz-2", "/boot/vmlinuz-1"]
+    before = node.multiboot.read_bytes()
+    assert "up to date" in refresh(node.systems[1], node.script)[1]
+    assert node.multiboot.read_bytes() == before
+
+
+def test_a_system_that_is_none_of_the_images_changes_nothing(node: Node, tmp_path: Path) -> None:
+    before = menu_on(node.multiboot)
+    with _system(tmp_path / "other", str(uuid.uuid4())) as root:
+        code, said = refresh(root, node.script)
+    assert code == 4 and "none of the images" in said
+    assert menu_on(node.multiboot) == before
+
+
+def test_a_boot_that_is_not_mounted_changes_nothing(node: Node, tmp_path: Path) -> None:
+    with loop.attached(node.multiboot) as device, mounted(device, tmp_path / "filling") as place:
+        path = place / "boot/grub2/grub.cfg"
+        path.write_text(path.read_text().replace(f"--set=root {node.roots[1]}", f"--set=root {node.roots[0]}"))
+    before = menu_on(node.multiboot)
+    code, said = refresh(node.systems[1], node.script)
+    assert code == 4 and "/boot is not on the file system that GRUB reads kernels from" in said
+    assert menu_on(node.multiboot) == before
+
+
+def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path) -> None:
+    """At any command of the script, whatever the order in which blocks reach the disk then."""
+    states, shims = tmp_path / "states", tmp_path / "shims"
+    states.mkdir()
+    shims.mkdir()
+    for name in CHANGING:
+        program = shims / name
+        program.write_text(
+            f'#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{name} "$@"\ncode=$?\n'
+            f'cp {node.multiboot} {states}/$(ls {states} | wc -l | sed "s/^.$/0&/")-{name}\nexit $code\n'
+        )
+        program.chmod(0o755)
+    old = menu_on(node.multiboot)
+    (states / "00-start").write_bytes(node.multiboot.read_bytes())
+    code, said = refresh(node.systems[0], node.script.replace("\nPATH=", f"\nPATH={shims}:", 1))
+    assert code == 0, said
+    new = menu_on(node.multiboot)
+    assert new != old == config(node.roots) and new.count("menuentry ") == 3
+    journal = {int(x) for x in run(["debugfs", "-R", "blocks <8>", node.multiboot], timeout=30).stdout.split()}
+    found = sorted(states.iterdir())
+    assert {path.name[3:] for path in found} >= {"mount", "ln", "sync", "mv", "umount"}
+    seen = {menu_on(path) for path in found}
+    for before, after in pairwise(found):
+        seen |= _cuts(before, after, journal, tmp_path / "cut")
+    assert seen == {old, new}
+
+
+def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[str]:
+    """The menus between two states of a disk, with each of the blocks written alone, and each alone not written."""
+    seen = set()
+    for one, other in ((before, after), (after, before)):
+        content, others = one.read_bytes(), other.read_bytes()
+        disk.write_bytes(content)
+        for place in range(0, len(content), BLOCK):
+            block, changed = (x[place : place + BLOCK] for x in (content, others))
+            if block != changed and place // BLOCK not in journal:
+                with disk.open("r+b") as file:
+                    os.pwrite(file.fileno(), changed, place)
+                    seen.add(menu_on(disk))
+                    os.pwrite(file.fileno(), block, place)
+    return seen
