@@ -53,9 +53,8 @@ def of_image(tree: Tree, kernel: Kernel | None = None) -> Parameters:
 
 
 def _of_entries(tree: Tree, kernel: str) -> Parameters | None:
-    environment = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or "")
     former = bls.added(tree)
-    for entry in bls.read(tree, environment):
+    for entry in bls.read(tree, grub_cfg.saved(tree)):
         if in_boot(entry.kernel) == kernel and entry.arguments:
             return Parameters(tuple(x for x in entry.arguments if x not in former), (), entry.source)
     return None

@@ -161,8 +161,7 @@ def _odd(tree: Tree, image: str, kernel: str, own: Sequence[Kernel]) -> list[str
     name = kernel.rpartition("/")[2]
     reason = f"would boot {name}, which is for debugging, rescue or tests, though it has {own[0].name}"
     choice = defaults(tree).get("GRUB_DEFAULT", "0")
-    saved = grub_cfg.environment(tree.read("/boot/grub2/grubenv") or tree.read("/boot/grub/grubenv") or "")
-    if choice == "0" or (choice == "saved" and not saved.get("saved_entry")):
+    if choice == "0" or (choice == "saved" and not grub_cfg.saved(tree).get("saved_entry")):
         raise ActionFailed(
             f"image {image!r} {reason}: take it out of the image, or have GRUB_DEFAULT name the other one"
         )

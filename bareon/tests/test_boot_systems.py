@@ -414,6 +414,14 @@ def test_options_and_entries_without_end(tmp_path: Path) -> None:
     assert (entry.kernel, len(entry.arguments)) == ("/A", 2048)
 
 
+@pytest.mark.parametrize("folder", ["grub", "grub2"])
+def test_options_of_an_entry_are_in_the_block_that_there_is(folder: str, tmp_path: Path) -> None:
+    tree, _ = deployed_tree(DEBIAN, tmp_path)
+    tree.write(f"/boot/{folder}/grubenv", "# GRUB Environment Block\nkernelopts=ro console=ttyS1\n".ljust(1024, "#"))
+    tree.write(f"{bls.FOLDER}/a.conf", "linux /boot/vmlinuz-6.1\noptions $kernelopts quiet\n")
+    assert of_image(tree, own_kernels(tree, "a")[0]).words == ("ro", "console=ttyS1", "quiet")
+
+
 def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
     tree = Tree(str(tmp_path))
     sections = {

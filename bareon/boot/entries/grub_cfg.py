@@ -24,6 +24,8 @@ LARGEST = 1 << 20  # characters of all files together, and of all words once the
 _DEEPEST = 30
 _LONGEST = 4096  # characters of a word and of a variable, which can double in each line
 _TOKEN = re.compile(rf"(?P<skip>(?:[ \t]|\\\n|(?<![^\s;{{}}&|])#[^\n]*)++)|[\n;{{}}&|<>]|{WORD}|.", re.DOTALL)
+#: Where a system has its environment block, as its family calls the folder of GRUB.
+_BLOCKS = ("/boot/grub2/grubenv", "/boot/grub/grubenv")
 #: What GRUB tells a configuration of itself.
 _FEATURES = {"feature_menuentry_id": "y", "feature_timeout_style": "y", "feature_default_font_path": "y"}
 #: Commands that fail where nobody is at the keyboard, and those of other loaders.
@@ -375,6 +377,11 @@ def _searched(commands: Sequence[Sequence[str]]) -> str:
         if any(x in ("--fs-uuid", "-u") for x in words) and plain:
             return plain[-1]
     return ""
+
+
+def saved(tree: Tree) -> dict[str, str]:
+    """The variables that a system's GRUB finds in its environment block."""
+    return environment(next(filter(None, map(tree.read, _BLOCKS)), ""))
 
 
 def environment(text: str) -> dict[str, str]:
