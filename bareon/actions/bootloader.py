@@ -66,6 +66,8 @@ class Bootloader(Action):
         esps = [disk.esp for disk in boot_disks(job.layout, job.node) if disk.esp]
         if not esps and job.deployment.boot_order != "first":
             yield f"boot_order {job.deployment.boot_order!r} has no effect: a BIOS keeps its order to itself"
+        if job.deployment.esp_copies and (reason := _without_copies(job)):
+            yield f"esp_copies has no effect: {reason}"
         for mounted in (x for esp in esps for x in esp.mounts if len(esps) > 1):
             if "nofail" not in mounted.mount.options.split(","):
                 yield (
@@ -89,9 +91,10 @@ class Bootloader(Action):
                 InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order),
             ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
+        programs, copies = runs_programs(self.settings), job.deployment.esp_copies and not _without_copies(job)
         return [
             *self._drivers(job, default, [default]),
-            InstallGrub(self.name, default, job.layout, disks, params, order, runs_programs(self.settings)),
+            InstallGrub(self.name, default, job.layout, disks, params, order, programs, copies),
             *verify,
         ]
 
@@ -104,6 +107,15 @@ class Bootloader(Action):
 
     def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
         return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]
+
+
+def _without_copies(job: Job) -> str | None:
+    """Why the deployed system has nothing to copy from one EFI system partition to others."""
+    if job.layout.multiboot:
+        return "several images have one boot loader apart from them, which no update of theirs changes"
+    if sum(disk.esp is not None for disk in boot_disks(job.layout, job.node)) < 2:
+        return "there is no more than one EFI system partition"
+    return None
 
 
 def _is_on(node: NodeFacts) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bareon.boot import deployed, esp, grub_probe
+from bareon.boot import deployed, esp, esp_copies, grub_probe
 from bareon.boot.arguments import arguments, of_image
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
@@ -46,6 +46,7 @@ class InstallGrub(Step):
     """GRUB on each disk: that of the image where it brings one, else the ramdisk's.
 
     ``programs`` is whether the image's own may run, to write the menu. If not, all is the ramdisk's and bareon's.
+    ``esp_copies`` is whether the system copies its boot loader to the other disks after an update of it.
     """
 
     image: str
@@ -54,12 +55,14 @@ class InstallGrub(Step):
     kernel_params: str
     boot_order: BootOrder = "first"
     programs: bool = True
+    esp_copies: bool = False
 
     @property
     def description(self) -> str:
         what = "GRUB" if self.programs else "the ramdisk's GRUB, with a menu of bareon's own,"
         on = ", ".join(disk.device for disk in self.disks)
-        return f"Install {what} for image {self.image!r} on {on}{order_promise(self.disks, self.boot_order)}"
+        copies = ", and what copies its updates to all of them" if self.esp_copies else ""
+        return f"Install {what} for image {self.image!r} on {on}{copies}{order_promise(self.disks, self.boot_order)}"
 
     def preflight(self) -> None:
         target = self.disks[0].platform.grub_target
@@ -92,9 +95,13 @@ class InstallGrub(Step):
             tree.write("/etc/default/grub", changed)
         found = signed(tree, self.disks[0].platform)
         source = Source(tree, folder, True, found.folder if found else esp.vendor(tree), found)
-        done = install(self.disks, source, self.boot_order)
+        done = self._install(source)
         grub.mkconfig(self._view(tree), f"{folder}/grub.cfg", mkconfig)
         return done | self._checked(tree, f"{folder}/grub.cfg", there)
+
+    def _install(self, source: Source) -> Outcome:
+        done = install(self.disks, source, self.boot_order)
+        return done | esp_copies.renew(source.tree, self.disks, source.loader, wanted=self.esp_copies)
 
     def _checked(self, tree: Tree, path: str, there: Sequence[Kernel], warnings: Sequence[str] = ()) -> Outcome:
         """See that the entry that boots is one of the system that was deployed."""
@@ -113,7 +120,7 @@ class InstallGrub(Step):
     def _from_ramdisk(self, tree: Tree, there: Sequence[Kernel]) -> Outcome:
         found = signed(tree, self.disks[0].platform)
         source = Source(tree, "/boot/grub", loader=found.folder if found else "bareon", signed=found)
-        done = install(self.disks, source, self.boot_order)
+        done = self._install(source)
         settings = defaults(tree)
         brought = {x: of_image(tree, x) for x in there}
         boot = holder("/boot", tree.mounts)

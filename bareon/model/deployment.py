@@ -29,6 +29,7 @@ class InterfaceName:
 class Deployment:
     """The wanted state of a node. ``rsync_flags`` is an argument list, ``kernel_params`` goes to the kernel.
 
+    ``esp_copies`` is whether the deployed system copies its boot loader to the other disks after an update of it.
     ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
     """
 
@@ -39,6 +40,7 @@ class Deployment:
     rsync_flags: tuple[str, ...] = ("-a", "-A", "-X")
     kernel_params: str = ""
     boot_order: BootOrder = "first"
+    esp_copies: bool = False
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
 

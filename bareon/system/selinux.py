@@ -14,8 +14,8 @@ CONFIG = "/etc/selinux/config"
 RELABEL = "/.autorelabel"
 """Has a system give all its files their labels at the next boot, and restart."""
 
-#: Where GRUB, ``grub-mkconfig`` and what makes an initramfs write.
-_WRITTEN = ("/boot", "/etc/kernel")
+#: Where GRUB, ``grub-mkconfig`` and what makes an initramfs write, and what copies a boot loader lies.
+_WRITTEN = ("/boot", "/etc/kernel", "/etc/systemd/system", "/usr/local/sbin")
 _USED = re.compile(r"^[ \t]*SELINUX[ \t]*=[ \t]*(?:enforcing|permissive)\b", re.MULTILINE)
 
 

@@ -66,6 +66,7 @@ class _Translation:
             rsync_flags=self._rsync_flags(),
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
             boot_order=value.get("deploy_data", {}).get("boot_order", "first"),
+            esp_copies=value.get("deploy_data", {}).get("esp_copies", False),
             configdrive=self._configdrive(),
         )
 
