@@ -6,9 +6,13 @@ Only :mod:`bareon.cmd.exit` turns these into exit codes; see the table in ``doc/
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+#: ``PROGRAM: error: REASON``, as GNU's programs say it; what stands behind is advice.
+_ERROR = re.compile(r"(?:^|: )(?:fatal )?error: ", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,13 @@ class ImageFailed(BareonError):
     """An image could not be fetched, or is not what it should be."""
 
 
+def _telling(stderr: str) -> str:
+    """The line of a program's errors that says why it failed: the last that calls itself an error, else the last."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = (line for line in reversed(lines) if _ERROR.search(line))
+    return next(errors, lines[-1] if lines else "")
+
+
 class CommandError(ActionFailed):
     """A program was missing, failed, or took too long.
 
@@ -109,5 +120,5 @@ class CommandError(ActionFailed):
         return shlex.join(self.argv)
 
     def __str__(self) -> str:
-        last = next((x.strip() for x in reversed(self.stderr.splitlines()) if x.strip()), "")
-        return f"{self.argv[0]} {self.reason}" + (f": {last}" if last else "") + f" ({self.command})"
+        telling = _telling(self.stderr)
+        return f"{self.argv[0]} {self.reason}" + (f": {telling}" if telling else "") + f" ({self.command})"

@@ -81,6 +81,30 @@ def test_failure_tells_everything() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "telling"),
+    [
+        (
+            # of GRUB of Fedora and its kin
+            "Installing for x86_64-efi platform.\n"
+            "grub2-install: error: This utility should not be used for EFI platforms because it does not support UEFI"
+            " Secure Boot. If you really wish to proceed, invoke the --force option.\n"
+            "Make sure Secure Boot is disabled before proceeding.\n",
+            "grub2-install: error: This utility should not be used for EFI platforms because it does not support UEFI"
+            " Secure Boot. If you really wish to proceed, invoke the --force option.",
+        ),
+        ("x: error: one\nx: error: two\nUsage: x\n", "x: error: two"),
+        (
+            "rsync: [sender] link failed\nrsync error: partial transfer (code 23)\n",
+            "rsync error: partial transfer (code 23)",
+        ),
+        ("no errors: here\nlast\n\n", "last"),
+    ],
+)
+def test_the_line_that_tells_why(said: str, telling: str) -> None:
+    assert str(CommandError(["x"], 1, "failed", stderr=said)) == f"x failed: {telling} (x)"
+
+
 def test_codes_that_are_no_failure() -> None:
     assert run(["sh", "-c", "exit 2"], ok=(0, 2)).code == 2
 
