@@ -63,6 +63,7 @@ def probe() -> NodeFacts:
         structures=structures(disks),
         cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
         secure_boot=_secure_boot() if firmware == "uefi" else None,
+        firmware_bits=efi.bits() if firmware == "uefi" else None,
     )
 
 

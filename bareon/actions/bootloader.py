@@ -52,6 +52,11 @@ class Bootloader(Action):
             raise InvalidInput(defects)
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
+        if job.node.firmware_bits == 32:
+            raise UnsuitableNode(
+                "the UEFI firmware is a 32-bit one, which starts no 64-bit GRUB; have it boot as a BIOS (CSM), the"
+                " ramdisk too, if it can"
+            )
         if job.layout.multiboot and _is_on(job.node):
             raise UnsuitableNode(
                 f"Secure Boot is on, and {_NOBODYS}; deploy one image with shim, {verification.REMEDY}"

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
@@ -67,10 +69,18 @@ def remember(disks: Sequence[BootDisk], loaders: Sequence[str], wanted: BootOrde
                 raise refused[0]
     except (CommandError, OSError) as error:
         rest = f"the rest is EFI/BOOT/{disks[0].platform.removable}"
+        if _is_full(error):
+            rest += "; the firmware's memory is full, and bareon takes out no entry but its own"
         LOG.warning("boot entries in NVRAM: %d of %d, %s: %s", len(numbers), len(disks), rest, error)
         unread: Outcome = {} if wanted == "first" else {"boot_order": f"not known ({error})"}
         return {"nvram": f"{len(numbers)} of {len(disks)} entries, {rest} ({error})", **(told or unread)}
     return {"nvram": f"{len(numbers)} {'entry' if len(numbers) == 1 else 'entries'}", **told}
+
+
+def _is_full(error: CommandError | OSError) -> bool:
+    """True where there is no room for another variable. Some firmware frees that of old ones when it starts only."""
+    words = error.stderr if isinstance(error, CommandError) else error.strerror or ""
+    return os.strerror(errno.ENOSPC) in words
 
 
 def _make(

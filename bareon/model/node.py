@@ -46,6 +46,8 @@ class NodeFacts:
     """The node as bareon's decisions need it. ``structures`` are what lies on the disks and offers other devices.
 
     ``cmdline`` is the running kernel's command line, less what looks like a secret. A BIOS has no ``secure_boot``.
+    ``firmware_bits`` is 32 or 64, the word length of UEFI firmware, which starts programs of its own alone; ``None``
+    where nobody knows.
     """
 
     firmware: Firmware
@@ -54,6 +56,7 @@ class NodeFacts:
     cmdline: str = ""
     format: int = FORMAT
     secure_boot: SecureBootFacts | None = None
+    firmware_bits: int | None = None
 
     def contents(self) -> Iterator[tuple[str, Signature | None]]:
         """Every device with what is on it: disks, partitions, and what structures offer."""

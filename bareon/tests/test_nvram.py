@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import uuid
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ A, B, OLD, OTHER = (str(uuid.UUID(int=number)) for number in range(1, 5))
 DISKS = [BootDisk(f"/dev/vd{x.lower()}", f"bareon {x}", PC_UEFI, None, 1, y.upper()) for x, y in (("A", A), ("B", B))]
 LOADERS = ["\\x", "\\y"]
 MAC = bytes.fromhex("030b2500") + bytes(33)
+# What efibootmgr 17 says then.
+FULL = "Could not prepare Boot variable: No space left on device\n"
 GUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
@@ -68,7 +71,7 @@ class Firmware:
     def create(self, entry_number: int, label: str, disk: str, partition: int, loader: str) -> None:
         """What efibootmgr does."""
         if disk == self.full:
-            raise CommandError(["efibootmgr"], 5, "failed with exit code 5", stderr="No space left on device")
+            raise CommandError(["efibootmgr"], 5, "failed with exit code 5", stderr=FULL)
         assert entry_number not in entries(str(self.place))
         self.put({entry_number: efi.Entry(label, A if disk == "/dev/vda" else B, loader)})
         self.writes.append(f"create {entry_number}")
@@ -116,8 +119,9 @@ def test_firmware_that_takes_no_entry_is_told_and_ends_nothing(firmware: Firmwar
     firmware.full = "/dev/vda"
     assert remember(DISKS[1:], LOADERS[:1]) == {"nvram": "1 entry"}
     said = str(remember(DISKS, LOADERS)["nvram"])
-    assert said.startswith("1 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI (")
-    assert "No space left on device" in said
+    full = "the firmware's memory is full, and bareon takes out no entry but its own"
+    assert said.startswith(f"1 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI; {full} (efibootmgr failed with")
+    assert "Could not prepare Boot variable: No space left on device" in said
     assert firmware.labels == ["bareon B", "UiApp", "debian"]
 
 
@@ -164,6 +168,60 @@ def test_disks_with_one_serial_number_have_an_entry_each(firmware: Firmware) -> 
         assert remember(disks, LOADERS) == {"nvram": "2 entries"}
         assert [firmware.entries[x].partition for x in firmware.order] == [A, B, None, OTHER]
     assert len(firmware.writes) == 3
+
+
+def test_a_full_memory_is_told_from_what_else_a_firmware_refuses(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*words: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(efi, "create", refused)
+    said = str(remember(DISKS, LOADERS)["nvram"])
+    assert said == "0 of 2 entries, the rest is EFI/BOOT/BOOTX64.EFI ([Errno 5] Input/output error)"
+
+
+def test_a_full_memory_keeps_the_entries_of_others(firmware: Firmware) -> None:
+    """Among them two of one label, one that leads nowhere, and one without any path; bareon's that is gone goes."""
+    others = {
+        1: efi.Entry("debian", OLD, "\\d"),
+        2: efi.Entry("debian", OTHER, "\\d"),
+        3: efi.Entry("Linux"),
+        4: efi.Entry("", OTHER, None),
+    }
+    firmware.put({**others, 5: efi.Entry("bareon Z", OLD, "\\x")}, *range(8))
+    before = {number: firmware.get(f"Boot{number:04X}") for number in (0, 1, 2, 3, 4, 7)}
+    firmware.full = "/dev/vdb"
+    remember(DISKS, LOADERS)
+    assert {number: firmware.get(f"Boot{number:04X}") for number in before} == before
+    assert {x.label for x in firmware.entries.values()} == {"UiApp", "debian", "Linux", "", "bareon A"}
+    assert "reorder" in firmware.writes[-1]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"",  # none at all
+        bytes.fromhex("7fff0400"),  # the end alone
+        bytes.fromhex("0404"),  # cut short
+        bytes.fromhex("04010400"),  # a partition that is too short to name one
+        bytes.fromhex("0404ffff"),  # a length behind the end
+        bytes.fromhex("04040000"),  # a length of nothing, which would be read for ever
+    ],
+)
+def test_an_entry_without_a_path_to_speak_of(path: bytes) -> None:
+    head = (1).to_bytes(4, "little") + len(path).to_bytes(2, "little")
+    found = efi.entry(b"\7\0\0\0" + head + "Hard Drive\0".encode("utf-16-le") + path)
+    assert found == efi.Entry("Hard Drive")
+    assert not found.network
+
+
+def test_the_word_length_of_a_firmware(tmp_path: Path) -> None:
+    place = tmp_path / "fw_platform_size"
+    assert efi.bits(str(place)) is None
+    for text, bits in (("32\n", 32), ("64\n", 64), ("\n", None), ("128\n", None)):
+        place.write_text(text)
+        assert efi.bits(str(place)) == bits
 
 
 def test_nothing_is_gone_where_nobody_knows_the_partitions(

@@ -21,6 +21,7 @@ from bareon.errors import CommandError
 from bareon.run import run
 from bareon.tools.mount import mounted
 
+_BITS = "/sys/firmware/efi/fw_platform_size"
 VARIABLES = "/sys/firmware/efi/efivars"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 """The vendor of the variables that the specification itself defines."""
@@ -32,6 +33,15 @@ _MEDIA, _ISCSI = 4, (3, 19)  # a type of nodes, and what has a disk behind a net
 _ACTIVE = 1  # of the attributes of an entry
 _VARIABLE = 7  # attributes of a variable: non-volatile, known to the firmware, and to the system
 _GUID_SIGNATURE = 2
+
+
+def bits(place: str = _BITS) -> int | None:
+    """The word length of the firmware, 32 or 64, whatever that of the kernel is; ``None`` where it is not told."""
+    try:
+        text = Path(place).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text in ("32", "64") else None
 
 
 @contextlib.contextmanager
