@@ -231,7 +231,7 @@ def test_an_entry_that_would_not_boot_is_named(change: dict[str, Any], reason: s
 )
 def test_links_out_of_a_file_system_lead_nowhere(path: str, target: str, reason: str | None, tmp_path: Path) -> None:
     """A boot loader sees one file system; the system, which sees them all, would find the file."""
-    tree, planned = _deployed({**DEBIAN, "boot": "apart"}, tmp_path)
+    tree, planned = deployed_tree({**DEBIAN, "boot": "apart"}, tmp_path)
     for place in ("/boot/grub/grub.cfg", "/boot/menu", "/etc/menu", "/usr/lib/vmlinuz"):
         tree.write(place, "x")
     kernel = tmp_path / "boot/vmlinuz-6.1"

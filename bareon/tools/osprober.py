@@ -13,7 +13,8 @@ _QUIET = {"OS_PROBER_DISABLE_DEBUG": "1"}
 def systems() -> dict[str, str]:
     """The long name of the system by its device, such as ``Debian GNU/Linux 12 (bookworm)``.
 
-    Some 15 seconds under emulation; for ever where it reads a FIFO in a tree, so that it has no more time than others.
+    Some 15 seconds under emulation; for ever where it reads a FIFO in a tree, so that it has no more time than others
+    have.
 
     :raises CommandError: when it fails, or takes too long.
     """
