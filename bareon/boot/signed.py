@@ -8,14 +8,67 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bareon.boot.esp import vendor
 from bareon.boot.grub_script import quoted, word
 from bareon.boot.platform import Platform
+from bareon.storage.filesystem import ESP_MOUNT
 from bareon.system.tree import Tree
 
 LOG = logging.getLogger(__name__)
 
 #: The path that a GRUB for EFI takes for its prefix is a string in it.
 _PREFIX = re.compile(rb"\0/EFI/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\0")
+
+
+#: Folders below ``EFI`` of distributions whose packages have their programs on the EFI system partition itself, or
+#: whose installers put them there.
+_VENDORS = ("fedora", "centos", "redhat", "rocky", "almalinux", "amzn", "debian", "ubuntu")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Where a distribution has its programs: paths in an image of shim and GRUB, and of others that shim may need.
+
+    ``helpers`` are paths by names on the EFI system partition. ``following`` is the name by which its shim looks for
+    GRUB, where that is not the platform's. With ``anywhere`` none is built into GRUB, which goes by the folder that
+    it lies in.
+    """
+
+    shim: str
+    grub: str
+    helpers: Mapping[str, str]
+    following: str = ""
+    anywhere: bool = False
+
+    def folder(self, program: bytes, own: str) -> str | None:
+        """The folder below ``EFI`` where GRUB looks for its configuration; ``None`` without one.
+
+        :param own: of the image's own ``grub-install``.
+        """
+        return own if self.anywhere else folder_of(program)
+
+
+def shipped(platform: Platform) -> list[Shipped]:
+    """The places where images bring signed programs for a platform, the best first."""
+    if not platform.grub:
+        return []
+    beside = platform.signed_shim.rpartition("/")[0]
+    packaged = Shipped(
+        platform.signed_shim, platform.signed_grub, {name: f"{beside}/{name}" for name in platform.helpers}
+    )
+    places = [f"{ESP_MOUNT}/EFI/{vendor}" for vendor in _VENDORS]
+    of_esp = [
+        Shipped(f"{x}/{platform.shim}", f"{x}/{platform.grub}", {name: f"{x}/{name}" for name in platform.helpers})
+        for x in places
+    ]
+    suse = "/usr/share/efi/x86_64"
+    of_suse = Shipped(
+        *(f"{suse}/shim.efi", f"{suse}/grub.efi"),
+        {"MokManager.efi": f"{suse}/MokManager.efi"},
+        following="grub.efi",
+        anywhere=True,
+    )
+    return [packaged, *of_esp, of_suse]
 
 
 @dataclass(frozen=True)
@@ -31,23 +84,27 @@ class Signed:
 
 def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
-    if not platform.grub:
-        return None
-    program = tree.content(platform.signed_grub)
-    if not program:
-        return None
-    folder = folder_of(program)
-    if not folder:
-        LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", platform.signed_grub)
-        return None
-    sources = {platform.grub: program}
-    if shim := tree.content(platform.signed_shim):
-        sources[platform.shim] = shim
-        for name in platform.helpers:
-            path = f"{platform.signed_shim.rpartition('/')[0]}/{name}"
+    for place in shipped(platform):
+        program = tree.content(place.grub)
+        if not program:
+            continue
+        if folder := place.folder(program, vendor(tree)):
+            return Signed(folder, _files(place, program, tree, platform))
+        LOG.warning("%s of the image names no folder of its own below EFI; it is not installed", place.grub)
+    return None
+
+
+def _files(place: Shipped, program: bytes, tree: Tree, platform: Platform) -> dict[str, bytes]:
+    """The content of the files of a place by their names on the EFI system partition."""
+    files = {platform.grub: program}
+    if shim := tree.content(place.shim):
+        files[platform.shim] = shim
+        if place.following:
+            files[place.following] = program
+        for name, path in place.helpers.items():
             if found := tree.content(f"{path}.signed") or tree.content(path):
-                sources[name] = found
-    return Signed(folder, sources)
+                files[name] = found
+    return files
 
 
 def folder_of(program: bytes) -> str | None:

@@ -12,7 +12,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.installed import own_kernels
 from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, refusal
-from bareon.boot.signed import folder_of
+from bareon.boot.signed import shipped
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Early
 from bareon.model.layout import Layout
@@ -60,7 +60,7 @@ class VerifyLoader(Step):
         if lacking := self._lacking():
             return [lacking]
         platform = self.disks[0].platform
-        found = self.early([platform.signed_shim, platform.signed_grub])
+        found = self.early([path for place in shipped(platform) for path in (place.shim, place.grub)])
         reason = _of_image(found, platform)
         return [self._told(f"image {self.image!r}: {reason}", UnsuitableNode)] if reason else []
 
@@ -93,14 +93,17 @@ class VerifyLoader(Step):
 
 def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
     """Why what an image brings would not start."""
-    shim, grub = (Loader(x, found[x]) if x in found else None for x in (platform.signed_shim, platform.signed_grub))
-    if grub is None:
-        return f"it has no {platform.signed_grub}, and a GRUB that is put together on the node is signed by nobody"
-    if not folder_of(grub.data):
+    nameless = ""
+    for place in shipped(platform):
+        shim, grub = (Loader(x, found[x]) if x in found else None for x in (place.shim, place.grub))
+        if grub and place.folder(grub.data, "own"):
+            return refusal(secure_boot.read(), shim or grub, grub if shim else None)
+        nameless = nameless or (grub.path if grub else "")
+    if nameless:
         return (
-            f"{grub.path} names no folder of its own below EFI; one that is put together instead is signed by nobody"
+            f"{nameless} names no folder of its own below EFI; one that is put together instead is signed by nobody"
         )
-    return refusal(secure_boot.read(), shim or grub, grub if shim else None)
+    return f"it has no {platform.signed_grub}, and a GRUB that is put together on the node is signed by nobody"
 
 
 def _installed(disk: BootDisk, kernel: Loader | None) -> str | None:

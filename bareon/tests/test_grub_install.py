@@ -16,7 +16,7 @@ from bareon.boot import install
 from bareon.boot.esp import vendor
 from bareon.boot.install import Source, _staged
 from bareon.boot.platform import PC_BIOS, PC_UEFI
-from bareon.boot.signed import configuration, place, signed
+from bareon.boot.signed import Signed, configuration, place, signed
 from bareon.boot.single import InstallGrub, _own_grub
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.system import sandbox as system_sandbox
@@ -76,6 +76,34 @@ def test_a_signed_grub_with_no_folder_of_its_own_is_left_alone(
     tree.write(GRUB, text)
     assert signed(tree, PC_UEFI) is None
     assert f"{GRUB} of the image names no folder of its own" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["fedora", "redhat", "rocky"])
+def test_an_image_whose_vendor_has_them_on_the_esp(tmp_path: Path, folder: str) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/os-release", "ID=whatever\n")
+    place_there = f"/boot/efi/EFI/{folder}"
+    for name, text in (("grubx64.efi", f"MZ\0/EFI/{folder}\0"), ("shimx64.efi", "shim"), ("mmx64.efi", "mm")):
+        tree.write(f"{place_there}/{name}", text)
+    # Of an installation by grub-install, with no folder in it.
+    tree.write("/boot/efi/EFI/ubuntu/grubx64.efi", "MZ\0(,gpt2)/boot/grub\0")
+    found = signed(tree, PC_UEFI)
+    assert found == Signed(
+        folder, {"grubx64.efi": f"MZ\0/EFI/{folder}\0".encode(), "shimx64.efi": b"shim", "mmx64.efi": b"mm"}
+    )
+
+
+def test_signed_programs_of_suse(tmp_path: Path) -> None:
+    """Its GRUB goes by the folder it lies in, and its shim looks for grub.efi."""
+    tree = Tree(str(tmp_path))
+    tree.write("/etc/os-release", 'ID="opensuse-leap"\n')
+    tree.write("/etc/default/grub", 'GRUB_DISTRIBUTOR="opensuse"\n')
+    for name in ("shim", "grub", "MokManager", "fallback"):
+        tree.write(f"/usr/share/efi/x86_64/{name}.efi", name)
+    assert signed(tree, PC_UEFI) == Signed(
+        "opensuse",
+        {"grubx64.efi": b"grub", "shimx64.efi": b"shim", "grub.efi": b"grub", "MokManager.efi": b"MokManager"},
+    )
 
 
 def test_nothing_is_copied_from_outside_of_the_tree(tree: Tree, tmp_path: Path) -> None:

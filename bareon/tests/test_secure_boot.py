@@ -442,6 +442,22 @@ def test_an_image_that_lacks_a_stage(path: str, words: str) -> None:
 
 
 @pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize(
+    ("shim_path", "grub_path"),
+    [
+        ("/boot/efi/EFI/fedora/shimx64.efi", "/boot/efi/EFI/fedora/grubx64.efi"),
+        ("/usr/share/efi/x86_64/shim.efi", "/usr/share/efi/x86_64/grub.efi"),
+    ],
+)
+def test_an_image_that_ships_its_loaders_elsewhere(shim_path: str, grub_path: str) -> None:
+    good = {shim_path: shim(LOADER).data, grub_path: grub(LOADER).data}
+    assert list(_step(good).preflight()) == []
+    bad = {**good, shim_path: shim(efiprogram.certificate("x", "Somebody")).data}
+    with pytest.raises(UnsuitableNode, match=f"image 'a': {shim_path} is signed under 'Somebody'"):
+        _step(bad).preflight()
+
+
+@pytest.mark.usefixtures("keys")
 def test_a_grub_that_could_not_be_installed() -> None:
     of_nobody = efiprogram.program({".sbat": GRUB_SBAT}, (LOADER,))
     with pytest.raises(

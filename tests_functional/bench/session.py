@@ -67,6 +67,9 @@ class Session:
                 "etc-link": Module(faulty.linked(SCRATCH / "etc-link", "etc")),
                 "srv-link": Module(faulty.linked(SCRATCH / "srv-link", "srv")),
                 "busy": Module(small, settings=("max connections = -1",)),
+                "vendor-esp": Module(
+                    variant.loaders_on_esp(products.systems["debian13"].tree, SCRATCH / "vendor-esp")
+                ),
                 "boot-links": Module(variant.boot_links(products.systems["debian12"].tree, SCRATCH / "boot-links")),
                 "merged": Module(faulty.merged(SCRATCH / "merged")),
                 "odd": Module(faulty.odd(SCRATCH / "odd")),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from tests_functional.bench.process import run
@@ -22,6 +23,39 @@ def boot_links(base: Path, place: Path) -> Path:
     (tree / "boot/vmlinuz").symlink_to(kernel.name)
     (tree / "boot/vmlinuz.old").symlink_to("/boot/vmlinuz")
     (tree / "boot/modules.builtin").symlink_to(f"/usr/lib/modules/{modules.name}/modules.builtin")
+    return tree
+
+
+#: What grub2-install of Fedora and its kin says on UEFI, and how it ends.
+_REFUSING = """\
+#!/bin/sh
+echo 'Installing for x86_64-efi platform.' >&2
+echo 'grub2-install: error: This utility should not be used for EFI platforms because it does not support UEFI' \\
+    'Secure Boot. If you really wish to proceed, invoke the --force option.' >&2
+echo 'Make sure Secure Boot is disabled before proceeding.' >&2
+exit 1
+"""
+
+
+def loaders_on_esp(base: Path, place: Path) -> Path:
+    """Have the signed loaders of a system where Fedora and its kin have them, and return its tree.
+
+    They lie below ``/boot/efi``, there are no modules of GRUB, and its ``grub-install`` refuses UEFI.
+    """
+    tree = layered(base, place)
+    vendor = tree / "boot/efi/EFI/debian"
+    vendor.mkdir(parents=True)
+    shim, grub = tree / "usr/lib/shim", tree / "usr/lib/grub"
+    shutil.copyfile(grub / "x86_64-efi-signed/grubx64.efi.signed", vendor / "grubx64.efi")
+    for name in ("shimx64.efi", "mmx64.efi"):
+        shutil.copyfile(shim / f"{name}.signed", vendor / name)
+    for folder in (shim, grub):
+        shutil.rmtree(folder)
+    for name in ("grub-install", "grub2-install"):
+        program = tree / "usr/sbin" / name
+        program.unlink(missing_ok=True)
+        program.write_text(_REFUSING)
+        program.chmod(0o755)
     return tree
 
 
