@@ -17,11 +17,12 @@ from bareon.system.tree import Tree
 
 PLACE = "/usr/local/sbin/bareon-boot"
 
+_MARK = "# Written by bareon: the menu of the images of this node follows the kernels of this system."
 #: What is not there to be changed (exit code 4), such as on a copy of the system, must not keep a package from being
 #: installed. Standard output may be debconf's.
 _HOOK = f"""\
 #!/bin/sh
-# Written by bareon: the menu of the images of this node follows the kernels of this system.
+{_MARK}
 [ -x {PLACE} ] || exit 0
 code=0
 {PLACE} refresh >&2 || code=$?
@@ -70,3 +71,10 @@ def install(tree: Tree, uuid: str) -> None:
     for hook in HOOKS:
         if any(map(tree.is_file, hook.callers)):
             tree.write(hook.path, _HOOK, 0o755)
+
+
+def remove(tree: Tree) -> None:
+    """Take the hooks out of a system that is no longer one of several: what they change is another's menu, if any."""
+    for hook in HOOKS:
+        if _MARK in (tree.read(hook.path) or ""):
+            tree.remove(hook.path)

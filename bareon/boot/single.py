@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bareon.boot import deployed, esp, esp_copies, grub_probe
+from bareon.boot import bareon_boot, deployed, esp, esp_copies, grub_probe
 from bareon.boot.arguments import arguments, of_image
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
@@ -77,6 +77,7 @@ class InstallGrub(Step):
             there = own_kernels(tree, self.image)
             check_system(tree, self.image, there)
             check_usr(tree, self.image, there[0])
+            bareon_boot.remove(tree)
             own = _own_grub(tree, self.disks[0].platform.grub_target) if self.programs else None
             if own:
                 _check_default(tree, self.image, there)

@@ -38,7 +38,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bareon.boot import deployed, single
+from bareon.boot import bareon_boot, deployed, single
 from bareon.boot.arguments import arguments, of_image, without_root
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
@@ -489,8 +489,14 @@ def test_field_01_the_step_leaves_what_boots(
     name: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = load(HERE / f"{name}.yaml")
+    tree = Tree(str(tmp_path))
+    for path in ("/usr/bin/dpkg", "/etc/kernel/postrm.d/zz-other"):
+        tree.write(path, "")
+    bareon_boot.install(tree, "u")  # as one of several images, by an earlier document
+    assert tree.names("/etc/kernel/postrm.d") == ["zz-bareon-boot", "zz-other"]
     outcome, tree = _installed(case, tmp_path, monkeypatch)
     assert outcome == {"grub": whose}
+    assert tree.names("/etc/kernel/postrm.d") == ["zz-other"] and not tree.names("/etc/kernel/postinst.d")
     if name == "rocky-9":
         assert OLD not in "".join(str(tree.read(f"{bls.FOLDER}/{x}")) for x in tree.names(bls.FOLDER))
 
