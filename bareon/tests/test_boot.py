@@ -301,7 +301,8 @@ def test_field_31_each_entry_has_its_own_kernel(tmp_path: Path) -> None:
 
 def test_field_31_a_tree_without_modules_has_no_kernel_of_another(tmp_path: Path) -> None:
     step, trees = _shared_boot(tmp_path, {"deb12": ["6.1", "6.12"], "deb13": []})
-    assert step._found("deb12", trees)
+    found = step._found("deb12", trees)
+    assert found and found.older and (found.entry.kernel, found.older.image) == ("/vmlinuz-6.12", "/vmlinuz-6.1")
     assert step._found("deb13", trees) is None
 
 
