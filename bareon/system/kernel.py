@@ -50,7 +50,7 @@ def in_folder(tree: Tree, image: str, initrd: str | None) -> Kernel | None:
     if not all(_PLAIN.fullmatch(x) for x in in_boot(image).split("/")) or not _is_readable(tree, path):
         return None
     release = _release(tree, path) or path.split("/")[-2]
-    return Kernel(image, initrd, release, odd=_rank(release) < len(_ODD))
+    return Kernel(image, initrd, release, odd=is_odd(release))
 
 
 def kernels(tree: Tree) -> list[Kernel]:
@@ -68,7 +68,7 @@ def kernels(tree: Tree) -> list[Kernel]:
             release = _release(tree, f"/boot/{name}") or version
             candidates = (x for y in (version, release) for x in initramfs_names(y))
             initrd = next((f"{prefix}/{x}" for x in candidates if x in names), None)
-            kernel = Kernel(f"{prefix}/{name}", initrd, release, odd=_rank(version) < len(_ODD))
+            kernel = Kernel(f"{prefix}/{name}", initrd, release, odd=is_odd(version))
             found.append((_rank(version), *_age(release, name), kernel))
     found.sort(key=lambda x: x[:-1], reverse=True)
     return [kernel for rank, *_, kernel in found if rank or not found[0][0]]
@@ -78,6 +78,11 @@ def _is_readable(tree: Tree, path: str) -> bool:
     """True for a file that a boot loader finds at this place: links do not lead it to another file system."""
     end = tree.end(path)
     return end is not None and (not tree.mounts or holder(end, tree.mounts) == holder(path, tree.mounts))
+
+
+def is_odd(name: str) -> bool:
+    """True for the name of a kernel that no ordinary boot takes while there is another."""
+    return _rank(name) < len(_ODD)
 
 
 def _rank(version: str) -> int:

@@ -232,9 +232,12 @@ class Tree:
         with self._replacing(path, mode) as file:
             file.write(text.encode(errors="surrogateescape"))
 
-    def copy(self, source: str, path: str) -> None:
-        """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times."""
-        with self.opened(source) as file, self._replacing(path) as target:
+    def copy(self, source: str, path: str, of: Tree | None = None) -> None:
+        """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times.
+
+        :param of: the tree in which ``source`` is, where that is another one.
+        """
+        with (of or self).opened(source) as file, self._replacing(path) as target:
             if file is None:
                 raise OSError(errno.ENOENT, f"{source} is no file")
             found = os.fstat(file.fileno())
