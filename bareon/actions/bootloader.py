@@ -96,10 +96,14 @@ class Bootloader(Action):
                 InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order),
             ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
-        programs, copies = runs_programs(self.settings), job.deployment.esp_copies and not _without_copies(job)
         return [
             *self._drivers(job, default, [default]),
-            InstallGrub(self.name, default, job.layout, disks, params, order, programs, copies),
+            InstallGrub(
+                *(self.name, default, job.layout, disks, params, order),
+                programs=runs_programs(self.settings),
+                esp_copies=job.deployment.esp_copies and not _without_copies(job),
+                secure_boot=_is_on(job.node),
+            ),
             *verify,
         ]
 

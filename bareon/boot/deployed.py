@@ -13,12 +13,16 @@ from bareon.storage.filesystem import Mounted
 from bareon.storage.kind import Signature
 from bareon.system.bindings.binding import shown
 from bareon.system.bindings.home import identifiers, normal
-from bareon.system.kernel import Kernel
 from bareon.system.tree import Tree, holder
 
 _INITS = ("/sbin/init", "/usr/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/bin/init", "/init")
 #: By these a kernel finds its root without an initramfs, init/do_mounts.c of Linux.
 _OF_KERNEL = ("PARTUUID=", "PARTLABEL=", "/dev/sd", "/dev/vd", "/dev/nvme", "/dev/hd", "/dev/xvd", "/dev/mmcblk")
+
+_UNIFIED = (
+    "systemd-boot alone starts, on UEFI, from /usr/lib/systemd/boot/efi of the image; GRUB needs a kernel and its"
+    " initramfs in /boot"
+)
 
 
 def check(entry: BootEntry, tree: Tree, layout: Layout, image: str) -> list[str]:
@@ -109,17 +113,16 @@ def without_system(tree: Tree) -> str | None:
     return f"there is no system at the top of its root file system{there}"
 
 
-def check_system(tree: Tree, image: str, kernels: Sequence[Kernel]) -> None:
-    """See that there is a kernel, and a system for it.
+def check_system(tree: Tree, image: str, found: Sequence[object]) -> None:
+    """See that there is something to start, and a system for it.
 
+    :param found: kernels, or what else the boot loader starts.
     :raises ActionFailed: saying what there is instead.
     """
     lacking = without_system(tree)
-    if not kernels:
-        others = [x.source for x in uki.read(tree)]
-        unified = (
-            f"it has {', '.join(map(shown, others))}, and bareon starts no unified kernel images" if others else ""
-        )
+    if not found:
+        others = ", ".join(shown(x.source) for x in uki.read(tree))
+        unified = f"it has {others}, which {_UNIFIED}" if others else ""
         raise ActionFailed("; ".join(filter(None, [f"image {image!r} has no kernel in /boot", lacking, unified])))
     if lacking:
         raise ActionFailed(f"image {image!r} would not come up: {lacking}")

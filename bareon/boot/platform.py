@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Platforms that bareon installs GRUB for: a row for each pair of architecture and firmware."""
+"""Platforms that bareon installs a boot loader for: a row for each pair of architecture and firmware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Platform:
     ``grub_target`` is GRUB's name of the platform, as ``grub-install --target`` takes it. ``removable`` is the file
     in ``EFI/BOOT`` that firmware starts without being told (UEFI specification, section 3.5.1.1). ``grub`` and, with
     Secure Boot, ``shim`` are programs on the EFI system partition, ``helpers`` files that shim may need. ``left_out``
-    are files beside them, in lower case, that are not copied to ``EFI/BOOT``.
+    are files beside them, in lower case, that are not copied to ``EFI/BOOT``. ``systemd_boot`` is the program of that
+    boot loader.
     """
 
     firmware: Firmware
@@ -25,6 +26,7 @@ class Platform:
     grub: str = ""
     helpers: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    systemd_boot: str = ""
 
     @property
     def signed_shim(self) -> str:
@@ -47,6 +49,7 @@ PC_UEFI = Platform(
     helpers=("mmx64.efi", "fbx64.efi", "BOOTX64.CSV"),
     # shim's fallback would write NVRAM entries of its own and restart the machine.
     left_out=("fbx64.efi", "bootx64.csv"),
+    systemd_boot="systemd-bootx64.efi",
 )
 PLATFORMS = (PC_BIOS, PC_UEFI)
 

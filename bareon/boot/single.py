@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image on the node: the GRUB that it brings boots it, or the ramdisk's where it brings none."""
+"""One image on the node: its own GRUB or systemd-boot boots it, or the ramdisk's GRUB where it brings neither."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bareon.boot import bareon_boot, deployed, esp, esp_copies, grub_probe
-from bareon.boot.arguments import arguments, of_image
+from bareon.boot import bareon_boot, deployed, esp, esp_copies, grub_probe, systemd_boot
+from bareon.boot.arguments import Parameters, arguments, of_image
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.entries import bls, grub_cfg
@@ -17,6 +17,7 @@ from bareon.boot.installed import check_usr, own_kernels, warned
 from bareon.boot.menu import Entry, configuration, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.signed import signed
+from bareon.boot.verification import check_unshimmed
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
@@ -43,10 +44,11 @@ def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
 
 @dataclass(frozen=True)
 class InstallGrub(Step):
-    """GRUB on each disk: that of the image where it brings one, else the ramdisk's.
+    """GRUB on each disk: that of the image where it brings one, else its systemd-boot, else the ramdisk's GRUB.
 
-    ``programs`` is whether the image's own may run, to write the menu. If not, all is the ramdisk's and bareon's.
-    ``esp_copies`` is whether the system copies its boot loader to the other disks after an update of it.
+    ``programs`` is whether the image's own may run, to write the menu. If not, GRUB is the ramdisk's, its menu
+    bareon's. ``esp_copies`` is whether the system copies its boot loader to the other disks after an update of it,
+    ``secure_boot`` whether that is on.
     """
 
     image: str
@@ -56,10 +58,13 @@ class InstallGrub(Step):
     boot_order: BootOrder = "first"
     programs: bool = True
     esp_copies: bool = False
+    secure_boot: bool = False
 
     @property
     def description(self) -> str:
         what = "GRUB" if self.programs else "the ramdisk's GRUB, with a menu of bareon's own,"
+        if self.disks[0].platform.systemd_boot:
+            what = f"{what.rstrip(',')}, or its own systemd-boot,"
         on = ", ".join(disk.device for disk in self.disks)
         copies = ", and what copies its updates to all of them" if self.esp_copies else ""
         return f"Install {what} for image {self.image!r} on {on}{copies}{order_promise(self.disks, self.boot_order)}"
@@ -75,15 +80,50 @@ class InstallGrub(Step):
         udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
-            check_system(tree, self.image, there)
-            check_usr(tree, self.image, there[0])
+            brings = _own_grub(tree, self.disks[0].platform.grub_target) if there else None
+            loader = None if brings else systemd_boot.program(tree, self.disks[0].platform)
+            starts = systemd_boot.starts(tree, there) if loader else []
+            check_system(tree, self.image, starts or there)
+            if there:
+                check_usr(tree, self.image, there[0])
             bareon_boot.remove(tree)
-            own = _own_grub(tree, self.disks[0].platform.grub_target) if self.programs else None
-            if own:
-                _check_default(tree, self.image, there)
-            done = self._from_image(tree, there, *own) if own else self._from_ramdisk(tree, there)
+            if loader:
+                done = self._from_systemd_boot(tree, loader, starts)
+            else:
+                done = self._from_grub(tree, there, brings if self.programs else None)
             selinux.label(tree)
-        return {"grub": "image" if own else "ramdisk", **done}
+        return done
+
+    def _from_grub(self, tree: Tree, there: Sequence[Kernel], own: tuple[str, str] | None) -> Outcome:
+        if own:
+            _check_default(tree, self.image, there)
+            return {"grub": "image", **self._from_image(tree, there, *own)}
+        return {"grub": "ramdisk", **self._from_ramdisk(tree, there)}
+
+    def _from_systemd_boot(self, tree: Tree, loader: str, starts: Sequence[systemd_boot.Start]) -> Outcome:
+        bls.add(tree, self._parameters(tree).split())
+        brought = [_brought(x, tree) for x in starts]
+        wanted = [self._start(x, tree, words.words) for x, words in zip(starts, brought, strict=True)]
+        entry = systemd_boot.read(wanted[0], tree, secure_boot=self.secure_boot)
+        if self.secure_boot:
+            check_unshimmed(tree, wanted[0].kernel, self.image)
+        warnings = [*brought[0].warnings, *deployed.check(entry, tree, self.layout, self.image)]
+        done = systemd_boot.install(tree, loader, wanted, self.disks, self.boot_order)
+        esp_copies.renew(tree, self.disks, "", wanted=False)
+        if self.esp_copies:
+            warnings.append(
+                "esp_copies has no effect on systemd-boot, whose kernels lie on the EFI system partitions too"
+            )
+        return {"systemd_boot": "image", **done} | warned(self.image, warnings)
+
+    def _start(self, start: systemd_boot.Start, tree: Tree, brought: Sequence[str]) -> systemd_boot.Start:
+        """What is to be started, as it is told on this node."""
+        root = tree.mounts[0]
+        initramfs = bool(start.embedded.initrds if start.embedded else start.initrd)
+        words = arguments(
+            *(root_words(root, self.layout, initramfs=initramfs), brought, root, self._parameters(tree))
+        )
+        return replace(start, title=f"{self.image}, {start.version}", arguments=words)
 
     def _parameters(self, tree: Tree) -> str:
         return parameters(self.kernel_params, tree, self.layout, self.image)
@@ -134,6 +174,13 @@ class InstallGrub(Step):
         named = root_words(root, self.layout, initramfs=kernel.initrd is not None)
         words = arguments(named, brought, root, self._parameters(tree))
         return Entry(f"{self.image}, {kernel.name}", kernel.image, kernel.initrd, boot, words)
+
+
+def _brought(start: systemd_boot.Start, tree: Tree) -> Parameters:
+    """The kernel parameters that an image brings: a unified kernel image has them in itself."""
+    if start.embedded and start.embedded.arguments:
+        return Parameters(start.embedded.arguments)
+    return of_image(tree, Kernel(start.kernel, start.initrd, start.version))
 
 
 def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:

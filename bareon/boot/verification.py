@@ -91,6 +91,20 @@ class VerifyLoader(Step):
         return f"Secure Boot is off; with it on, the node would not start: {reason}"
 
 
+def check_unshimmed(tree: Tree, path: str, image: str) -> None:
+    """See that firmware itself, without shim, starts a program of an image with Secure Boot on.
+
+    :raises ActionFailed: when it does not.
+    """
+    loader = _loader(tree, path)
+    reason = refusal(secure_boot.read(), loader) if loader else f"there is no {path}"
+    if reason:
+        raise ActionFailed(
+            f"Secure Boot is on, and the node would not start: image {image!r}: {reason}; systemd-boot has firmware"
+            f" alone say what starts: add a key to it, {REMEDY}"
+        )
+
+
 def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
     """Why what an image brings would not start."""
     nameless = ""

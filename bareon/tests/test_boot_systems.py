@@ -439,7 +439,8 @@ def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
         "/efi/EFI/Linux/arch.efi",
     )
     with pytest.raises(
-        ActionFailed, match=r"no kernel in /boot; .* it has /efi/EFI/Linux/arch\.efi, and bareon starts"
+        ActionFailed,
+        match=r"no kernel in /boot; .* it has /efi/EFI/Linux/arch\.efi, which systemd-boot alone starts, on UEFI",
     ):
         check_system(tree, "a", [])
 

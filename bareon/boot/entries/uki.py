@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import IO
 
 from bareon.boot.entries.entry import BootEntry
@@ -11,19 +12,32 @@ from bareon.system.tree import Tree
 from bareon.tools import pe
 
 FOLDERS = ("/boot/EFI/Linux", "/boot/efi/EFI/Linux", "/efi/EFI/Linux")
+MODULES = "/usr/lib/modules"
+"""Packages of distributions bring theirs beside the modules of the kernel, for kernel-install(8) to copy."""
 
 _LARGEST = 64 << 10  # bytes of a section that is read, of a kernel and an initramfs no more
 
 
 def read(tree: Tree) -> list[BootEntry]:
-    """Those of a system, newest first; what is no such program is left out."""
+    """Those of a system, newest first; what is no such program is left out.
+
+    Those beside modules are told where there are no others.
+    """
+    return _in(tree, FOLDERS) or _in(tree, [f"{MODULES}/{x}" for x in _newest(tree.names(MODULES))])
+
+
+def _in(tree: Tree, folders: Sequence[str]) -> list[BootEntry]:
     found = []
-    for folder in FOLDERS:
+    for folder in folders:
         names = [x for x in tree.names(folder) if x.endswith(".efi")]
-        for name in sorted(names, key=by_version, reverse=True):
+        for name in _newest(names):
             with tree.opened(f"{folder}/{name}") as file:
                 found += parse(file, f"{folder}/{name}") if file else []
     return found
+
+
+def _newest(names: Sequence[str]) -> list[str]:
+    return sorted(names, key=by_version, reverse=True)
 
 
 def parse(file: IO[bytes], source: str) -> list[BootEntry]:
