@@ -90,6 +90,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
             systems = {name: build.result() for name, build in builds.items()}
             systems["golden"] = tenant.golden.build(report, systems["debian12"])
             images = blockimage.build(report, systems)
+            systems |= tenant.unified.build(report, systems["debian12"])
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
             return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result())
