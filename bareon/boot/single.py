@@ -111,9 +111,7 @@ class InstallGrub(Step):
         done = systemd_boot.install(tree, loader, wanted, self.disks, self.boot_order)
         esp_copies.renew(tree, self.disks, "", wanted=False)
         if self.esp_copies:
-            warnings.append(
-                "esp_copies has no effect on systemd-boot, whose kernels lie on the EFI system partitions too"
-            )
+            warnings.append("esp_copies has no effect with systemd-boot: its kernels are on these partitions too")
         return {"systemd_boot": "image", **done} | warned(self.image, warnings)
 
     def _start(self, start: systemd_boot.Start, tree: Tree, brought: Sequence[str]) -> systemd_boot.Start:
