@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random disks with guard bytes in everything that must not change, and a run of bareon over them.
 
-The disks are drawn from a seed: partitions with file systems and without, logical volumes, a mirror, gaps, and a disk
-that the input does not mention, with a volume group of its own. The guards are written and read on the host, in the
-files that are the node's disks, so that nothing the node says about itself takes part in the judgement.
+The disks are drawn from a seed: partitions with file systems and without, containers, logical volumes, a mirror,
+gaps, and a disk that the input does not mention, with a volume group of its own. The guards are written and read on
+the host, in the files that are the node's disks, so that nothing the node says about itself takes part in the
+judgement.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from tests_functional.bench.template import DiskSpec, Template
 
 MIB = 1 << 20
 SIZE = 1024 * MIB
-SEEDS = range(4)
+SEEDS = (0, 1, 4, 5)  # with and without containers, kept ones and others
 EXTENT = 4 * MIB
+KEY = "/run/key"
+HEADER = 16 * MIB  # of a container
 # What is on the disk that the input does not mention.
 FOREIGN = (
     "pvcreate -q /dev/vdc && vgcreate -q foreign /dev/vdc && lvcreate -q -y -n x -L 64M foreign",
@@ -58,12 +61,14 @@ def _case(dice: random.Random, node: Node) -> int:
     """Make the disks, guard what is to be kept, run bareon again, compare. The number of regions compared."""
     first = _random_input(dice)
     node.ssh.put(json.dumps({**first, "partitions_policy": "clean"}), "/tmp/provision.json")
+    node.ssh.put("of all containers", KEY)
     node.ssh.run(dice.choice(FOREIGN), timeout=120)
     node.ssh.run("bareon-partition --progress none", timeout=200)
     plan = json.loads(node.ssh.run("bareon-partition --plan --plan_format json", timeout=100).stdout)
     # From here on nothing on the node may hold blocks of its own.
     node.ssh.run(
-        "vgchange -q -an; mdadm --wait /dev/md/mirror; mdadm --stop --scan; sync; echo 3 > /proc/sys/vm/drop_caches"
+        "ls /dev/mapper | grep ^vd | xargs -r -n 1 cryptsetup close; vgchange -q -an;"
+        " mdadm --wait /dev/md/mirror; mdadm --stop --scan; sync; echo 3 > /proc/sys/vm/drop_caches"
     )
     regions = list(_regions(plan, _extents(node), dice, node))
     before = {region: _guard(node.disk(region.disk), region, dice) for region in regions}
@@ -126,11 +131,19 @@ def _keep(dice: random.Random) -> dict[str, Any]:
 
 
 def _random_partition(dice: random.Random, mount: str) -> dict[str, Any]:
-    size = f"{dice.randint(34, 100)} MiB"
+    size = dice.randint(34, 100)
     if dice.random() < 0.3:
-        return {"type": "partition", "size": size}
-    kind = dice.choice(FILE_SYSTEMS)
-    return {"type": "partition", "mount": mount, "file_system": kind, "size": size} | _keep(dice)
+        return {"type": "partition", "size": f"{size} MiB"}
+    volume: dict[str, Any] = {
+        "type": "partition",
+        "mount": mount,
+        "file_system": dice.choice(FILE_SYSTEMS),
+        "size": f"{size} MiB",
+    }
+    if dice.random() < 0.4:
+        volume["size"] = f"{size + 16} MiB"
+        volume["encryption"] = {"type": "luks2", "name": mount.strip("/"), "key": {"file": KEY}}
+    return volume | _keep(dice)
 
 
 def _extents(node: Node) -> list[tuple[str, str, int, int]]:
@@ -158,6 +171,7 @@ def _regions(
     yield Region("vdc", 0, SIZE, "a disk that is not mentioned")
     members = {member for array in plan["arrays"] if array["mount"] not in keep for member in array["members"]}
     where = {}
+    opened = {member: x["mount"] for x in plan.get("encrypted", ()) for member in x["members"]}
     for disk in plan["disks"]:
         name, end = Path(disk["device"]).name, 0
         for part in disk["partitions"]:
@@ -165,6 +179,10 @@ def _regions(
             end = part["start"] + part["size"]
             kept = part["role"] == "volume" and (part["file_system"] is None or part["mount"] in keep)
             kept |= part["role"] == "bios_grub" or (part["role"] == "raid" and part["device"] not in members)
+            if part["role"] == "luks":
+                # What is closed may hold anything; of one in which a file system is made anew the header stays.
+                size = part["size"] if opened[part["device"]] in keep else HEADER
+                yield Region(name, part["start"], size, f"container {part['device']}")
             if kept:
                 yield Region(name, part["start"], part["size"], f"{part['device']} ({part['role']}, {part['mount']})")
         yield Region(name, 0, MIB, "the partition table")
@@ -186,6 +204,8 @@ def _guard(disk: Disk, region: Region, dice: random.Random) -> bytes:
     """Write guard bytes where nothing else has to be, and return what the region holds now."""
     if region.what.endswith("(volume, None)") or "bios_grub" in region.what:
         _write(disk, region.start, _guard_bytes(dice, region.size))
+    elif region.what.startswith("container") and region.size > HEADER:
+        _write(disk, region.start + HEADER, _guard_bytes(dice, region.size - HEADER))
     elif region.what.startswith("the end"):
         _write(disk, region.start, _guard_bytes(dice, region.size - MIB))
     elif disk.target == "vdc":
