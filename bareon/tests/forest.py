@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB
 from bareon.storage.disk import DiskFacts, PartitionFacts
-from bareon.storage.kind import Signature
+from bareon.storage.kind import UNKNOWN, Signature
+from bareon.storage.luks import ContainerFacts
 from bareon.storage.lvm import LogicalVolumeFacts
 from bareon.storage.lvm import VolumeGroupFacts as GroupFacts
 from bareon.storage.md import ArrayFacts
@@ -47,7 +48,7 @@ class Thing:
 
 @dataclass(eq=False)
 class Joined:
-    """An array, which offers one device, or a volume group, which offers any number."""
+    """An array or a container, which offers one device, or a volume group, which offers any number."""
 
     kind: str
     name: str
@@ -102,20 +103,18 @@ def grow(dice: random.Random) -> Forest:
     for letter in "abcd"[: dice.randint(1, 4)]:
         free += _disk(dice, forest, f"/dev/vd{letter}")
     for number in range(dice.randint(0, 4)):
-        kind = dice.choice(["array", "group"])
+        kind = dice.choice(["array", "group", "container"])
         # LVM takes no logical volumes as members.
-        fit = [thing for thing in free if kind == "array" or not _is_volume(forest, thing)]
+        fit = [thing for thing in free if kind != "group" or not _is_volume(forest, thing)]
         # Most things lie on few disks, or hardly a plan would not be refused.
         near = set(dice.sample([disk.path for disk in forest.disks], dice.choice([1, min(2, len(forest.disks))])))
         fit = [thing for thing in fit if thing.disks <= near]
         if fit:
             # What is high is taken gladly, or it would seldom be nested.
             top = sorted(fit, key=lambda thing: (-_height(thing), dice.random()))
-            members = tuple(top[: dice.randint(1, 3)])
+            members = tuple(top[: 1 if kind == "container" else dice.randint(1, 3)])
             free = [thing for thing in free if thing not in members]
-            free += (
-                _array(forest, dice, number, members) if kind == "array" else _group(forest, dice, number, members)
-            )
+            free += _JOINING[kind](forest, dice, number, members)
     for thing in free:
         _fill(dice, thing)
     dice.shuffle(forest.joined)  # mdadm and LVM tell of them in an order of their own
@@ -164,6 +163,18 @@ def _group(forest: Forest, dice: random.Random, number: int, members: tuple[Thin
     return [] if name == "same" else list(volumes)
 
 
+def _container(forest: Forest, dice: random.Random, number: int, members: tuple[Thing, ...]) -> list[Thing]:
+    """A container more. On one that is closed nothing can be built: nobody knows what is in it."""
+    device = _offered(dice, f"/dev/mapper/c{number}", members)
+    forest.joined.append(Joined("container", f"c{number}", f"c{number}", members, (device,)))
+    if not device.present:
+        device.content = UNKNOWN.type
+    return [device] if device.present else []
+
+
+_JOINING = {"array": _array, "group": _group, "container": _container}
+
+
 def _offered(dice: random.Random, path: str, members: Sequence[Thing]) -> Thing:
     disks = frozenset().union(*(member.disks for member in members))
     present = all(member.present for member in members) and dice.random() < 0.7
@@ -187,7 +198,7 @@ def _fill(dice: random.Random, thing: Thing) -> None:
 
 def render(forest: Forest) -> NodeFacts:
     """The facts of a node on which the forest stands."""
-    signatures = {"array": "linux_raid_member", "group": "LVM2_member"}
+    signatures = {"array": "linux_raid_member", "group": "LVM2_member", "container": "crypto_LUKS"}
     for joined in forest.joined:
         for member in joined.members:
             member.content = signatures[joined.kind]
@@ -197,6 +208,7 @@ def render(forest: Forest) -> NodeFacts:
         (
             *(_array_facts(i, x) for i, x in enumerate(forest.joined) if x.kind == "array"),
             *(_group_facts(x) for x in forest.joined if x.kind == "group"),
+            *(_container_facts(x) for x in forest.joined if x.kind == "container"),
         ),
     )
 
@@ -233,6 +245,16 @@ def _array_facts(number: int, array: Joined) -> ArrayFacts:
     device = kernel_name(number) if thing.present else None
     return ArrayFacts(
         array.name, array.uuid, "raid1", len(members), members, thing.path, device, 299 * MIB, _content(thing)
+    )
+
+
+def _container_facts(container: Joined) -> ContainerFacts:
+    (thing,), (member,) = container.offers, container.members
+    device = f"/dev/dm-{container.name[1:]}" if thing.present else None
+    return ContainerFacts(
+        *(container.name, "luks2", (member.path,), thing.path, container.uuid, container.name),
+        device=device,
+        content=_content(thing),
     )
 
 

@@ -26,11 +26,13 @@ from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute
 from bareon.step import Step
+from bareon.storage.cryptkey import KeyFile
 from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, MakeFilesystem
 from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.identifier import Identifiers
-from bareon.storage.kind import Aggregate
+from bareon.storage.kind import Aggregate, Content
+from bareon.storage.luks import CloseContainer, Container, MakeContainer, OpenContainer
 from bareon.storage.lvm import ActivateGroup, DeactivateGroup, LogicalVolume, MakeGroup, PhysicalVolume, VolumeGroup
 from bareon.storage.md import Array, MakeArray, RaidMember, StartArray, StopArray
 from bareon.tests.conftest import Record
@@ -39,6 +41,7 @@ from bareon.tests.simulation import after
 
 TRIES = 10_000
 SEED = uuid.UUID(int=3)
+NOUNS = {"group": "volume group"}
 
 
 @dataclass
@@ -79,6 +82,8 @@ class Model:
         match step:
             case DeactivateGroup():
                 self._stop(step.uuid)
+            case CloseContainer():
+                self._stop(step.name)
             case StopArray():
                 stopped = [x for i, x in enumerate(self.forest.joined) if kernel_name(i) == step.device]
                 self._stop(stopped[0].uuid)
@@ -88,7 +93,9 @@ class Model:
                 assert step.disk.device in self.cleared, "a table was written over something that was not cleared"
             case MakeFilesystem() if step.filesystem.decision == "format":
                 self.lost.add(step.filesystem.device)
-            case MakeArray() | MakeGroup() | MakeFilesystem() | StartArray() | ActivateGroup():
+            case MakeArray() | MakeGroup() | MakeContainer() | MakeFilesystem():
+                pass
+            case StartArray() | ActivateGroup() | OpenContainer():
                 pass
             case _:
                 raise AssertionError(f"unknown step {step}")
@@ -111,16 +118,23 @@ def _random_deployment(dice: random.Random, node: NodeFacts, policy: Any) -> Dep
     disks = []
     for disk in chosen:
         volumes = [
-            Partition(Absolute(dice.randint(20, 200) * MIB), _random_filesystem(dice))
+            Partition(Absolute(dice.randint(20, 200) * MIB), _contained(dice, _random_filesystem(dice)))
             for _ in range(dice.randint(0, 3))
         ]
         volumes += [Partition(Absolute(100 * MIB), RaidMember("new"))] if mirrored else []
-        volumes += [Partition(Absolute(200 * MIB), PhysicalVolume("os"))] if grouped else []
+        volumes += [Partition(Absolute(200 * MIB), _contained(dice, PhysicalVolume("os")))] if grouped else []
         disks.append(Disk(DiskId("name", disk.device), None, tuple(volumes)))
-    logical = (LogicalVolume(Absolute(80 * MIB), _random_filesystem(dice), name="root"),)
+    logical = (LogicalVolume(Absolute(40 * MIB), _random_filesystem(dice), name="root"),)
     aggregates: list[Aggregate] = [Array("new", content=_random_filesystem(dice))] if mirrored else []
     aggregates += [VolumeGroup("os", logical)] if grouped else []
     return Deployment(policy, tuple(disks), tuple(aggregates))
+
+
+def _contained(dice: random.Random, content: Content | None) -> Content | None:
+    """The content, or a container with it in, of a name that hardly another one has."""
+    if content is None or dice.random() < 0.7:
+        return content
+    return Container(f"new{dice.getrandbits(60)}", KeyFile("/run/key"), content)
 
 
 def _random_filesystem(dice: random.Random) -> Filesystem | None:
@@ -172,7 +186,7 @@ def _check_announced(forest: Forest, node: NodeFacts, steps: Sequence[Step], nam
     for step in steps:
         if isinstance(step, ClearDisk):
             for joined in forest.joined:
-                words = f"{'array' if joined.kind == 'array' else 'volume group'} {joined.name} "
+                words = f"{NOUNS.get(joined.kind, joined.kind)} {joined.name} "
                 lost = [x for x in forest.joined if (x.kind, x.name) == (joined.kind, joined.name)]
                 assert (words in step.description) == any(step.device in x.disks for x in lost), words
     for thing in forest.things():
