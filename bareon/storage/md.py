@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -58,6 +58,9 @@ PROGRAMS = ("mdadm",)
 DATA_OFFSET = 2 * MIB  # bytes at the start of each member: superblock, bitmap
 CHUNK = 512 * KIB  # bytes, mdadm's default for striped levels
 TOLERANCE = MIB  # bytes that the size of an array may be off
+METADATA = "1.2"
+HOMEHOST = "any"  # mdadm's word for every host
+LONGEST = 31  # characters of host and name in a superblock; of what is longer mdadm leaves out the host, unasked
 
 # What mdadm takes as a name without a host's, and the schemas allow for ``name``.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
@@ -126,6 +129,25 @@ _RAID: Mapping[str, Any] = {
             "description": "true: a spare, which takes the place of a member that fails. Default: false.",
             "type": "boolean",
         },
+        "metadata": {
+            "description": "The version of the superblock. 1.0 has it at the end of each member, which then"
+            " begins with the file system, so that firmware and others that know no md can read it; for raid1"
+            " only. Default: 1.2, or whatever an array has that is kept.",
+            "enum": ["1.0", "1.2"],
+        },
+        "bitmap": {
+            "description": "Whether the array has a write-intent bitmap, by which only what was being written"
+            " is brought into step after a crash, or when a member comes back. Default: true, but for raid0,"
+            " which has none; an array that is kept keeps its own.",
+            "type": "boolean",
+        },
+        "homehost": {
+            "description": "The host that the array is for. Another host, unless told otherwise, gives the array's"
+            " device another name. Default: any, which is every host.",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9]([A-Za-z0-9.-]{0,28}[A-Za-z0-9])?$",
+            "x-pattern": "the name of a host: letters, digits, . and - only",
+        },
     },
 }
 
@@ -155,10 +177,16 @@ class RaidMember(Content):
 
 @dataclass(frozen=True)
 class Array(Aggregate):
-    """An md array, and what it holds. Its members carry its name."""
+    """An md array, and what it holds. Its members carry its name.
+
+    What of ``metadata``, ``bitmap`` and ``homehost`` is ``None`` the input does not say.
+    """
 
     level: str = "raid1"
     content: Content | None = None
+    metadata: str | None = None
+    bitmap: bool | None = None
+    homehost: str | None = None
 
     @property
     def key(self) -> Key:
@@ -183,7 +211,18 @@ class Array(Aggregate):
         device = Device(place.device, size, content=self.content.plan(place) if self.content else None)
         names, others = (tuple(member.device for member in listed) for listed in (used, spares))
         uuid = identifiers.array(self.name)
-        return PlannedArray(self.name, self.level, names, component(sizes), uuid, device, others)
+        return PlannedArray(
+            self.name,
+            self.level,
+            names,
+            component(sizes),
+            uuid,
+            device,
+            others,
+            metadata=self.metadata,
+            bitmap=self.bitmap,
+            homehost=self.homehost,
+        )
 
 
 class Arrays:
@@ -208,7 +247,8 @@ class Arrays:
         key = (point, fs.images) if fs and point else (value.get("name"), None)
         level = value.get("level", "raid1")
         level = level if isinstance(level, str) else f"raid{int(level)}"
-        array = Array(self._name(value, path, point), level, content, path=path)
+        given = {key: value.get(key) for key in ("metadata", "bitmap", "homehost")}
+        array = Array(self._name(value, path, point), level, content, **given, path=path)
         if key not in self._by_key:
             self._by_key[key] = array
             self._found.append(array)
@@ -257,7 +297,9 @@ class PlannedMember(PlannedContent):
 class PlannedArray(PlannedAggregate):
     """An md array over devices. ``component`` is what it uses of each, in bytes; ``device`` is what it offers.
 
-    ``spares`` are members that stand by; which of them do is no difference, as it changes when one fails.
+    ``spares`` are members that stand by; which of them do is no difference, as it changes when one fails. What of
+    ``metadata``, ``bitmap`` and ``homehost`` is ``None`` was not asked for: a new array has it as it is best, a kept
+    one as it is. ``runs_as`` is the device of one that runs under another name than its own.
     """
 
     level: str
@@ -266,6 +308,15 @@ class PlannedArray(PlannedAggregate):
     uuid: str
     device: Device
     spares: tuple[str, ...] = ()
+    metadata: str | None = None
+    bitmap: bool | None = None
+    homehost: str | None = None
+    runs_as: str | None = None
+
+    @property
+    def has_bitmap(self) -> bool:
+        """True where it has a write-intent bitmap."""
+        return LEVELS[self.level].redundant if self.bitmap is None else self.bitmap
 
     @property
     def kind(self) -> Kind:
@@ -308,8 +359,15 @@ class PlannedArray(PlannedAggregate):
                 yield f"{name}: expected no other array of this name, found one over {_listed(other.members)}"
         if array.level != self.level:
             yield f"{name}: expected {self.level}, found {array.level}"
-        if set(array.members) != set(self.members):
+        gone = set(self.members) - set(array.members)
+        if set(array.members) - set(self.members) or (gone and not array.missing):
             yield f"{name}: expected the members {_listed(self.members)}, found {_listed(array.members)}"
+        if array.missing:
+            yield f"{name}: {array.degraded(gone)}"
+        if array.task == "reshape":
+            yield f"{name}: is being reshaped{array.done}; {array.wait}"
+        if self.metadata and array.metadata and array.metadata != self.metadata:
+            yield f"{name}: expected metadata {self.metadata}, found {array.metadata}"
         if array.count != len(self.over):
             yield f"{name}: expected {len(self.over)} members in use, found a place for {array.count}"
         if array.size is not None and abs(array.size - self.device.size) > TOLERANCE:
@@ -318,14 +376,35 @@ class PlannedArray(PlannedAggregate):
 
     def adopted(self, comparison: Comparison) -> PlannedArray:
         found = next(x for x in comparison.found(ArrayFacts) if self.means(x))
+        for notice in self._noticed(found):
+            comparison.warn(f"{self.device.device}: {notice}")
         device = comparison.adopted(self.device, found.content)
-        return replace(self, uuid=found.uuid, device=device, decision=device.decision)
+        return replace(
+            self,
+            uuid=found.uuid,
+            device=device,
+            decision=device.decision,
+            metadata=found.metadata,
+            bitmap=found.bitmap,
+            homehost=found.homehost,
+            runs_as=found.runs_as,
+        )
+
+    def _noticed(self, found: ArrayFacts) -> Iterator[str]:
+        """What is not as asked for, but harms nothing, in words."""
+        if self.bitmap is not None and found.bitmap not in (None, self.bitmap):
+            change = f"mdadm --grow --bitmap={'internal' if self.bitmap else 'none'}"
+            yield f"it has {'a' if found.bitmap else 'no'} write-intent bitmap, and stays so; {change} changes it"
+        if self.homehost and found.homehost != self.homehost:
+            yield f"its homehost is {found.homehost or 'not known'}, not {self.homehost}, and stays so"
+        if found.out_of_step:
+            yield f"{_listed(found.out_of_step)} is out of use, and no spare any more"
 
     def make(self, action: str) -> Iterator[Step]:
         yield MakeArray(action, self)
 
     def start(self, action: str) -> Iterator[Step]:
-        yield StartArray(action, self)
+        yield NameArray(action, self, self.runs_as) if self.runs_as else StartArray(action, self)
 
     def view(self) -> View:
         content = self.device.content
@@ -344,6 +423,9 @@ class PlannedArray(PlannedAggregate):
             "spares": list(self.spares),
             "size": self.device.size,
             "md_uuid": self.uuid,
+            "metadata": self.metadata or METADATA,
+            "bitmap": self.has_bitmap,
+            "homehost": self.homehost or HOMEHOST,
             "volume_group": content.member_of if content else None,
             **filesystem.document(content),
             "decision": self.decision,
@@ -360,6 +442,9 @@ class PlannedArray(PlannedAggregate):
             alias=self.device.device,
             size=self.device.size,
             content=content.signature if content else None,
+            metadata=self.metadata or METADATA,
+            bitmap=self.has_bitmap,
+            homehost=self.homehost or HOMEHOST,
         )
 
 
@@ -368,7 +453,7 @@ def _over(array: PlannedArray) -> str:
     return f"{', '.join(array.over)}{spares}"
 
 
-def _listed(devices: Sequence[str]) -> str:
+def _listed(devices: Collection[str]) -> str:
     return ", ".join(sorted(devices)) or "none"
 
 
@@ -387,7 +472,18 @@ class MakeArray(Step):
     def run(self, progress: Progress) -> Outcome:
         array, device = self.array, self.array.device.device
         tools.mdadm.create(
-            device, array.name, array.level, array.uuid, array.over, DATA_OFFSET, array.component, CHUNK, array.spares
+            device,
+            array.name,
+            array.level,
+            array.uuid,
+            array.over,
+            DATA_OFFSET,
+            array.component,
+            CHUNK,
+            array.spares,
+            metadata=array.metadata or METADATA,
+            bitmap=array.has_bitmap,
+            homehost=array.homehost or HOMEHOST,
         )
         # A wrong size would only be seen when the file system is full.
         tools.udev.wait_for({device: array.device.size})
@@ -416,6 +512,30 @@ class StartArray(Step):
         return {}
 
 
+@dataclass(frozen=True)
+class NameArray(Step):
+    """Give an array that runs as ``runs_as`` the name below ``/dev/md`` that is its own.
+
+    It is not stopped for that, since volume groups may be active on it.
+    """
+
+    array: PlannedArray
+    runs_as: str
+
+    @property
+    def description(self) -> str:
+        return f"Name array {self.runs_as} {self.array.device.device}"
+
+    def run(self, progress: Progress) -> Outcome:
+        device = self.array.device.device
+        found = tools.mdadm.detail(self.runs_as)
+        if found is None or found.uuid != self.array.uuid:
+            raise ActionFailed(f"{self.runs_as}: it is no longer array {self.array.name}")
+        tools.device.link(device, self.runs_as)
+        tools.udev.wait_for({device: None})
+        return {}
+
+
 # Found.
 
 
@@ -425,7 +545,12 @@ class ArrayFacts(Found):
 
     ``count`` is the number of members it should have, ``members`` those that are there. Names need not be unique;
     ``alias`` is, and stands for the array among the members of a volume group: ``/dev/md/`` and its name, or its UUID
-    where another array has the same name.
+    where another array has the same name. ``runs_as`` is ``device`` where it runs, but not as its name says.
+
+    What shows only while it runs: ``missing`` is the number of places without a member in step, ``out_of_step`` are
+    the members that have failed or are stale, ``rebuilt`` those that are being brought into step; ``task`` is
+    ``recover``, ``reshape`` or the like, of which ``percent`` are done. ``metadata``, ``bitmap`` and ``homehost``
+    are ``None`` where they are not known.
     """
 
     name: str
@@ -437,6 +562,37 @@ class ArrayFacts(Found):
     device: str | None = None
     size: int | None = None
     content: Signature | None = None
+    metadata: str | None = None
+    bitmap: bool | None = None
+    homehost: str | None = None
+    runs_as: str | None = None
+    missing: int = 0
+    out_of_step: tuple[str, ...] = ()
+    rebuilt: tuple[str, ...] = ()
+    task: str | None = None
+    percent: int | None = None
+
+    @property
+    def done(self) -> str:
+        """How far its task is, in words that can follow others."""
+        return f" ({self.percent}% done)" if self.percent is not None else ""
+
+    @property
+    def wait(self) -> str:
+        """What to wait for, in words."""
+        start = "" if self.running else "it goes on once the array runs (mdadm --assemble --scan): "
+        return f"{start}wait until 'mdadm --wait {self.device or self.alias}' returns"
+
+    def degraded(self, gone: Collection[str]) -> str:
+        """What is missing, in words, and what would mend it; the members ``gone`` are not there at all."""
+        words = [f"is degraded, {self.missing} of {self.count} members missing"]
+        words += [f"not there: {_listed(gone)}"] if gone else []
+        words += [f"failed or stale: {_listed(self.out_of_step)}"] if self.out_of_step else []
+        if self.rebuilt:
+            words += [f"{_listed(self.rebuilt)} is being rebuilt{self.done}", self.wait]
+        else:
+            words.append(f"add what is to take the place: mdadm --manage {self.device or self.alias} --add DEVICE")
+        return "; ".join(words)
 
     @property
     def title(self) -> str:
@@ -459,8 +615,13 @@ class ArrayFacts(Found):
         return self.device is not None
 
     @property
+    def usable(self) -> bool:
+        return self.running and self.runs_as is None
+
+    @property
     def plausible(self) -> Iterator[tuple[str, str, bool]]:
-        yield "", self.device or "/dev/", self.count >= 0 and (self.size or 0) >= 0
+        figures = (self.count, self.size or 0, self.missing, self.percent or 0)
+        yield "", self.device or "/dev/", min(figures) >= 0
 
     def stop(self, action: str) -> Iterator[Step]:
         yield StopArray(action, self.name, str(self.device))
@@ -511,6 +672,9 @@ class _Md(Kind):
                     "spares": schema.items("Those of them that stand by for one that fails."),
                     "size": schema.count("What it offers."),
                     "md_uuid": schema.string("The UUID of the array itself."),
+                    "metadata": schema.string("The version of its superblocks."),
+                    "bitmap": schema.boolean("Whether it has a write-intent bitmap."),
+                    "homehost": schema.string("The host that it is for; any for every host."),
                     "volume_group": schema.optional_string("The volume group that it is a physical volume of."),
                     **filesystem.planned_fields(),
                     "decision": schema.DECISION,
@@ -577,6 +741,7 @@ def _members(arrays: Sequence[Array], deployment: Deployment) -> Iterator[Defect
         if array.name in spares and not LEVELS[array.level].redundant:
             message = f"{array.level} is lost with any of its members, so that a spare is of no use"
             yield Defect(f"{spares[array.name]}.spare", message)
+        yield from _options(array)
     known = {array.name for array in arrays}
     for disk in deployment.disks:
         first: dict[str, Partition] = {}
@@ -587,6 +752,20 @@ def _members(arrays: Sequence[Array], deployment: Deployment) -> Iterator[Defect
             if other is not part:
                 message = f"a second member of array {part.content.array!r} on one disk, beside {other.path}"
                 yield Defect(part.path, message)
+
+
+def _options(array: Array) -> Iterator[Defect]:
+    """What its level or its name do not go with."""
+    if array.bitmap and not LEVELS[array.level].redundant:
+        yield Defect(f"{array.path}.bitmap", f"{array.level} is never out of step, and has no write-intent bitmap")
+    if array.metadata == "1.0" and array.level != "raid1":
+        message = f"a member of {array.level} has no whole file system that anybody could read: 1.0 is for raid1"
+        yield Defect(f"{array.path}.metadata", message)
+    if array.homehost and len(f"{array.homehost}:{array.name}") > LONGEST:
+        message = (
+            f"with the name {array.name!r} and a colon it has more than the {LONGEST} characters of a superblock"
+        )
+        yield Defect(f"{array.path}.homehost", message)
 
 
 class _Search(Search):
@@ -632,12 +811,28 @@ class _Search(Search):
             was = running.get(array.uuid)
             device = was or self._started(array, members)
             facts = ArrayFacts(array.name, array.uuid, array.level, array.count, members, "", was)
+            facts = replace(facts, homehost=array.homehost, runs_as=_misnamed(array.name, was))
             if device:
                 facts = replace(facts, size=_size(device), content=self._look.content(device))
+                facts = self._with_state(facts, tools.mdadm.state(SYS / Path(device).name / "md"))
                 self._devices[array.uuid] = device
                 self._look.offer(device, facts.content, partitioned=True)
             self._looked[array.uuid] = facts
         return bool(new)
+
+    def _with_state(self, facts: ArrayFacts, state: tools.mdadm.State) -> ArrayFacts:
+        used = {*state.in_step, *state.spare, *state.rebuilt}
+        kernel = {member: tools.device.kernel_name(member) for member in facts.members}
+        return replace(
+            facts,
+            metadata=state.metadata,
+            bitmap=state.bitmap,
+            missing=state.missing,
+            out_of_step=tuple(x for x in facts.members if used and kernel[x] not in used),
+            rebuilt=tuple(x for x in facts.members if kernel[x] in state.rebuilt),
+            task=state.task,
+            percent=state.percent,
+        )
 
     def _started(self, array: tools.mdadm.Array, members: Sequence[str]) -> str | None:
         """The kernel's name of an array that was started; ``None`` where it cannot be started."""
@@ -663,13 +858,19 @@ class _Search(Search):
                 self._looked[uuid],
                 alias=alias[uuid],
                 members=tuple(sorted(map(self._look.name_of, self._members[uuid]))),
+                out_of_step=tuple(sorted(map(self._look.name_of, self._looked[uuid].out_of_step))),
+                rebuilt=tuple(sorted(map(self._look.name_of, self._looked[uuid].rebuilt))),
             )
             for uuid in self._arrays
         ]
 
     def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
         running = _running() if found else {}
-        return [replace(x, device=running.get(x.uuid)) for x in found if isinstance(x, ArrayFacts)]
+        return [
+            replace(x, device=(device := running.get(x.uuid)), runs_as=_misnamed(x.name, device))
+            for x in found
+            if isinstance(x, ArrayFacts)
+        ]
 
 
 @dataclass(frozen=True)
@@ -710,6 +911,11 @@ def _running() -> dict[str, str]:
         if (entry / "md").is_dir() and (array := tools.mdadm.detail(f"/dev/{entry.name}")):
             found[array.uuid] = f"/dev/{entry.name}"
     return found
+
+
+def _misnamed(name: str, device: str | None) -> str | None:
+    """The device that an array runs as, where its name below ``/dev/md`` is none of that device."""
+    return device if device and tools.device.kernel_name(f"/dev/md/{name}") != device else None
 
 
 def _size(device: str) -> int:

@@ -21,6 +21,11 @@ def optional_string(description: str) -> Schema:
     return {"description": description, "type": ["string", "null"]}
 
 
+def boolean(description: str) -> Schema:
+    """True or false."""
+    return {"description": description, "type": "boolean"}
+
+
 def count(description: str, *, optional: bool = False) -> Schema:
     """A number of bytes or of things; with ``optional`` also null."""
     form: str | list[str] = ["integer", "null"] if optional else "integer"

@@ -102,7 +102,12 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     found = Machine(where=tmp_path)
-    names = {"/dev/base/leg": "/dev/dm-0", "/dev/md/1111": "/dev/md127", "/dev/data/srv": "/dev/dm-1"}
+    names = {
+        "/dev/base/leg": "/dev/dm-0",
+        "/dev/md/1111": "/dev/md127",
+        "/dev/md/mirror": "/dev/md127",
+        "/dev/data/srv": "/dev/dm-1",
+    }
     by_uuid = {BASE: "base", DATA: "data"}
     for module in (look, lvm_kind, md_kind):
         monkeypatch.setattr(module, "SYS", tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.run import missing, run
 
-__all__ = ["kernel_name", "missing", "overwrite", "refuse_if_busy", "wipe"]
+__all__ = ["kernel_name", "link", "missing", "overwrite", "refuse_if_busy", "wipe"]
 
 PROGRAMS = ("wipefs",)
 _PIECE = 1 << 20  # bytes
@@ -36,6 +36,21 @@ def refuse_if_busy(device: str) -> None:
 def kernel_name(device: str) -> str:
     """The kernel's name of a device that a link names, such as ``/dev/md127`` for ``/dev/md/boot``."""
     return str(Path(device).resolve())
+
+
+def link(name: str, device: str) -> None:
+    """Let ``name``, a path below ``/dev`` that is free or a link, lead to a device, as a link of udev's does.
+
+    :raises ActionFailed: when it is something else, or cannot be made.
+    """
+    place = Path(name)
+    try:
+        place.parent.mkdir(exist_ok=True)
+        if place.is_symlink():
+            place.unlink()
+        place.symlink_to(device)
+    except OSError as error:
+        raise ActionFailed(f"{name} cannot be made a link to {device}: {error.strerror}") from error
 
 
 def wipe(devices: Sequence[str]) -> None:
