@@ -192,7 +192,7 @@ def _fields(form: Any) -> set[str]:
 def test_the_documentation_builds_without_a_warning(builder: str, tmp_path: Path) -> None:
     options = ["-E", "-n", "-W", "--keep-going", "-q", "-b", builder, "-d", str(tmp_path / "doctrees")]
     command = [sys.executable, "-m", "sphinx", *options, str(SOURCE), str(tmp_path / builder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     if builder == "html":
         assert (tmp_path / "html/reference/plan.html").stat().st_size > 10_000
