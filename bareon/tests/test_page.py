@@ -155,7 +155,11 @@ def _numbers(value: Any, number: int, key: str = "") -> Any:
         return {name: _numbers(x, number, name) for name, x in value.items()}
     if isinstance(value, list):
         return [_numbers(item, number, key) for item in value]
-    if not isinstance(value, int | float) or key in ("format", "seconds", "after", "exit_code"):
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or key in ("format", "seconds", "after", "exit_code")
+    ):
         return value
     return number
 

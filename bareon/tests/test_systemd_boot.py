@@ -20,7 +20,7 @@ from bareon.step import Outcome
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.tree import Tree
 from bareon.tests import efiprogram
-from bareon.tests.test_boot_systems import OLD, ROOT, _deployed
+from bareon.tests.test_boot_systems import OLD, ROOT, deployed_tree
 from bareon.tools import mount, pe, secure_boot, udev
 from bareon.tools.secure_boot import Keys
 from bareon.tools.signature_list import Signatures
@@ -54,7 +54,7 @@ class Node:
     def __init__(self, case: dict[str, Any], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (place / "system").mkdir()
         (place / "esp").mkdir()
-        self.system, self.planned = _deployed(case, place / "system")
+        self.system, self.planned = deployed_tree(case, place / "system")
         self.esp = Tree(str(place / "esp"))
         self.loaders: list[str] = []
         monkeypatch.setattr(single, "mounted_tree", self._tree)
