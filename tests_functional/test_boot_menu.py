@@ -104,7 +104,9 @@ def _system(place: Path, name: str) -> Iterator[Path]:
 
 def refresh(root: Path, script: str) -> tuple[int, str]:
     command = ["sh", "-s", "--", "refresh", "--root", str(root)]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=120)
+    # Without udev mount(8) goes by libblkid's cache, which believes for two seconds what was on a loop device before.
+    environment = {**os.environ, "BLKID_FILE": str(root.with_suffix(".blkid"))}
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=120, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
