@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bareon.boot.drivers import VerifyDrivers
+from bareon.drivers.deploy.early import EarlyFiles
 from bareon.errors import UnsuitableNode
 from bareon.storage.disk import Driver
 from bareon.system.module import lacking, named
@@ -129,3 +130,30 @@ def test_it_is_said_before_the_first_write(kernels: Mapping[str, bytes], said: s
     assert str(caught.value).endswith("bring an image with another kernel, or go on with --allow_unbootable")
     (warning,) = _step(kernels, allowed=True).preflight()
     assert said in warning
+
+
+class _Fetch:
+    """A tree of files, as the driver for rsync brings single ones."""
+
+    filters: Sequence[str] = ()
+
+    def __init__(self, links: Mapping[str, str]) -> None:
+        self.links = links
+
+    def some(self, filters: Sequence[str], paths: Sequence[str], folder: str) -> None:
+        for path in paths:
+            place = Path(folder, path.lstrip("/"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            if path in self.links:
+                place.symlink_to(self.links[path])
+            else:
+                place.write_text(path)
+
+
+@pytest.mark.parametrize("count", [1, 16, 40])
+def test_any_number_of_files_is_asked_for_and_few_links_followed(count: int) -> None:
+    paths = [f"/a/{x}" for x in range(count)]
+    links = {"/a/0": "b", "/a/b": "c"} | {f"/d/{x}": str(x + 1) for x in range(100)}
+    found = EarlyFiles(_Fetch(links))([*paths, "/d/0"])  # type: ignore[arg-type]
+    assert found == {x: (b"/a/c" if x == "/a/0" else x.encode()) for x in paths}

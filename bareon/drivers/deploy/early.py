@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bareon.drivers.deploy.rsync import FetchTree
     from bareon.tools.rsync import Entry
 
-_MOST = 16  # files that are asked for, with what links lead to
+_MOST = 16  # paths that links lead to, besides the files that are asked for
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EarlyFiles:
     def __call__(self, paths: Sequence[str]) -> Mapping[str, bytes]:
         with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
             tree, wanted, there = Tree(folder), dict.fromkeys(paths), 0
-            while there < len(wanted) <= _MOST:
+            while there < len(wanted) <= len(paths) + _MOST:
                 there = len(wanted)
                 self.fetch.some(self.fetch.filters, list(wanted), folder)
                 # A link leads to what has not come yet.
