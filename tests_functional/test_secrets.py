@@ -23,6 +23,7 @@ from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import Template
 
 INPUT = "/tmp/provision.json"
+KEY = "/tmp/key"
 LIMIT = 180.0
 PLANTED = {
     "password hash": "$6$c2FsdA$cGxhbnRlZGhhc2g",
@@ -31,6 +32,8 @@ PLANTED = {
     "kernel parameter": "planted-luks-passphrase",
     "user of a URL": "planted-user-password",
     "key of an account": "planted-account-key",
+    "key of a container": "planted-container-key",
+    "URL of a key": "planted-url-of-a-key",
     "password of the ramdisk": "$6$cmFtZGlzaw$cGxhbnRlZHJhbWRpc2s",
     "token of the ramdisk": "planted-agent-token",
 }
@@ -87,6 +90,15 @@ def document(url: str, size: str = "remaining", **image: str) -> dict[str, Any]:
     }
 
 
+def encrypted(url: str, key: Mapping[str, str]) -> dict[str, Any]:
+    """Return such an input with the volume in a container."""
+    found = document(url)
+    volumes = found["partitions"][0]["volumes"]
+    volumes[0]["encryption"] = {"type": "luks2", "name": "root", "key": key}
+    volumes.insert(0, {"type": "partition", "mount": "/boot", "file_system": "ext4", "size": "64 MiB"})
+    return found
+
+
 def runs(session: Session) -> list[Run]:
     """Return the runs, in an order in which each finds the disk that it needs."""
     words = session.images.words()
@@ -102,6 +114,8 @@ def runs(session: Session) -> list[Run]:
     wrong = {"image_os_hash_algo": "sha256", "image_os_hash_value": words["sha256-wrong"](name)}
     return [
         Run("succeeds", 0, document(good)),
+        Run("encrypts", 0, encrypted(good, {"file": KEY})),
+        Run("no key", 4, encrypted(good, {"url": f"https://127.0.0.1:1/{PLANTED['URL of a key']}"})),
         Run("plan", 0, document(good), "--plan"),
         Run("plan as JSON", 0, document(good), "--plan --plan_format json"),
         Run("wrong option", 2, document(good), "--no-such-option"),
@@ -125,6 +139,7 @@ def test_no_secret_is_said(session: Session, record_property: Record) -> None:
     with session.node_in_ramdisk(template, template.disks, "secrets") as node:
         node.ssh.put(COMMAND_LINE, "/tmp/cmdline")
         node.ssh.run("cat /proc/cmdline >> /tmp/cmdline; mount --bind /tmp/cmdline /proc/cmdline")
+        node.ssh.put(PLANTED["key of a container"], KEY)
         node.ssh.put(WATCHER, "/tmp/watcher.py")
         node.ssh.run("python3 /tmp/watcher.py < /dev/null > /dev/null 2>&1 &")
         for run in (tried := runs(session)):
