@@ -19,14 +19,18 @@ def fetch(url: str, at_most: int) -> bytes:
     :raises UnsuitableNode: when it cannot be had.
     """
     import requests  # a tenth of a second, and hardly a run needs it
+    import urllib3.exceptions
 
     host = urlsplit(url).hostname
     try:
         with requests.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True) as answer:
             if answer.status_code != requests.codes.ok:
                 raise UnsuitableNode(f"{host} answers {answer.status_code} to the question for a key")
+            # Without either, a body that was cut off looks like the whole one.
+            if "Content-Length" not in answer.headers and answer.headers.get("Transfer-Encoding") != "chunked":
+                raise UnsuitableNode(f"{host} gives a key, and does not say where it ends")
             body = answer.raw.read(at_most + 1, decode_content=True)
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise UnsuitableNode(f"{host} gives no key: {_reason(error)}") from None
     if len(body) > at_most:
         raise UnsuitableNode(f"{host} gives a key of more than {at_most} bytes")
