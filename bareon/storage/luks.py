@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from bareon import tools
 from bareon.errors import ActionFailed, Defect, UnsuitableNode
@@ -201,6 +202,9 @@ def _read(value: Mapping[str, Any], path: str, content: Content | None, found: l
         found.append(Defect(path, "there is nothing to encrypt: give it a file_system"))
         return None
     if "random" not in key:
+        if "url" in key and not _is_url(key["url"]):
+            found.append(Defect(f"{path}.key.url", "it is no URL of a server: see its host and port"))
+            return content
         source = KeyFile(key["file"]) if "file" in key else KeyUrl(key["url"])
         more = (key.get("in_system", False), value.get("recovery_key", False), options)
         return Container(name, source, content, *more, path=path)
@@ -211,6 +215,13 @@ def _read(value: Mapping[str, Any], path: str, content: Content | None, found: l
     for place, given in ((".key.in_system", "in_system" in key), (".recovery_key", value.get("recovery_key", False))):
         found += [Defect(f"{path}{place}", "nobody ever has a random key")] if given else []
     return Ephemeral(**vars(content), crypt_name=name, crypt_options=options)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).hostname) and urlsplit(text).port != 0
+    except ValueError:
+        return False
 
 
 def _is_ours(option: str) -> bool:
@@ -251,11 +262,22 @@ class PlannedContainer(PlannedContent, Structure):
         path = f"{KEY_FILES}/{self.name}.key" if wanted.in_system else None
         crypt = CryptDevice(
             *(self.name, self.device, self.uuid, ("luks", *wanted.options), path),
-            key=(lambda: cryptkey.content(wanted.key)) if wanted.in_system else None,
+            key=self._key if wanted.in_system else None,
         )
         arguments = [f"rd.luks.name={self.uuid}={self.name}"]
         arguments += [f"rd.luks.options={self.uuid}={','.join(wanted.options)}"] if wanted.options else []
         return System((), (crypt,), kernel_arguments=tuple(arguments))
+
+    def _key(self) -> bytes:
+        """The key that the deployed system is given.
+
+        :raises UnsuitableNode: when it cannot be had, or does not open a container that is kept, open already or not.
+        """
+        key = cryptkey.content(self.wanted.key)
+        kept = self.decision != "create" and Path(self.device).exists()
+        if kept and not tools.cryptsetup.fits(self.device, key):
+            raise UnsuitableNode(f"{self.device}: {self.wanted.key} does not open it")
+        return key
 
     @property
     def programs(self) -> tuple[str, ...]:

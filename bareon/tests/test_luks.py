@@ -333,6 +333,28 @@ def test_a_key_for_the_system_is_asked_for_before_anything_is_written(key: Path)
         replace(bound, home=Home(absent, "a")).preflight()
 
 
+def test_the_key_of_what_is_kept_must_open_it_though_it_is_open(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes into the system would not open its root."""
+    monkeypatch.setattr("bareon.tools.cryptsetup.fits", lambda device, found: False)
+    made = _containers(_layout(_fs("/boot"), _container("root", "/", key, in_system=True)))[0]
+    made = replace(made, device=str(key))  # which is there
+    kept = replace(made, opened=replace(made.opened, decision="keep"), decision="keep")
+    for container, fits in ((made, True), (kept, False)):
+        (crypt,) = container.system.crypttab
+        assert crypt.key
+        if fits:
+            assert crypt.key() == key.read_bytes()
+        else:
+            with pytest.raises(UnsuitableNode, match="does not open it"):
+                crypt.key()
+
+
+@pytest.mark.parametrize("url", ["https://[::1/x", "https://[x]/", "https://a:b/", "https://a:99999/", "https://:1/"])
+def test_a_url_without_a_host_or_port_is_none(url: str) -> None:
+    assert not luks._is_url(url)
+    assert luks._is_url("https://[::1]:8443/x") and luks._is_url("https://keys.example.com/x")
+
+
 def test_a_recovery_key_is_made_where_somebody_sees_it(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"key")
     made = MakeContainer("x", _containers(_layout(_container("root", "/", tmp_path / "key", recovery=True)))[0])
