@@ -14,7 +14,7 @@ from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.sizes import human
 from bareon.step import Step
-from bareon.storage import gpt
+from bareon.storage import erase, gpt
 from bareon.storage.disk import DiskFacts
 from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.kind import words
@@ -36,6 +36,7 @@ class Partitioning(Action):
             *(filesystem.maker(fs.type) for fs in made),
             *gpt.PROGRAMS,
             *(program for structure in job.layout.structures() for program in structure.programs),
+            *(program for disk in job.layout.disks for program in erase.programs(disk)),
         }
 
     def reserve(self, deployment: Deployment) -> Deployment:
@@ -72,6 +73,8 @@ class Partitioning(Action):
             stacked = any(stands_on(structure, paths, below) for structure in going)
             contents = _contents(disk, job.node)
             yield ClearDisk(self.name, disk.device, partitions, contents, stacked, disk.size, disk.sequence)
+        for planned in job.layout.disks:
+            yield from erase.steps(self.name, planned)
 
     def _tables(self, job: Job) -> Iterator[Step]:
         for disk in job.layout.disks:

@@ -67,6 +67,7 @@ def _disk(disk: PlannedDisk) -> dict[str, Any]:
         "table": disk.table,
         "guid": disk.guid,
         **({"rule": disk.rule.document()} if disk.rule else {}),
+        **({"erase": disk.erase} if disk.erase else {}),
         "partitions": [_partition(partition) for partition in disk.partitions],
     }
 

@@ -146,7 +146,7 @@ class Disk:
     """A disk of the input. ``size`` is its budget in bytes, ``None`` for all of the real disk.
 
     ``any_firmware`` keeps room to boot by BIOS and by UEFI, whichever the node has now. ``reservations`` come beside
-    the volumes; see :mod:`bareon.layout.claim`.
+    the volumes; see :mod:`bareon.layout.claim`. ``erase`` is a way of ``erase.py`` beside this, ``None`` for none.
     """
 
     id: DiskId | DiskIds | DiskRule
@@ -155,6 +155,7 @@ class Disk:
     path: str = field(default="$", compare=False)
     any_firmware: bool = False
     reservations: tuple[Reservation, ...] = ()
+    erase: str | None = None
 
 
 # Planned.
@@ -192,7 +193,7 @@ class PlannedPartition(Device):
 class PlannedDisk:
     """A disk of the input with its whole table. ``sector`` is the logical sector size in bytes.
 
-    ``rule`` is what has chosen it, where that was a rule.
+    ``rule`` is what has chosen it, where that was a rule, ``erase`` how it is erased first, where it is.
     """
 
     device: str
@@ -202,6 +203,7 @@ class PlannedDisk:
     partitions: tuple[PlannedPartition, ...]
     table: str = "gpt"
     rule: DiskRule | None = None
+    erase: str | None = None
 
 
 # Found.

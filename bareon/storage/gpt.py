@@ -17,7 +17,7 @@ from bareon import tools
 from bareon.errors import ActionFailed, Defect
 from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
-from bareon.storage import filesystem
+from bareon.storage import erase, filesystem
 from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
 from bareon.storage.disk import ChosenDisk, Disk, DiskFacts, Partition, PartitionFacts, PlannedDisk, PlannedPartition
 from bareon.storage.identifier import Identifiers
@@ -132,7 +132,9 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Plan
         start += size
     guid = identifiers.guid(f"table {real.device}")
     rule = wanted.id.rule if isinstance(wanted.id, ChosenDisk) else None
-    return PlannedDisk(real.device, real.size, real.logical_sector, guid, tuple(partitions), rule=rule)
+    return PlannedDisk(
+        *(real.device, real.size, real.logical_sector, guid, tuple(partitions)), rule=rule, erase=wanted.erase
+    )
 
 
 def entries_of(disk: Disk) -> list[Reservation | Partition]:
@@ -345,6 +347,7 @@ class _Gpt(Kind):
         return {"partition": read, "boot": read}
 
     def defects(self, deployment: Deployment) -> Iterator[Defect]:
+        yield from erase.defects(deployment)
         by_guid: dict[str, list[Partition]] = defaultdict(list)
         for disk in deployment.disks:
             for part in disk.volumes:

@@ -12,10 +12,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bareon.tools import blkid, cryptsetup, device, filesystem, https, lsblk, lvm, mdadm, parted, sfdisk, udev
+    from bareon.tools import (
+        blkid,
+        block,
+        cryptsetup,
+        device,
+        filesystem,
+        hdparm,
+        https,
+        lsblk,
+        lvm,
+        mdadm,
+        nvme,
+        parted,
+        sfdisk,
+        smartctl,
+        udev,
+    )
 
-    __all__ = ["blkid", "cryptsetup", "device", "filesystem", "https", "lsblk", "lvm", "mdadm", "parted", "sfdisk"]
-    __all__ += ["udev"]
+    __all__ = ["blkid", "block", "cryptsetup", "device", "filesystem", "hdparm", "https", "lsblk", "lvm", "mdadm"]
+    __all__ += ["nvme", "parted", "sfdisk", "smartctl", "udev"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -101,3 +101,30 @@ def _attributes(said: object) -> tuple[str, ...]:
     table = _object(said, "ata_smart_attributes").get("table")
     rows = [row for row in table if isinstance(row, dict)] if isinstance(table, list) else []
     return tuple(f"{row.get('name')} is below its threshold" for row in rows if row.get("when_failed") == "now")
+
+
+@dataclass(frozen=True)
+class Security:
+    """State of an ATA disk's Security feature set: whether a password is set, and whether it takes none now."""
+
+    enabled: bool
+    frozen: bool
+
+
+def security(device: str) -> Security | None:
+    """Ask a disk for its Security feature set; ``None`` where it has none, or nobody answers."""
+    try:
+        done = run(["smartctl", "--json", "--get=security", device], ok=_ANY, timeout=_PATIENCE)
+    except CommandError:
+        return None
+    return parse_security(done.stdout)
+
+
+def parse_security(output: str) -> Security | None:
+    """The state in the output of ``smartctl --json --get=security``."""
+    try:
+        found = _object(json.loads(output), "ata_security")
+    except ValueError:
+        return None
+    enabled, frozen = found.get("enabled"), found.get("frozen")
+    return Security(enabled, frozen) if isinstance(enabled, bool) and isinstance(frozen, bool) else None

@@ -20,10 +20,9 @@ from types import TracebackType
 
 from bareon.errors import ActionFailed
 from bareon.sizes import MIB, mib
+from bareon.tools import block
 
-_BLKZEROOUT = 0x127F
 _BLKSSZGET = 0x1268
-ZEROED_AT_ONCE = 256 * MIB  # a call for more could not be interrupted for long where the kernel writes the zeros
 _PAGE = 4096
 
 
@@ -117,7 +116,7 @@ class Device:
         start, end = max(offset, self._head.end), min(offset + length, self._tail.start)
         if start >= end:
             return
-        if self._run[1] == start and end - self._run[0] <= ZEROED_AT_ONCE:
+        if self._run[1] == start and end - self._run[0] <= block.AT_ONCE:
             self._run = (self._run[0], end)
         else:
             self._zero_run()
@@ -134,9 +133,9 @@ class Device:
 
     def _zeroed(self, start: int, length: int) -> bool:
         while length:
-            part = min(length, ZEROED_AT_ONCE)
+            part = min(length, block.AT_ONCE)
             try:
-                fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("QQ", start, part))
+                block.zero_range(self._fd, start, part)
             except OSError as error:
                 if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY):
                     return False

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from bareon.errors import ImageFailed
 from bareon.sizes import mib
+from bareon.tools.block import AT_ONCE
 from bareon.transfer.check import Check
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
-from bareon.transfer.device import ZEROED_AT_ONCE
 from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
 from bareon.transfer.source import Source
@@ -86,7 +86,7 @@ class Packer:
         """Zeros, however many; in parts, since between them the transfer can end."""
         self.seek(offset)
         while length:
-            part = min(length, ZEROED_AT_ONCE)
+            part = min(length, AT_ONCE)
             # Back-pressure: with the buffer, which is not needed, a faster producer waits for the writer.
             self._buffer = self._buffer or self._ring.take()
             self._put(part, None)

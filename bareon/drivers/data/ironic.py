@@ -17,6 +17,7 @@ from bareon.model.deployment import Deployment
 from bareon.model.image import DIGEST_LENGTHS, Digest, Image, Part
 from bareon.model.location import Location
 from bareon.sizes import Absolute, parse_size
+from bareon.storage import erase
 from bareon.storage.disk import Disk, DiskId, DiskRule, Partition
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ class _Translation:
             size,
             tuple(x for x in volumes if isinstance(x, Partition)),
             path,
+            erase=None if value.get("erase", erase.NONE) == erase.NONE else value["erase"],
         )
 
     def _identity(self, value: dict[str, Any], path: str) -> DiskId | DiskRule:

@@ -14,6 +14,7 @@ import json
 from typing import Any
 
 from bareon.drivers.data.volume import LEGACY
+from bareon.storage import erase
 from bareon.storage.filesystem import TYPES
 from bareon.storage.kind import Fragment
 from bareon.storage.kinds import KINDS
@@ -37,7 +38,7 @@ def _read(name: str) -> dict[str, Any]:
 
 def _ironic() -> dict[str, Any]:
     whole = _read("ironic.base.json")
-    whole["$defs"]["disk"]["properties"] |= _legacy()
+    whole["$defs"]["disk"]["properties"] |= {"erase": erase.SCHEMA, **_legacy()}
     whole["$defs"]["file_system"]["enum"] = list(TYPES)
     definitions: dict[str, Any] = {}
     for name, definition in whole["$defs"].items():

@@ -15,6 +15,7 @@ SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "cryptsetup-bin", "smartmontools"),
+    *("nvme-cli", "hdparm"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
