@@ -89,10 +89,13 @@ class Node:
                 return disk
         raise ValueError(f"{self.name} has no disk {target!r}")
 
-    def xml(self, boot: Boot | None, *, disks: bool = True, without: Sequence[str] = ()) -> str:
+    def xml(
+        self, boot: Boot | None, *, disks: bool = True, without: Sequence[str] = (), ordered: bool = False
+    ) -> str:
         """Return the domain's description: from ``boot``, or from the first disk that can.
 
-        ``without`` are the names of disks that are taken out of it.
+        ``without`` are the names of disks that are taken out of it. ``ordered`` names the disks to the firmware one by
+        one, as it shows a boot loader no others.
         """
         there = [disk for disk in self.disks if disk.target not in without]
         root = self.template.machine()
@@ -107,7 +110,10 @@ class Node:
                 ET.SubElement(system, tag).text = text
         devices = child(root, "devices")
         if disks:
-            devices.extend(disk_element(disk) for disk in there if disk.bus != "nvme")
+            elements = [disk_element(disk) for disk in there if disk.bus != "nvme"]
+            devices.extend(elements)
+            if boot is None and ordered:
+                _order(system, elements)
             root.append(nvme_element([disk for disk in there if disk.bus == "nvme"]))
             root.append(override_element([disk for disk in there if disk.bus != "nvme"]))
         ET.SubElement(child(devices, "interface"), "mac", address=self.port.mac)
@@ -117,7 +123,7 @@ class Node:
 
     def power_on(self, boot: Boot | None = None, *, without: Sequence[str] = ()) -> None:
         """Start the machine with its disks, those ``without`` left out."""
-        self._create(self.xml(boot, without=without))
+        self._create(self.xml(boot, without=without, ordered=True))
 
     def power_on_without_disks(self, boot: Boot) -> None:
         """Start the machine as it is before its disks are plugged in."""
@@ -215,6 +221,16 @@ class Node:
             return self.hypervisor.virsh("dumpxml", self.name)
         except ProgramError as error:
             return str(error)
+
+
+def _order(system: ET.Element, disks: Sequence[ET.Element]) -> None:
+    """Have a machine try its disks one by one, where its template only says that it boots from a disk."""
+    found = system.findall("boot")
+    if [element.get("dev") for element in found] != ["hd"]:
+        return
+    system.remove(found[0])
+    for number, disk in enumerate(disks, 1):
+        ET.SubElement(disk, "boot", order=str(number))
 
 
 class NodeTimeoutError(Exception):
