@@ -24,11 +24,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bareon import confine, reaper
 from bareon.errors import CommandError
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT = 120.0
 _KEPT = 64 * 1024  # characters of output kept for an error or the log
@@ -37,6 +39,8 @@ _PIPE = 64 * 1024  # bytes that a pipe of Linux holds; pipe(7)
 _GATHERED = 0.1  # seconds
 _GATHERED_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
+# How code fails that reads a form and is given another one.
+_NOT_READ = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _NOT_STARTED = 126  # as a shell says it of what it cannot start
 
 
@@ -62,6 +66,17 @@ class Command:
     stdout: str
     stderr: str
     seconds: float
+
+    def read(self, reader: Callable[[str], T]) -> T:
+        """What ``reader`` makes of the standard output.
+
+        :raises CommandError: when it is none that it knows: cut off, or of another version's form.
+        """
+        try:
+            return reader(self.stdout)
+        except _NOT_READ as error:
+            reason = f"says what cannot be read: {type(error).__name__}: {error}"
+            raise CommandError(self.argv, self.code, reason, self.stdout, self.stderr) from error
 
 
 _observer: contextvars.ContextVar[Callable[[Command], None] | None] = contextvars.ContextVar("observer", default=None)

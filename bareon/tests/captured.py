@@ -49,6 +49,7 @@ MODULES = {
         "lsblk",
         "lvm",
         "mdadm",
+        "nvme",
         "osprober",
         "parted",
         "rsync",

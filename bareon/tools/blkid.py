@@ -36,7 +36,7 @@ def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
         if result.code == 8:
             found[device] = {"AMBIVALENT": "yes"}
         elif result.code == 0:
-            found[device] = parse(result.stdout)
+            found[device] = result.read(parse)
             if found[device].get("TYPE") == "bcache":
                 with contextlib.suppress(OSError, ValueError):  # it went meanwhile
                     found[device]["UUID"] = _bcache_set(device)

@@ -36,8 +36,7 @@ class BlockDevice:
 
 def devices() -> list[BlockDevice]:
     """Every block device of the machine, each once; with a size of zero disks alone that are there in hardware."""
-    out = run(["lsblk", "--json", "--bytes", "--list", "--output", _COLUMNS]).stdout
-    return parse(out)
+    return run(["lsblk", "--json", "--bytes", "--list", "--output", _COLUMNS]).read(parse)
 
 
 def parse(output: str) -> list[BlockDevice]:

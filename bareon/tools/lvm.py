@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bareon.run import Command, run
 from bareon.sizes import KIB, MIB
@@ -13,6 +14,7 @@ from bareon.sizes import KIB, MIB
 PROGRAMS = ("lvm",)
 
 # No monitoring daemon and no backups of metadata in a ramdisk.
+T = TypeVar("T")
 _CONFIG = "activation { monitoring = 0 } backup { backup = 0 archive = 0 } devices { use_devicesfile = 0 }"
 
 
@@ -56,25 +58,30 @@ class Report:
 
 def report() -> Report:
     """Read the metadata of all physical volumes; nothing needs to be active."""
-    groups = [
-        Group(row["vg_name"], row["vg_uuid"], int(row["vg_size"]), int(row["vg_extent_size"]))
-        for row in _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size", "vg")
-    ]
-    physical = [
-        PhysicalVolume(row["pv_name"], row["vg_uuid"], int(row["pe_start"] or 0))
-        for row in _rows("pvs", "pv_name,vg_uuid,pe_start", "pv")
-    ]
-    volumes = [
-        Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active")
-        for row in _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active", "lv")
-    ]
-    return Report(tuple(groups), tuple(physical), tuple(volumes))
+    return Report(
+        _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size", "vg", _group),
+        _rows("pvs", "pv_name,vg_uuid,pe_start", "pv", _physical_volume),
+        _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active", "lv", _volume),
+    )
 
 
-def _rows(command: str, columns: str, kind: str) -> list[dict[str, str]]:
+def _group(row: dict[str, str]) -> Group:
+    return Group(row["vg_name"], row["vg_uuid"], int(row["vg_size"]), int(row["vg_extent_size"]))
+
+
+def _physical_volume(row: dict[str, str]) -> PhysicalVolume:
+    return PhysicalVolume(row["pv_name"], row["vg_uuid"], int(row["pe_start"] or 0))
+
+
+def _volume(row: dict[str, str]) -> Volume:
+    return Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active")
+
+
+def _rows(command: str, columns: str, kind: str, read: Callable[[dict[str, str]], T]) -> tuple[T, ...]:
     argv = ["lvm", command, "--foreign", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
     # 5: something is wrong with a group, for instance a missing physical volume; the report is there all the same.
-    return parse(run([*argv, "--config", _CONFIG], ok=(0, 5)).stdout, kind)
+    done = run([*argv, "--config", _CONFIG], ok=(0, 5))
+    return done.read(lambda output: tuple(map(read, parse(output, kind))))
 
 
 def parse(output: str, kind: str) -> list[dict[str, str]]:

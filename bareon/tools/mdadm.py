@@ -80,12 +80,12 @@ def _percent(completed: str) -> int | None:
 def detail(device: str) -> Array | None:
     """An active array; ``None`` where mdadm cannot say, as for one that is being stopped."""
     result = run(["mdadm", "--detail", "--export", device], ok=(0, 1, 4))
-    return parse(result.stdout)
+    return result.read(parse)
 
 
 def examine(device: str) -> Array | None:
     """The array that a member belongs to, by its superblock; ``None`` where it is damaged."""
-    return parse(run(["mdadm", "--examine", "--export", device], ok=(0, 1)).stdout)
+    return run(["mdadm", "--examine", "--export", device], ok=(0, 1)).read(parse)
 
 
 def parse(output: str) -> Array | None:

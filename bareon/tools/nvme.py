@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
-from bareon.errors import CommandError
-from bareon.run import run
+from bareon.run import Command, run
 
 PROGRAMS = ("nvme",)
 _FORMAT_SUPPORTED = 1 << 1  # of OACS
@@ -35,38 +33,29 @@ class Namespace:
 
 
 def namespace(device: str) -> Namespace:
-    """Ask a namespace and its controller.
+    """Ask a namespace and its controller; a figure that is missing counts as the one that allows least.
 
     :raises CommandError: when one does not answer in that form.
     """
-    controller, own = _asked("id-ctrl", device), _asked("id-ns", device)
-    others = _asked("list-ns", device).get("nsid_list") or ()
-    return parse(controller, own, len(others))
-
-
-def _asked(what: str, device: str) -> dict[str, Any]:
-    argv = ["nvme", what, "--output-format=json", device]
-    done = run(argv)
-    try:
-        value = json.loads(done.stdout)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise CommandError(done.argv, done.code, "its output is no JSON object")
-    return value
-
-
-def parse(controller: dict[str, Any], own: dict[str, Any], namespaces: int) -> Namespace:
-    """The answers of nvme-cli as a value; a figure that is missing counts as the one that allows least."""
-    fna = controller.get("fna", _FORMATS_ALL)
-    flbas, dps = own.get("flbas", 0), own.get("dps", _PROTECTION)
+    oacs, fna = _asked("id-ctrl", device).read(lambda text: _figures(text, oacs=0, fna=_FORMATS_ALL))
+    flbas, dps = _asked("id-ns", device).read(lambda text: _figures(text, flbas=0, dps=_PROTECTION))
+    namespaces = _asked("list-ns", device).read(lambda text: len(json.loads(text).get("nsid_list", ())))
     return Namespace(
-        formats=bool(controller.get("oacs", 0) & _FORMAT_SUPPORTED),
+        formats=bool(oacs & _FORMAT_SUPPORTED),
         alone=namespaces == 1 or not fna & (_FORMATS_ALL | _ERASES_ALL),
         lbaf=(flbas & 0xF) | (flbas >> 5 & 0b11) << 4,
         protected=bool(dps & _PROTECTION),
         extended=bool(flbas & _EXTENDED),
     )
+
+
+def _asked(what: str, device: str) -> Command:
+    return run(["nvme", what, "--output-format=json", device])
+
+
+def _figures(text: str, **least: int) -> list[int]:
+    value = json.loads(text)
+    return [int(value.get(key, figure)) for key, figure in least.items()]
 
 
 def format_namespace(device: str, lbaf: int, timeout: float) -> None:

@@ -18,7 +18,7 @@ def systems() -> dict[str, str]:
 
     :raises CommandError: when it fails, or takes too long.
     """
-    return parse(run(["os-prober"], env=_QUIET).stdout)
+    return run(["os-prober"], env=_QUIET).read(parse)
 
 
 def parse(output: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ class Seen:
 
 def read(device: str) -> tuple[str, tuple[Seen, ...]]:
     """The kind of table and its partitions."""
-    return parse(run(["parted", "--script", "--json", device, "unit", "B", "print"]).stdout)
+    return run(["parted", "--script", "--json", device, "unit", "B", "print"]).read(parse)
 
 
 def parse(output: str) -> tuple[str, tuple[Seen, ...]]:

@@ -33,6 +33,8 @@ _NEVER = re.compile(
     r"|bad response from proxy.* 4(?!08|29)[0-9][0-9]\b"
 )
 # What the side that writes complains of; not all of it is marked as such.
+# Of a line of progress: bytes and percent, and files done. More digits than a size has are none.
+_FIGURES, _FILES = re.compile(r"[0-9]{1,19} [0-9]{1,3}%"), re.compile(r"\(xfr#([0-9]{1,19}),")
 _IN_THE_WAY = "could not make way for "
 _HERE = ("rsync: [receiver]", "rsync: [generator]", _IN_THE_WAY)
 
@@ -165,12 +167,12 @@ class Progress:
         :returns: bytes so far and in all.
         """
         words = line.split()
-        if len(words) > 1 and words[0].isdigit() and words[1].endswith("%") and words[1][:-1].isdigit():
+        if len(words) > 1 and _FIGURES.fullmatch(" ".join(words[:2])):
             self.bytes = int(words[0])
             # The percentage is of what rsync knows of so far: until it has looked at every folder it is no total.
             percent = int(words[1][:-1])
             self.total = self.bytes * 100 // percent if percent and "to-chk" in line else None
-            self.files = next((int(x[5:].rstrip(",")) for x in words if x.startswith("(xfr#")), self.files)
+            self.files = next((int(x[1]) for x in map(_FILES.fullmatch, words) if x), self.files)
         return self.bytes, self.total
 
 

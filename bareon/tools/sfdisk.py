@@ -40,7 +40,7 @@ def read(device: str) -> Table:
 
     :raises CommandError: when sfdisk cannot make sense of it.
     """
-    return parse(run(["sfdisk", "--json", device]).stdout)
+    return run(["sfdisk", "--json", device]).read(parse)
 
 
 def parse(output: str) -> Table:

@@ -94,8 +94,8 @@ class Node:
     ) -> str:
         """Return the domain's description: from ``boot``, or from the first disk that can.
 
-        ``without`` are the names of disks that are taken out of it. ``ordered`` names the disks to the firmware one by
-        one, as it shows a boot loader no others.
+        ``without`` are the names of disks that are taken out of it. ``ordered`` names the disks to the firmware one
+        by one, as it shows a boot loader no others.
         """
         there = [disk for disk in self.disks if disk.target not in without]
         root = self.template.machine()
