@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bareon.actions.base import Action, Job
+from bareon.boot.drivers import needed
 from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput
 from bareon.layout.stack import disks_below
 from bareon.model.consistency import shared_targets
@@ -15,10 +16,12 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import SANDBOX, runs_programs
 from bareon.step import Outcome, Progress, Step
+from bareon.storage.disk import Driver
 from bareon.system import initramfs, sandbox, selinux
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
+from bareon.system.carried import Needs
 from bareon.system.tree import Tree, actual, mounted_tree
 from bareon.tools import lvm, mount
 from bareon.tools.initramfs import MAKERS
@@ -68,7 +71,8 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if job.layout.has_root(image.name):
                 home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
-                yield BindSystem(self.name, home, runs_programs(self.settings))
+                drivers = dict.fromkeys(x for _, x in needed(job.layout, job.node, image.name))
+                yield BindSystem(self.name, home, runs_programs(self.settings), tuple(drivers))
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
@@ -92,11 +96,12 @@ def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[
 class BindSystem(Step):
     """Bind the system of one image to this node: what it knows of devices, from ``/etc/fstab`` on.
 
-    ``programs`` is whether those of the image may run.
+    ``programs`` is whether those of the image may run, ``drivers`` are those of the disks of its root file system.
     """
 
     home: Home
     programs: bool = True
+    drivers: tuple[Driver, ...] = ()
 
     @property
     def description(self) -> str:
@@ -119,46 +124,58 @@ class BindSystem(Step):
             volumes = (*tree.mounts, *([esp] if esp else []), *actual(layout.swaps(image)))
             volumes += layout.made_at_start(image)
             result = bind(tree, replace(self.home, volumes=volumes))
-            stale = self._stale(tree, result)
+            reason = self._reason(tree, result)
             result.done += filter(None, [selinux.label(tree)])
         for line in result.done:
             LOG.info("image %s: %s", image, line)
         for line in result.warnings:
             LOG.warning("image %s: %s", image, line)
         found = {"done": "; ".join(result.done), "warnings": "; ".join(result.warnings)}
-        return {name: lines for name, lines in found.items() if lines} | (self._remade(stale) if stale else {})
+        return {name: lines for name, lines in found.items() if lines} | (self._remade(reason) if reason else {})
 
-    def _stale(self, tree: Tree, result: Result) -> str | None:
-        """The files of which an initramfs has another copy, in words."""
-        again = initramfs.is_outdated(tree)
-        if not (result.stale or again) or not initramfs.initial_ramdisks(tree):
+    def _reason(self, tree: Tree, result: Result) -> str | None:
+        """Why the initial ramdisks must be made anew, in words that go on "the initramfs, which ..."."""
+        reasons = [*self._copies(tree, result), *self._lacks(tree)]
+        if not reasons:
             return None
-        stale = ", ".join(result.stale) or "files of this node"
+        reason = " and ".join(reasons)
         if initramfs.maker(tree) is None:
             unable = f"and the image has neither {' nor '.join(MAKERS)}"
-            result.warnings.append(f"the initramfs may have copies of {stale} as the image brought them, {unable}")
+            result.warnings.append(f"the initramfs must be made anew, since it {reason}, {unable}")
             return None
         initramfs.to_be_made(tree)
-        return stale
+        return reason
 
-    def _remade(self, stale: str) -> Outcome:
+    def _copies(self, tree: Tree, result: Result) -> Iterator[str]:
+        """The files of which an initramfs has another copy."""
+        if (result.stale or initramfs.is_outdated(tree)) and initramfs.initial_ramdisks(tree):
+            yield f"has copies of {', '.join(result.stale) or 'files of this node'}"
+
+    def _lacks(self, tree: Tree) -> Iterator[str]:
+        """What an initramfs does not carry of what gets at the root file system."""
+        early = self.home.layout.early(self.home.image)
+        needs = Needs(self.drivers, early.modules, early.programs)
+        words = [word for x in initramfs.initial_ramdisks(tree) for word in initramfs.not_carried(tree, x, needs)]
+        if words:
+            yield f"lacks {', '.join(dict.fromkeys(words))}"
+
+    def _remade(self, reason: str) -> Outcome:
         image = self.home.image
         with mounted_tree(self.home.layout.tree(image), writing=initramfs.FOLDERS) as tree:
             program = str(initramfs.maker(tree))
             if not self.programs:
                 raise ActionFailed(
-                    f"image {image!r}: {program} of the image would have to make the initramfs anew, which has copies"
-                    f" of {stale}, and --image_programs none forbids it: give sandbox, or an image that needs no such"
-                    " thing"
+                    f"image {image!r}: {program} of the image would have to make the initramfs anew, which {reason},"
+                    " and --image_programs none forbids it: give sandbox, or an image that needs no such thing"
                 )
-            LOG.info("image %s: %s makes the initramfs anew, which has copies of %s", image, program, stale)
+            LOG.info("image %s: %s makes the initramfs anew, which %s", image, program, reason)
             try:
                 initramfs.remake(tree, program)
             except CommandError as error:
                 missing = tree.lacks("/boot")
-                reason = f"/boot has no {missing} left" if missing else str(error)
+                cause = f"/boot has no {missing} left" if missing else str(error)
                 raise ActionFailed(
-                    f"image {image!r}: the initramfs, which has copies of {stale}, cannot be made anew: {reason}"
+                    f"image {image!r}: the initramfs, which {reason}, cannot be made anew: {cause}"
                 ) from error
             selinux.label(tree)
-        return {"initramfs": f"made anew by {program}, for its copies of {stale}"}
+        return {"initramfs": f"made anew by {program}, as it {reason}"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The step that asks whether a system's kernel has the drivers of the disks that hold it."""
+"""The step that asks whether a system's kernel and initramfs have what it takes to get at its root file system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.disk import Driver
-from bareon.system.kernel import by_version
+from bareon.system.carried import Needs, index_of
+from bareon.system.initramfs import InitialRamdisk, not_carried
+from bareon.system.kernel import Kernel, by_version, in_boot
 from bareon.system.module import INDEX, lacking
 from bareon.system.tree import Tree, mounted_tree
 
@@ -24,7 +26,9 @@ LOG = logging.getLogger(__name__)
 #: What a kernel needs to come up: the rest is mounted by the system, which says what it misses.
 _NEEDED = ("/", "/usr")
 _FOLDERS = ("/usr/lib/modules", "/lib/modules")
-REMEDY = "bring an image with another kernel, or go on with --allow_unbootable"
+_ALLOWED = "or go on with --allow_unbootable"
+_ANOTHER_KERNEL = f"bring an image with another kernel, {_ALLOWED}"
+_WITH_IT = f"bring an image that has it, {_ALLOWED}"
 
 
 def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
@@ -47,7 +51,7 @@ def _disks(layout: Layout, device: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class VerifyDrivers(Step):
-    """Compare the modules of a kernel with the drivers that this ramdisk reaches the disks by.
+    """Compare a kernel's modules with the drivers that this ramdisk reaches disks by, and look into its initramfs.
 
     ``early`` brings files of the image beforehand; without it, and for what it does not bring, the installed system
     is asked. What is lacking is a warning where that is ``allowed``, as for an image that is not the one to boot.
@@ -72,13 +76,13 @@ class VerifyDrivers(Step):
         return self._told(next(x for x in told.values() if x), UnsuitableNode)
 
     def run(self, progress: Progress) -> Outcome:
-        """Ask the kernel that boots."""
+        """Ask the kernel that boots, and its initramfs."""
         with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
             there = own_kernels(tree, self.image)
             if not there:
                 return {}  # that is said by who installs the boot loader
-            release = there[0].release
-            message = self._lacking(release, _installed(tree, release))
+            message = self._lacking(there[0].release, index_of(tree, there[0].release))
+            message = message or self._not_carried(tree, there[0])
         warnings = self._told(message, ActionFailed) if message else []
         for warning in warnings:
             LOG.warning("%s", warning)
@@ -98,14 +102,20 @@ class VerifyDrivers(Step):
         if not gone:
             return None
         names = ", ".join(f"{x.name} for {absent[x]} ({x.modalias})" for x in gone)
-        return f"image {self.image!r} would not find its disks: kernel {release} has no {names}"
+        found = f"kernel {release} has no {names}"
+        return f"image {self.image!r} would not find its disks: {found}; {_ANOTHER_KERNEL}"
+
+    def _not_carried(self, tree: Tree, kernel: Kernel) -> str | None:
+        """What the initramfs of a kernel does not carry; ``None`` for one that carries all, or cannot be read."""
+        early = self.layout.early(self.image)
+        needs = Needs(tuple(dict.fromkeys(x for _, x in self.needed)), early.modules, early.programs)
+        path = f"/boot/{in_boot(kernel.initrd)}" if kernel.initrd else None
+        if path is None or not (gone := not_carried(tree, InitialRamdisk(path, kernel.release), needs)):
+            return None
+        found = f"{path} lacks {', '.join(gone)}"
+        return f"image {self.image!r} would not find its root file system: {found}; {_WITH_IT}"
 
     def _told(self, message: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:
         if self.allowed:
-            return [message]
-        raise kind(f"{message}; {REMEDY}")
-
-
-def _installed(tree: Tree, release: str) -> dict[str, bytes]:
-    found = ((name, tree.content(f"/lib/modules/{release}/{name}")) for name in INDEX)
-    return {name: content for name, content in found if content is not None}
+            return [message.rpartition("; ")[0]]
+        raise kind(message)

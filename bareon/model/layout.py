@@ -128,15 +128,11 @@ class Layout:
                 needs += [*(device.system for device in used), structure.system]
                 below |= set(structure.members)
 
-        def merged(values: Callable[[System], tuple[T, ...]]) -> tuple[T, ...]:
-            return tuple(dict.fromkeys(value for need in needs for value in values(need)))
+        return _merged(needs)
 
-        return System(
-            merged(lambda need: need.grub_modules),
-            merged(lambda need: need.crypttab),
-            merged(lambda need: need.mdadm_conf),
-            merged(lambda need: need.kernel_arguments),
-        )
+    def early(self, image: str) -> System:
+        """The needs of one image for what its initramfs must get at."""
+        return _merged([self.system(x.filesystem) for x in self.tree(image) if x.point in _EARLY])
 
     def kernel_arguments(self, image: str, *, resumes: bool) -> tuple[str, ...]:
         """The kernel arguments by which an initramfs gets at what it must mount, and at swap if it resumes from it.
@@ -158,6 +154,22 @@ def _containers(devices: Sequence[Device]) -> Iterator[Structure]:
         if isinstance(device.content, Structure):
             yield device.content
             yield from _containers(device.content.devices)
+
+
+def _merged(needs: Sequence[System]) -> System:
+    """Several needs as one."""
+
+    def merged(values: Callable[[System], tuple[T, ...]]) -> tuple[T, ...]:
+        return tuple(dict.fromkeys(value for need in needs for value in values(need)))
+
+    return System(
+        merged(lambda need: need.grub_modules),
+        merged(lambda need: need.crypttab),
+        merged(lambda need: need.mdadm_conf),
+        merged(lambda need: need.kernel_arguments),
+        merged(lambda need: need.modules),
+        merged(lambda need: need.programs),
+    )
 
 
 def opened(devices: Sequence[Device]) -> Iterator[Device]:

@@ -62,6 +62,7 @@ class Type:
 
     ``label`` is the longest label and ``smallest`` the smallest size that its mkfs takes with its defaults, in bytes,
     from the man pages. ``checked`` says whether an fsck at boot does anything. GRUB reads it by ``grub_module``.
+    ``own_module`` says that the kernel has one module for it, of its name.
     """
 
     label: int
@@ -69,14 +70,15 @@ class Type:
     checked: bool
     grub_module: str | None
     type_guid: str = LINUX_DATA
+    own_module: bool = False
 
 
 TYPES: dict[str, Type] = {
     "ext2": Type(16, 1 << 20, True, "ext2"),
     "ext3": Type(16, 4 << 20, True, "ext2"),
-    "ext4": Type(16, 4 << 20, True, "ext2"),
-    "xfs": Type(12, 300 << 20, False, "xfs"),  # 300 MB since xfsprogs 5.19
-    "btrfs": Type(255, 109 << 20, False, "btrfs"),
+    "ext4": Type(16, 4 << 20, True, "ext2", own_module=True),
+    "xfs": Type(12, 300 << 20, False, "xfs", own_module=True),  # 300 MB since xfsprogs 5.19
+    "btrfs": Type(255, 109 << 20, False, "btrfs", own_module=True),
     "vfat": Type(11, 1 << 20, True, "fat"),
     SWAP: Type(16, 1 << 20, False, None, LINUX_SWAP),
 }
@@ -274,8 +276,9 @@ class PlannedFilesystem(PlannedContent):
 
     @property
     def system(self) -> System:
-        module = TYPES[self.type].grub_module
-        return System((module,) if module else ())
+        found = TYPES[self.type]
+        modules = (self.type,) if found.own_module else ()
+        return System((found.grub_module,) if found.grub_module else (), modules=modules)
 
     @property
     def signature(self) -> Signature | None:

@@ -197,12 +197,17 @@ class System:
 
     ``grub_modules`` read it while the machine starts, ``crypttab`` is what it opens, ``mdadm_conf`` are lines of that
     file; mdadm.conf(5). By ``kernel_arguments`` an initramfs of dracut starts it; dracut.cmdline(7).
+
+    An initramfs starts it with ``modules`` of the kernel, as that names them, and with ``programs``, each by the
+    names that it may have.
     """
 
     grub_modules: tuple[str, ...] = ()
     crypttab: tuple[CryptDevice, ...] = ()
     mdadm_conf: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    programs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

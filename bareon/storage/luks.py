@@ -266,7 +266,10 @@ class PlannedContainer(PlannedContent, Structure):
         )
         arguments = [f"rd.luks.name={self.uuid}={self.name}"]
         arguments += [f"rd.luks.options={self.uuid}={','.join(wanted.options)}"] if wanted.options else []
-        return System((), (crypt,), kernel_arguments=tuple(arguments))
+        opening = ("cryptsetup", "systemd-cryptsetup")
+        return System(
+            (), (crypt,), kernel_arguments=tuple(arguments), modules=("dm_mod", "dm_crypt"), programs=(opening,)
+        )
 
     def _key(self) -> bytes:
         """The key that the deployed system is given.

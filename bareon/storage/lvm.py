@@ -284,7 +284,7 @@ class PlannedGroup(PlannedAggregate):
 
     @property
     def system(self) -> System:
-        return System(("lvm",))
+        return System(("lvm",), modules=("dm_mod",), programs=(("lvm",),))
 
     @property
     def programs(self) -> tuple[str, ...]:

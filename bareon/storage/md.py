@@ -69,22 +69,23 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}"
 @dataclass(frozen=True)
 class Level:
     """Properties of a RAID level: the ``fewest`` members that mdadm takes, spares not counted, what members of
-    ``component`` bytes each offer together, by which module GRUB reads it beside that for md itself, and whether it
-    can do without one of its members, so that a spare is of use.
+    ``component`` bytes each offer together, by which module GRUB reads it beside that for md itself, whether it can
+    do without one of its members, so that a spare is of use, and the kernel's module, where that has another name.
     """
 
     fewest: int
     offers: Callable[[int, int], int]
     grub_module: str | None = None
     redundant: bool = True
+    module: str | None = None
 
 
 LEVELS: dict[str, Level] = {
     "raid0": Level(2, lambda count, component: count * component, redundant=False),
     "raid1": Level(2, lambda count, component: component),
-    "raid4": Level(3, lambda count, component: (count - 1) * component, "raid5rec"),
-    "raid5": Level(3, lambda count, component: (count - 1) * component, "raid5rec"),
-    "raid6": Level(4, lambda count, component: (count - 2) * component, "raid6rec"),
+    "raid4": Level(3, lambda count, component: (count - 1) * component, "raid5rec", module="raid456"),
+    "raid5": Level(3, lambda count, component: (count - 1) * component, "raid5rec", module="raid456"),
+    "raid6": Level(4, lambda count, component: (count - 2) * component, "raid6rec", module="raid456"),
     # Two copies of each chunk, laid over the members in turn.
     "raid10": Level(2, lambda count, component: component // CHUNK * count // 2 * CHUNK),
 }
@@ -335,7 +336,13 @@ class PlannedArray(PlannedAggregate):
         module = LEVELS[self.level].grub_module
         line = f"ARRAY {self.device.device} UUID={self.uuid}"
         modules = ("mdraid1x", "diskfilter", *([module] if module else []))
-        return System(modules, mdadm_conf=(line,), kernel_arguments=(f"rd.md.uuid={self.uuid}",))
+        return System(
+            modules,
+            mdadm_conf=(line,),
+            kernel_arguments=(f"rd.md.uuid={self.uuid}",),
+            modules=(LEVELS[self.level].module or self.level,),
+            programs=(("mdadm",),),
+        )
 
     @property
     def programs(self) -> tuple[str, ...]:

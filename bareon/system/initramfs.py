@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from bareon.system.carried import Needs, carried, index_of, missing
 from bareon.system.family import initramfs_names
 from bareon.system.kernel import kernels
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs
+
+LOG = logging.getLogger(__name__)
 
 FOLDERS = ("/etc", "/boot", "/var", "/tmp")
 """What their makers write to."""
@@ -81,6 +85,16 @@ def is_dracut(tree: Tree) -> bool:
     """True if the initial ramdisks are dracut's: its program is there, or they have the names that it gives them."""
     named = any(x.startswith("initramfs-") and x.endswith(".img") for x in tree.names("/boot"))
     return _has(tree, "dracut") or (named and not _has(tree, "mkinitcpio"))
+
+
+def not_carried(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> list[str]:
+    """What an initial ramdisk does not carry of what it must, in words; nothing of one that cannot be read."""
+    try:
+        there = carried(tree, ramdisk.path, ramdisk.version)
+    except ValueError as error:
+        LOG.warning("%s: what it carries is not known: %s", ramdisk.path, error)
+        return []
+    return missing(needs, there, index_of(tree, ramdisk.version))
 
 
 def maker(tree: Tree) -> str | None:

@@ -685,7 +685,7 @@ def test_an_initramfs_with_copies_is_made_again_once(
     assert len(made) == 1
     # The image brings its own again, though none of the files.
     tree.write("/boot/initrd.img-6.1", "golden, again")
-    assert kept.run(lambda *_: None)["initramfs"] == f"made anew by {program}, for its copies of files of this node"
+    assert kept.run(lambda *_: None)["initramfs"] == f"made anew by {program}, as it has copies of files of this node"
     assert made == [command] * 2
     # A run that ended too early is made good.
     initramfs.to_be_made(tree)

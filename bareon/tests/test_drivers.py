@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from bareon.boot import drivers
 from bareon.boot.drivers import VerifyDrivers
 from bareon.drivers.deploy.early import EarlyFiles
-from bareon.errors import UnsuitableNode
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.storage.disk import Driver
 from bareon.system.module import lacking, named
+from bareon.system.tree import Tree
 from bareon.tests import cases
+from bareon.tests.test_carried import archive
 from bareon.tools import driver
 
 AHCI = Driver("ahci", "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01")
@@ -66,7 +70,8 @@ def test_drivers_are_read_from_the_disk_up(tmp_path: Path, monkeypatch: pytest.M
     pci = tmp_path / "sys/devices/pci0000:00/0000:00:1f.2"
     scsi = pci / "ata1/host0/target0:0:0/0:0:0:0"
     (scsi / "block/sda").mkdir(parents=True)
-    for folder, name, module, alias in ((pci, "ahci", "ahci", AHCI.modalias), (scsi, "sd", "sd_mod", SD.modalias)):
+    # A module may have a name with a hyphen, which the kernel shows as it was built.
+    for folder, name, module, alias in ((pci, "ahci", "ahci", AHCI.modalias), (scsi, "sd", "sd-mod", SD.modalias)):
         (tmp_path / f"sys/module/{module}").mkdir(parents=True)
         bus = tmp_path / f"sys/bus/drivers/{name}"
         bus.mkdir(parents=True)
@@ -130,6 +135,94 @@ def test_it_is_said_before_the_first_write(kernels: Mapping[str, bytes], said: s
     assert str(caught.value).endswith("bring an image with another kernel, or go on with --allow_unbootable")
     (warning,) = _step(kernels, allowed=True).preflight()
     assert said in warning
+
+
+KERNEL = "6.1.0-9-amd64"
+CARRIED = (
+    "kernel/fs/ext4/ext4",
+    "kernel/drivers/md/dm-mod",
+    "kernel/drivers/md/raid1",
+    "ahci",
+    "sd_mod",
+    "virtio_blk",
+)
+PROGRAMS = ("usr/sbin/lvm", "usr/sbin/mdadm")
+
+
+def _installed(
+    place: Path, monkeypatch: pytest.MonkeyPatch, dep: bytes | None, carried: Sequence[str] | None
+) -> VerifyDrivers:
+    """The step, and a system in ``place`` with a kernel of that index, and an initramfs with these members."""
+    step = _step({})
+    (place / f"lib/modules/{KERNEL}/kernel").mkdir(parents=True)
+    (place / "boot").mkdir()
+    (place / f"boot/vmlinuz-{KERNEL}").write_bytes(b"kernel")
+    if dep is not None:
+        (place / f"lib/modules/{KERNEL}/modules.dep").write_bytes(dep)
+    if carried is not None:
+        (place / f"boot/initrd.img-{KERNEL}").write_bytes(archive(*carried))
+
+    @contextlib.contextmanager
+    def mounted_tree(*_: object, **__: object) -> Iterator[Tree]:
+        yield Tree(str(place))
+
+    monkeypatch.setattr(drivers, "mounted_tree", mounted_tree)
+    return step
+
+
+def _modules(*names: str) -> list[str]:
+    return [f"usr/lib/modules/{KERNEL}/{name}.ko" for name in names]
+
+
+WHOLE = OLD + b"kernel/fs/ext4/ext4.ko:\nkernel/drivers/md/dm-mod.ko:\nkernel/drivers/md/raid1.ko:\n"
+
+
+@pytest.mark.parametrize(
+    ("dep", "carried", "said"),
+    [
+        (WHOLE, [*_modules(*CARRIED), *PROGRAMS], None),
+        (DEP, None, f"would not find its disks: kernel {KERNEL} has no ahci for /dev/sda (pci:v00008086d"),
+        (
+            WHOLE,
+            [*_modules(*CARRIED[1:]), *PROGRAMS],
+            f"/boot/initrd.img-{KERNEL} lacks the module ext4; bring an image",
+        ),
+        (WHOLE, _modules(*CARRIED), "lacks the program lvm, the program mdadm; bring an image that has it, or go on"),
+        (
+            WHOLE,
+            [*_modules("ahci", "sd_mod"), *PROGRAMS],
+            "lacks the module virtio_blk, the module ext4, the module dm_mod",
+        ),
+        # Nothing is said of what nobody can read, and of a kernel without an initramfs by somebody else.
+        (WHOLE, [], None),
+        (WHOLE, None, None),
+        (None, [*PROGRAMS], None),
+    ],
+)
+def test_what_boots_is_looked_into_once_it_is_there(
+    dep: bytes | None,
+    carried: Sequence[str] | None,
+    said: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = _installed(tmp_path, monkeypatch, dep, carried)
+    if said is None:
+        assert step.run(lambda *_: None) == {}
+        return
+    with pytest.raises(ActionFailed) as caught:
+        step.run(lambda *_: None)
+    assert said in str(caught.value)
+    outcome = dataclasses.replace(step, allowed=True).run(lambda *_: None)
+    assert str(outcome["warnings"]).startswith(str(caught.value).rpartition("; ")[0])
+
+
+@pytest.mark.parametrize(("point", "counts"), [("/usr", True), ("/srv", False), ("/var", False)])
+def test_the_disks_of_root_and_usr_count(point: str, counts: bool) -> None:
+    case = cases.load(cases.HERE / "cases/plan/drivers-of-root.yaml")
+    case["input"]["partitions"][2]["volumes"][0]["mount"] = point
+    (step,) = (x for x in cases.plan_of(case).steps if isinstance(x, VerifyDrivers))
+    assert ("/dev/nvme0n1" in {device for device, _ in step.needed}) == counts
 
 
 class _Fetch:

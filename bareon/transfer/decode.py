@@ -54,9 +54,14 @@ def _decoder(kind: Format) -> tuple[_Decoder, _Bad]:
 
 
 class Decoding:
-    """One compressed stream: its members (frames, streams) one after the other, and what is behind them."""
+    """One compressed stream: its members (frames, streams) one after the other, and what is behind them.
 
-    def __init__(self, kind: Format) -> None:
+    With ``first_alone`` it ends behind the first member; of the chunk in which that ended, ``left`` is the rest then.
+    """
+
+    def __init__(self, kind: Format, *, first_alone: bool = False) -> None:
+        self._first_alone = first_alone
+        self.left = b""
         self._format = kind
         self._decoder: _Decoder | None = None
         self._bad: _Bad = ()
@@ -84,6 +89,9 @@ class Decoding:
                 data = b""
                 if self._decoder.eof:
                     data, self._decoder = self._decoder.unused_data, None
+                    if self._first_alone:
+                        self.left = data
+                        return
                 elif self._decoder.needs_input:
                     break
         if self._decoder is not None or not self._members:

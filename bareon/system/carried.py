@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an initramfs carries what it takes to get at the root file system: modules and programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bareon.storage.disk import Driver
+from bareon.system.module import INDEX, lacking, named
+from bareon.system.tree import Tree
+from bareon.transfer import cpio
+
+_MODULE = re.compile(r"(?:usr/)?lib/modules/([^/]+)/(?:.*/)?([^/]+)\.ko(?:\.(?:gz|xz|zst|bz2))?")
+_PROGRAM = re.compile(r"(?:.*/)?(?:s?bin|systemd)/([^/]+)")
+#: Names in an initramfs of dracut that has all else in a file system of its own.
+_PACKED = ("squash-root.img", "squashfs-root.img", "erofs-root.img", "squash/root.img")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an initramfs must carry.
+
+    ``drivers`` are those of disks, ``modules`` names of modules, ``programs`` each by the names that it may have.
+    """
+
+    drivers: tuple[Driver, ...] = ()
+    modules: tuple[str, ...] = ()
+    programs: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What an initramfs carries: the modules of a kernel as the kernel names them, and programs."""
+
+    modules: frozenset[str]
+    programs: frozenset[str]
+
+
+def carried(tree: Tree, path: str, release: str) -> Carried:
+    """What the initramfs at a path carries for a kernel.
+
+    :raises ValueError: with the reason, where that cannot be told.
+    """
+    with tree.opened(path) as file:
+        if file is None:
+            raise ValueError("it is no file")
+        names = cpio.names(file)
+    if any(name.endswith(_PACKED) for name in names):
+        raise ValueError("most of it lies in a file system of its own")
+    return of_names(names, release)
+
+
+def of_names(names: frozenset[str], release: str) -> Carried:
+    """The same of the names in it."""
+    modules = (x for name in names if (x := _MODULE.fullmatch(name)))
+    programs = (x for name in names if (x := _PROGRAM.fullmatch(name)))
+    return Carried(
+        frozenset(x[2].replace("-", "_") for x in modules if x[1] == release), frozenset(x[1] for x in programs)
+    )
+
+
+def missing(needs: Needs, there: Carried, index: Mapping[str, bytes]) -> list[str]:
+    """What is needed and not carried, in words.
+
+    :param index: the files of :data:`INDEX` of the kernel's modules; what is built in need not be carried.
+    """
+    if "modules.dep" not in index:
+        return []  # a kernel whose modules nobody knows
+    built_in = named({name: index[name] for name in index if name != "modules.dep"})
+    known = named(index)
+    gone = [x.name for x in lacking(needs.drivers, _of_carried(index, there.modules))]
+    # What the kernel has neither way is no matter of its initramfs.
+    gone += [x for x in needs.modules if x in known and x not in built_in | there.modules]
+    words = [f"the module {name}" for name in dict.fromkeys(gone)]
+    return words + [f"the program {x[0]}" for x in needs.programs if there.programs.isdisjoint(x)]
+
+
+def _of_carried(index: Mapping[str, bytes], modules: frozenset[str]) -> dict[str, bytes]:
+    """The index as it would be with those modules alone."""
+    lines = (f"{name}.ko:\n" for name in sorted(modules))
+    return {**index, "modules.dep": "".join(lines).encode(), "modules.alias": b"\n".join(_aliases(index, modules))}
+
+
+def _aliases(index: Mapping[str, bytes], modules: frozenset[str]) -> Iterator[bytes]:
+    kept = {name.encode() for name in modules}
+    for line in index.get("modules.alias", b"").split(b"\n"):
+        if line.rpartition(b" ")[2].replace(b"-", b"_") in kept:
+            yield line
+
+
+def index_of(tree: Tree, release: str) -> dict[str, bytes]:
+    """The files of :data:`INDEX` in a system's folder of a kernel's modules."""
+    found = ((name, tree.content(f"/lib/modules/{release}/{name}")) for name in INDEX)
+    return {name: content for name, content in found if content is not None}
