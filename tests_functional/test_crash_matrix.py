@@ -36,11 +36,15 @@ LIMIT = 600.0
 LISTING = Path(node_listing.__file__)
 HALTING = Path(__file__).with_name("halting.py")
 MOUNTS = {"/l/root": "os/root", "/l/boot": "vda2", "/l/home": "os/home", "/l/srv": "os/srv"}
+#: The same where /home and /srv lie in containers.
+OPENED = MOUNTS | {"/l/home": "mapper/home", "/l/srv": "mapper/srv"}
+#: The key of the containers, on the node.
+KEY = "/run/crash-key"
 #: GRUB's image holds the UUID of its file system, compressed.
 MADE_BY_GRUB = "grub/i386-pc/core.img"
 #: What somebody does on a node between two deployments; the listing finds it again.
 USED = (
-    "mount /dev/os/root /mnt && mount /dev/os/home /mnt/home && mount /dev/os/srv /mnt/srv"
+    "mount /dev/{0[/l/root]} /mnt && mount /dev/{0[/l/home]} /mnt/home && mount /dev/{0[/l/srv]} /mnt/srv"
     " && head -c 3000000 /dev/urandom > /mnt/home/mine && echo added > /mnt/root/added && echo gone > /mnt/srv/old"
     " && echo changed > /mnt/etc/hostname && echo 'server:/export /net nfs noauto 0 0' >> /mnt/etc/fstab"
     " && umount --recursive /mnt"
@@ -62,7 +66,8 @@ echo -n "$left"
 class Scenario:
     """A deployment to be interrupted behind its first ``skipped`` actions, and how many points are tried.
 
-    Without ``--every-point`` there are ``sample`` points of each kind, and no test if that is 0.
+    Without ``--every-point`` there are ``sample`` points of each kind, and no test if that is 0. Where it is
+    ``encrypted``, ``/home`` and ``/srv`` lie in containers.
     """
 
     name: str
@@ -72,6 +77,12 @@ class Scenario:
     skipped: frozenset[str] = frozenset()
     moments: int = 20
     sample: int = 1
+    encrypted: bool = False
+
+    @property
+    def mounts(self) -> dict[str, str]:
+        """What is mounted where to be listed."""
+        return OPENED if self.encrypted else MOUNTS
 
     @property
     def arguments(self) -> str:
@@ -84,6 +95,7 @@ MOST = "do_partitioning,do_copyimage"
 SCENARIOS = (
     Scenario("verify", "verify", "fraction", MOST),
     Scenario("clean", "clean", "fraction", MOST, sample=0),
+    Scenario("containers", "verify", "fraction", MOST, moments=8, sample=0, encrypted=True),
     # On its own, since its minutes would be spent on each point of the others.
     Scenario(
         "boot-loader",
@@ -99,6 +111,8 @@ SCENARIOS = (
 
 def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
     """Return an input with a group over two disks; its ``/srv`` alone is not kept."""
+    names = ("srv", "home") if scenario.encrypted else ()
+    inside = {x: {"encryption": {"type": "luks2", "name": x, "key": {"file": KEY}}} for x in names}
     return {
         "partitions_policy": scenario.policy,
         "images": [{"name": "debian", "image_pull_url": f"{url}/{scenario.image}/"}],
@@ -122,8 +136,11 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
                 "volumes": [
                     {"type": "lv", "name": "root", "mount": "/", "file_system": "ext4", "size": "1 GiB"},
                     {"type": "lv", "name": "swap", "mount": "swap", "size": "64 MiB"},
-                    {"type": "lv", "name": "srv", "mount": "/srv", "size": "512 MiB", "keep_data": False},
-                    {"type": "lv", "name": "home", "mount": "/home", "size": "remaining"},
+                    {
+                        **{"type": "lv", "name": "srv", "mount": "/srv", "size": "512 MiB", "keep_data": False},
+                        **inside.get("srv", {}),
+                    },
+                    {"type": "lv", "name": "home", "mount": "/home", "size": "remaining", **inside.get("home", {})},
                 ],
             },
         ],
@@ -167,6 +184,7 @@ class Matrix:
         with self.session.node_in_ramdisk(template, template.disks, name, contents=copy) as node:
             node.ssh.put(json.dumps(deployment(self.session.rsync.url, self.scenario)), INPUT)
             node.ssh.put(HALTING.read_text(), "/tmp/halting.py")
+            node.ssh.put("a key of a line of text", KEY)
             yield node
 
     def prepare(self) -> None:
@@ -177,7 +195,7 @@ class Matrix:
             node.ssh.run(f"sed s/verify/clean/ {INPUT} > /tmp/first.json")
             command = f"bareon-provision {self.scenario.arguments} --input_data_file /tmp/first.json"
             node.ssh.run(command, timeout=LIMIT)
-            node.ssh.run(USED)
+            node.ssh.run(USED.format(self.scenario.mounts))
             self.base = node.copy_disks(self.place / "base")
             node.power_off()
             # What is copied is what a power cut leaves.
@@ -205,7 +223,7 @@ class Matrix:
                     ticks += 1
                     self._maybe_copy(node, recording, ticks)
             finished(node, {0})
-            recording.listing = listing(node)
+            recording.listing = listing(node, self.scenario)
             steps = json.loads(node.ssh.run(f"cat {REPORT}").stdout)["steps"]
             recording.seconds = sum(step["seconds"] for step in steps[first:])
             recording.first = first or 0
@@ -247,7 +265,7 @@ class Matrix:
             try:
                 with self.node(name, copy) as node:
                     node.ssh.run(f"bareon-provision {self.scenario.arguments}", timeout=LIMIT)
-                    compare(listing(node), recording.listing)
+                    compare(listing(node, self.scenario), recording.listing)
             except (AssertionError, ProgramError) as error:
                 self.problems.append(f"power cut at {name}: {error}")
 
@@ -269,7 +287,7 @@ class Matrix:
                 else:  # too late; runs take less time now than when one was recorded
                     seconds = min(seconds, took)
             node.ssh.run(f"bareon-provision {self.scenario.arguments}", timeout=LIMIT)
-            compare(listing(node), recording.listing)
+            compare(listing(node, self.scenario), recording.listing)
 
     def _interrupt(self, node: Node, name: str, boundary: int, delay: float | None = None) -> float | None:
         """Send a signal to a new run when it stands at a boundary, or some seconds after that.
@@ -299,12 +317,13 @@ def finished(node: Node, codes: set[int]) -> None:
     assert int(done.stdout.split("\n")[0]) in codes, done.stdout
 
 
-def listing(node: Node) -> dict[str, Any]:
+def listing(node: Node, scenario: Scenario) -> dict[str, Any]:
     """Return what is on a node's disks, by a program that is not bareon's."""
-    mount = " && ".join(f"mkdir -p {place} && mount -o ro /dev/{name} {place}" for place, name in MOUNTS.items())
+    mounts = scenario.mounts
+    mount = " && ".join(f"mkdir -p {place} && mount -o ro /dev/{name} {place}" for place, name in mounts.items())
     node.ssh.run(mount)
-    text = node.ssh.run(f"python3 - {' '.join(MOUNTS)}", timeout=LIMIT, stdin=LISTING.read_text()).stdout
-    node.ssh.run(f"umount {' '.join(MOUNTS)}")
+    text = node.ssh.run(f"python3 - {' '.join(mounts)}", timeout=LIMIT, stdin=LISTING.read_text()).stdout
+    node.ssh.run(f"umount {' '.join(mounts)}")
     found: dict[str, Any] = json.loads(text)
     return found
 
