@@ -36,7 +36,10 @@ def has_confidant() -> bool:
 
 
 def confide(words: str) -> None:
-    """Show the operator, once, what must not be kept. A step that does so sees to it that somebody is there."""
+    """Show the operator, once, what must not be kept. A step that does so sees to it that somebody is there.
+
+    :raises ActionFailed: when nobody is any more.
+    """
     if (confidant := _confidant.get()) is not None:
         confidant(words)
 

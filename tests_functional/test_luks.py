@@ -10,7 +10,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,8 +71,8 @@ def test_what_is_made_opens_by_its_keys_alone(key: bytes, tmp_path: Path) -> Non
 
 
 @contextmanager
-def answering(answer: bytes, certificate: Certificate) -> Iterator[str]:
-    """A server that answers one request with these bytes and is gone; its URL."""
+def answering(answer: Iterable[bytes], certificate: Certificate) -> Iterator[str]:
+    """A server that answers one request with these pieces and is gone; its URL."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.public, certificate.private)
     with socket.create_server((LOOPBACK, 0)) as listening:
@@ -83,7 +84,8 @@ def answering(answer: bytes, certificate: Certificate) -> Iterator[str]:
                 context.wrap_socket(plain, server_side=True) as connection,
             ):
                 connection.recv(4096)
-                connection.sendall(answer)
+                for piece in answer:
+                    connection.sendall(piece)
 
         server = threading.Thread(target=serve)
         server.start()
@@ -108,10 +110,32 @@ def test_a_key_that_was_cut_off_is_none(
 ) -> None:
     certificate = make_certificate(tmp_path, [LOOPBACK])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.public))
-    with answering(b"HTTP/1.1 200 OK\r\n" + answer, certificate) as url:
+    with answering([b"HTTP/1.1 200 OK\r\n" + answer], certificate) as url:
         if isinstance(found, bytes):
             assert https.fetch(url, 32) == found
         else:
             with pytest.raises(UnsuitableNode, match=found) as caught:
                 https.fetch(url, 32)
             assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n"])
+def test_a_key_that_drips_is_not_waited_for(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = make_certificate(tmp_path, [LOOPBACK])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.public))
+    monkeypatch.setattr(https, "WHOLE", 1.0)
+    ended = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield answer
+        while not ended.wait(0.1):
+            yield b"x"
+
+    with answering(pieces(), certificate) as url:
+        began = time.monotonic()
+        try:
+            with pytest.raises(UnsuitableNode, match=f"{LOOPBACK} gives no whole key within 1 s"):
+                https.fetch(url, 8192)
+            assert time.monotonic() - began < 5
+        finally:
+            ended.set()

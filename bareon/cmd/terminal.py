@@ -7,13 +7,16 @@ import contextlib
 import os
 from collections.abc import Callable
 
+from bareon.errors import ActionFailed
+
 _TERMINAL = "/dev/tty"
 
 
 def terminal(path: str = _TERMINAL) -> Callable[[str], None] | None:
     """What writes a line to the terminal that this process was started from; ``None`` where there is none.
 
-    Not standard output: it may be a file, a pipe, or what a conductor keeps, whatever else is shown there.
+    Not standard output: it may be a file, a pipe, or what a conductor keeps, whatever else is shown there. What it
+    returns raises ActionFailed when the terminal has gone meanwhile, as with the connection that it belonged to.
     """
     try:
         os.close(_opened(path))
@@ -21,9 +24,11 @@ def terminal(path: str = _TERMINAL) -> Callable[[str], None] | None:
         return None
 
     def write(words: str) -> None:
-        fd = _opened(path)
-        with contextlib.closing(os.fdopen(fd, "w")) as opened:
-            opened.write(f"{words}\n")
+        try:
+            with contextlib.closing(os.fdopen(_opened(path), "w")) as opened:
+                opened.write(f"{words}\n")
+        except OSError as error:
+            raise ActionFailed(f"the terminal on which something was to be shown is gone: {error.strerror}") from None
 
     return write
 

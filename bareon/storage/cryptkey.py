@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
+import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -63,7 +64,10 @@ def content(source: Source) -> bytes:
 
 def _read(path: str) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        # Not to wait for whoever might write to a FIFO; what is none reads as always.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnsuitableNode(f"the key in {path} cannot be read: it is no regular file")
             found = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         raise UnsuitableNode(f"the key in {path} cannot be read: {getattr(error, 'strerror', error)}") from None

@@ -449,16 +449,31 @@ class MakeContainer(Step):
     def run(self, progress: Progress) -> Outcome:
         container, wanted = self.container, self.container.wanted
         key = cryptkey.content(wanted.key)
+        # What nobody has seen opens nothing: where it cannot be shown, there is no such key, and no new container.
+        another = _shown_key(wanted.name) if wanted.recovery else None
         tools.cryptsetup.make(container.device, container.uuid, wanted.name, HEADER, key)
         found = tools.blkid.probe([container.device]).get(container.device, {})
         if (found.get("TYPE"), found.get("UUID")) != (SIGNATURE, container.uuid):
             raise ActionFailed(f"{container.device}: blkid reads back {found}, not {SIGNATURE} {container.uuid}")
-        if wanted.recovery:
-            another = cryptkey.recovery_key()
-            tools.cryptsetup.add_key(container.device, key, another.encode())
-            confide(f"The recovery key of {wanted.name}, which is shown only now:\n{another}")
+        if another:
+            tools.cryptsetup.add_key(container.device, key, another)
         _open(container, key)
         return {"bytes": container.opened.size}
+
+
+def _shown_key(name: str) -> bytes:
+    """A new recovery key, once the operator was shown it.
+
+    :raises ActionFailed: when nobody was.
+    """
+    key = cryptkey.recovery_key()
+    try:
+        confide(f"The recovery key of {name}, which is shown only now, and good once this run has succeeded:\n{key}")
+    except ActionFailed as error:
+        raise ActionFailed(
+            f"container {name} is not made, since nobody would see its recovery key: {error}"
+        ) from None
+    return key.encode()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bareon.actions.copyimage import BindSystem
+from bareon.cmd.terminal import terminal
 from bareon.errors import ActionFailed, DisksDiffer, UnsuitableNode
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
@@ -305,7 +306,9 @@ def test_keys_that_cannot_be_had(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", cryptkey.LARGEST + 1)
-    for name, words in (("empty", "is empty"), ("large", "more than"), ("absent", "No such file"), ("", "directory")):
+    os.mkfifo(tmp_path / "fifo")  # nobody writes to it: whoever reads waits for ever
+    cases = (("empty", "is empty"), ("large", "more than"), ("absent", "No such file"), ("", "directory"))
+    for name, words in (*cases, ("fifo", "no regular file"), ("/dev/zero", "no regular file")):
         with pytest.raises(UnsuitableNode, match=words):
             cryptkey.content(KeyFile(str(tmp_path / name)))
 
@@ -362,3 +365,18 @@ def test_a_recovery_key_is_made_where_somebody_sees_it(tmp_path: Path) -> None:
         made.preflight()
     with confiding(lambda _: None):
         made.preflight()
+
+
+def test_no_container_is_made_whose_recovery_key_nobody_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_bytes(b"key")
+    made = MakeContainer("x", _containers(_layout(_container("root", "/", tmp_path / "key", recovery=True)))[0])
+    monkeypatch.setattr("bareon.tools.cryptsetup.make", lambda *_: pytest.fail("it was made"))
+    master, slave = os.openpty()
+    with confiding(terminal(os.ttyname(slave))):
+        made.preflight()
+        os.close(slave)
+        os.close(master)
+        with pytest.raises(
+            ActionFailed, match=r"root is not made, since nobody would see .* the terminal .* is gone"
+        ):
+            made.run(lambda *_: None)

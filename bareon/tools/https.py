@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import threading
 from urllib.parse import urlsplit
 
 from bareon.errors import UnsuitableNode
 
 TIMEOUT = 30.0  # seconds to connect, and between two pieces
+WHOLE = 90.0  # seconds for all of it, from the look at the host's name on
 
 
 def fetch(url: str, at_most: int) -> bytes:
@@ -16,8 +18,29 @@ def fetch(url: str, at_most: int) -> bytes:
     No more than the host is named in errors: whatever else is in the URL may be what lets one have the secret.
 
     :param at_most: bytes that it may have.
-    :raises UnsuitableNode: when it cannot be had.
+    :raises UnsuitableNode: when it cannot be had, or not within :data:`WHOLE` seconds.
     """
+    found: list[bytes | BaseException] = []
+
+    def ask() -> None:
+        try:
+            found.append(_asked(url, at_most))
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits for it
+            found.append(error)
+
+    # A server that gives a byte now and then meets each timeout of a socket, and looking up a name has none. The
+    # thread that is left behind keeps no process from ending.
+    asking = threading.Thread(target=ask, name="key", daemon=True)
+    asking.start()
+    asking.join(WHOLE)
+    if not found:
+        raise UnsuitableNode(f"{urlsplit(url).hostname} gives no whole key within {WHOLE:g} s")
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+def _asked(url: str, at_most: int) -> bytes:
     import requests  # a tenth of a second, and hardly a run needs it
     import urllib3.exceptions
 
