@@ -22,6 +22,8 @@ _EARLY = ("/", "/usr")
 
 _INITRAMFS = "initramfs"
 """The option of crypttab(5) by which Debian's initramfs opens a device, whatever it can see where it is made."""
+_NOAUTO = "noauto"
+"""The option of crypttab(5) and fstab(5) by which something waits until somebody asks for it."""
 
 
 @dataclass(frozen=True)
@@ -76,25 +78,32 @@ class Layout:
         """What one image opens to get at its file systems and swap areas, each behind what it lies in.
 
         What lies below ``/`` or ``/usr`` has the option ``initramfs``: where Debian's is made, no device is seen that
-        would tell of it.
+        would tell of it. What nothing is mounted of by itself has ``noauto``: nobody shall be asked for its key.
         """
         early: set[str] = set()
+        used: set[str] = set()
         found: list[CryptDevice] = []
         for x in self.mounts(image):
             needed = self.system(x.filesystem).crypttab[::-1]
             found += needed
-            early |= {crypt.name for crypt in needed if x.point in _EARLY}
-        return tuple(
-            replace(x, options=(*x.options, _INITRAMFS)) if x.name in early and _INITRAMFS not in x.options else x
-            for x in dict.fromkeys(found)
-        )
+            names = {crypt.name for crypt in needed}
+            early |= names if x.point in _EARLY else set()
+            used |= names if x.mount.enabled and _NOAUTO not in x.mount.options.split(",") else set()
+
+        def completed(x: CryptDevice) -> CryptDevice:
+            more = [_INITRAMFS] if x.name in early else [] if x.name in used else [_NOAUTO]
+            return replace(x, options=(*x.options, *(option for option in more if option not in x.options)))
+
+        return tuple(map(completed, dict.fromkeys(found)))
 
     def crypttab(self, image: str) -> tuple[str, ...]:
-        """The lines of crypttab for that, by UUID; what has none by that of its partition, or as it is called."""
-        guids = {part.device: f"PARTUUID={part.guid.lower()}" for disk in self.disks for part in disk.partitions}
+        """The lines of crypttab for that: by UUID, by that of a partition or array, else by its name."""
+        lasting = {part.device: f"PARTUUID={part.guid.lower()}" for disk in self.disks for part in disk.partitions}
+        for structure in self.structures():
+            lasting |= structure.lasting
 
         def line(x: CryptDevice) -> str:
-            source = f"UUID={x.uuid}" if x.uuid else guids.get(x.device, x.device)
+            source = f"UUID={x.uuid}" if x.uuid else lasting.get(x.device, x.device)
             return f"{x.name} {source} {x.key_file or 'none'} {','.join(x.options) or '-'}"
 
         return tuple(map(line, self.crypt_devices(image)))

@@ -299,6 +299,11 @@ class Structure(ABC):
         """The devices that it offers."""
 
     @property
+    def lasting(self) -> Mapping[str, str]:
+        """Names by which a deployed system has those of its devices that may be called otherwise there, by device."""
+        return {}
+
+    @property
     @abstractmethod
     def system(self) -> System:
         """Needs of the deployed system to use it."""

@@ -128,7 +128,7 @@ _ENCRYPTION: Schema = {
             "uniqueItems": True,
             "items": {
                 "type": "string",
-                "pattern": "^[a-z][a-z0-9_.-]*(=[A-Za-z0-9_.:/+-]+)?$",
+                "pattern": "^_?[a-z][a-z0-9_.-]*(=[A-Za-z0-9_.:/+-]+)?$",
                 "x-pattern": "an option of crypttab(5)",
             },
         },

@@ -332,6 +332,11 @@ class PlannedArray(PlannedAggregate):
         return (self.device,)
 
     @property
+    def lasting(self) -> Mapping[str, str]:
+        # udev's link, of mdadm's own rules. An array of somebody else's disk may have the name at the next start.
+        return {self.device.device: f"/dev/disk/by-id/md-uuid-{self.uuid}"}
+
+    @property
     def system(self) -> System:
         module = LEVELS[self.level].grub_module
         line = f"ARRAY {self.device.device} UUID={self.uuid}"

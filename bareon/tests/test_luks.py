@@ -28,6 +28,7 @@ from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import UNKNOWN, Signature
 from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, PlannedContainer
+from bareon.storage.md import Array, PlannedArray, RaidMember
 from bareon.system.bindings import crypt_keys
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.crypt_keys import CryptKeys, KeysInInitramfs
@@ -91,6 +92,33 @@ def test_what_a_system_opens_and_mounts() -> None:
     assert sum(line.startswith("UUID=") for line in lines) == 3
     assert home.swap is None, "a system cannot resume from what it has forgotten the key of"
     assert layout.kernel_arguments("a", resumes=True) == (f"rd.luks.name={root.uuid}=root",)
+
+
+def test_what_is_not_mounted_by_itself_is_not_opened_either() -> None:
+    """Nobody shall be asked for a key at a start that needs none."""
+    fs = _fs("/srv")
+    mounts = (Mount("/srv", images=("a",), enabled=False), Mount("/srv", "ro,noauto", images=("a",)))
+    for mount in mounts:
+        wanted = Container("srv", KeyFile("/run/key"), replace(fs, mounts=(mount,)), options=("discard",))
+        (line,) = _layout(_container("root", "/"), wanted).crypttab("a")[1:]
+        assert line.endswith(" none luks,discard,noauto")
+    both = replace(fs, mounts=(mounts[0], Mount("/var", images=("a",))))
+    assert _layout(Container("srv", KeyFile("/run/key"), both)).crypttab("a")[0].endswith(" none luks")
+
+
+def test_a_random_key_is_for_no_array_that_has_only_the_name() -> None:
+    """Of a disk that somebody puts in, with an array of that name, everything would be lost."""
+    swap = Array("swap0", "raid1", _ephemeral("swap0", "swap", "swap"))
+    disks = tuple(
+        Disk(DiskId("name", name), None, (Partition(Absolute(200 * MIB), RaidMember("swap0")),))
+        for name in ("vda", "vdb")
+    )
+    node = NodeFacts("bios", tuple(DiskFacts(f"/dev/{x.id.value}", 4096 * MIB) for x in disks))
+    layout = build(Deployment("clean", disks, (swap,)), node, Identifiers(uuid.UUID(int=1)))
+    (array,) = layout.aggregates
+    assert isinstance(array, PlannedArray)
+    (line,) = layout.crypttab("a")
+    assert line.split()[1] == f"/dev/disk/by-id/md-uuid-{array.uuid}"
 
 
 def test_fstab_of_what_is_made_at_start_is_written_once() -> None:
