@@ -107,8 +107,10 @@ class BindSystem(Step):
     def description(self) -> str:
         names = ", ".join(f"{x.mac} {x.name}" for x in self.home.interfaces)
         also = f"; name the network interfaces: {names}" if names else ""
+        keys = [x.name for x in self.home.layout.crypt_devices(self.home.image) if x.key]
+        given = f"; give it the key of {', '.join(keys)}" if keys else ""
         without = "" if self.programs else "; run none of its programs"
-        return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}{without}"
+        return f"Write /etc/fstab of image {self.home.image!r}, and what else names devices{also}{given}{without}"
 
     def preflight(self) -> None:
         if self.programs:

@@ -63,6 +63,11 @@ def of(name: str, folder: int, mode: int | None = None) -> Metadata:
     return Metadata(found.st_mode & 0o777 if mode is None else mode, (found.st_uid, found.st_gid), kept)
 
 
+def private(folder: int) -> Metadata:
+    """That of a new file in an open folder, which only the one who writes it may read."""
+    return Metadata(0o600, (os.geteuid(), os.getegid()), label(folder))
+
+
 def _looked_at(name: str, folder: int) -> int | None:
     """A descriptor of the regular file of that name, which opens nothing; ``None`` for anything else."""
     try:

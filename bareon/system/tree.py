@@ -232,6 +232,15 @@ class Tree:
         with self._replacing(path, mode) as file:
             file.write(text.encode(errors="surrogateescape"))
 
+    def write_private(self, path: str, text: str) -> None:
+        """Replace the file, as :meth:`write` does, by one that nobody else may read: of an old one nothing is kept.
+
+        :raises ActionFailed: as :meth:`write`.
+        """
+        with self._changing("write", path) as (folder, name), replacing_in(folder, name, 0o600) as file:
+            metadata.private(folder).give(file.fileno())
+            file.write(text.encode(errors="surrogateescape"))
+
     def copy(self, source: str, path: str, of: Tree | None = None) -> None:
         """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times.
 

@@ -32,8 +32,10 @@ from bareon.storage.md import Array, PlannedArray, RaidMember
 from bareon.system.bindings import crypt_keys
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.crypt_keys import CryptKeys, KeysInInitramfs
+from bareon.system.bindings.crypttab import Crypttab
 from bareon.system.bindings.fstab import Fstab
 from bareon.system.bindings.home import Home
+from bareon.system.bindings.table import BINDINGS
 from bareon.system.tree import Tree
 from bareon.tests.simulation import after
 
@@ -175,6 +177,50 @@ def test_the_key_of_the_root_comes_into_the_system_and_its_initramfs(tree: Tree,
     assert _bind(tree, layout).stale == [], "again is nothing"
     _bind(tree, _layout(_fs("/")))
     assert (tree.read(crypt_keys.HOOK), tree.read(crypt_keys.UMASK)) == ("#KEYFILE_PATTERN=\n", None)
+
+
+def _deployed(tree: Tree, layout: Layout) -> Result:
+    result = Result()
+    for binding in BINDINGS:
+        if isinstance(binding, CryptKeys | Crypttab | KeysInInitramfs):
+            binding.apply(tree, Home(replace(layout, policy="verify"), "a"), result)
+    return result
+
+
+def test_a_key_that_the_system_is_given_no_more_leaves_it(tree: Tree, key: Path) -> None:
+    _with_hook(tree)
+    tree.write("/etc/crypttab", "own UUID=1 /etc/cryptsetup-keys.d/own.key luks\n")
+    tree.write("/etc/cryptsetup-keys.d/own.key", "somebody's")
+    both = (_container("srv", "/srv", key, in_system=True), _container("opt", "/opt", key, in_system=True))
+    _deployed(tree, _layout(_fs("/boot"), _container("root", "/", key, in_system=True), *both))
+    keys = Path(tree.root, "etc/cryptsetup-keys.d")
+    assert sorted(x.name for x in keys.iterdir()) == ["opt.key", "own.key", "root.key", "srv.key"]
+    # The root is to be typed now, srv is in the document no more, and somebody else uses the key of opt.
+    tree.write("/etc/crypttab", f"{tree.read('/etc/crypttab')}x UUID=2 /etc/cryptsetup-keys.d/opt.key luks\n")
+    result = _deployed(tree, _layout(_fs("/boot"), _container("root", "/", key)))
+    assert sorted(x.name for x in keys.iterdir()) == ["opt.key", "own.key"]
+    assert "/etc/cryptsetup-keys.d/root.key" in result.stale, "the initramfs has it"
+    assert any("srv.key: removed" in line for line in result.done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_nobody_keeps_an_eye_on_a_key(tree: Tree, key: Path) -> None:
+    """A file of that name, which the image has, may be anybody's."""
+    there = Path(tree.root, "etc/cryptsetup-keys.d/srv.key")
+    there.parent.mkdir(parents=True)
+    there.write_text("old")
+    os.chown(there, 1234, 1234)
+    there.chmod(0o644)
+    _bind(tree, _layout(_fs("/"), _container("srv", "/srv", key, in_system=True)))
+    found = there.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), os.getegid(), 0o600)
+    assert there.read_bytes() == key.read_bytes()
+
+
+def test_the_plan_says_that_a_key_comes_into_the_system(key: Path) -> None:
+    layout = _layout(_fs("/boot"), _container("root", "/", key, in_system=True), _container("srv", "/srv", key))
+    said = BindSystem("x", Home(layout, "a")).description
+    assert said.endswith("; give it the key of root")
 
 
 def test_a_key_for_later_is_in_no_initramfs(tree: Tree, key: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bareon.errors import ActionFailed
 from bareon.storage.kind import CryptDevice
 from bareon.system import initramfs
+from bareon.system.bindings import crypttab
 from bareon.system.bindings.binding import Binding, Change, Result
 from bareon.system.bindings.home import Home
 from bareon.system.tree import Tree
@@ -33,9 +34,10 @@ _AT_START = (
 
 
 class CryptKeys(Binding):
-    """Key files of the layout are written, for root alone to read.
+    """Key files of the layout are written, for root alone to read; those that bareon wrote for others are removed.
 
-    They are asked for now: no plan has them. A system that lacks what opens its devices is refused.
+    They are asked for now: no plan has them. A system that lacks what opens its devices is refused. Which ones were
+    written for others is in bareon's own lines of crypttab, which must not be written anew before.
     """
 
     files = (f"{FOLDER}/*.key",)
@@ -47,13 +49,18 @@ class CryptKeys(Binding):
     def apply(self, tree: Tree, home: Home, result: Result) -> None:
         wanted = home.layout.crypt_devices(home.image)
         _check(wanted, tree, home, result)
+        for path in _forgotten(tree, home):
+            if tree.has(path):
+                tree.remove(path)
+                result.stale.append(path)
+                result.done.append(f"{path}: removed, as the system is given that key no more")
         for crypt in wanted:
             if crypt.key is None or crypt.key_file is None:
                 continue
             key = crypt.key().decode(errors="surrogateescape")
             if tree.read(crypt.key_file) != key:
                 result.stale.append(crypt.key_file)
-            tree.write(crypt.key_file, key, 0o600)
+            tree.write_private(crypt.key_file, key)
             result.done.append(f"{crypt.key_file}: written, by which {crypt.name} is opened")
 
 
@@ -82,6 +89,18 @@ class KeysInInitramfs(Binding):
         known = {"update-initramfs": (HOOK, UMASK), "dracut": (DRACUT,)}.get(program or "", ())
         for path in known:
             self.applied(path, tree, home, result)
+
+
+def _forgotten(tree: Tree, home: Home) -> list[str]:
+    """Key files that bareon wrote into a system for what it does not open by them any more."""
+    text = tree.read(crypttab.PLACE) or ""
+    mine = crypttab.written(text, home)
+    fields = [line.split() for line in mine]
+    written = {f"{FOLDER}/{line[0]}.key" for line in fields if line[2:3] == [f"{FOLDER}/{line[0]}.key"]}
+    others = (line for line in text.split("\n") if line not in mine and not line.startswith("#"))
+    in_use = {line.split()[2] for line in others if len(line.split()) > 2}
+    in_use |= {x.key_file for x in home.layout.crypt_devices(home.image) if x.key_file}
+    return sorted(written - in_use)
 
 
 def _lines(lines: list[str]) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bareon.system.bindings import block
 from bareon.system.bindings.binding import TAKEN_OUT, Binding, Change, shown
 from bareon.system.bindings.home import Home, normal
@@ -21,16 +23,8 @@ class Crypttab(Binding):
     def bound(self, path: str, text: str | None, home: Home) -> Change:
         ours = home.layout.crypttab(home.image)
         names = {line.split()[0] for line in ours}
-        ended, gone = block.END in (text or "").split("\n"), home.gone
-
-        def own(line: str) -> bool:
-            # Of earlier versions nobody knows where the block ended; only what is gone is certainly not in use.
-            fields = line.split()
-            was = ended or names & set(fields[:1]) or any(normal(x) in gone for x in fields[1:2])
-            return bool(was) and not line.startswith("#")
-
         others, done, warnings = [], [], []
-        for line in block.outside(text or "", HEADER, own):
+        for line in block.outside(text or "", HEADER, _own(text or "", home)):
             fields = [] if line.startswith("#") else line.split()
             if names & set(fields[:1]):
                 continue
@@ -45,3 +39,21 @@ class Crypttab(Binding):
         lines = block.joined(HEADER, ours, others) if ours else "".join(f"{line}\n" for line in others)
         unchanged = lines == "".join(f"{line}\n" for line in (text or "").split("\n") if line)
         return Change(text if unchanged else lines, tuple(done), tuple(warnings))
+
+
+def written(text: str, home: Home) -> list[str]:
+    """The lines that bareon has written on an earlier day."""
+    return block.within(text, HEADER, _own(text, home))
+
+
+def _own(text: str, home: Home) -> Callable[[str], bool]:
+    names = {line.split()[0] for line in home.layout.crypttab(home.image)}
+    ended, gone = block.END in text.split("\n"), home.gone
+
+    def own(line: str) -> bool:
+        # Of earlier versions nobody knows where the block ended; only what is gone is certainly not in use.
+        fields = line.split()
+        was = ended or names & set(fields[:1]) or any(normal(x) in gone for x in fields[1:2])
+        return bool(was) and not line.startswith("#")
+
+    return own

@@ -22,8 +22,8 @@ from bareon.system.tree import Tree
 
 BINDINGS: tuple[Binding, ...] = (
     Fstab(),
+    CryptKeys(),  # reads crypttab as it was
     Crypttab(),
-    CryptKeys(),
     KeysInInitramfs(),
     Resume(),
     DevicesFiles(),
