@@ -288,7 +288,8 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
             for key in sorted(set(value) - set(known)):
-                yield Defect(path, f"unknown key {_shown(key)}{did_you_mean(key, known)}")
+                hint = _misplaced(key, known) or did_you_mean(key, known)
+                yield Defect(path, f"unknown key {_shown(key)}{hint}")
         case "required":
             for key in (key for key in rule if key not in value):
                 yield Defect(path, f"the key {key!r} is missing")
@@ -324,6 +325,18 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
     names = [x for x in known if isinstance(x, str)]
     near = difflib.get_close_matches(word.lower(), names, 1, 0.6) if isinstance(word, str) else []
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _misplaced(key: str, known: Mapping[str, Any]) -> str:
+    """A hint that names the object among the known keys that has this one; empty if none has."""
+    left = [(name, part) for name, part in known.items()]
+    while left:
+        name, part = left.pop(0)
+        properties = part.get("properties", {}) if isinstance(part, Mapping) else {}
+        if key in properties:
+            return f", it belongs into {name!r}"
+        left += [(f"{name}.{inner}", found) for inner, found in properties.items()]
+    return ""
 
 
 def _shown(value: object) -> str:
