@@ -305,6 +305,8 @@ class PlannedContainer(PlannedContent, Structure):
             yield f"{self.device}: expected {_FORMAT}, found {there.format}"
         if there.label != self.name:
             yield f"{self.device}: expected the label {self.name!r}, found {there.label or 'none'!r}"
+        if len(names := sorted(x.name for x in self._all_there(comparison))) > 1:
+            yield f"{self.device}: expected to be open once, if at all, and is as {', '.join(names)}"
         if there.running and there.name != self.name:
             yield f"{self.device}: expected to be open as {self.name}, if at all, and is as {there.name}"
         yield from comparison.differences(self.opened, there.content)
@@ -316,7 +318,10 @@ class PlannedContainer(PlannedContent, Structure):
         return replace(self, uuid=uuid, opened=opened, decision=opened.decision)
 
     def _there(self, comparison: Comparison) -> ContainerFacts | None:
-        return next((x for x in comparison.found(ContainerFacts) if self.device in x.members), None)
+        return next(iter(self._all_there(comparison)), None)
+
+    def _all_there(self, comparison: Comparison) -> list[ContainerFacts]:
+        return [x for x in comparison.found(ContainerFacts) if self.device in x.members]
 
     def make(self, action: str) -> Iterator[Step]:
         yield MakeContainer(action, self)
@@ -487,11 +492,13 @@ class OpenContainer(Step):
         container = self.container
         return f"Open {container.opened.device} on {container.device} with {container.wanted.key}"
 
-    def preflight(self) -> None:
-        key = cryptkey.content(self.container.wanted.key)
-        # On an array or logical volume that does not run yet it is seen when that has been started.
-        if Path(self.container.device).exists() and not tools.cryptsetup.fits(self.container.device, key):
-            raise UnsuitableNode(f"{self.container.device}: {self.container.wanted.key} does not open it")
+    def preflight(self) -> Iterator[str]:
+        device, wanted = self.container.device, self.container.wanted
+        key = cryptkey.content(wanted.key)
+        if not Path(device).exists():
+            yield f"{device} does not run yet: whether {wanted.key} opens what is kept there is seen after that alone"
+        elif not tools.cryptsetup.fits(device, key):
+            raise UnsuitableNode(f"{device}: {wanted.key} does not open it")
 
     def run(self, progress: Progress) -> Outcome:
         _open(self.container, cryptkey.content(self.container.wanted.key), anew=False)
@@ -725,19 +732,24 @@ class _Search(Search):
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._seen: dict[str, ContainerFacts] = {}  # by the kernel's name of what each lies on
+        # By the kernel's name of what each lies on, and the name that it is open as: one may be open more than once.
+        self._seen: dict[tuple[str, str], ContainerFacts] = {}
 
     def go_on(self, *, sure: bool) -> bool:
         running = _running()
+        known = {below for below, _ in self._seen}
         closed = {tools.device.kernel_name(x): x for x in self._look.devices(SIGNATURE)}
-        new = {below: device for below, device in closed.items() if below not in self._seen}
-        new |= {below: _called(below) for below in running if below not in closed and below not in self._seen}
+        new = {below: device for below, device in closed.items() if below not in known}
+        new |= {opened.below: _called(opened.below) for opened in running if opened.below not in {*closed, *known}}
         for below, device in new.items():
-            self._seen[below] = self._facts(device, running.get(below))
+            of_it = [x for x in running if x.below == below]
+            self._seen |= {(below, x.name): self._facts(device, x) for x in of_it}
+            if not of_it:
+                self._seen[below, ""] = self._facts(device, None)
         return bool(new)
 
-    def _facts(self, device: str, opened: tuple[str, str, str] | None) -> ContainerFacts:
-        """A container on ``device``, with the name, kernel's name and format of what is open of it."""
+    def _facts(self, device: str, opened: _Open | None) -> ContainerFacts:
+        """A container on ``device``, and what is open of it."""
         signature = self._look.content(device)
         luks = signature if signature and signature.type == SIGNATURE else Signature(SIGNATURE)
         header = _header(device) if luks.uuid else None
@@ -750,13 +762,12 @@ class _Search(Search):
                 cipher=header.cipher if header else None,
                 content=UNKNOWN,
             )
-        name, kernel, form = opened
-        content = self._look.content(kernel)
-        self._look.offer(str(MAPPER / name), content)
+        content = self._look.content(opened.kernel)
+        self._look.offer(str(MAPPER / opened.name), content)
         return ContainerFacts(
-            *(name, form, (device,), "", luks.uuid, luks.label, header.cipher if header else None),
-            device=kernel,
-            size=tools.lsblk.size(kernel),
+            *(opened.name, opened.format, (device,), "", luks.uuid, luks.label, header.cipher if header else None),
+            device=opened.kernel,
+            size=tools.lsblk.size(opened.kernel),
             content=content,
         )
 
@@ -771,7 +782,7 @@ class _Search(Search):
         return found
 
     def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
-        running = {name for name, _, _ in _running().values()}
+        running = {opened.name for opened in _running()}
         return [x for x in found if isinstance(x, ContainerFacts) and (x.name in running or x.format != "plain")]
 
 
@@ -781,14 +792,23 @@ def _header(device: str) -> tools.cryptsetup.Header | None:
     return tools.cryptsetup.header(device)
 
 
-def _running() -> dict[str, tuple[str, str, str]]:
-    """What is open: its name, kernel's name and format, by the kernel's name of what it lies on."""
-    found = {}
+@dataclass(frozen=True)
+class _Open:
+    """What is open: its name, the kernel's one, its format, and the kernel's name of what it lies on."""
+
+    name: str
+    kernel: str
+    format: str
+    below: str
+
+
+def _running() -> list[_Open]:
+    found = []
     for entry in sorted(SYS.glob("dm-*")):
         form = _format_of(entry.name)
         slaves = sorted(entry.glob("slaves/*")) if form else []
         if form and slaves:
-            found[f"/dev/{slaves[0].name}"] = (_text(entry.name, "name"), f"/dev/{entry.name}", form)
+            found.append(_Open(_text(entry.name, "name"), f"/dev/{entry.name}", form, f"/dev/{slaves[0].name}"))
     return found
 
 

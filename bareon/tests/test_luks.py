@@ -27,7 +27,7 @@ from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import UNKNOWN, Signature
-from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, PlannedContainer
+from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, OpenContainer, PlannedContainer
 from bareon.storage.md import Array, PlannedArray, RaidMember
 from bareon.system.bindings import crypt_keys
 from bareon.system.bindings.binding import Result
@@ -344,6 +344,67 @@ def test_a_label_that_is_no_name_leads_nowhere(monkeypatch: pytest.MonkeyPatch, 
     found = [x for x in search.found() if isinstance(x, ContainerFacts)]
     assert [x.alias for x in found] == [f"/dev/mapper/luks-uuid of /dev/x{number}" for number in range(1, 5)]
     assert [(x.format, x.running, x.content) for x in found] == [("damaged", False, UNKNOWN)] * 4
+
+
+class _SeenOpen(_Seen):
+    def __init__(self, labels: dict[str, str]) -> None:
+        super().__init__(labels)
+        self.offered: list[str] = []
+
+    def offer(self, device: str, signature: Signature | None, *, partitioned: bool = False) -> None:
+        self.offered.append(device)
+
+    def content(self, device: str) -> Signature:
+        return Signature("ext4") if "dm-" in device else super().content(device)
+
+    def name(self, device: str, name: str) -> None:
+        pass
+
+
+def test_each_mapping_of_one_device_is_seen_and_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two")):
+        place = tmp_path / f"dm-{number}"
+        (place / "dm").mkdir(parents=True)
+        (place / "slaves/vda2").mkdir(parents=True)
+        (place / "dm/uuid").write_text("CRYPT-LUKS2-0123-x\n")
+        (place / "dm/name").write_text(f"{name}\n")
+    monkeypatch.setattr(luks, "SYS", tmp_path)
+    monkeypatch.setattr(luks, "_header", lambda _: None)
+    monkeypatch.setattr("bareon.tools.lsblk.size", lambda _: 4096)
+    monkeypatch.setattr("bareon.tools.device.kernel_name", lambda x: x)
+    seen = _SeenOpen({"/dev/vda2": "root"})
+    search = luks.KIND.search(seen)
+    while search.go_on(sure=True):
+        pass
+    found = [x for x in search.found() if isinstance(x, ContainerFacts)]
+    assert [(x.name, x.device, x.members) for x in found] == [
+        ("one", "/dev/dm-0", ("/dev/vda2",)),
+        ("two", "/dev/dm-1", ("/dev/vda2",)),
+    ]
+    assert seen.offered == ["/dev/mapper/one", "/dev/mapper/two"]
+    steps = [step for x in found for step in x.stop("a")]
+    assert [x.description for x in steps] == [f"Close container {x} on /dev/vda2" for x in ("one", "two")]
+
+
+def test_what_is_open_twice_differs() -> None:
+    wanted = _container("root", "/")
+    node = _found(wanted)
+    (there,) = node.structures
+    assert isinstance(there, ContainerFacts)
+    twice = (replace(there, device="/dev/dm-0", name="root"), replace(there, device="/dev/dm-1", name="other"))
+    with pytest.raises(DisksDiffer, match="expected to be open once, if at all, and is as other, root"):
+        adopt(_layout(wanted), replace(node, structures=twice), make=False)
+
+
+def test_a_key_that_can_be_tried_late_alone_is_told_of(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (made,) = _containers(_layout(_fs("/boot"), _container("root", "/", key)))
+    step = OpenContainer("x", replace(made, device="/dev/md/absent"))
+    assert list(step.preflight()) == [
+        f"/dev/md/absent does not run yet: whether the key in {key} opens what is kept there is seen after that alone"
+    ]
+    monkeypatch.setattr("bareon.tools.cryptsetup.fits", lambda *_: False)
+    with pytest.raises(UnsuitableNode, match="does not open it"):
+        list(OpenContainer("x", replace(made, device=str(key))).preflight())
 
 
 # Keys.
