@@ -70,8 +70,9 @@ def missing(needs: Needs, there: Carried, index: Mapping[str, bytes]) -> list[st
         return []  # a kernel whose modules nobody knows
     built_in = named({name: index[name] for name in index if name != "modules.dep"})
     known = named(index)
-    gone = [x.name for x in lacking(needs.drivers, _of_carried(index, there.modules))]
-    # What the kernel has neither way is no matter of its initramfs.
+    # What the kernel does not have at all is no matter of its initramfs.
+    drivers = [x for x in needs.drivers if not lacking([x], index)]
+    gone = [x.name for x in lacking(drivers, _of_carried(index, there.modules))]
     gone += [x for x in needs.modules if x in known and x not in built_in | there.modules]
     words = [f"the module {name}" for name in dict.fromkeys(gone)]
     return words + [f"the program {x[0]}" for x in needs.programs if there.programs.isdisjoint(x)]

@@ -94,6 +94,9 @@ def test_there_is_a_limit_to_what_is_read(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpio, "_LARGEST", 4 << 20)
     with pytest.raises(ValueError, match="it holds more than"):
         names(data)
+    monkeypatch.setattr(cpio, "_TOGETHER", 2000)
+    with pytest.raises(ValueError, match="longer names than can be"):
+        names(archive("a" * 1000, "b" * 1000))
     monkeypatch.setattr(cpio, "_MOST", 2)
     with pytest.raises(ValueError, match="it has more than 2 members"):
         names(archive("a", "b", "c"))
@@ -149,6 +152,8 @@ def test_modules_and_programs_have_their_places() -> None:
         (Needs((AHCI,)), Carried(frozenset({"ata_piix"}), frozenset()), []),
         (Needs((AHCI, BLK)), Carried(frozenset({"virtio_blk"}), frozenset()), ["the module ahci"]),
         (Needs((BLK,)), Carried(frozenset(), frozenset()), ["the module virtio_blk"]),
+        # What the kernel does not know at all is said of the kernel.
+        (Needs((Driver("nvme", "pci:v1"),)), Carried(frozenset(), frozenset()), []),
         (Needs(modules=("xfs", "ext4", "btrfs")), Carried(frozenset(), frozenset()), ["the module ext4"]),
         (Needs(modules=("dm_mod", "raid1")), of_names(NAMES, RELEASE), []),
         (

@@ -19,7 +19,8 @@ _HEADER = 110  # bytes: the magic, and 13 numbers of 8 hexadecimal digits
 _SIZE, _NAME = 54, 94  # where the sizes of the content and of the name stand
 _END = b"TRAILER!!!"
 _LONGEST = 4096  # bytes of a name; PATH_MAX
-_MOST = 1 << 19  # names
+_MOST = 1 << 18  # names
+_TOGETHER = 64 * MIB  # bytes of all names
 _LARGEST = 4 * GIB  # bytes, decoded
 _FORMATS: tuple[tuple[bytes, Format], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -37,6 +38,7 @@ class _Bytes:
         self._pieces = pieces
         self._piece = memoryview(b"")
         self.taken = 0
+        self.named = 0
 
     def more(self) -> bool:
         """Whether there are any left."""
@@ -145,9 +147,10 @@ def _member(magic: bytes, source: _Bytes, found: set[str]) -> bool:
         return False
     source.skip(size)
     source.pad(size)
+    source.named += length
     found.add(name.decode(errors="replace").removeprefix("./").removeprefix("/"))
-    if len(found) > _MOST:
-        raise ValueError(f"it has more than {_MOST} members")
+    if len(found) > _MOST or source.named > _TOGETHER:
+        raise ValueError(f"it has more than {_MOST} members, or longer names than can be")
     return True
 
 
