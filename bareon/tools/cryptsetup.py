@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bareon.run import run
+from bareon.tools import memory
 
 PROGRAMS = ("cryptsetup",)
 
@@ -49,20 +47,20 @@ def make(device: str, uuid: str, label: str, offset: int, key: bytes) -> None:
     """Make a LUKS2 container whose data begin after ``offset`` bytes."""
     argv = ["cryptsetup", "luksFormat", "--type", "luks2", "--batch-mode", f"--uuid={uuid}", f"--label={label}"]
     argv += [f"--offset={offset // _SECTOR}", "--key-file=-", device]
-    with _in_memory(key) as source:
+    with memory.held(key) as source:
         run(argv, source=source, timeout=_SECONDS)
 
 
 def add_key(device: str, key: bytes, new: bytes) -> None:
     """Give a container another key beside the one that it has."""
-    with _in_memory(key) as source, _in_memory(new) as added:
+    with memory.held(key) as source, memory.held(new) as added:
         argv = ["cryptsetup", "luksAddKey", "--batch-mode", "--key-file=-", device, f"/proc/self/fd/{added}"]
         run(argv, source=source, keep=(added,), timeout=_SECONDS)
 
 
 def fits(device: str, key: bytes) -> bool:
     """True where a key opens a container, which stays closed."""
-    with _in_memory(key) as source:
+    with memory.held(key) as source:
         argv = ["cryptsetup", "open", "--type", "luks2", "--test-passphrase", "--key-file=-", device]
         return run(argv, source=source, ok=(0, NO_KEY_FITS), timeout=_SECONDS).code == 0
 
@@ -70,7 +68,7 @@ def fits(device: str, key: bytes) -> bool:
 def open_container(device: str, name: str, key: bytes, *, discard: bool = False) -> None:
     """Open a container as ``/dev/mapper/NAME``; ``discard`` lets it say which blocks are unused."""
     discards = ["--allow-discards"] if discard else []
-    with _in_memory(key) as source:
+    with memory.held(key) as source:
         argv = ["cryptsetup", "open", "--type", "luks2", *discards, "--key-file=-", device, name]
         run(argv, source=source, timeout=_SECONDS)
 
@@ -78,16 +76,3 @@ def open_container(device: str, name: str, key: bytes, *, discard: bool = False)
 def close(name: str) -> None:
     """Close what is open as ``/dev/mapper/NAME``, of whatever format."""
     run(["cryptsetup", "close", name])
-
-
-@contextlib.contextmanager
-def _in_memory(key: bytes) -> Iterator[int]:
-    """A descriptor to read a key from, which is in no file system."""
-    fd = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(key)
-        os.lseek(fd, 0, os.SEEK_SET)
-        yield fd
-    finally:
-        os.close(fd)
