@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from bareon import tools
-from bareon.errors import UnsuitableNode
+from bareon.errors import CommandError, UnsuitableNode
 
 LARGEST = 8 << 20
 """Bytes of a key file that cryptsetup(8) takes."""
@@ -47,7 +49,66 @@ class KeyUrl:
         return f"the key of {urlsplit(self.url).hostname}"
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """A key that nobody has: it is sealed by a pin of clevis(1), with ``config`` in JSON, for whom can open that.
+
+    ``pins`` are all of them that take part, and ``words`` say of what it is made.
+    """
+
+    source: str
+    pin: str
+    config: str
+    pins: tuple[str, ...]
+    words: str
+
+    def __str__(self) -> str:
+        return f"a key that {self.words}"
+
+
 Source = KeyFile | KeyUrl
+
+
+def of_tpm(pcrs: Sequence[int]) -> Sealed:
+    """A key that the node's TPM gives out while these PCRs have the values that they have now."""
+    numbers = [str(x) for x in sorted(pcrs)]
+    # clevis goes by SHA-1 otherwise, of which many a TPM has no PCRs any more.
+    config = {"pcr_bank": "sha256", "pcr_ids": ",".join(numbers)} if numbers else {}
+    bound = f"seals to PCR {', '.join(numbers)}" if numbers else "seals"
+    return Sealed("tpm2", "tpm2", json.dumps(config), ("tpm2",), f"the TPM {bound}")
+
+
+def of_tang(servers: Sequence[tuple[str, str]], threshold: int) -> Sealed:
+    """A key that is to be had while ``threshold`` of some tang servers answer.
+
+    :param servers: the URL of each, and the thumbprint of the key by which it signs.
+    """
+    tang = [{"url": url, "thp": thumbprint} for url, thumbprint in servers]
+    hosts = ", ".join(str(urlsplit(url).hostname) for url, _ in servers)
+    if len(tang) == 1:
+        return Sealed("clevis", "tang", json.dumps(tang[0]), ("tang",), f"tang on {hosts} seals")
+    config = json.dumps({"t": threshold, "pins": {"tang": tang}})
+    return Sealed("clevis", "sss", config, ("sss", "tang"), f"{threshold} of tang on {hosts} open")
+
+
+@functools.cache
+def try_out(sealed: Sealed) -> None:
+    """See that keys can be sealed so, and opened again.
+
+    :raises UnsuitableNode: when they cannot.
+    """
+    trial = machine_key()
+    try:
+        found = tools.clevis.unseal(tools.clevis.seal(sealed.pin, sealed.config, trial))
+    except CommandError as error:
+        raise UnsuitableNode(f"{sealed} cannot be had: {tools.clevis.reason(error)}") from None
+    if found != trial:
+        raise UnsuitableNode(f"{sealed} cannot be had: another one comes back")
+
+
+def machine_key() -> bytes:
+    """A new key of 256 bits that no person ever sees; letters, as scripts pass it on."""
+    return secrets.token_hex(_RECOVERY).encode()
 
 
 @functools.cache

@@ -181,6 +181,7 @@ class CryptDevice:
     ``device`` is what it lies on, ``uuid`` that of its header, ``None`` where it has none. ``key_file`` is a path in
     that system, ``None`` where it asks for a passphrase; ``key`` gives the bytes that are to lie there, ``None``
     where the path is the system's own. No key is in any plan, so that whoever writes the file asks for it then.
+    ``pins`` are those of clevis(1) by which the system gets the passphrase without anybody.
     """
 
     name: str
@@ -189,6 +190,7 @@ class CryptDevice:
     options: tuple[str, ...] = ()
     key_file: str | None = None
     key: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+    pins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from bareon import tools
-from bareon.errors import ActionFailed, Defect, UnsuitableNode
+from bareon.errors import ActionFailed, CommandError, Defect, UnsuitableNode
 from bareon.sizes import MIB, human, mib
 from bareon.step import Outcome, Progress, Step, confide, has_confidant
 from bareon.storage import cryptkey, filesystem, schema
 from bareon.storage.allocate import DoesNotFit
-from bareon.storage.cryptkey import KeyFile, KeyUrl, Source
+from bareon.storage.cryptkey import KeyFile, KeyUrl, Sealed, Source
 from bareon.storage.filesystem import SWAP, Filesystem, PlannedFilesystem
 from bareon.storage.kind import (
     LINUX_DATA,
@@ -64,6 +64,7 @@ _RANDOM = "/dev/urandom"
 # What cryptsetup takes for LUKS2; for what has no header it must be said, as another version may take another.
 _CIPHER = ("cipher=aes-xts-plain64", "size=512")
 _NAME = "(?!control$)[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_SOURCES = {"file", "url", "tpm2", "clevis", "random"}
 _AT_EACH_START = (SWAP, "/tmp", "/var/tmp")
 # bareon decides them, or they would have a program of the image, or a file that is not there, open the device.
 _OURS = ("header", "keyscript", "luks", "none", "plain", "swap", "tcrypt", "tmp")
@@ -72,7 +73,7 @@ _OURS = ("header", "keyscript", "luks", "none", "plain", "swap", "tcrypt", "tmp"
 # Wanted.
 
 _KEY: Schema = {
-    "description": "The key: of file, url and random one.",
+    "description": "The key: one of file, url, tpm2, clevis and random.",
     "x-secret": True,
     "type": "object",
     "additionalProperties": False,
@@ -89,6 +90,58 @@ _KEY: Schema = {
             "type": "string",
             "pattern": "https://[^\\s/?#@]+(/\\S*)?",
             "x-pattern": "an https URL without a user in it",
+        },
+        "tpm2": {
+            "description": "A key that the node's TPM 2.0 seals, and gives to the deployed system when it starts.",
+            "type": "object",
+            "required": ["pcrs"],
+            "additionalProperties": False,
+            "properties": {
+                "pcrs": {
+                    "description": "The PCRs, of SHA-256, that must be then as they are in the ramdisk; [] for none.",
+                    "type": "array",
+                    "uniqueItems": True,
+                    "items": {"type": "integer", "minimum": 0, "maximum": 23},
+                },
+            },
+        },
+        "clevis": {
+            "description": "A key that can be had where tang servers answer.",
+            "type": "object",
+            "required": ["tang"],
+            "additionalProperties": False,
+            "properties": {
+                "tang": {
+                    "description": "The servers.",
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["url", "thumbprint"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "url": {
+                                "description": "The URL of the server. It is no secret: the header of the container"
+                                " has it.",
+                                "type": "string",
+                                "pattern": "^https?://[^\\s/?#@]+(/\\S*)?$",
+                                "x-pattern": "a URL of a server without a user in it",
+                            },
+                            "thumbprint": {
+                                "description": "The thumbprint of its key, as tang-show-keys tells it.",
+                                "type": "string",
+                                "pattern": "^[A-Za-z0-9_-]{27,86}$",
+                                "x-pattern": "a thumbprint in base64url",
+                            },
+                        },
+                    },
+                },
+                "threshold": {
+                    "description": "How many of them must answer. Default: 1.",
+                    "type": "integer",
+                    "minimum": 1,
+                },
+            },
         },
         "random": {
             "description": "true: another random key each time the system starts, for swap, /tmp and /var/tmp, which"
@@ -145,7 +198,7 @@ class Container(Content):
 
     role: ClassVar[str] = "luks"
     name: str
-    key: Source
+    key: Source | Sealed
     content: Content
     in_system: bool = False
     recovery: bool = False
@@ -195,17 +248,16 @@ def _read(value: Mapping[str, Any], path: str, content: Content | None, found: l
     found += [
         Defect(f"{path}.options[{i}]", f"{x} is not yours to set") for i, x in enumerate(options) if _is_ours(x)
     ]
-    if len({"file", "url", "random"} & set(key)) != 1:
-        found.append(Defect(f"{path}.key", "give one of file, url and random"))
+    if len(_SOURCES & set(key)) != 1:
+        found.append(Defect(f"{path}.key", "give one of file, url, tpm2, clevis and random"))
         return content
     if content is None:
         found.append(Defect(path, "there is nothing to encrypt: give it a file_system"))
         return None
     if "random" not in key:
-        if "url" in key and not _is_url(key["url"]):
-            found.append(Defect(f"{path}.key.url", "it is no URL of a server: see its host and port"))
+        source = _source(key, f"{path}.key", found)
+        if source is None:
             return content
-        source = KeyFile(key["file"]) if "file" in key else KeyUrl(key["url"])
         more = (key.get("in_system", False), value.get("recovery_key", False), options)
         return Container(name, source, content, *more, path=path)
     if not isinstance(content, Filesystem) or content.point not in _AT_EACH_START:
@@ -215,6 +267,27 @@ def _read(value: Mapping[str, Any], path: str, content: Content | None, found: l
     for place, given in ((".key.in_system", "in_system" in key), (".recovery_key", value.get("recovery_key", False))):
         found += [Defect(f"{path}{place}", "nobody ever has a random key")] if given else []
     return Ephemeral(**vars(content), crypt_name=name, crypt_options=options)
+
+
+def _source(key: Mapping[str, Any], path: str, found: list[Defect]) -> Source | Sealed | None:
+    """Where a key comes from that is not random; ``found`` takes the defects."""
+    urls = [(f"{path}.url", key["url"])] if "url" in key else []
+    servers = key.get("clevis", {}).get("tang", ())
+    urls += [(f"{path}.clevis.tang[{i}].url", server["url"]) for i, server in enumerate(servers)]
+    wrong = [Defect(place, "it is no URL of a server: see its host and port") for place, x in urls if not _is_url(x)]
+    threshold = key.get("clevis", {}).get("threshold", 1)
+    if servers and threshold > len(servers):
+        wrong.append(Defect(f"{path}.clevis.threshold", f"there are only {len(servers)} servers that can answer"))
+    if {"tpm2", "clevis"} & set(key) and "in_system" in key:
+        wrong.append(Defect(f"{path}.in_system", "nobody has a sealed key: the system gets it when it starts"))
+    found += wrong
+    if wrong:
+        return None
+    if "tpm2" in key:
+        return cryptkey.of_tpm(key["tpm2"]["pcrs"])
+    if servers:
+        return cryptkey.of_tang([(x["url"], x["thumbprint"]) for x in servers], threshold)
+    return KeyFile(key["file"]) if "file" in key else KeyUrl(key["url"])
 
 
 def _is_url(text: str) -> bool:
@@ -263,9 +336,11 @@ class PlannedContainer(PlannedContent, Structure):
         crypt = CryptDevice(
             *(self.name, self.device, self.uuid, ("luks", *wanted.options), path),
             key=self._key if wanted.in_system else None,
+            pins=self._pins,
         )
         arguments = [f"rd.luks.name={self.uuid}={self.name}"]
         arguments += [f"rd.luks.options={self.uuid}={','.join(wanted.options)}"] if wanted.options else []
+        arguments += ["rd.neednet=1"] if "tang" in self._pins else []
         opening = ("cryptsetup", "systemd-cryptsetup")
         return System(
             (), (crypt,), kernel_arguments=tuple(arguments), modules=("dm_mod", "dm_crypt"), programs=(opening,)
@@ -276,15 +351,19 @@ class PlannedContainer(PlannedContent, Structure):
 
         :raises UnsuitableNode: when it cannot be had, or does not open a container that is kept, open already or not.
         """
-        key = cryptkey.content(self.wanted.key)
+        key = _key(self)
         kept = self.decision != "create" and Path(self.device).exists()
         if kept and not tools.cryptsetup.fits(self.device, key):
             raise UnsuitableNode(f"{self.device}: {self.wanted.key} does not open it")
         return key
 
     @property
+    def _pins(self) -> tuple[str, ...]:
+        return self.wanted.key.pins if isinstance(self.wanted.key, Sealed) else ()
+
+    @property
     def programs(self) -> tuple[str, ...]:
-        return PROGRAMS
+        return (*PROGRAMS, *(tools.clevis.programs(self._pins) if self._pins else ()))
 
     @property
     def signature(self) -> Signature:
@@ -438,22 +517,32 @@ class MakeContainer(Step):
             f" as {container.opened.device}"
         )
 
-    def preflight(self) -> None:
+    def preflight(self) -> list[str]:
         wanted = self.container.wanted
         if wanted.recovery and not has_confidant():
             raise UnsuitableNode(
                 f"{wanted.path}.recovery_key: there is no terminal to show it on, which is the only place for it"
             )
-        reason = cryptkey.untypable(cryptkey.content(wanted.key))
-        if reason and not (wanted.in_system or wanted.recovery):
-            raise UnsuitableNode(f"{wanted.path}.key: {wanted.key} cannot be typed when the system asks: {reason}")
         place = MAPPER / wanted.name
         if place.exists() and _format_of(place.resolve().name) is None:
             raise UnsuitableNode(f"a container cannot be called {wanted.name}: {place} is something else")
+        if isinstance(wanted.key, Sealed):
+            cryptkey.try_out(wanted.key)
+            alone = f"{wanted.path}: nothing else opens {wanted.name} where {wanted.key} is lost: see recovery_key"
+            return [] if wanted.recovery else [alone]
+        reason = cryptkey.untypable(cryptkey.content(wanted.key))
+        if reason and not (wanted.in_system or wanted.recovery):
+            raise UnsuitableNode(f"{wanted.path}.key: {wanted.key} cannot be typed when the system asks: {reason}")
+        return []
 
     def run(self, progress: Progress) -> Outcome:
         container, wanted = self.container, self.container.wanted
-        key = cryptkey.content(wanted.key)
+        sealed = None
+        if isinstance(wanted.key, Sealed):
+            key = cryptkey.machine_key()
+            sealed = tools.clevis.seal(wanted.key.pin, wanted.key.config, key)
+        else:
+            key = cryptkey.content(wanted.key)
         # What nobody has seen opens nothing: where it cannot be shown, there is no such key, and no new container.
         another = _shown_key(wanted.name) if wanted.recovery else None
         tools.cryptsetup.make(container.device, container.uuid, wanted.name, HEADER, key)
@@ -462,8 +551,41 @@ class MakeContainer(Step):
             raise ActionFailed(f"{container.device}: blkid reads back {found}, not {SIGNATURE} {container.uuid}")
         if another:
             tools.cryptsetup.add_key(container.device, key, another)
+        if sealed:
+            tools.cryptsetup.add_token(container.device, tools.clevis.token(sealed, slot=0))
+            key = _key_now(container)  # as the deployed system will have it
         _open(container, key)
         return {"bytes": container.opened.size}
+
+
+def _key(container: PlannedContainer) -> bytes:
+    """The key of a container; a sealed one as its header has it.
+
+    :raises UnsuitableNode: when it cannot be had.
+    """
+    wanted = container.wanted.key
+    if not isinstance(wanted, Sealed):
+        return cryptkey.content(wanted)
+    found = filter(None, map(tools.clevis.sealed, tools.cryptsetup.tokens(container.device)))
+    reasons = []
+    for sealed in found:
+        try:
+            return tools.clevis.unseal(sealed)
+        except CommandError as error:
+            reasons.append(tools.clevis.reason(error))
+    said = "; ".join(reasons) or "its header has none"
+    raise UnsuitableNode(f"{container.device}: {wanted} cannot be had: {said}")
+
+
+def _key_now(container: PlannedContainer) -> bytes:
+    """The same once something was written.
+
+    :raises ActionFailed: when it cannot be had.
+    """
+    try:
+        return _key(container)
+    except UnsuitableNode as error:
+        raise ActionFailed(str(error)) from None
 
 
 def _shown_key(name: str) -> bytes:
@@ -494,14 +616,15 @@ class OpenContainer(Step):
 
     def preflight(self) -> Iterator[str]:
         device, wanted = self.container.device, self.container.wanted
-        key = cryptkey.content(wanted.key)
+        if not isinstance(wanted.key, Sealed):
+            cryptkey.content(wanted.key)
         if not Path(device).exists():
             yield f"{device} does not run yet: whether {wanted.key} opens what is kept there is seen after that alone"
-        elif not tools.cryptsetup.fits(device, key):
+        elif not tools.cryptsetup.fits(device, _key(self.container)):
             raise UnsuitableNode(f"{device}: {wanted.key} does not open it")
 
     def run(self, progress: Progress) -> Outcome:
-        _open(self.container, cryptkey.content(self.container.wanted.key), anew=False)
+        _open(self.container, _key_now(self.container), anew=False)
         return {}
 
 
@@ -609,7 +732,7 @@ class _Luks(Kind):
                     "members": schema.items("The device it lies on."),
                     "size": schema.count("What it offers."),
                     "luks_uuid": schema.string("The UUID of its header."),
-                    "key": schema.string("Where its key comes from: file or url."),
+                    "key": schema.string("Where its key comes from: file, url, tpm2 or clevis."),
                     "in_system": {"description": "Whether the deployed system has the key.", "type": "boolean"},
                     "recovery_key": {"description": "Whether a recovery key is made.", "type": "boolean"},
                     "volume_group": schema.optional_string("The volume group that it is a physical volume of."),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import uuid
@@ -38,6 +39,7 @@ from bareon.system.bindings.home import Home
 from bareon.system.bindings.table import BINDINGS
 from bareon.system.tree import Tree
 from bareon.tests.simulation import after
+from bareon.tools import clevis
 
 NODE = NodeFacts("bios", (DiskFacts("/dev/vda", 4096 * MIB),))
 
@@ -235,6 +237,94 @@ def test_a_system_whose_initramfs_opens_nothing_is_refused(tree: Tree, key: Path
         _bind(tree, layout)
     _with_hook(tree)
     assert _bind(tree, layout).warnings == []
+
+
+# Keys that are sealed.
+
+
+def _sealed(name: str, point: str, *, recovery: bool = False) -> Container:
+    return Container(name, cryptkey.of_tpm([7]), _fs(point), recovery=recovery)
+
+
+def _brings(tree: Tree, *paths: str) -> None:
+    for path in paths:
+        tree.write(path, "")
+
+
+@pytest.mark.parametrize(
+    ("maker", "there", "lacking"),
+    [
+        ("update-initramfs", (), "clevis-initramfs, clevis-decrypt-tpm2"),
+        ("update-initramfs", ("/usr/bin/clevis-decrypt-tpm2",), "clevis-initramfs"),
+        ("update-initramfs", ("/usr/share/initramfs-tools/hooks/clevis",), "clevis-decrypt-tpm2"),
+        ("update-initramfs", ("/usr/share/initramfs-tools/hooks/clevis", "/usr/bin/clevis-decrypt-tpm2"), None),
+        ("dracut", ("/usr/bin/clevis-decrypt-tpm2",), "the clevis module of dracut"),
+        (
+            "dracut",
+            ("/usr/lib/dracut/modules.d/60clevis-pin-tpm2/x", "/usr/bin/clevis-decrypt-tpm2"),
+            "the clevis module of dracut",
+        ),
+        ("dracut", ("/usr/lib/dracut/modules.d/60clevis/x", "/usr/bin/clevis-decrypt-tpm2"), None),
+    ],
+    ids=range(7),
+)
+def test_a_system_that_would_ask_for_what_nobody_knows_is_refused(
+    maker: str, there: tuple[str, ...], lacking: str | None, tree: Tree
+) -> None:
+    if maker == "dracut":
+        Path(tree.root, "usr/sbin/update-initramfs").rename(Path(tree.root, "usr/sbin/dracut"))
+        _brings(tree, "/usr/lib/dracut/modules.d/90crypt/module-setup.sh")
+    else:
+        _with_hook(tree)
+    _brings(tree, *there)
+    layout = _layout(_fs("/boot"), _sealed("root", "/"))
+    if lacking is None:
+        assert _bind(tree, layout).warnings == []
+        assert layout.crypttab("a")[0].endswith(" none luks,initramfs")
+        assert (tree.read(crypt_keys.HOOK), tree.read(crypt_keys.UMASK)) == (None, None), "there is no key in it"
+    else:
+        with pytest.raises(ActionFailed, match=f"nobody knows the key of root, .* tpm2 for it: {lacking}$"):
+            _bind(tree, layout)
+
+
+def test_what_is_opened_later_takes_another_program(tree: Tree) -> None:
+    layout = _layout(_fs("/"), _sealed("srv", "/srv"))
+    with pytest.raises(ActionFailed, match=r"key of srv, .*: clevis-systemd, clevis-decrypt-tpm2$"):
+        _bind(tree, layout)
+    _brings(tree, "/usr/lib/systemd/system/clevis-luks-askpass.path", "/usr/bin/clevis-decrypt-tpm2")
+    _bind(tree, layout)
+
+
+def test_only_who_may_lose_all_with_a_tpm_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cryptkey, "try_out", lambda _: None)
+    alone, other = _containers(_layout(_sealed("root", "/"), _sealed("srv", "/srv", recovery=True)))
+    assert MakeContainer("x", alone).preflight() == [
+        "$: nothing else opens root where a key that the TPM seals to PCR 7 is lost: see recovery_key"
+    ]
+    with confiding(lambda _: None):
+        assert MakeContainer("x", other).preflight() == []
+
+
+def test_a_token_is_read_as_it_was_written() -> None:
+    written = json.loads(clevis.token("head..vector.text.tag", slot=0))
+    assert (written["type"], written["keyslots"]) == ("clevis", ["0"])
+    assert clevis.sealed(written) == "head..vector.text.tag"
+    for other in ({"type": "systemd-tpm2"}, {"jwe": {"protected": "x"}}, {"jwe": "x"}):
+        assert clevis.sealed(other) is None
+
+
+def test_a_kept_container_without_a_sealed_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: Path) -> None:
+    (made,) = _containers(_layout(_fs("/boot"), _sealed("root", "/")))
+    monkeypatch.setattr("bareon.tools.cryptsetup.tokens", lambda _: [{"type": "systemd-tpm2"}])
+    with pytest.raises(UnsuitableNode, match="a key that the TPM seals to PCR 7 cannot be had: its header has none"):
+        list(OpenContainer("x", replace(made, device=str(key))).preflight())
+
+
+def test_where_tang_is_asked_the_initramfs_has_a_network() -> None:
+    server = ("http://tang.example.com", "hKx2FKUHyHmQb2vBVQ3bI2X1sJo")
+    (made,) = _containers(_layout(Container("root", cryptkey.of_tang([server], 1), _fs("/"))))
+    assert made.system.kernel_arguments == (f"rd.luks.name={made.uuid}=root", "rd.neednet=1")
+    assert made.programs == ("cryptsetup", "clevis", "clevis-encrypt-tang", "clevis-decrypt-tang")
 
 
 # What is found again.

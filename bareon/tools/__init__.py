@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bareon.tools import (
         blkid,
         block,
+        clevis,
         cryptsetup,
         device,
         filesystem,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
         udev,
     )
 
-    __all__ = ["blkid", "block", "cryptsetup", "device", "filesystem", "hdparm", "https", "lsblk", "lvm", "mdadm"]
-    __all__ += ["nvme", "parted", "sfdisk", "smartctl", "udev"]
+    __all__ = ["blkid", "block", "clevis", "cryptsetup", "device", "filesystem", "hdparm", "https", "lsblk", "lvm"]
+    __all__ += ["mdadm", "nvme", "parted", "sfdisk", "smartctl", "udev"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bareon.run import run
@@ -41,6 +42,24 @@ def parse(output: str) -> Header | None:
         return Header("luks2", str(json.loads(output)["segments"]["0"]["encryption"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def tokens(device: str) -> list[Mapping[str, object]]:
+    """The tokens of a LUKS2 container: how each of some keys can be had, which is not to be kept secret."""
+    return parse_tokens(run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+
+
+def parse_tokens(output: str) -> list[Mapping[str, object]]:
+    """The tokens in that output; chapter 3.5."""
+    try:
+        return [x for x in json.loads(output)["tokens"].values() if isinstance(x, Mapping)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def add_token(device: str, token: str) -> None:
+    """Give a container a token, JSON."""
+    run(["cryptsetup", "token", "import", device], stdin=token)
 
 
 def make(device: str, uuid: str, label: str, offset: int, key: bytes) -> None:

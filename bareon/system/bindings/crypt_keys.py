@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from bareon.errors import ActionFailed
 from bareon.storage.kind import CryptDevice
 from bareon.system import initramfs
@@ -26,6 +29,12 @@ _OPENERS = {
         tuple(f"/usr/lib/dracut/modules.d/{number}crypt/module-setup.sh" for number in (70, 90)),
         "the crypt module of dracut",
     ),
+}
+#: What opens by clevis in an initramfs, by who makes that, and after it: its folder, its name, and what brings it.
+_CLEVIS = {
+    "update-initramfs": ("/usr/share/initramfs-tools/hooks", "clevis", "clevis-initramfs"),
+    "dracut": ("/usr/lib/dracut/modules.d", r"\d+clevis", "the clevis module of dracut"),
+    "": ("/usr/lib/systemd/system", r"clevis-luks-askpass\.path", "clevis-systemd"),
 }
 _AT_START = (
     *("/usr/lib/systemd/systemd-cryptsetup", "/lib/systemd/systemd-cryptsetup", "/usr/bin/systemd-cryptsetup"),
@@ -125,6 +134,27 @@ def _check(wanted: tuple[CryptDevice, ...], tree: Tree, home: Home, result: Resu
                 f"image {home.image!r} would not come up: nothing in it puts into its initramfs what opens"
                 f" {', '.join(early)}; it lacks {package}"
             )
+        _check_pins([x for x in wanted if _is_early(x)], tree, home, _CLEVIS[str(program)])
+    _check_pins([x for x in wanted if not _is_early(x)], tree, home, _CLEVIS[""])
     later = [x.name for x in wanted if not _is_early(x)]
     if later and not any(map(tree.is_file, _AT_START)):
         result.warnings.append(f"nothing in the image opens {', '.join(later)} when it starts: it lacks cryptsetup")
+
+
+def _check_pins(wanted: Sequence[CryptDevice], tree: Tree, home: Home, place: tuple[str, str, str]) -> None:
+    """See that clevis gets the passphrases of devices, which nobody knows.
+
+    :raises ActionFailed: when it does not.
+    """
+    folder, pattern, package = place
+    pins = {pin for x in wanted for pin in x.pins}
+    if not pins:
+        return
+    lacking = [] if any(re.fullmatch(pattern, name) for name in tree.names(folder)) else [package]
+    lacking += sorted(f"clevis-decrypt-{pin}" for pin in pins if not tree.is_file(f"/usr/bin/clevis-decrypt-{pin}"))
+    if lacking:
+        names = ", ".join(x.name for x in wanted if x.pins)
+        raise ActionFailed(
+            f"image {home.image!r} would not come up: nobody knows the key of {names}, and it lacks what asks"
+            f" {' and '.join(sorted(pins))} for it: {', '.join(lacking)}"
+        )

@@ -14,7 +14,8 @@ from tests_functional.bench.ramdisk import archive
 SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "cryptsetup-bin", "smartmontools"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
+    *("cryptsetup-bin", "clevis", "clevis-tpm2"),
     *("nvme-cli", "hdparm"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
