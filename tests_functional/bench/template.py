@@ -90,6 +90,19 @@ class Template:
         child(other._root, "os/nvram").text = str(store)
         return other
 
+    def with_tpm(self, socket: Path) -> Template:
+        """Return the same machine with the TPM that answers at a socket. libvirt's own would be new at each start."""
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        command = ET.SubElement(other._root, f"{{{QEMU}}}commandline")
+        chardev = f"socket,id=tpm,path={socket}"
+        for word in (
+            *("-chardev", chardev, "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+            *("-device", "tpm-crb,tpmdev=tpm0"),
+        ):
+            ET.SubElement(command, f"{{{QEMU}}}arg", value=word)
+        return other
+
     def machine(self) -> ET.Element:
         """Return the domain without disks; the caller may change it."""
         root = copy.deepcopy(self._root)
