@@ -341,9 +341,9 @@ class PlannedContainer(PlannedContent, Structure):
         arguments = [f"rd.luks.name={self.uuid}={self.name}"]
         arguments += [f"rd.luks.options={self.uuid}={','.join(wanted.options)}"] if wanted.options else []
         arguments += ["rd.neednet=1"] if "tang" in self._pins else []
-        opening = ("cryptsetup", "systemd-cryptsetup")
+        opening = (("cryptsetup", "systemd-cryptsetup"), *((f"clevis-decrypt-{pin}",) for pin in self._pins))
         return System(
-            (), (crypt,), kernel_arguments=tuple(arguments), modules=("dm_mod", "dm_crypt"), programs=(opening,)
+            (), (crypt,), kernel_arguments=tuple(arguments), modules=("dm_mod", "dm_crypt"), programs=opening
         )
 
     def _key(self) -> bytes:
