@@ -46,6 +46,12 @@ DEPLOY = [
         "actions",
         help="Comma-separated names in bareon.actions. Default: the deploy driver's flow.",
     ),
+    cfg.ListOpt(
+        "image",
+        default=[],
+        help="Names of images of several: these alone are brought, with the policy verify. What the others have, or "
+        "share with them, stays as it is; the menu has all of them.",
+    ),
     cfg.BoolOpt("plan", default=False, help="Decide everything, print it, and change nothing."),
     cfg.StrOpt("plan_format", default="text", choices=["text", "json"], help="How a plan is printed."),
     cfg.StrOpt("apply_plan", help="Carry out a plan saved by --plan --plan_format json, if nothing changed since."),

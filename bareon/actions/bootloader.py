@@ -136,6 +136,8 @@ def _early(job: Job, name: str) -> Early | None:
     images = [image for image in job.deployment.images if image.system == name]
     if len(images) != 1 or images[0].target != "/" or "images" not in job.makes:
         return None
+    if not job.deployment.brings(images[0]):
+        return None
     return job.transport.early(images[0], job)
 
 

@@ -54,7 +54,7 @@ class CopyImage(Action):
         images = job.deployment.images
         for number, image in enumerate(images):
             for outer in job.deployment.around(image):
-                if outer in images[number:]:
+                if outer in images[number:] and job.deployment.brings(outer) and job.deployment.brings(image):
                     yield (
                         f"{image.path}.target: {image.target} lies in the tree of image {outer.name!r}, so image"
                         f" {image.name!r} is brought after it; of files that both have, its own stay"
@@ -64,12 +64,13 @@ class CopyImage(Action):
         return list(self._steps(job))
 
     def _steps(self, job: Job) -> Iterator[Step]:
-        for image in job.deployment.outer_first():
+        brought = [image for image in job.deployment.outer_first() if job.deployment.brings(image)]
+        for image in brought:
             yield from job.transport.fetch(image, job)
         # Not before all images are there: several may make up one system.
         elsewhere, former = _beside(job.layout, job.node)
         for image in job.deployment.images:
-            if job.layout.has_root(image.name):
+            if image in brought and job.layout.has_root(image.name):
                 home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
                 drivers = dict.fromkeys(x for _, x in needed(job.layout, job.node, image.name))
                 yield BindSystem(self.name, home, runs_programs(self.settings), tuple(drivers))

@@ -126,6 +126,7 @@ class _Run:
         from bareon import decide, plugin
         from bareon.actions.base import Action
         from bareon.drivers.deploy.base import DeployDriver
+        from bareon.layout.chosen import chosen
         from bareon.model.deployment import Deployment
 
         conf = self._conf
@@ -141,7 +142,7 @@ class _Run:
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
-        deployment = self._deployment
+        deployment = chosen(self._deployment, conf.image)
         if not conf.node_facts:
             with plugin.blamed(UnsuitableNode):
                 deployment = plugin.returned(

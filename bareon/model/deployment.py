@@ -31,6 +31,7 @@ class Deployment:
 
     ``esp_copies`` is whether the deployed system copies its boot loader to the other disks after an update of it.
     ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
+    ``brought`` are the names of the images that this run brings, ``None`` for all of them.
     """
 
     policy: Policy
@@ -43,6 +44,11 @@ class Deployment:
     esp_copies: bool = False
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
+    brought: frozenset[str] | None = None
+
+    def brings(self, image: Image) -> bool:
+        """True for an image that this run brings."""
+        return self.brought is None or image.name in self.brought
 
     def contents(self) -> Iterator[Content]:
         """All wanted contents of devices, in the order of the input, each behind its container."""

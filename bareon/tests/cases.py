@@ -19,6 +19,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     That option, off where it is left out.
 ``options``
     Options of actions, those that are left out with their defaults.
+``image``
+    The names of the images that alone are brought, all of them where it is left out.
 ``keyring``, ``cosign_key``
     The path of a keyring that images must be signed by a key of, and of the key for those of registries; none where
     they are left out.
@@ -49,6 +51,7 @@ from bareon.decide import decide
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.facts import from_json
+from bareon.layout.chosen import chosen
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
 from bareon.plan.document import document
@@ -60,7 +63,7 @@ from bareon.tests.keys import known
 HERE = Path(__file__).parent
 GIVEN = (
     *("description", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
-    *("allow_failing_disks", "options", "keyring", "cosign_key"),
+    *("allow_failing_disks", "options", "keyring", "cosign_key", "image"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.
 PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
@@ -114,7 +117,7 @@ def plan_of(case: dict[str, Any]) -> Plan:
     """
     text = case["input_text"] if "input_text" in case else json.dumps(case["input"])
     driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)  # type: ignore[type-abstract]
-    deployment = driver.parse(text.encode())
+    deployment = chosen(driver.parse(text.encode()), case.get("image", ()))
     transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)  # type: ignore[type-abstract]
     names = case.get("actions", transport.flow)
     actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]

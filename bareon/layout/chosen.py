@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Some images of several: what a run that brings these alone leaves as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bareon.errors import Defect, InvalidInput, UsageError
+from bareon.model.deployment import Deployment
+from bareon.storage.filesystem import Filesystem
+
+
+def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
+    """The deployment that brings the images of these names alone; all of it where there are none.
+
+    Every file system that another image has as well, or that none of these has, is kept, whatever is said of it.
+
+    :raises UsageError: for names that no image has.
+    :raises InvalidInput: for a deployment that clears its disks, which would take the other images with it.
+    """
+    if not names:
+        return deployment
+    known = [image.name for image in deployment.images]
+    if strange := [name for name in names if name not in known]:
+        listed = ", ".join(map(repr, known)) or "none"
+        raise UsageError(f"--image: no image is named {', '.join(map(repr, strange))}; known: {listed}")
+    systems = {image.system for image in deployment.images if image.name in names}
+    others = {image.system for image in deployment.images} - systems
+    if others and deployment.policy != "verify":
+        message = (
+            f"{deployment.policy!r} clears the disks, and images that --image leaves out with them; give 'verify'"
+        )
+        raise InvalidInput([Defect("$.partitions_policy", message)])
+
+    def kept(fs: Filesystem) -> Filesystem:
+        return fs if fs.images and systems.issuperset(fs.images) else replace(fs, keep_data=True)
+
+    changed = deployment.with_filesystems(kept) if others else deployment
+    return replace(changed, brought=frozenset(names))
