@@ -14,14 +14,19 @@ from pathlib import Path
 import pytest
 
 from bareon.drivers.deploy import staging
+from bareon.drivers.deploy.asblocks import CheckOwnFstab, as_blocks
 from bareon.drivers.deploy.disk import WriteParts
 from bareon.drivers.deploy.parttree import CopyParts
 from bareon.drivers.deploy.wholedisk import Looked
 from bareon.errors import ActionFailed, BareonError, ImageFailed, UnsuitableNode
+from bareon.model.deployment import Deployment
 from bareon.model.image import Digest, Image, Part
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.sizes import Absolute
 from bareon.step import Outcome, Step
+from bareon.storage.disk import Disk, DiskId, Partition
+from bareon.storage.filesystem import Filesystem, Mount
 from bareon.tools import blkid, udev
 from tests_functional.bench.process import run
 from tests_functional.bench.volumes import MIB, Volumes, volumes
@@ -194,6 +199,46 @@ def test_a_block_and_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         with made.tree() as root:
             assert (root / "boot/vmlinuz").is_file()
             assert (root / "a").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("fstab", "said"),
+    [
+        (FSTAB, ""),
+        (FSTAB.replace("/boot ext4", "/srv ext4"), "mounts partition 3 at /srv, and its type says /boot"),
+        (FSTAB + "PARTLABEL=data /srv ext4 x\n", "mounts partition 3 at /srv"),
+        (FSTAB + "UUID=9 /srv ext4 x\n", "which is none of its partitions"),
+        (FSTAB + "/dev/sda1 /srv ext4 x\n", "mounts partition 1 at /srv, and it was taken for none"),
+    ],
+    ids=["agrees", "elsewhere", "twice", "unknown", "another"],
+)
+def test_blocks_that_nobody_asked_for_are_held_to_the_own_fstab(
+    fstab: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udev, "settle", lambda: None)  # not here
+    tree = tmp_path / "tree"
+    (tree / "a").mkdir(parents=True)
+    file = packed(whole_disk(tmp_path, tree, fstab), "qcow2")
+    with volumes(*SYSTEM[:2]) as made:
+        looked = Looked(image(file), TransferSettings())
+        wanted = Deployment("clean", (Disk(DiskId("name", "vda"), None, described(made)),), images=(looked.image,))
+        parts = as_blocks(looked.image, wanted, looked.disk)
+        assert [(x.partition, x.target) for x in parts] == [(ROOT, "/"), (BOOT, "/boot")]
+        held = tuple(zip(parts, made.mounts, strict=True))
+        brought(WriteParts("do_copyimage", looked, tuple((part, fs, 512) for part, fs in held)))
+        step = CheckOwnFstab("do_copyimage", looked, held)
+        if said:
+            assert said in failed(step)
+            assert is_blank(made)
+        else:
+            brought(step)
+            assert not is_blank(made)
+
+
+def described(made: Volumes) -> tuple[Partition, ...]:
+    """Volumes as an input has them."""
+    kinds = ((x.point, x.type, x.size) for x in made.mounts)
+    return tuple(Partition(Absolute(size), Filesystem(kind, (Mount(p, images=("a",)),))) for p, kind, size in kinds)
 
 
 def test_a_wrong_digest_leaves_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bareon.model.configdrive import Configdrive
 from bareon.model.image import Image
+from bareon.sizes import Absolute
 from bareon.storage.disk import Disk, Partition
 from bareon.storage.filesystem import Filesystem
 from bareon.storage.kind import Aggregate, Content, Policy, Reservation
@@ -59,6 +60,13 @@ class Deployment:
     def filesystems(self) -> Iterator[Filesystem]:
         """Every wanted file system, in the order of the input."""
         return (content for content in self.contents() if isinstance(content, Filesystem))
+
+    def given(self, filesystem: Filesystem) -> int | None:
+        """The bytes that the input gives the device of a file system; ``None`` where it gives a share or nothing."""
+        for volume in (volume for disk in self.disks for volume in disk.volumes):
+            if volume.content and any(x is filesystem for x in volume.content.nested()):
+                return volume.size.size if isinstance(volume.size, Absolute) else None
+        return next((size for x in self.aggregates if (size := x.given(filesystem)) is not None), None)
 
     @property
     def multiboot(self) -> bool:

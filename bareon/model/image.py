@@ -56,12 +56,15 @@ class Part:
 
     ``partition`` is its number, its GUID, its name in the table, or ``root`` or ``boot``: what has that type. As a
     ``block`` it becomes the file system of the volume at ``target``; as a ``tree`` its files are copied there.
+    ``found`` says that the input has no parts, and that the types of the partitions tell this one: the image's own
+    fstab must agree.
     """
 
     partition: int | str
     target: str = "/"
     form: Literal["block", "tree"] = "tree"
     path: str = field(default="$", compare=False)
+    found: bool = False
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,10 @@ class Aggregate(ABC):
     def contents(self) -> tuple[Content, ...]:
         """Contents of the devices that it offers."""
 
+    def given(self, content: Content) -> int | None:
+        """The bytes that the input gives the device of this content; ``None`` where it gives a share or nothing."""
+        return None
+
     @abstractmethod
     def mapped(self, change: Callable[[Content], Content]) -> Aggregate:
         """The same with each leaf replaced by what ``change`` makes of it."""

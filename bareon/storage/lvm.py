@@ -182,6 +182,10 @@ class VolumeGroup(Aggregate):
     def contents(self) -> tuple[Content, ...]:
         return tuple(volume.content for volume in self.volumes if volume.content)
 
+    def given(self, content: Content) -> int | None:
+        held = (x for x in self.volumes if x.content and any(inner is content for inner in x.content.nested()))
+        return next((x.size.size for x in held if isinstance(x.size, Absolute)), None)
+
     def mapped(self, change: Callable[[Content], Content]) -> VolumeGroup:
         return replace(
             self,

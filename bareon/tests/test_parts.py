@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from bareon.drivers.deploy.ownfstab import Own, mounts
-from bareon.drivers.deploy.parts import chosen, found_by_type
+from bareon.drivers.deploy.parts import chosen, found_by_type, placed_by_type
 from bareon.errors import ImageFailed
 from bareon.model.image import Part
 from bareon.transfer.partitions import Entry, Table
@@ -76,6 +76,27 @@ def test_without_parts_the_root_is_told_by_its_type() -> None:
         found_by_type(table(LVM), {})
 
 
+HOME, VAR = "933AC7E1-2EB4-4F13-B844-0E14E2AEF915", "4D21B016-B534-45C2-A9FB-5C16E091FD2D"
+
+
+@pytest.mark.parametrize(
+    ("of", "placed"),
+    [
+        (table(BIOS, ESP, ROOT, BOOT, SWAP), [(3, "/"), (4, "/boot")]),
+        (table(HOME, "0xef", DATA), [(3, "/"), (1, "/home")]),
+        (table(DOS_DATA, "0x82"), [(1, "/")]),
+        (table(ROOT, DATA), None),
+        (table(ROOT, VAR), None),
+        (table(ROOT, BOOT, BOOT), None),
+        (table(DATA, DATA), None),
+        (table(LVM), None),
+    ],
+)
+def test_types_tell_where_partitions_belong_or_do_not(of: Table, placed: list[tuple[int, str]] | None) -> None:
+    found = placed_by_type(of, {})
+    assert (found and [(entry.number, point) for entry, point in found]) == placed
+
+
 ENTRIES = [entry(1, ROOT, "main"), entry(2, BOOT), entry(15, ESP)]
 TAGS: Mapping[Entry, Mapping[str, str]] = dict(
     zip(
@@ -97,6 +118,7 @@ TAGS: Mapping[Entry, Mapping[str, str]] = dict(
         ("/dev/nvme0n1p2 /boot ext4 x", (2, "/boot", None)),
         ("/dev/disk/by-uuid/2222 /boot ext4 x", (2, "/boot", None)),
         ("UUID=1111-aa /home btrfs rw,subvol=/@home,x", (1, "/home", "@home")),
+        ("UUID=1111-aa /home btrfs subvol=a\\040b", (1, "/home", "a b")),
         ("tmpfs /tmp tmpfs x", None),
         ("UUID=2222 none swap sw", None),
         ("# UUID=2222 /boot ext4 x", None),
@@ -116,6 +138,12 @@ def test_parents_come_first_and_the_last_line_counts() -> None:
     assert mounts(text, TAGS) == [Own(ENTRIES[0], "/"), Own(ENTRIES[0], "/boot"), Own(ENTRIES[2], "/boot/efi")]
 
 
+def test_partitions_that_need_not_be_there() -> None:
+    assert mounts("UUID=9999 /boot/efi vfat x", TAGS, beside=("vfat",)) == []
+    with pytest.raises(ImageFailed, match="which is none of its partitions"):
+        mounts("UUID=9999 /boot ext4 x", TAGS, beside=("vfat",))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -128,6 +156,8 @@ def test_parents_come_first_and_the_last_line_counts() -> None:
         ("UUID=2222 /a\0b ext4 x", "control characters"),
         ("UUID=2222 /a\\012b ext4 x", "control characters"),
         ("UUID=1111-aa /b btrfs subvol=x\0y", "control characters"),
+        ("UUID=1111-aa /b btrfs subvol=x\\012y", "control characters"),
+        ("UUID=1111-aa /b btrfs subvol=@\\054exec", "a comma in its name"),
         ("UUID= /data ext4 x", "which is none of its partitions"),
         ("LABEL= /data ext4 x", "which is none of its partitions"),
         ("PARTLABEL= /data ext4 x", "which is none of its partitions"),

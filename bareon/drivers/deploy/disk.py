@@ -4,21 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy.archive import OneFile
+from bareon.drivers.deploy.asblocks import CheckOwnFstab, as_blocks
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.parttree import CopyParts
 from bareon.drivers.deploy.swift import FitFilesystem, LeaveVolume, SpreadTree, empty_inside, unfetchable
 from bareon.drivers.deploy.wholedisk import Looked
-from bareon.errors import Defect
+from bareon.errors import Defect, UnsuitableNode
+from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Part
 from bareon.model.layout import Layout
+from bareon.model.settings import TransferSettings
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mounted
 from bareon.system.tree import holds
@@ -58,7 +61,11 @@ class WriteParts(Step):
                 with self.looked.naming(entry):
                     check_type(image, part.target, found)
                     check_whole(found, entry.size)
-            check_room(image, fs, sector, found, entry.size)
+            try:
+                check_room(image, fs, sector, found, entry.size)
+            except UnsuitableNode as error:
+                remedy = [f'it may come as a tree: "parts": [{{"partition": {part.partition}, "as": "tree"}}, …]']
+                raise UnsuitableNode(*error.reasons, *(remedy if part.found else [])) from error
             if fs.filesystem.decision == "format" and Path(fs.device).exists():
                 device.refuse_if_busy(fs.device)
 
@@ -87,6 +94,11 @@ class Disk(OneFile):
     def recognises(self, beginning: bytes) -> bool:
         return read(beginning).table is not None
 
+    def settled(self, image: Image, deployment: Deployment, settings: TransferSettings) -> Image:
+        if image.parts:
+            return image
+        return replace(image, parts=as_blocks(image, deployment, Looked(image, settings).disk))
+
     def fills(self, image: Image) -> Iterable[str]:
         return tuple(x.target for x in image.parts if x.form == "block")
 
@@ -109,6 +121,8 @@ class Disk(OneFile):
         steps += [LeaveVolume(name, image, fs) for _, fs in held if fs.kept]
         if fresh:
             steps.append(WriteParts(name, looked, tuple((x, fs, sector_of(layout, fs.device)) for x, fs in fresh)))
+        if fresh and fresh == held and all(x.found for x in image.parts):
+            steps.append(CheckOwnFstab(name, looked, tuple(fresh)))
         for _, fs in fresh:
             inner = empty_inside(fs, mounts)
             steps.append(FitFilesystem(name, image, fs.filesystem))

@@ -54,6 +54,13 @@ class Kind(ABC):
         """The mount points of volumes whose file system arrives with the image, so that none is made there."""
         return ()
 
+    def settled(self, image: Image, deployment: Deployment, settings: TransferSettings) -> Image:
+        """The image with what the input leaves open, as its content and the layout tell; it reaches the server.
+
+        :raises BareonError: when it cannot be asked.
+        """
+        return image
+
     def readers(self, image: Image, deployment: Deployment, settings: TransferSettings) -> tuple[Reader, ...]:
         """The programs of an image that read file systems, as far as its server tells; nothing where it does not.
 
@@ -94,8 +101,16 @@ class OfKinds(DeployDriver):
     def look(self, deployment: Deployment, settings: TransferSettings) -> Deployment:
         """Look at the beginning of each file that may be of several kinds, and for what will read file systems."""
         seen = (replace(image, content=self._seen(image, settings)) for image in deployment.images)
-        images = (replace(image, readers=self._readers(image, deployment, settings)) for image in seen)
+        settled = (self._settled(image, deployment, settings) for image in seen)
+        images = (replace(image, readers=self._readers(image, deployment, settings)) for image in settled)
         return replace(deployment, images=tuple(images))
+
+    def _settled(self, image: Image, deployment: Deployment, settings: TransferSettings) -> Image:
+        try:
+            return self.kind_of(image).settled(image, deployment, replace(settings, attempts=1))
+        except (ActionFailed, ImageFailed, UnsuitableNode) as error:
+            LOG.info("image %s: nothing is settled by its content: %s", image.name, error)
+            return image
 
     def _readers(self, image: Image, deployment: Deployment, settings: TransferSettings) -> tuple[Reader, ...]:
         try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bareon.errors import ImageFailed
 from bareon.text import visible
@@ -20,24 +20,29 @@ _DEVICE = re.compile(r"/dev/(?:disk/by-(uuid|label|partuuid|partlabel)/(.+)|(?:(
 
 @dataclass(frozen=True)
 class Own:
-    """A mount of the image's own: a partition, or a ``subvolume`` of a btrfs on one, and its mount point."""
+    """A mount of the image's own: a partition, or a ``subvolume`` of a btrfs on one, and its mount point.
+
+    ``kind`` is the type of file system that its line says.
+    """
 
     entry: Entry
     point: str
     subvolume: str | None = None
+    kind: str = field(default="", compare=False)
 
 
-def mounts(text: str, tags: Mapping[Entry, Mapping[str, str]]) -> list[Own]:
+def mounts(text: str, tags: Mapping[Entry, Mapping[str, str]], beside: Sequence[str] = ()) -> list[Own]:
     """What an fstab mounts of the partitions, parents before children. Lines of other things are left out.
 
     :param tags: of each partition as ``blkid`` tells them.
+    :param beside: types of file systems whose partitions need not be there.
     :raises ImageFailed: for a line of a partition that is not there, or that is mounted where none can be.
     """
-    found = {own.point: own for own in _mounts(text, tags)}
+    found = {own.point: own for own in _mounts(text, tags, beside)}
     return sorted(found.values(), key=lambda x: x.point.rstrip("/").split("/"))
 
 
-def _mounts(text: str, tags: Mapping[Entry, Mapping[str, str]]) -> Iterator[Own]:
+def _mounts(text: str, tags: Mapping[Entry, Mapping[str, str]], beside: Sequence[str]) -> Iterator[Own]:
     for line in text.splitlines():
         fields = line.split()
         if len(fields) < 3 or line.lstrip().startswith("#"):
@@ -48,10 +53,10 @@ def _mounts(text: str, tags: Mapping[Entry, Mapping[str, str]]) -> Iterator[Own]
             continue
         entry = next((x for x in tags if wanted in _names(x, tags[x])), None)
         if entry is None:
-            if "noauto" in options or "nofail" in options:
+            if "noauto" in options or "nofail" in options or fields[2] in beside:
                 continue
             raise ImageFailed(f"its fstab mounts {source} at {point}, which is none of its partitions: give parts")
-        if _CONTROL.search(point + ",".join(options)):
+        if _CONTROL.search(point + unescaped(",".join(options))):
             raise ImageFailed(
                 f"its fstab mounts {visible(source)} at {visible(point)} with control characters: give parts"
             )
@@ -60,8 +65,10 @@ def _mounts(text: str, tags: Mapping[Entry, Mapping[str, str]]) -> Iterator[Own]
         point = point.rstrip("/") or "/"
         if point != posixpath.normpath(point) or point.split("/")[1] in _OF_THE_KERNEL:
             raise ImageFailed(f"its fstab mounts {source} at {point}, where no volume can be: give parts")
-        subvolume = next((x.partition("=")[2] for x in options if x.startswith("subvol=")), None)
-        yield Own(entry, point, subvolume.strip("/") if subvolume else None)
+        subvolume = next((unescaped(x.partition("=")[2]) for x in options if x.startswith("subvol=")), "")
+        if "," in subvolume:  # which would be more options to mount
+            raise ImageFailed(f"its fstab mounts a subvolume with a comma in its name at {point}: give parts")
+        yield Own(entry, point, subvolume.strip("/") or None, fields[2])
 
 
 def _wanted(source: str) -> tuple[str, str] | None:

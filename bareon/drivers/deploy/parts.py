@@ -47,6 +47,13 @@ _NAMES = {
     "0xef": "EFI system partition",
     "0xfd": "RAID",
 }
+#: Where the specification says that a partition of such a type belongs. /var has to prove that it is the system's.
+_POINTS = {
+    _BOOT: "/boot",
+    "933AC7E1-2EB4-4F13-B844-0E14E2AEF915": "/home",
+    "3B8F8425-20E0-4F3B-907F-1A25A76F98E8": "/srv",
+}
+_ESPS = (ESP, "0xef")
 #: What no fstab mounts for its files.
 _NOT_MOUNTED = (
     *(LINUX_SWAP, "0x82", "21686148-6449-6E6F-744E-656564454649", "9E1A2D38-C612-4316-AA26-8B49521E5A8B"),
@@ -97,6 +104,21 @@ def found_by_type(table: Table, contents: Contents) -> tuple[Entry, tuple[Entry,
         return entry != root and entry.type not in _NOT_MOUNTED and (found is None or found.type in KINDS)
 
     return root, tuple(x for x in table.partitions if may_be(x))
+
+
+def placed_by_type(table: Table, contents: Contents) -> list[tuple[Entry, str]] | None:
+    """The partitions of a system and their mount points, its root first, without its ESP.
+
+    ``None`` where the types alone do not tell.
+    """
+    if len(roots(table)) != 1:
+        return None
+    root, others = found_by_type(table, contents)
+    placed = [(x, _POINTS.get(x.type)) for x in others if x.type not in _ESPS]
+    points = [point for _, point in placed]
+    if None in points or len(set(points)) < len(points):
+        return None
+    return [(root, "/"), *((entry, point) for entry, point in placed if point)]
 
 
 def listed(table: Table, contents: Contents) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bareon.drivers.deploy import fitness, ownfstab
 from bareon.drivers.deploy.archive import UnpackArchive
+from bareon.drivers.deploy.asblocks import ALSO, FSTAB, OPTIONS
 from bareon.drivers.deploy.listing import Survey
 from bareon.drivers.deploy.offer import check_type
 from bareon.drivers.deploy.parts import found_by_type
@@ -36,11 +37,7 @@ if TYPE_CHECKING:
     from bareon.transfer.archive import Brought
 
 _PARTS = "/run/bareon/parts"
-_OPTIONS = ("ro", "nosuid", "nodev", "noexec")
-#: What a file system says that the kernel does on an error could stop the machine.
-_ALSO = {"xfs": ("nouuid",), **dict.fromkeys(("ext2", "ext3", "ext4"), ("errors=continue",))}
 _SUBVOLUME = re.compile(r"[\w@.+-]+")
-_FSTAB = "/etc/fstab"
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class CopyParts(UnpackArchive):
         root = next(iter(selected))
         folder = opened.root(root)
         yield folder, self.image.target
-        text = Tree(folder, name=f"image {self.image.name!r}").read(_FSTAB) or ""
+        text = Tree(folder, name=f"image {self.image.name!r}").read(FSTAB) or ""
         for own in ownfstab.mounts(text, opened.tags()):
             target = posixpath.join(self.image.target, own.point.lstrip("/"))
             if own.point == "/" or (own.entry.type == ESP and not any(x.point == target for x in self.mounts)):
@@ -184,7 +181,7 @@ class _Opened:
         """
         folder = self._folder()
         kind = self._kind(entry, folder)
-        options = [*_OPTIONS, *_ALSO.get(kind, ())]
+        options = [*OPTIONS, *ALSO.get(kind, ())]
         if kind == "btrfs" and subvolume:
             options.append(f"subvol={subvolume}")
         device = self._devices[entry]
@@ -199,10 +196,10 @@ class _Opened:
         tree = Tree(folder, name="the image")
         if tree.has("/etc") or self._kinds[entry] != "btrfs":
             return folder
-        found = [x for x in tree.names("/") if _SUBVOLUME.fullmatch(x) and tree.is_file(f"/{x}{_FSTAB}")]
+        found = [x for x in tree.names("/") if _SUBVOLUME.fullmatch(x) and tree.is_file(f"/{x}{FSTAB}")]
         if len(found) != 1:
             subvolumes = ", ".join(found) or "none"
-            raise self._failed(entry, f"one of its subvolumes needs to have {_FSTAB}; those that have: {subvolumes}")
+            raise self._failed(entry, f"one of its subvolumes needs to have {FSTAB}; those that have: {subvolumes}")
         return self.mounted(entry, found[0])
 
     def _folder(self) -> str:
