@@ -44,6 +44,16 @@ class Source:
 def install(disks: Sequence[BootDisk], source: Source, order: BootOrder) -> Outcome:
     """Install GRUB on every disk by the ramdisk's ``grub-install``, with an NVRAM entry for each on UEFI.
 
+    :raises ActionFailed: as :func:`install_loaders`.
+    """
+    loaders = install_loaders(disks, source)
+    return nvram.remember(disks, loaders, order) if loaders else {}
+
+
+def install_loaders(disks: Sequence[BootDisk], source: Source) -> list[str]:
+    """Install GRUB on every disk, without a word to the firmware.
+
+    :returns: the path of the loader on the EFI system partition of each disk, as firmware writes it; none for a BIOS.
     :raises ActionFailed: when the tree has links or special files where GRUB's are, which could lead anywhere.
     """
     loaders = []
@@ -58,7 +68,7 @@ def install(disks: Sequence[BootDisk], source: Source, order: BootOrder) -> Outc
                     mount.write_back(place)
             else:
                 grub.install_bios(disk.device, boot, modules=modules)
-    return nvram.remember(disks, loaders, order) if loaders else {}
+    return loaders
 
 
 @contextlib.contextmanager
