@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
@@ -45,14 +46,14 @@ class Node:
 
     @property
     def script(self) -> str:
-        return bareon_boot.script(self.uuid)
+        return bareon_boot.script([self.uuid])
 
 
 def config(roots: Sequence[str]) -> str:
     """A menu of two images that has more than one block."""
     words = tuple(f"word{number}={'x' * 90}" for number in range(60))
     entries = [Entry(f"System {n}", "/boot/vmlinuz-0", "/boot/initrd.img-0", x, words) for n, x in enumerate(roots)]
-    return menu.configuration(entries, menu.ONCE)
+    return menu.configuration(entries, menu.once())
 
 
 @contextmanager
@@ -103,11 +104,44 @@ def _system(place: Path, name: str) -> Iterator[Path]:
 
 
 def refresh(root: Path, script: str) -> tuple[int, str]:
-    command = ["sh", "-s", "--", "refresh", "--root", str(root)]
+    return _started("refresh", "--root", str(root), script=script, cache=root.with_suffix(".blkid"))
+
+
+def _started(*words: str, script: str, cache: Path) -> tuple[int, str]:
     # Without udev mount(8) goes by libblkid's cache, which believes for two seconds what was on a loop device before.
-    environment = {**os.environ, "BLKID_FILE": str(root.with_suffix(".blkid"))}
+    environment = {**os.environ, "BLKID_FILE": str(cache)}
+    command = ["sh", "-s", "--", *words]
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=120, env=environment)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_copies_of_a_menu_are_kept_alike(node: Node, tmp_path: Path) -> None:
+    """Two partitions with one menu: each is written, one is away, and learns of it when it is there again."""
+    other, name, cache = tmp_path / "copy", str(uuid.uuid4()), tmp_path / "blkid"
+    uuids = [node.uuid, name]
+    script = bareon_boot.script(uuids)
+    with loop.attached(node.multiboot) as device, mounted(device, tmp_path / "filling") as place:
+        folder = place / "boot/grub2"
+        (folder / "bareon-copies").write_text("".join(f"{x}\n" for x in uuids))
+        with file_system(other, name) as second, mounted(second, tmp_path / "filling-copy") as there:
+            shutil.copytree(folder, there / "boot/grub2")
+    late = f"UUID={name}"
+    with loop.attached(other):
+        code, said = _started("switch", "i1", script=script, cache=cache)
+        assert code == 0 and f"the copy of the menu on {late} has been written" in said
+    assert "\nset default=1\n" in menu_on(other) == menu_on(node.multiboot)
+    before = other.read_bytes()
+    code, said = _started("switch", "i0", script=script, cache=cache)
+    assert code == 0 and f"the copy of the menu on {late} is missing" in said
+    assert other.read_bytes() == before and menu_on(other) != menu_on(node.multiboot)
+    with loop.attached(other):
+        code, said = _started("list", script=script, cache=cache)
+        assert code == 0 and f"the copy of the menu on {late} is not like" in said and "* 0" in said
+        code, said = refresh(node.systems[1], script)
+        assert code == 0 and f"the copy of the menu on {late} has been written" in said
+    assert menu_on(other) == menu_on(node.multiboot)
+    assert "\nset default=0\n" in menu_on(other) and "\n# Change 3.\n" in menu_on(other)
+    assert not list(Path("/tmp").glob("bareon-boot.*/boot")), "a copy is still mounted"
 
 
 def menu_on(file: Path) -> str:

@@ -8,8 +8,9 @@ set -euC
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C
 
-# The partition of the common boot loader. bareon writes its UUID here; without one it is found by its label.
-uuid='@UUID@'
+# The partitions of the common boot loader, each with a copy of its menu. bareon writes their UUIDs here; without them
+# they are found by their label.
+uuids='@UUIDS@'
 label=multiboot
 
 # How kernels and their initramfs are called, what shows that a folder of /lib/modules is in use, and what marks kernels
@@ -35,6 +36,7 @@ switch makes IMAGE the default. IMAGE is the name, the UUID or the number of an 
 --once: only for the next boot; the one after that takes the default again.
 refresh has the entry of the image that runs start its newest kernel, and another one an older kernel. Packages of
 kernels call it. --root: the folder where the image is mounted; --image: which one that is.
+Where several disks have a copy of the menu, switch and refresh write all that are there, and each says which is missing.
 END
 }
 
@@ -48,78 +50,219 @@ fail() {
 tab=$(printf '\t')
 line_end='
 '
+# The copies of the menu that are at hand, a line for each: its folder, a tab, and what people know it by. $place is the
+# folder of the one that is read and changed first; the others are made like it.
+copies=
 place=
 mounted=
 
+warn() {
+    printf 'bareon-boot: %s\n' "$*" >&2
+}
+
 close() {
     if [ -n "$mounted" ]; then
+        was_mounted=$mounted
         mounted=
         exec 9<&-
         sync
-        umount "$place" && rmdir "$place" || fail 6 "the boot loader's partition cannot be unmounted from $place"
+        for folder in $was_mounted; do
+            umount "$folder" && rmdir "$folder" || fail 6 "the boot loader's partition cannot be unmounted from $folder"
+        done
     fi
 }
 
 # $1: ro or rw
 open() {
-    place=${BAREON_MULTIBOOT:-}
-    if [ ! -d "$place" ]; then
+    given=${BAREON_MULTIBOOT:-}
+    if [ -n "$given" ] && [ -d "$given" ]; then
+        copies=$given$tab$given$line_end
+    else
         [ "$(id -u)" = 0 ] || fail 4 "only root can read the boot loader's partition"
-        source=${place:-$(find_partition)}
-        place=$(mktemp -d /tmp/bareon-boot.XXXXXX) || fail 6 "no temporary folder"
-        if ! mount -t ext4 -o "$1,nosuid,nodev,noexec" "$source" "$place"; then
-            rmdir "$place"
-            fail 4 "the boot loader's partition $source cannot be mounted"
-        fi
-        mounted=yes
+        sources=${given:-$(find_partitions)}
         trap close EXIT
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
+        for source in $sources; do
+            if [ -d "$source" ]; then copies=$copies$source$tab$source$line_end; else mount_copy "$1" "$source"; fi
+        done
+        [ -n "$copies" ] || fail 4 "the boot loader's partition" $sources "cannot be mounted"
     fi
+    if command -v flock > /dev/null; then
+        exec 9< "${copies%%"$tab"*}"
+        flock -w 60 9 || fail 8 "another bareon-boot is at work"
+    fi
+    choose
     config=$place/boot/grub2/grub.cfg
     environment=$place/boot/grub2/grubenv
     images=$place/boot/grub2/bareon-images
-    for path in "$place/boot" "$place/boot/grub2" "$config" "$environment" "$images"; do
-        [ ! -h "$path" ] || fail 4 "there is a link on the boot loader's partition: ${path#"$place"}"
-    done
-    [ -f "$config" ] && [ -f "$images" ] || fail 4 "there is no menu of images on the boot loader's partition"
-    if command -v flock > /dev/null; then
-        exec 9< "$place/boot/grub2"
-        flock -w 60 9 || fail 8 "another bareon-boot is at work"
+    known=$(uuids_at "$place")
+    case $uuids in
+        @*) find_relatives ;;
+    esac
+}
+
+# Mounts the partition $2 ($1: ro or rw). A disk may have died, and with it one copy of several.
+mount_copy() {
+    folder=$(mktemp -d /tmp/bareon-boot.XXXXXX) || fail 6 "no temporary folder"
+    if mount -t ext4 -o "$1,nosuid,nodev,noexec" "$2" "$folder"; then
+        mounted="$mounted $folder"
+        copies=$copies$folder$tab$2$line_end
+    else
+        rmdir "$folder"
+        [ "$sources" = "$2" ] || warn "the copy of the menu on $2 is missing, or cannot be read"
     fi
+}
+
+# Sets $place to the copy that was changed last; of those that were changed as often, the first. Copies with a link
+# where a file should be are left alone.
+choose() {
+    best=-1 sound= reason="there is no menu of images on the boot loader's partition"
+    while IFS=$tab read -r folder source; do
+        [ -n "$folder" ] || continue
+        if linked=$(link_in "$folder"); then
+            reason="there is a link on the boot loader's partition: $linked"
+            [ "$copies" = "$folder$tab$source$line_end" ] || warn "the copy of the menu on $source is left alone: $reason"
+            continue
+        fi
+        sound=$sound$folder$tab$source$line_end
+        [ -f "$folder/boot/grub2/grub.cfg" ] && [ -f "$folder/boot/grub2/bareon-images" ] || continue
+        changes=$(changes_of "$folder/boot/grub2/grub.cfg")
+        [ "$changes" -le "$best" ] || best=$changes place=$folder
+    done <<END
+$copies
+END
+    [ -n "$place" ] || fail 4 "$reason"
+    copies=$sound
+}
+
+link_in() {
+    for path in "$1/boot" "$1/boot/grub2" "$1/boot/grub2/grub.cfg" "$1/boot/grub2/grubenv" \
+        "$1/boot/grub2/bareon-images" "$1/boot/grub2/bareon-copies"; do
+        if [ -h "$path" ]; then
+            echo "${path#"$1"}"
+            return
+        fi
+    done
+    return 1
+}
+
+# How often a menu with copies was changed.
+changes_of() {
+    sed -n 's/^# Change \([1-9][0-9]\{0,14\}\)\.$/\1/p' "$1" | sed -n 1p | grep . || echo 0
+}
+
+# The UUIDs of the partitions with copies, as it is written beside the menu in the folder $1; none where it is the only one.
+uuids_at() {
+    if [ -f "$1/boot/grub2/bareon-copies" ]; then grep -Ex '[0-9A-Za-z-]+' "$1/boot/grub2/bareon-copies" || true; fi
+}
+
+# What was found by its label is one menu only where the copies know each other.
+find_relatives() {
+    found=0
+    while IFS=$tab read -r folder source; do
+        [ -n "$folder" ] || continue
+        found=$((found + 1))
+        [ -n "$given" ] || [ "$(uuids_at "$folder")" = "$known" ] || found=too_many
+        [ "$found" != too_many ] || break
+    done <<END
+$copies
+END
+    if [ -z "$given" ] && [ "$found" != 1 ]; then
+        [ "$found" != too_many ] && [ "$found" -le "$(printf '%s\n' "$known" | grep -c .)" ] ||
+            fail 4 "more than one partition is labelled $label: set BAREON_MULTIBOOT to one of" $sources
+    fi
+    for uuid in $known; do
+        [ -d "$given" ] || findfs "UUID=$uuid" > /dev/null 2>&1 || warn "the copy of the menu on UUID=$uuid is missing"
+    done
 }
 
 # Puts FILE.new in the place of FILE ($1). GRUB does not read the journal of a file system that was not unmounted: so
 # the new file is at its place on the disk before it gets its name, and the old one stays (FILE.old) until then.
 put() {
-    rm -f "$1.old"
-    if [ -f "$1" ]; then ln "$1" "$1.old"; fi
+    rm -f "$1.old" || return
+    if [ -f "$1" ]; then ln "$1" "$1.old" || return; fi
     sync "$1.new" || sync
     if [ -n "$mounted" ]; then
         # A file system that somebody else writes to meanwhile cannot be flushed in this way.
-        if mount -o remount,ro "$place" 2> /dev/null; then mount -o remount,rw "$place"; fi
+        folder=${1%/boot/grub2/*}
+        if mount -o remount,ro "$folder" 2> /dev/null; then mount -o remount,rw "$folder" || return; fi
     fi
-    mv "$1.new" "$1"
+    mv "$1.new" "$1" || return
     sync "${1%/*}" || sync
 }
 
-# Puts the text $1 in the place of grub.cfg.
+# Puts the text $1 in the place of grub.cfg. Where there are copies of it, it says how often it was changed.
 put_menu() {
+    text=$1
+    if [ -n "$known" ]; then
+        text=$(printf '%s\n' "$1" | sed -e '/^# Change [0-9]*\.$/d' | sed "1a # Change $(($(changes_of "$config") + 1)).")
+    fi
     rm -f "$config.new"
-    printf '%s\n' "$1" > "$config.new"
-    [ "$(cat "$config.new")" = "$1" ] || fail 6 "grub.cfg was cut off"
+    printf '%s\n' "$text" > "$config.new"
+    [ "$(cat "$config.new")" = "$text" ] || fail 6 "grub.cfg was cut off"
     put "$config"
 }
 
-find_partition() {
-    case $uuid in
+# Has the other copies be like the one in $place: grub.cfg last, by which it is seen whether one lags behind.
+follow() {
+    failed=
+    while IFS=$tab read -r folder source; do
+        [ -n "$folder" ] && [ "$folder" != "$place" ] && ! is_alike "$folder" || continue
+        if write_copy "$folder"; then
+            echo "the copy of the menu on $source has been written"
+        else
+            failed=yes
+            warn "the copy of the menu on $source cannot be written"
+        fi
+    done <<END
+$copies
+END
+    [ -z "$failed" ] || fail 6 "not all copies of the menu are alike"
+}
+
+write_copy() {
+    [ -d "$1/boot/grub2" ] || mkdir -p "$1/boot/grub2" || return
+    if [ -n "$mounted" ]; then mount -o remount,rw "$1" || return; fi
+    for name in bareon-copies bareon-images grubenv grub.cfg; do
+        [ -f "$place/boot/grub2/$name" ] && ! is_same "$name" "$1" || continue
+        rm -f "$1/boot/grub2/$name.new" || return
+        cat "$place/boot/grub2/$name" > "$1/boot/grub2/$name.new" || return
+        is_same "$name" "$1" .new || return
+        put "$1/boot/grub2/$name" || return
+    done
+}
+
+# Whether the file $1 of the menu is the same in the copy in $2.
+is_same() {
+    [ -f "$2/boot/grub2/$1${3:-}" ] && [ "$(cat "$place/boot/grub2/$1")" = "$(cat "$2/boot/grub2/$1${3:-}")" ]
+}
+
+is_alike() {
+    for name in bareon-copies bareon-images grubenv grub.cfg; do
+        [ ! -f "$place/boot/grub2/$name" ] || is_same "$name" "$1" || return
+    done
+}
+
+# Says which copies are not like the one in $place.
+compare() {
+    while IFS=$tab read -r folder source; do
+        [ -n "$folder" ] && [ "$folder" != "$place" ] && ! is_alike "$folder" || continue
+        warn "the copy of the menu on $source is not like the one that was changed last; switch and refresh write it anew"
+    done <<END
+$copies
+END
+}
+
+find_partitions() {
+    case $uuids in
         @*) ;;
-        *) echo "UUID=$uuid"; return ;;
+        *)
+            for uuid in $uuids; do echo "UUID=$uuid"; done
+            return
+            ;;
     esac
-    found=$(blkid -c /dev/null -t "LABEL=$label" -o device) || fail 4 "this node has no partition labelled $label"
-    [ "$(echo "$found" | wc -l)" = 1 ] ||
-        fail 4 "more than one partition is labelled $label: set BAREON_MULTIBOOT to one of" $found
-    echo "$found"
+    blkid -c /dev/null -t "LABEL=$label" -o device || fail 4 "this node has no partition labelled $label"
 }
 
 default_number() {
@@ -521,6 +664,7 @@ case $command in
         [ $# -eq 0 ] || fail 2 "list takes no arguments"
         open ro
         list
+        compare
         ;;
     switch)
         image=
@@ -540,9 +684,11 @@ case $command in
         number=$(number_of "$image")
         if [ -n "$once" ]; then
             set_next "$number" || fail 6 "the boot loader's partition cannot be written"
+            if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
         else
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
         fi
+        follow >&2
         list
         ;;
     refresh)
@@ -561,6 +707,7 @@ case $command in
         open ro
         if [ -n "$image" ]; then number=$(number_of "$image"); else number=$(number_of_root); fi
         refresh "$number"
+        follow
         ;;
     -h | --help)
         usage

@@ -7,6 +7,7 @@ In an image there are hooks beside it, by which packages of kernels have the men
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -50,24 +51,24 @@ HOOKS = (
 )
 
 
-def script(uuid: str | None = None) -> str:
-    """The script, for the multiboot partition of that UUID; without one it looks for the partition's label."""
+def script(uuids: Sequence[str] = ()) -> str:
+    """The script, for the multiboot partitions of those UUIDs; without any it looks for the partition's label."""
     text = resources.files("bareon.boot").joinpath("bareon-boot.sh").read_text()
     known = {
         "'@KERNELS@'": shlex.quote(" ".join(kernel_starts())),
         "'@INITRAMFS@'": shlex.quote(" ".join(initramfs_names("@"))),
         "'@MODULES@'": shlex.quote(" ".join(sorted(MODULES))),
         "@ODD@": "\n".join(ODD),
-        **({"'@UUID@'": shlex.quote(uuid)} if uuid else {}),
+        **({"'@UUIDS@'": shlex.quote(" ".join(uuids))} if uuids else {}),
     }
     for name, value in known.items():
         text = text.replace(name, value)
     return text
 
 
-def install(tree: Tree, uuid: str) -> None:
+def install(tree: Tree, uuids: Sequence[str]) -> None:
     """Write the script into an image, and the hooks that the image has callers of."""
-    tree.write(PLACE, script(uuid), 0o755)
+    tree.write(PLACE, script(uuids), 0o755)
     for hook in HOOKS:
         if any(map(tree.is_file, hook.callers)):
             tree.write(hook.path, _HOOK, 0o755)

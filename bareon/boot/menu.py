@@ -9,19 +9,38 @@ from dataclasses import dataclass
 from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_script import quoted, word, words
 
-# Lines of grub.cfg. An entry that was chosen for one boot is forgotten before it boots, so that a power cycle leaves
-# a system that hangs. None of them looks like the line "set default=N", which people and programs edit.
-ONCE = (
-    "insmod ext2",
-    "if [ -s $prefix/grubenv ]; then",
-    "  load_env --file $prefix/grubenv next_entry",
-    "fi",
-    'if [ "${next_entry}" ]; then',
-    '  default="${next_entry}"',
-    "  next_entry=",
-    "  save_env --file $prefix/grubenv next_entry",
-    "fi",
-)
+FOLDER = "/boot/grub2"
+"""That of the menu on a multiboot partition."""
+
+
+def once(copies: Sequence[str] = ()) -> list[str]:
+    """The lines of ``grub.cfg`` that boot the entry which was chosen for one boot.
+
+    It is forgotten before it boots, so that a power cycle leaves a system that hangs. None of the lines looks like
+    "set default=N", which people and programs edit.
+
+    :param copies: the UUIDs of the partitions with copies of the menu, where the choice is forgotten too: the next
+        boot may be from another disk.
+    """
+    everywhere = [
+        f"  for uuid in {' '.join(map(word, copies))}; do",
+        "    if search --no-floppy --fs-uuid --set=copy $uuid; then",
+        f"      save_env --file ($copy){FOLDER}/grubenv next_entry",
+        "    fi",
+        "  done",
+    ]
+    return [
+        "insmod ext2",
+        "if [ -s $prefix/grubenv ]; then",
+        "  load_env --file $prefix/grubenv next_entry",
+        "fi",
+        'if [ "${next_entry}" ]; then',
+        '  default="${next_entry}"',
+        "  next_entry=",
+        "  save_env --file $prefix/grubenv next_entry",
+        *(everywhere if copies else []),
+        "fi",
+    ]
 
 
 def environment() -> str:

@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.boot import bareon_boot, info
+from bareon.boot import bareon_boot, info, nvram
 from bareon.boot.arguments import arguments, of_image
 from bareon.boot.deployed import check, check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
-from bareon.boot.install import Source, install
+from bareon.boot.install import Source, install_loaders
 from bareon.boot.installed import check_usr, own_kernels, release, warned
-from bareon.boot.menu import ONCE, Entry, configuration, environment, terminal
-from bareon.boot.nvram import order_promise
+from bareon.boot.menu import FOLDER, Entry, configuration, environment, once, terminal
 from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.deployment import BootOrder
@@ -36,7 +35,6 @@ from bareon.tools import grub, mount, osprober, udev
 LOG = logging.getLogger(__name__)
 
 ROOT = "/run/bareon"
-FOLDER = "/boot/grub2"
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,8 @@ class InstallMultiboot(Step):
         names = ", ".join(repr(image.name) for image in self.images)
         on = ", ".join(disk.device for disk in self.disks)
         menu = f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
-        return menu + order_promise(self.disks, self.boot_order)
+        copies = f", a copy of the menu on each of {', '.join(self._menus)}" if len(self._menus) > 1 else ""
+        return menu + copies + nvram.order_promise(self.disks, self.boot_order)
 
     def preflight(self) -> None:
         target = self.disks[0].platform.grub_target
@@ -94,26 +93,34 @@ class InstallMultiboot(Step):
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
-            own = Mounted(self._partition, Mount("/"))
-            called = "the multiboot partition"
-            place = stack.enter_context(mounted_tree([own], root=f"{ROOT}/multiboot", name=called))
+            places = {disk: stack.enter_context(self._menu_mounted(disk)) for disk in self._menus}
             outcome = _probed({name: found for name, found in systems.items() if found})
             listed = self._listed(systems)
-            outcome |= self._install(place, systems, listed)
+            outcome |= self._install(places, systems, listed)
             for x in listed:
                 if x.number is not None:
-                    bareon_boot.install(trees[x.image.name], self._partition.uuid)
-        content = info.document(listed, self.default, self._partition.uuid)
+                    bareon_boot.install(trees[x.image.name], self._uuids)
+        content = info.document(listed, self.default, self._uuids[0])
         info.save(content, self.boot_info)
         if utilities := [x.image.name for x in listed if x.number is None]:
             LOG.warning("images without a system, not in the boot menu: %s", ", ".join(utilities))
             outcome["not_bootable"] = ", ".join(utilities)
-        return {"menu": f"{len(content['elements'])} of {len(listed)} images", **outcome}
+        copies = {"menu_copies": ", ".join(self._menus)} if len(self._menus) > 1 else {}
+        return {"menu": f"{len(content['elements'])} of {len(listed)} images", **copies, **outcome}
 
     @property
-    def _partition(self) -> PlannedFilesystem:
-        assert self.layout.multiboot
-        return self.layout.multiboot
+    def _menus(self) -> Mapping[str, PlannedFilesystem]:
+        return self.layout.menus
+
+    @property
+    def _uuids(self) -> list[str]:
+        """The UUIDs of the multiboot partitions."""
+        return [partition.uuid for partition in self._menus.values()]
+
+    def _menu_mounted(self, disk: str) -> contextlib.AbstractContextManager[Tree]:
+        number = list(self._menus).index(disk)
+        called = f"the multiboot partition of {disk}" if len(self._menus) > 1 else "the multiboot partition"
+        return mounted_tree([Mounted(self._menus[disk], Mount("/"))], root=f"{ROOT}/multiboot/{number}", name=called)
 
     def _mounted(self, number: int) -> contextlib.AbstractContextManager[Tree]:
         """The volumes of an image, each mounted on a folder of its own: os-prober is quick with mounted ones."""
@@ -161,9 +168,31 @@ class InstallMultiboot(Step):
                 listed.append(Listed(image))
         return listed
 
-    def _install(self, tree: Tree, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> Outcome:
-        """GRUB and its menu on the multiboot partition, the menu last."""
-        done = _reporting_room(tree, self.disks, self.boot_order)
+    def _install(
+        self, places: Mapping[str, Tree], systems: Mapping[str, Found | None], listed: Sequence[Listed]
+    ) -> Outcome:
+        """GRUB and its menu on each of the multiboot partitions, by their disks, the menu last.
+
+        A disk starts the menu that it has itself, so that it needs no other one; one without starts the first.
+        """
+        text = self._menu(systems, listed)
+        loaders: dict[str, str] = {}
+        for device, tree in places.items():
+            first = device == next(iter(places))
+            disks = [x for x in self.disks if x.device == device or (first and x.device not in places)]
+            loaders |= zip([x.device for x in disks], _reporting_room(tree, disks), strict=False)  # none for a BIOS
+            tree.write("/bareon-boot", bareon_boot.script(self._uuids), 0o755)
+            if len(places) > 1:
+                tree.write(f"{FOLDER}/bareon-copies", "".join(f"{uuid}\n" for uuid in self._uuids))
+            elif tree.is_file(f"{FOLDER}/bareon-copies"):
+                tree.remove(f"{FOLDER}/bareon-copies")
+            tree.write(f"{FOLDER}/grubenv", environment())
+            tree.write(f"{FOLDER}/bareon-images", info.table(listed))
+            tree.write(f"{FOLDER}/grub.cfg", text)
+            mount.write_back(tree.root)
+        return nvram.remember(self.disks, [loaders[x.device] for x in self.disks], self.boot_order) if loaders else {}
+
+    def _menu(self, systems: Mapping[str, Found | None], listed: Sequence[Listed]) -> str:
         bootable = [x for x in listed if x.number is not None]
         entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
         older = {
@@ -174,19 +203,13 @@ class InstallMultiboot(Step):
         first = next(x.number or 0 for x in bootable if x.image.name == self.default)
         settings = _sure(systems[self.default]).settings
         timeout = settings.get("GRUB_TIMEOUT", "")
-        text = configuration(
+        return configuration(
             entries,
-            [*ONCE, *terminal(settings)],
+            [*once(self._uuids if len(self._menus) > 1 else ()), *terminal(settings)],
             default=first,
             timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
             older=older,
         )
-        tree.write("/bareon-boot", bareon_boot.script(self._partition.uuid), 0o755)
-        tree.write(f"{FOLDER}/grubenv", environment())
-        tree.write(f"{FOLDER}/bareon-images", info.table(listed))
-        tree.write(f"{FOLDER}/grub.cfg", text)
-        mount.write_back(tree.root)
-        return done
 
 
 def _kernels_of_others(name: str, trees: Mapping[str, Tree]) -> set[str]:
@@ -246,11 +269,11 @@ def _sure(found: Found | None) -> Found:
     return found
 
 
-def _reporting_room(tree: Tree, disks: Sequence[BootDisk], order: BootOrder) -> Outcome:
+def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> list[str]:
     """Install GRUB; if it fails because the partition is full, the error says so."""
     try:
-        return install(disks, Source(tree, FOLDER), order)
+        return install_loaders(disks, Source(tree, FOLDER)) if disks else []
     except CommandError as error:
         if mount.lacks(tree.root):
-            raise ActionFailed("the multiboot partition is full") from error
+            raise ActionFailed(f"{tree.name} is full") from error
         raise

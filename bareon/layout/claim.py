@@ -29,16 +29,17 @@ _UEFI_ROOM = "uefi"
 
 
 def boot_claims(deployment: Deployment, firmware: Firmware) -> Deployment:
-    """The deployment with what the node boots from on each disk, and the boot loader's own partition on the first.
+    """The deployment with what the node boots from on each disk, and partitions for the menu of more than one image.
 
-    The latter only where there is more than one image. On a UEFI node what the input mounts at ``/boot/efi`` is the
-    EFI system partition of its disk.
+    The latter are on the disks that ask for one, else on the first. On a UEFI node what the input mounts at
+    ``/boot/efi`` is the EFI system partition of its disk.
     """
     disks = []
+    menus = [number for number, disk in enumerate(deployment.disks) if disk.multiboot] or [0]
     for number, described in enumerate(deployment.disks):
         disk = _with_own_esp(described) if firmware == "uefi" else described
         claims = _for_firmware(disk, firmware)
-        if number == 0 and deployment.multiboot:
+        if number in menus and deployment.multiboot:
             claims.append(_multiboot(disk))
         disks.append(replace(disk, reservations=(*claims, *disk.reservations)))
     return replace(deployment, disks=tuple(disks))

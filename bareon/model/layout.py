@@ -116,7 +116,17 @@ class Layout:
     @property
     def multiboot(self) -> PlannedFilesystem | None:
         """The file system of the boot loader that starts more than one image."""
-        return self.reserved("multiboot")
+        return next(iter(self.menus.values()), None)
+
+    @property
+    def menus(self) -> dict[str, PlannedFilesystem]:
+        """The file systems with the menu of more than one image, alike, by the disk that each lies on."""
+        return {
+            disk.device: part.content
+            for disk in self.disks
+            for part in disk.partitions
+            if part.role == "multiboot" and isinstance(part.content, PlannedFilesystem)
+        }
 
     def mounted_esp(self, image: str) -> Mounted | None:
         """The first EFI system partition as the image mounts it; ``None`` where it mounts something else there.

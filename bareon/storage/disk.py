@@ -145,8 +145,9 @@ class Partition(Volume):
 class Disk:
     """A disk of the input. ``size`` is its budget in bytes, ``None`` for all of the real disk.
 
-    ``any_firmware`` keeps room to boot by BIOS and by UEFI, whichever the node has now. ``reservations`` come beside
-    the volumes; see :mod:`bareon.layout.claim`. ``erase`` is a way of ``erase.py`` beside this, ``None`` for none.
+    ``any_firmware`` keeps room to boot by BIOS and by UEFI, whichever the node has now. ``multiboot`` says that a
+    menu of several images is to be on this disk. ``reservations`` come beside the volumes; see
+    :mod:`bareon.layout.claim`. ``erase`` is a way of ``erase.py`` beside this, ``None`` for none.
     """
 
     id: DiskId | DiskIds | DiskRule
@@ -154,6 +155,7 @@ class Disk:
     volumes: tuple[Partition, ...]
     path: str = field(default="$", compare=False)
     any_firmware: bool = False
+    multiboot: bool = False
     reservations: tuple[Reservation, ...] = ()
     erase: str | None = None
 

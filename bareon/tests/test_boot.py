@@ -53,7 +53,7 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = [
         menu.Entry(x.title, "/vmlinuz", None, "u", ("ro", "set", "default=7")) for x in IMAGES if x.number is not None
     ]
-    (folder / "grub.cfg").write_text(menu.configuration(entries, menu.ONCE, default=2))
+    (folder / "grub.cfg").write_text(menu.configuration(entries, menu.once(), default=2))
     (folder / "grubenv").write_text(menu.environment())
     (folder / "bareon-images").write_text(info.table(IMAGES))
     monkeypatch.setenv("BAREON_MULTIBOOT", str(tmp_path))
@@ -61,7 +61,7 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _run(*words: str) -> tuple[int, str, str]:
-    done = subprocess.run(["sh", "-s", "--", *words], input=bareon_boot.script("u"), capture_output=True, text=True)
+    done = subprocess.run(["sh", "-s", "--", *words], input=bareon_boot.script(["u"]), capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -34,7 +34,7 @@ IMAGES = [Listed(Image(x, Location(f"rsync://a/{x}")), n, None, x) for n, x in e
 def _menu(
     ours: Entry = OURS, older: Mapping[int, Entry] | None = None, default: int = 1, third: Entry = THIRD
 ) -> str:
-    return menu.configuration([FIRST, ours, third], menu.ONCE, default=default, older=older)
+    return menu.configuration([FIRST, ours, third], menu.once(), default=default, older=older)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def _remove(root: Path, version: str) -> None:
 
 def _run(root: Path, image: str = "two") -> tuple[int, str]:
     words = ["sh", "-s", "--", "refresh", "--root", str(root), *(["--image", image] if image else [])]
-    done = subprocess.run(words, input=bareon_boot.script("u"), capture_output=True, text=True)
+    done = subprocess.run(words, input=bareon_boot.script(["u"]), capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -263,11 +263,11 @@ def test_an_image_gets_the_hooks_that_it_calls(
     tree = Tree(str(tmp_path))
     for program in programs:
         tree.write(program, "")
-    bareon_boot.install(tree, "u-u")
+    bareon_boot.install(tree, ["u-u"])
     found = {str(x.relative_to(tmp_path / "etc")) for x in (tmp_path / "etc").rglob("*") if x.is_file()}
     assert found == set(hooks)
     assert all((tmp_path / "etc" / x).stat().st_mode & 0o777 == 0o755 for x in hooks)
-    assert (tmp_path / "usr/local/sbin/bareon-boot").read_text() == bareon_boot.script("u-u")
+    assert (tmp_path / "usr/local/sbin/bareon-boot").read_text() == bareon_boot.script(["u-u"])
 
 
 @pytest.mark.parametrize(("code", "wanted"), [(0, 0), (4, 0), (6, 6), (None, 0)])
@@ -275,7 +275,7 @@ def test_a_hook_fails_where_the_menu_could_not_be_written(code: int | None, want
     """On a copy of the system, which has no menu, packages of kernels can be installed."""
     tree = Tree(str(tmp_path))
     tree.write("/usr/bin/dpkg", "")
-    bareon_boot.install(tree, "u")
+    bareon_boot.install(tree, ["u"])
     program = tmp_path / "bareon-boot"
     if code is not None:
         program.write_text(f'#!/bin/sh\necho "$@"\nexit {code}\n')

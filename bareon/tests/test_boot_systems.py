@@ -493,7 +493,7 @@ def test_field_01_the_step_leaves_what_boots(
     tree = Tree(str(tmp_path))
     for path in ("/usr/bin/dpkg", "/etc/kernel/postrm.d/zz-other"):
         tree.write(path, "")
-    bareon_boot.install(tree, "u")  # as one of several images, by an earlier document
+    bareon_boot.install(tree, ["u"])  # as one of several images, by an earlier document
     assert tree.names("/etc/kernel/postrm.d") == ["zz-bareon-boot", "zz-other"]
     outcome, tree = _installed(case, tmp_path, monkeypatch)
     assert outcome == {"grub": whose}

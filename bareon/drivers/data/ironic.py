@@ -103,6 +103,7 @@ class _Translation:
             tuple(x for x in volumes if isinstance(x, Partition)),
             path,
             erase=None if value.get("erase", erase.NONE) == erase.NONE else value["erase"],
+            multiboot=value.get("multiboot", False),
         )
 
     def _identity(self, value: dict[str, Any], path: str) -> DiskId | DiskRule:
