@@ -15,7 +15,7 @@ from bareon.text import visible
 from bareon.transfer.decode import Decoding
 from bareon.transfer.format import Format, recognised
 from bareon.transfer.ring import PIECE
-from bareon.transfer.source import Source
+from bareon.transfer.source import Skippable, drop
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def told(header: str | None, name: str) -> Format | None:
     return None if name.lower().endswith(_ENDINGS[coding]) else coding
 
 
-class Encoded(Source, Protocol):
+class Encoded(Skippable, Protocol):
     """A source that may be encoded: ``coding`` is known once a byte was read."""
 
     coding: Format | None
@@ -84,6 +84,12 @@ class Undone:
 
     def begin(self, offset: int, length: int | None) -> None:
         self._source.begin(offset, length)
+
+    def skip(self, offset: int) -> None:
+        if self._source.coding:
+            drop(self, offset)
+        else:
+            self._source.skip(offset)
 
     def fill(self, buffer: memoryview) -> int:
         if self._plain is None:

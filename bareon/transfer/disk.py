@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image of a whole disk, of which partitions are brought: looked at beforehand, then streamed once for all of them.
 
-All bytes of the file pass the checks, whichever of them are wanted.
+Where something is known by which the file can be checked, all its bytes pass the checks, whichever of them are
+wanted. Else only what is wanted is fetched, of a file that can be read in parts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bareon.errors import ImageFailed
 from bareon.model.image import Digest, Published
@@ -21,6 +22,7 @@ from bareon.transfer.beginning import Plain, check_whole
 from bareon.transfer.check import is_checked
 from bareon.transfer.deadline import Deadline
 from bareon.transfer.device import Device
+from bareon.transfer.extents import Ranged, Scattered, joined
 from bareon.transfer.failure import named
 from bareon.transfer.foreign import refuse
 from bareon.transfer.format import HEAD, refuse_nested
@@ -34,7 +36,8 @@ from bareon.transfer.image import (
     reshaping,
 )
 from bareon.transfer.partitions import Entry, Read, Table, read_table
-from bareon.transfer.pipeline import Pipeline, Target
+from bareon.transfer.pipeline import Pipeline, Reshape, Target
+from bareon.transfer.source import Skippable
 from bareon.transfer.stage import File
 from bareon.transfer.superblock import SEEN, Superblock
 
@@ -47,7 +50,7 @@ class WholeDisk:
     """An image of a whole disk as its source serves it. ``beginning`` are its first bytes, the table among them.
 
     ``contents`` are the superblocks of its partitions by their numbers, as far as they can be read beforehand.
-    ``tables`` are the bytes that the table was read from, with their offsets.
+    ``tables`` are the bytes that the table was read from, with their offsets, ``heads`` those of the superblocks.
     """
 
     offer: Offer
@@ -55,6 +58,7 @@ class WholeDisk:
     contents: Mapping[int, Superblock]
     beginning: bytes
     tables: tuple[tuple[int, bytes], ...] = ()
+    heads: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def survey(location: Location, settings: TransferSettings, disk_format: DiskFormat = None) -> WholeDisk:
@@ -79,7 +83,9 @@ def survey(location: Location, settings: TransferSettings, disk_format: DiskForm
         if table is None:
             found = superblock.read(beginning).type
             raise ImageFailed(f"is no whole disk with a partition table: it holds {found or 'nothing that is known'}")
-        return WholeDisk(offer, table, dict(_contents(plain, table)), beginning, tuple(tables.found.items()))
+        heads = {x.number: plain.at(x.start, min(SEEN, x.size)) for x in table.partitions}
+        contents = {number: superblock.read(head) for number, head in heads.items() if len(head) >= HEAD}
+        return WholeDisk(offer, table, contents, beginning, tuple(tables.found.items()), heads)
 
 
 class _Recorded:
@@ -94,11 +100,6 @@ class _Recorded:
         if len(data) > len(self.found.get(offset, b"")):
             self.found[offset] = data
         return data
-
-
-def _contents(plain: Plain, table: Table) -> Sequence[tuple[int, Superblock]]:
-    heads = ((entry.number, plain.at(entry.start, min(SEEN, entry.size))) for entry in table.partitions)
-    return [(number, superblock.read(head)) for number, head in heads if len(head) >= HEAD]
 
 
 @dataclass(frozen=True)
@@ -205,8 +206,10 @@ def _bring(transfer: Transfer, disk: WholeDisk, targets: Mapping[Entry, Target])
     settings, known = transfer.settings, transfer.published
     deadline = Deadline(settings.total_timeout)
     checked = is_checked(transfer.digest, known) or known.plain is not None
-    seen = [(offset, data, _Seen(len(data))) for offset, data in ((0, disk.beginning), *disk.tables)]
-    windows = [_Window(x.start, x.end, target) for x, target in targets.items()]
+    heads = [(x.start, disk.heads[x.number]) for x in targets if disk.heads.get(x.number)]
+    seen = [(offset, data, _Seen(len(data))) for offset, data in ((0, disk.beginning), *disk.tables, *heads)]
+    windows = [_Window(offset, offset + target.limit, target) for offset, _, target in seen]
+    windows += [_Window(x.start, x.end, target) for x, target in targets.items()]
     with (
         named(transfer.location),
         contextlib.closing(open_source(transfer.location, settings, deadline, checked=checked)) as source,
@@ -214,16 +217,36 @@ def _bring(transfer: Transfer, disk: WholeDisk, targets: Mapping[Entry, Target])
         offer, head = looked_at(source, transfer.disk_format)
         limit = disk.table.end + _BEHIND if offer.size is None or offer.format == "zstd" else offer.size
         with PlainChecks(offer.format, transfer.digest, known, settings) as checks:
-            again = [_Window(offset, offset + target.limit, target) for offset, _, target in seen]
-            pipeline = Pipeline(source, _Windows([*again, *windows], limit), deadline, checks.served)
-            pipeline.run(head, reshaping(offer.format, head, source, checks.seen), transfer.progress)
+            whole = checked or offer.format not in ("raw", "qcow2")
+            if whole:
+                pipeline = Pipeline(source, _Windows(windows, limit), deadline, checks.served)
+                pipeline.run(head, reshaping(offer.format, head, source, checks.seen), transfer.progress)
+            else:
+                stream, reshape = _parts_alone(source, offer, head, windows)
+                pipeline = Pipeline(stream, _Windows(windows, limit), deadline)
+                pipeline.run(head, reshape, transfer.progress)
             if seen[0][2].content != disk.beginning:
                 raise ImageFailed(_CHANGED)
-            if pipeline.size < (end := max(x.end for x in windows)):
+            if pipeline.size < (end := max(x.end for x in targets)):
                 raise ImageFailed(f"is cut short: it has {pipeline.size} bytes, and its partitions go up to {end}")
-            checks.judge(pipeline)
+            if whole:
+                checks.judge(pipeline)
+            elif (offer.served, offer.size) != (disk.offer.served, disk.offer.size):
+                raise ImageFailed(_CHANGED)
             if any(target.content != data for _, data, target in seen):
                 raise ImageFailed(_CHANGED)
             seconds = time.monotonic() - started
-            digest = checks.digest
+            digest = checks.digest if whole else None
             return Written(pipeline.served, pipeline.size, 0, source.attempts, seconds, offer.format, digest)
+
+
+def _parts_alone(source: Skippable, offer: Offer, head: bytes, windows: Sequence[_Window]) -> tuple[Ranged, Reshape]:
+    """The stream of what lies in the windows, and what makes bytes of the image of it."""
+    spans = [(x.start, x.end) for x in windows]
+    if offer.format == "raw":
+        extents = joined(spans, len(head))
+        return Ranged(source, extents), Scattered(extents)
+    mapped = qcow2.Map(qcow2.header(head), source.length, source.read_at)
+    runs = mapped.within(spans)
+    extents = joined(mapped.hosts(runs), len(head))
+    return Ranged(source, extents), qcow2.Placing(mapped, runs, extents)

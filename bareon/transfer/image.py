@@ -25,7 +25,7 @@ from bareon.transfer.format import HEAD, Format, decoded_size, recognised
 from bareon.transfer.mirrors import Mirrors
 from bareon.transfer.pipeline import Pipeline, Reshape, decoding
 from bareon.transfer.resume import HttpSource
-from bareon.transfer.source import FileSource, Source
+from bareon.transfer.source import FileSource, Skippable, Source
 from bareon.transfer.superblock import Superblock
 from bareon.transfer.swift import Account
 
@@ -62,7 +62,7 @@ class Written:
 
 def open_source(
     location: Location, settings: TransferSettings, deadline: Deadline, *, checked: bool = False
-) -> Source:
+) -> Skippable:
     """The source of what is at a location, or at one of its mirrors.
 
     :param checked: whether what arrives is held to a digest or a signature.
@@ -77,7 +77,7 @@ def open_source(
     )
 
 
-def _source(location: Location, settings: TransferSettings, deadline: Deadline) -> Source:
+def _source(location: Location, settings: TransferSettings, deadline: Deadline) -> Skippable:
     if location.scheme == "file":
         return FileSource(location, deadline)
     if location.scheme == "swift":

@@ -12,13 +12,13 @@ from bareon.errors import ImageFailed
 from bareon.model.location import Location
 from bareon.transfer.deadline import Stopped
 from bareon.transfer.failure import NotThere
-from bareon.transfer.source import Source
+from bareon.transfer.source import Skippable
 
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: Opens a location; the second is whether it is the last, which is tried harder.
-Open = Callable[[Location, bool], Source]
+Open = Callable[[Location, bool], Skippable]
 
 
 class Mirrors:
@@ -53,6 +53,9 @@ class Mirrors:
     def begin(self, offset: int, length: int | None) -> None:
         self._source.begin(offset, length)
 
+    def skip(self, offset: int) -> None:
+        self._trying(lambda: self._source.skip(offset))
+
     def fill(self, buffer: memoryview) -> int:
         begun = self._source.offset
         self._trying(lambda: self._source.fill(buffer[self._source.offset - begun :]))
@@ -74,7 +77,7 @@ class Mirrors:
                 source.close()
                 self._here, self._source = self._next(source.offset, source.length)
 
-    def _next(self, offset: int, length: int | None) -> tuple[Location, Source]:
+    def _next(self, offset: int, length: int | None) -> tuple[Location, Skippable]:
         """The next location that can be opened, at ``offset``."""
         while self._left:
             location = self._left.pop(0)

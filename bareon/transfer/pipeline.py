@@ -18,7 +18,6 @@ from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.decode import Decoding
 from bareon.transfer.format import Format, refuse_nested
 from bareon.transfer.ring import PIECE, Piece, Ring, all_zero
-from bareon.transfer.source import Source
 
 _BUFFERS = 6  # in each ring that has any
 _TOLD = 0.25  # seconds between two reports of progress
@@ -46,6 +45,17 @@ class Target(Protocol):
     def zero(self, offset: int, length: int) -> None: ...
 
     def flush(self) -> None: ...
+
+
+class Stream(Protocol):
+    """Where the served bytes come from; a :class:`bareon.transfer.source.Source` is one."""
+
+    @property
+    def length(self) -> int | None: ...
+
+    def fill(self, buffer: memoryview) -> int: ...
+
+    def close(self) -> None: ...
 
 
 class Packer:
@@ -78,6 +88,14 @@ class Packer:
         if self._fill == PIECE:
             self.flush()
 
+    def feed(self, data: bytes | memoryview) -> None:
+        """As ``add``, of however many bytes."""
+        view = memoryview(data)
+        while view:
+            part = view[: self.room()]
+            self.add(part)
+            view = view[len(part) :]
+
     def flush(self) -> None:
         if self._fill and self._buffer is not None:
             self._put(self._fill, self._buffer[: self._fill])
@@ -101,7 +119,7 @@ class Packer:
 class Pipeline:
     """One image on its way. ``served``, ``size`` are the bytes so far; ``checks`` see the served ones."""
 
-    def __init__(self, source: Source, device: Target, deadline: Deadline, checks: Sequence[Check] = ()) -> None:
+    def __init__(self, source: Stream, device: Target, deadline: Deadline, checks: Sequence[Check] = ()) -> None:
         self._source = source
         self._device = device
         self._deadline = deadline

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -19,6 +19,7 @@ from typing import cast
 from bareon.errors import ImageFailed
 from bareon.sizes import MIB
 from bareon.transfer.decode import ZSTD_WINDOW_LOG
+from bareon.transfer.extents import Extent, located
 from bareon.transfer.pipeline import Packer
 
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQ")
@@ -130,6 +131,23 @@ class Map:
             host, guest, count = packed >> 72, (packed >> 32 & (1 << 40) - 1) << bits, packed & (1 << 31) - 1
             compressed = bool(packed & 1 << 31)
             yield Run(host, count if compressed else min(count << bits, size - guest), guest, compressed)
+
+    def within(self, spans: Sequence[Extent]) -> list[Run]:
+        """The runs that hold bytes of one of the spans of the image; compressed ones whole, others cut to them."""
+        found = []
+        for run in self.runs():
+            length = self.header.cluster if run.compressed else run.length
+            cuts = ((max(run.guest, x), min(run.guest + length, y)) for x, y in spans)
+            inside = [(start, end) for start, end in cuts if start < end]
+            if run.compressed:
+                found += [run] if inside else []
+            else:
+                found += [Run(run.host + x - run.guest, y - x, x, False) for x, y in inside]
+        return sorted(found, key=lambda x: x.host)
+
+    def hosts(self, runs: Iterable[Run]) -> Iterator[Extent]:
+        """Where runs lie in the file. Behind its end an allocated cluster is zero."""
+        return ((run.host, min(run.host + run.length, self.length)) for run in runs)
 
     def holes(self) -> Iterator[tuple[int, int]]:
         """Offset and length of what no run brings, ascending."""
@@ -245,9 +263,9 @@ class Map:
 
 
 class Window:
-    """The stream's bytes from a place on that only moves forward."""
+    """The stream's bytes from a place on that only moves forward; ``chunks`` come with their places."""
 
-    def __init__(self, chunks: Iterator[memoryview]) -> None:
+    def __init__(self, chunks: Iterator[tuple[int, memoryview]]) -> None:
         self._chunks = chunks
         self._start = 0
         self._data = bytearray()
@@ -255,21 +273,22 @@ class Window:
     def read(self, start: int, length: int) -> bytes:
         """Bytes at ``start``, which is never before that of the last call; fewer where the stream ends."""
         self._forward(start)
-        while len(self._data) < length and (chunk := next(self._chunks, None)) is not None:
-            self._data += chunk
+        while len(self._data) < length and (found := next(self._chunks, None)) is not None:
+            assert found[0] == self._start + len(self._data)
+            self._data += found[1]
         with memoryview(self._data) as data:
             return bytes(data[:length])
 
     def _forward(self, start: int) -> None:
         while start - self._start > len(self._data):
-            self._start += len(self._data)
             self._data.clear()
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            found = next(self._chunks, None)
+            if found is None:
                 self._start = start
                 return
-            skipped = min(len(chunk), start - self._start)
-            self._start += skipped
+            place, chunk = found
+            skipped = min(len(chunk), start - place)
+            self._start = place + skipped
             self._data += chunk[skipped:]
         del self._data[: start - self._start]
         self._start = start
@@ -281,19 +300,23 @@ class Window:
 
 
 class Placing:
-    """A :class:`bareon.transfer.pipeline.Reshape` for qcow2."""
+    """A :class:`bareon.transfer.pipeline.Reshape` for qcow2; with ``runs`` for these alone, of some extents."""
 
-    def __init__(self, mapped: Map) -> None:
+    def __init__(
+        self, mapped: Map, runs: Iterable[Run] | None = None, extents: Sequence[Extent] | None = None
+    ) -> None:
         self._map = mapped
+        self._runs = mapped.runs() if runs is None else runs
+        self._extents = extents
 
     def __call__(self, served: Iterator[memoryview], packer: Packer) -> None:
         for offset, length in self._map.holes():
             packer.zero(offset, length)
-        window = Window(served)
-        for run in self._map.runs():
+        window = Window(located(served, self._extents))
+        for run in self._runs:
             packer.seek(run.guest)
             if run.compressed:
-                self._feed(packer, self._map.inflated(run, window.read(run.host, run.length)))
+                packer.feed(self._map.inflated(run, window.read(run.host, run.length)))
             else:
                 self._copy(run, window, packer)
         window.drain()
@@ -303,15 +326,8 @@ class Placing:
         while done < run.length:
             part = min(_STEP, run.length - done)
             # Behind the end of the file an allocated cluster is zero.
-            self._feed(packer, window.read(run.host + done, part).ljust(part, b"\0"))
+            packer.feed(window.read(run.host + done, part).ljust(part, b"\0"))
             done += part
-
-    def _feed(self, packer: Packer, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            part = view[: packer.room()]
-            packer.add(part)
-            view = view[len(part) :]
 
 
 def _bad(text: str) -> ImageFailed:

@@ -21,6 +21,7 @@ from bareon.transfer.deadline import Deadline, Stopped, retrying
 from bareon.transfer.failure import Broken
 from bareon.transfer.format import Format
 from bareon.transfer.http import Answer, Client
+from bareon.transfer.source import drop
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class HttpSource:
         self.length: int | None = None
         self.coding: Format | None = None
         self.attempts = 0
+        self._parts = True  # until an answer to a Range says otherwise
 
     @property
     def offset(self) -> int:
@@ -62,6 +64,15 @@ class HttpSource:
     def begin(self, offset: int, length: int | None) -> None:
         """Go on at ``offset`` with what another server has begun to send, of ``length`` bytes in all."""
         self._offset, self.length, self._begun = offset, length, length is not None
+
+    def skip(self, offset: int) -> None:
+        if not self._parts:
+            drop(self, offset)
+            return
+        if self._answer is not None:
+            self._hang_up(self._answer)
+            self._answer = None
+        self._offset = offset
 
     def fill(self, buffer: memoryview) -> int:
         filled = 0
@@ -136,6 +147,7 @@ class HttpSource:
         try:
             self._checked(answer)
             if answer.status == 200 and self._offset:
+                self._parts = False
                 self._drop(answer)
         except BaseException:
             self._hang_up(answer)
@@ -207,6 +219,7 @@ class HttpSource:
 
     def _part(self, answer: Answer, offset: int, length: int) -> bytes | None:
         if answer.status != 206:
+            self._parts = False
             return None
         start, total = _place(answer)
         if start != offset:

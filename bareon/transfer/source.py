@@ -13,6 +13,8 @@ from bareon.model.location import Location
 from bareon.transfer.deadline import Deadline, Stopped
 from bareon.transfer.failure import NotThere
 
+_DROPPED = 1 << 20  # bytes read at once to be dropped
+
 
 class Source(Protocol):
     """The bytes of an image as they are served.
@@ -41,6 +43,23 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End it, from any thread; a read under way ends soon."""
+
+
+class Skippable(Source, Protocol):
+    """A source that need not give all of its bytes."""
+
+    def skip(self, offset: int) -> None:
+        """Go on at ``offset``, which lies further on, without what is between; a byte was read before.
+
+        Where the server gives no parts, it is read and dropped.
+        """
+
+
+def drop(source: Source, offset: int) -> None:
+    """Read a source up to ``offset``, for nothing."""
+    buffer = memoryview(bytearray(_DROPPED))
+    while (left := offset - source.offset) > 0 and source.fill(buffer[:left]):
+        pass
 
 
 #: File systems whose files are views of the kernel: memory, descriptors and secrets of processes, firmware.
@@ -121,6 +140,9 @@ class FileSource:
     def begin(self, offset: int, length: int | None) -> None:
         if length is not None and length != self.length:
             raise ImageFailed(f"has {self.length} bytes, {length} are wanted")
+        self._offset = offset
+
+    def skip(self, offset: int) -> None:
         self._offset = offset
 
     def fill(self, buffer: memoryview) -> int:
