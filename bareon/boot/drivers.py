@@ -19,6 +19,7 @@ from bareon.system.carried import Needs, index_of
 from bareon.system.initramfs import InitialRamdisk, not_carried
 from bareon.system.kernel import Kernel, by_version, in_boot
 from bareon.system.module import INDEX, lacking
+from bareon.system.program import absent, paths
 from bareon.system.tree import Tree, mounted_tree
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _FOLDERS = ("/usr/lib/modules", "/lib/modules")
 _ALLOWED = "or go on with --allow_unbootable"
 _ANOTHER_KERNEL = f"bring an image with another kernel, {_ALLOWED}"
 _WITH_IT = f"bring an image that has it, {_ALLOWED}"
+_WITH_THEM = f"bring an image with what it takes, {_ALLOWED}"
 
 
 def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
@@ -68,12 +70,15 @@ class VerifyDrivers(Step):
         return f"See whether the kernel of image {self.image!r} has the drivers of its disks"
 
     def preflight(self) -> Sequence[str]:
-        """Ask the newest kernels that the image will bring; where one of them has all, the choice is made later."""
-        found = self._brought(self.early) if self.early else {}
-        told = {release: self._lacking(release, index) for release, index in found.items()}
-        if not told or not all(told.values()):
+        """Ask the newest kernels that the image will bring, and for the programs that no initramfs can do without.
+
+        Where one of the kernels has all, the choice is made later. Of an image without a kernel nothing is asked.
+        """
+        if self.early is None or not (found := self._brought(self.early)):
             return []
-        return self._told(next(x for x in told.values() if x), UnsuitableNode)
+        told = [self._lacking(release, index) for release, index in found.items()]
+        messages = [*(told[:1] if all(told) else []), self._without(self.early)]
+        return [word for x in messages if x for word in self._told(x, UnsuitableNode)]
 
     def run(self, progress: Progress) -> Outcome:
         """Ask the kernel that boots, and its initramfs."""
@@ -94,6 +99,15 @@ class VerifyDrivers(Step):
         newest = sorted(folders, key=by_version)[-3:]
         files = early([f"{folders[x]}/{name}" for x in newest for name in INDEX])
         return {x: {n: files[p] for n in INDEX if (p := f"{folders[x]}/{n}") in files} for x in newest}
+
+    def _without(self, early: Early) -> str | None:
+        """What the image has no programs for, so that it can make no initramfs with them; ``None`` if it has all."""
+        programs = self.layout.early(self.image).programs
+        gone = absent(programs, early(paths(programs))) if programs else []
+        if not gone:
+            return None
+        found = f"it does not have the program{'s' if len(gone) > 1 else ''} {', '.join(gone)}"
+        return f"image {self.image!r} would not find its root file system: {found}; {_WITH_THEM}"
 
     def _lacking(self, release: str, index: Mapping[str, bytes]) -> str | None:
         """What a kernel has no drivers for; ``None`` for one that has all of them, or has no index of its modules."""

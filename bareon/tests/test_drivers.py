@@ -16,6 +16,7 @@ from bareon.drivers.deploy.early import EarlyFiles
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.storage.disk import Driver
 from bareon.system.module import lacking, named
+from bareon.system.program import absent, paths
 from bareon.system.tree import Tree
 from bareon.tests import cases
 from bareon.tests.test_carried import archive
@@ -135,6 +136,47 @@ def test_it_is_said_before_the_first_write(kernels: Mapping[str, bytes], said: s
     assert str(caught.value).endswith("bring an image with another kernel, or go on with --allow_unbootable")
     (warning,) = _step(kernels, allowed=True).preflight()
     assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("programs", "gone"),
+    [
+        (["/usr/bin/sh", "/usr/sbin/lvm", "/usr/sbin/mdadm"], None),
+        (["/bin/sh", "/sbin/lvm", "/usr/bin/mdadm"], None),
+        (["/usr/bin/sh", "/usr/sbin/lvm"], "program mdadm;"),
+        (["/usr/bin/sh", "/opt/sbin/lvm"], "programs lvm, mdadm;"),
+        # Without a shell at such a place it has its programs elsewhere.
+        (["/usr/sbin/lvm"], None),
+        ([], None),
+    ],
+)
+def test_programs_that_the_image_does_not_have(programs: Sequence[str], gone: str | None) -> None:
+    def step(*, allowed: bool = False) -> VerifyDrivers:
+        image = _Image({"6.1.0-9-amd64": OLD})
+        image.files |= dict.fromkeys(programs, b"ELF")
+        return dataclasses.replace(_step({}, allowed=allowed), early=image)
+
+    if gone is None:
+        assert list(step().preflight()) == []
+        return
+    with pytest.raises(UnsuitableNode) as caught:
+        step().preflight()
+    found = f"image 'a' would not find its root file system: it does not have the {gone}"
+    assert str(caught.value) == f"{found} bring an image with what it takes, or go on with --allow_unbootable"
+    assert step(allowed=True).preflight() == [found.rstrip(";")]
+
+
+@pytest.mark.parametrize(
+    ("names", "there", "gone"),
+    [
+        (("cryptsetup", "systemd-cryptsetup"), "/usr/lib/systemd/systemd-cryptsetup", []),
+        (("cryptsetup", "systemd-cryptsetup"), "/sbin/cryptsetup", []),
+        (("cryptsetup", "systemd-cryptsetup"), "/usr/sbin/cryptsetup-reencrypt", ["cryptsetup"]),
+    ],
+)
+def test_one_of_the_names_of_a_program_is_enough(names: tuple[str, ...], there: str, gone: Sequence[str]) -> None:
+    assert {"/bin/sh", "/usr/bin/sh"} <= set(paths([names]))
+    assert absent([names], {"/bin/sh", there}) == gone
 
 
 KERNEL = "6.1.0-9-amd64"
