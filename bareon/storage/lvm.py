@@ -54,6 +54,8 @@ LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 """The partition type GUID of a physical volume; Discoverable Partitions Specification."""
 
 SYS = Path("/sys/class/block")
+_OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
+"""LVM's words for volumes that share no blocks with others, as thin and cached ones and snapshots do."""
 PROGRAMS = ("lvm",)
 EXTENT = 4 * MIB  # bytes, LVM's default
 METADATA = MIB  # bytes of each physical volume that LVM takes with its defaults
@@ -318,6 +320,7 @@ class PlannedGroup(PlannedAggregate):
             other = there.pop(volume.name)
             if other.size != volume.size:
                 yield f"{volume.device}: expected {mib(volume.size)}, found {mib(other.size)}"
+            yield from _layout_differences(other, comparison)
             yield from comparison.differences(volume, other.content)
         for extra in there.values():
             yield f"{extra.device}: expected no logical volume, found one of {mib(extra.size)}"
@@ -445,13 +448,18 @@ class ActivateGroup(Step):
 
 @dataclass(frozen=True)
 class LogicalVolumeFacts:
-    """A logical volume. What is in it is only known where it could be activated."""
+    """A logical volume. What is in it is only known where it could be activated.
+
+    ``layout`` is LVM's list of what it is, ``health`` what LVM finds wrong with it; lvs(8).
+    """
 
     name: str
     device: str
     size: int
     active: bool
     content: Signature | None = None
+    layout: str = "linear"
+    health: str = ""
 
 
 @dataclass(frozen=True)
@@ -587,6 +595,10 @@ class _Lvm(Kind):
                     "device": schema.string("The kernel's name of it."),
                     "size": schema.count("Its size."),
                     "content": schema.CONTENT,
+                    "layout": schema.string(
+                        "What it is in LVM's words: linear, striped, raid,raid1, thin,sparse, ..."
+                    ),
+                    "health": schema.string("What LVM finds wrong with it; empty for nothing."),
                 },
             ),
         }
@@ -654,6 +666,17 @@ class _Lvm(Kind):
         if uuid:
             tools.lvm.deactivate(uuid)
         return uuid is not None
+
+
+def _layout_differences(found: LogicalVolumeFacts, comparison: Comparison) -> Iterator[str]:
+    """Differences of a volume from a linear one: one that has its own blocks may go on as it is, no other one."""
+    kinds = found.layout.split(",")
+    if _OWN_BLOCKS.isdisjoint(kinds):
+        yield f"{found.device}: expected a linear logical volume, found one that is {found.layout}"
+    elif "linear" not in kinds:
+        comparison.warn(f"{found.device}: expected a linear logical volume, found {found.layout}; it is kept")
+    if found.health:
+        yield f"{found.device}: LVM says that it is not well ({found.health}); mend it first, see lvs(8)"
 
 
 def _names(group: VolumeGroup) -> Iterator[Defect]:
@@ -727,10 +750,14 @@ class _Search(Search):
 
     def _volume(self, group: str, volume: tools.lvm.Volume, looked_at: bool, active: bool) -> LogicalVolumeFacts:
         device = f"/dev/{group}/{volume.name}"
-        content = self._look.content(device) if looked_at and _is_there(device) else None
+        # A pool offers nothing by itself.
+        visible = looked_at and "pool" not in volume.layout.split(",") and _is_there(device)
+        content = self._look.content(device) if visible else None
         if content:
             self._look.offer(device, content)
-        return LogicalVolumeFacts(volume.name, device, volume.size, active, content)
+        return LogicalVolumeFacts(
+            *(volume.name, device, volume.size, active, content), layout=volume.layout, health=volume.health
+        )
 
     def found(self) -> Sequence[VolumeGroupFacts]:
         # An array goes by its name: the kernel's number for it is another one at the next start.

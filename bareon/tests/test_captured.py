@@ -132,7 +132,11 @@ def test_groups_are_those_that_were_made_and_a_lost_disk_is_missed() -> None:
         ("my-os", "my-root"): (300, True),
         ("my-os", "swap"): (64, True),
         ("on-md", "home"): (64, True),
+        ("broken", "wide"): (16, False),
     }
+    layouts = {(names[x["group_uuid"]], x["name"], x["health"]): x["layout"] for x in broken["volumes"]}
+    assert layouts["broken", "wide", "partial"] == "striped"
+    assert layouts["broken", "data", "partial"] == layouts["my-os", "swap", ""] == "linear"
     lost = [x["device"] for x in broken["physical"] if names.get(x["group_uuid"]) == "broken"]
     assert lost == ["/dev/sdf4", "[unknown]"]
 

@@ -29,12 +29,17 @@ class PhysicalVolume:
 
 @dataclass(frozen=True)
 class Volume:
-    """A logical volume, size in bytes."""
+    """A logical volume, size in bytes.
+
+    ``layout`` and ``health`` are LVM's words, such as ``raid,raid1`` and ``partial``; nothing where all is well.
+    """
 
     name: str
     group_uuid: str
     size: int
     active: bool
+    layout: str = "linear"
+    health: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def report() -> Report:
     return Report(
         _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size", "vg", _group),
         _rows("pvs", "pv_name,vg_uuid,pe_start", "pv", _physical_volume),
-        _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active", "lv", _volume),
+        _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active,lv_layout,lv_health_status", "lv", _volume),
     )
 
 
@@ -74,7 +79,8 @@ def _physical_volume(row: dict[str, str]) -> PhysicalVolume:
 
 
 def _volume(row: dict[str, str]) -> Volume:
-    return Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active")
+    told = row["lv_layout"], row["lv_health_status"]
+    return Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active", *told)
 
 
 def _rows(command: str, columns: str, kind: str, read: Callable[[dict[str, str]], T]) -> tuple[T, ...]:
