@@ -46,11 +46,10 @@ DEPLOY = [
         "actions",
         help="Comma-separated names in bareon.actions. Default: the deploy driver's flow.",
     ),
-    cfg.ListOpt(
+    cfg.MultiStrOpt(
         "image",
-        default=[],
-        help="Names of images of several: these alone are brought, with the policy verify. What the others have, or "
-        "share with them, stays as it is; the menu has all of them.",
+        help="Names of images of several, with commas between them or each by itself: these alone are brought, with "
+        "the policy verify. What the others have, or share with them, stays as it is; the menu has all of them.",
     ),
     cfg.BoolOpt("plan", default=False, help="Decide everything, print it, and change nothing."),
     cfg.StrOpt("plan_format", default="text", choices=["text", "json"], help="How a plan is printed."),

@@ -132,7 +132,7 @@ def test_the_tpm_gives_the_key_while_its_registers_are_the_same(
     shown: list[str] = []
     with watched() as seen, caplog.at_level(logging.DEBUG), confiding(shown.append):
         made = MakeContainer("x", container)
-        assert made.preflight() == []
+        made.preflight()
         made.run(lambda *_: None)
         kept = OpenContainer("x", container)
         assert list(kept.preflight()) == []

@@ -142,7 +142,7 @@ class _Run:
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
-        deployment = chosen(self._deployment, conf.image)
+        deployment = self._deployment if conf.image is None else chosen(self._deployment, _listed(conf.image))
         if not conf.node_facts:
             with plugin.blamed(UnsuitableNode):
                 deployment = plugin.returned(
@@ -303,6 +303,11 @@ def _conclude(plan: Plan, report: Report) -> None:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _listed(given: Sequence[str]) -> list[str]:
+    """The names in the values of an option that may be given again, each with commas in it."""
+    return [name for text in given for name in _names(text)]
 
 
 def _must_be_root() -> None:

@@ -12,25 +12,23 @@ from bareon.storage.filesystem import Filesystem
 
 
 def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
-    """The deployment that brings the images of these names alone; all of it where there are none.
+    """The deployment that brings the images of these names alone.
 
     Every file system that another image has as well, or that none of these has, is kept, whatever is said of it.
 
-    :raises UsageError: for names that no image has.
-    :raises InvalidInput: for a deployment that clears its disks, which would take the other images with it.
+    :raises UsageError: for no name, as of a variable that is empty, and for names that no image has.
+    :raises InvalidInput: for a deployment that clears its disks, and with them whatever other images are there.
     """
     if not names:
-        return deployment
+        raise UsageError("--image: names no image")
     known = [image.name for image in deployment.images]
     if strange := [name for name in names if name not in known]:
         listed = ", ".join(map(repr, known)) or "none"
         raise UsageError(f"--image: no image is named {', '.join(map(repr, strange))}; known: {listed}")
     systems = {image.system for image in deployment.images if image.name in names}
     others = {image.system for image in deployment.images} - systems
-    if others and deployment.policy != "verify":
-        message = (
-            f"{deployment.policy!r} clears the disks, and images that --image leaves out with them; give 'verify'"
-        )
+    if deployment.policy != "verify":
+        message = f"--image is for 'verify': {deployment.policy!r} clears the disks, with all other images on them"
         raise InvalidInput([Defect("$.partitions_policy", message)])
 
     def kept(fs: Filesystem) -> Filesystem:

@@ -59,6 +59,7 @@ HEADER = 16 * MIB  # bytes in front of the data, cryptsetup's own choice; given,
 KEY_FILES = "/etc/cryptsetup-keys.d"
 """The folder in which systemd looks for ``NAME.key`` by itself; systemd-cryptsetup(8)."""
 
+_OF_THE_START = {4, 5, 8, 9}  # PCRs of boot loader, its configuration, the kernel's command line, and files
 _FORMAT = "luks2"
 _RANDOM = "/dev/urandom"
 # What cryptsetup takes for LUKS2; for what has no header it must be said, as another version may take another.
@@ -280,6 +281,12 @@ def _source(key: Mapping[str, Any], path: str, found: list[Defect]) -> Source | 
         wrong.append(Defect(f"{path}.clevis.threshold", f"there are only {len(servers)} servers that can answer"))
     if {"tpm2", "clevis"} & set(key) and "in_system" in key:
         wrong.append(Defect(f"{path}.in_system", "nobody has a sealed key: the system gets it when it starts"))
+    if never := sorted(_OF_THE_START & set(key.get("tpm2", {}).get("pcrs", ()))):
+        listed = ", ".join(map(str, never))
+        message = (
+            f"PCR {listed}: what started this ramdisk does not start the system, so that it would never open; 7 fits"
+        )
+        wrong.append(Defect(f"{path}.tpm2.pcrs", message))
     found += wrong
     if wrong:
         return None
@@ -517,7 +524,7 @@ class MakeContainer(Step):
             f" as {container.opened.device}"
         )
 
-    def preflight(self) -> list[str]:
+    def preflight(self) -> None:
         wanted = self.container.wanted
         if wanted.recovery and not has_confidant():
             raise UnsuitableNode(
@@ -528,12 +535,10 @@ class MakeContainer(Step):
             raise UnsuitableNode(f"a container cannot be called {wanted.name}: {place} is something else")
         if isinstance(wanted.key, Sealed):
             cryptkey.try_out(wanted.key)
-            alone = f"{wanted.path}: nothing else opens {wanted.name} where {wanted.key} is lost: see recovery_key"
-            return [] if wanted.recovery else [alone]
+            return
         reason = cryptkey.untypable(cryptkey.content(wanted.key))
         if reason and not (wanted.in_system or wanted.recovery):
             raise UnsuitableNode(f"{wanted.path}.key: {wanted.key} cannot be typed when the system asks: {reason}")
-        return []
 
     def run(self, progress: Progress) -> Outcome:
         container, wanted = self.container, self.container.wanted
@@ -763,7 +768,12 @@ class _Luks(Kind):
     def contain(self, value: dict[str, Any], path: str, content: Content | None, reader: Reader) -> Content | None:
         if "encryption" not in value:
             return content
-        return _read(value["encryption"], f"{path}.encryption", content, reader.defects)
+        found = _read(value["encryption"], f"{path}.encryption", content, reader.defects)
+        if isinstance(found, Container) and isinstance(found.key, Sealed) and not found.recovery:
+            reader.warnings.append(
+                f"{found.path}: nothing else opens {found.name} where {found.key} is lost: see recovery_key"
+            )
+        return found
 
     def defects(self, deployment: Deployment) -> Iterator[Defect]:
         first = dict(_logical(deployment))

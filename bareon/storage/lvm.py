@@ -654,7 +654,7 @@ class _Lvm(Kind):
                 yield Defect(f"{member.path}.vg", f"there is no volume group {member.vg!r}; there are: {listed}")
         for group in groups:
             if not any(member.vg == group.name for member in members):
-                message = f"volume group {group.name!r} has no physical volume: no pv names it by 'vg'"
+                message = f"volume group {group.name!r} has no physical volume: no pv, and no raid, names it by 'vg'"
                 yield Defect(group.path, message)
             yield from _names(group)
 

@@ -117,7 +117,8 @@ def plan_of(case: dict[str, Any]) -> Plan:
     """
     text = case["input_text"] if "input_text" in case else json.dumps(case["input"])
     driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)  # type: ignore[type-abstract]
-    deployment = chosen(driver.parse(text.encode()), case.get("image", ()))
+    deployment = driver.parse(text.encode())
+    deployment = chosen(deployment, case["image"]) if "image" in case else deployment
     transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)  # type: ignore[type-abstract]
     names = case.get("actions", transport.flow)
     actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]

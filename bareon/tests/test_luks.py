@@ -9,11 +9,13 @@ import stat
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bareon.actions.copyimage import BindSystem
 from bareon.cmd.terminal import terminal
+from bareon.drivers.data.ironic import Ironic
 from bareon.errors import ActionFailed, DisksDiffer, UnsuitableNode
 from bareon.layout.build import build
 from bareon.layout.compare import adopt
@@ -295,14 +297,19 @@ def test_what_is_opened_later_takes_another_program(tree: Tree) -> None:
     _bind(tree, layout)
 
 
-def test_only_who_may_lose_all_with_a_tpm_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cryptkey, "try_out", lambda _: None)
-    alone, other = _containers(_layout(_sealed("root", "/"), _sealed("srv", "/srv", recovery=True)))
-    assert MakeContainer("x", alone).preflight() == [
-        "$: nothing else opens root where a key that the TPM seals to PCR 7 is lost: see recovery_key"
-    ]
-    with confiding(lambda _: None):
-        assert MakeContainer("x", other).preflight() == []
+def test_only_who_may_lose_all_with_a_tpm_is_warned() -> None:
+    def volume(name: str, **more: bool) -> dict[str, Any]:
+        sealed = {"type": "luks2", "name": name, "key": {"tpm2": {"pcrs": [7]}}, **more}
+        return {"type": "partition", "mount": f"/{name}", "size": "1 GiB", "encryption": sealed}
+
+    volumes = [volume("home"), volume("srv", recovery_key=True)]
+    disk = {"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": volumes}
+    driver = Ironic()
+    driver.parse(json.dumps({"partitions": [disk]}).encode())
+    assert driver.warnings == (
+        "$.partitions[0].volumes[0].encryption: nothing else opens home where a key that the TPM seals to PCR 7 is"
+        " lost: see recovery_key",
+    )
 
 
 def test_a_token_is_read_as_it_was_written() -> None:

@@ -287,8 +287,9 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
     match error.validator:
         case "additionalProperties":
             known = error.schema.get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            useful = {x: part for x, part in known.items() if not part.get("deprecated")}
             for key in sorted(set(value) - set(known)):
-                hint = _misplaced(key, known) or did_you_mean(key, known)
+                hint = _misplaced(key, useful) or did_you_mean(key, useful)
                 yield Defect(path, f"unknown key {_shown(key)}{hint}")
         case "required":
             for key in (key for key in rule if key not in value):
