@@ -68,7 +68,7 @@ def script(uuids: Sequence[str] = ()) -> str:
 
 def install(tree: Tree, uuids: Sequence[str]) -> None:
     """Write the script into an image, and the hooks that the image has callers of."""
-    tree.write(PLACE, script(uuids), 0o755)
+    tree.write(tree.real(PLACE), script(uuids), 0o755)  # /usr/local/sbin may be a link to bin
     for hook in HOOKS:
         if any(map(tree.is_file, hook.callers)):
             tree.write(hook.path, _HOOK, 0o755)

@@ -18,7 +18,7 @@ from bareon.storage.disk import Driver
 from bareon.system.carried import Needs, index_of
 from bareon.system.initramfs import InitialRamdisk, not_carried
 from bareon.system.kernel import Kernel, by_version, in_boot
-from bareon.system.module import INDEX, lacking
+from bareon.system.module import INDEX, NAMES, lacking
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree, mounted_tree
 
@@ -76,7 +76,9 @@ class VerifyDrivers(Step):
         """
         if self.early is None or not (found := self._brought(self.early)):
             return []
-        told = [self._lacking(release, index) for release, index in found.items()]
+        # A folder without an index is what a kernel has left that was removed.
+        known = {release: index for release, index in found.items() if any(name in index for name in NAMES)}
+        told = [self._lacking(release, index) for release, index in reversed(known.items())]
         messages = [*(told[:1] if all(told) else []), self._without(self.early)]
         return [word for x in messages if x for word in self._told(x, UnsuitableNode)]
 

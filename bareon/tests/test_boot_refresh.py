@@ -270,6 +270,14 @@ def test_an_image_gets_the_hooks_that_it_calls(
     assert (tmp_path / "usr/local/sbin/bareon-boot").read_text() == bareon_boot.script(["u-u"])
 
 
+def test_the_script_follows_a_folder_that_is_a_link(tmp_path: Path) -> None:
+    """Fedora 42 has /usr/local/sbin lead to bin."""
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    (tmp_path / "usr/local/sbin").symlink_to("bin")
+    bareon_boot.install(Tree(str(tmp_path)), ["u"])
+    assert (tmp_path / "usr/local/bin/bareon-boot").read_text() == bareon_boot.script(["u"])
+
+
 @pytest.mark.parametrize(("code", "wanted"), [(0, 0), (4, 0), (6, 6), (None, 0)])
 def test_a_hook_fails_where_the_menu_could_not_be_written(code: int | None, wanted: int, tmp_path: Path) -> None:
     """On a copy of the system, which has no menu, packages of kernels can be installed."""
