@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from bareon.actions.base import Action, Job
 from bareon.boot import verification
+from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed
 from bareon.boot.several import InstallMultiboot
@@ -57,7 +58,7 @@ class Bootloader(Action):
                 "the UEFI firmware is a 32-bit one, which starts no 64-bit GRUB; have it boot as a BIOS (CSM), the"
                 " ramdisk too, if it can"
             )
-        if job.layout.multiboot and _is_on(job.node):
+        if job.layout.multiboot and _is_on(job.node) and not _early_of_all(job):
             raise UnsuitableNode(
                 f"Secure Boot is on, and {_NOBODYS}; deploy one image with shim, {verification.REMEDY}"
             )
@@ -95,6 +96,7 @@ class Bootloader(Action):
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [
+                *([VerifyChain(self.name, early, disks[0].platform)] if (early := _early_of_all(job)) else []),
                 *self._drivers(job, default, [x.name for x in images]),
                 InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order),
             ]
@@ -144,12 +146,26 @@ def _early(job: Job, name: str) -> Early | None:
     return job.transport.early(images[0], job)
 
 
+def _early_of_all(job: Job) -> dict[str, Early]:
+    """What brings files of each system, that which boots by default first; none unless it can be had of all.
+
+    None, too, where Secure Boot is not on.
+    """
+    systems = _systems(job) if _is_on(job.node) else []
+    default = _default(systems) if systems else ""
+    names = sorted((x.name for x in systems), key=lambda x: x != default)
+    found = {name: early for name in names if (early := _early(job, name))}
+    return found if len(found) == len(names) else {}
+
+
 def _secure_boot_warnings(job: Job) -> Iterator[str]:
     facts = job.node.secure_boot
     if facts and facts.state == "unknown":
         yield f"Secure Boot: {facts.reason}; whether it lets the boot loader start is not looked at"
     elif facts and verification.concerns(facts):
-        if job.layout.multiboot:
+        if job.layout.multiboot and facts.state == "enabled":
+            yield f"Secure Boot is on, and {_NOBODYS}: the run says what is missing, and ends before the first write"
+        elif job.layout.multiboot:
             yield f"Secure Boot is off; with it on, the node would not start: {_NOBODYS}"
         elif facts.state == "enabled" and (systems := _systems(job)) and not _early(job, _default(systems)):
             yield "Secure Boot is on; whether it lets the boot loader start is seen when the image has been written"

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bareon.sizes import MIB
 from bareon.system.tree import Tree
 
 if TYPE_CHECKING:
     from bareon.drivers.deploy.rsync import FetchTree
     from bareon.tools.rsync import Entry
 
+LARGEST = 64 * MIB  # of a file, a kernel among them with all that may be built into it
 _MOST = 16  # paths that links lead to, besides the files that are asked for
 
 
@@ -33,7 +35,7 @@ class EarlyFiles:
                 self.fetch.some(self.fetch.filters, list(wanted), folder)
                 # A link leads to what has not come yet.
                 wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
-            found = ((path, tree.content(path)) for path in paths)
+            found = ((path, tree.content(path, LARGEST)) for path in paths)
             return {path: content for path, content in found if content is not None}
 
     def folders(self, path: str) -> list[str]:

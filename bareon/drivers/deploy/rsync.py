@@ -19,7 +19,7 @@ from typing import TypeVar
 from bareon.actions.base import Job
 from bareon.actions.copyimage import CopyImage
 from bareon.drivers.deploy import fitness, vfat
-from bareon.drivers.deploy.early import EarlyFiles
+from bareon.drivers.deploy.early import LARGEST, EarlyFiles
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.listing import Share, Survey, listed
@@ -36,7 +36,7 @@ from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.storage.reader import Reader
 from bareon.system.bindings.table import of_node
-from bareon.system.tree import LARGEST, Tree, holds, mounted_tree
+from bareon.system.tree import Tree, holds, mounted_tree
 from bareon.tools import mount, rsync
 
 LOG = logging.getLogger(__name__)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secure Boot with several images: shim and GRUB of one of them start the kernels of all, or what is missing."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bareon.boot.platform import Platform
+from bareon.boot.secure_boot import Loader, Verify, refusal, verify
+from bareon.boot.signed import shipped
+from bareon.boot.verification import REMEDY
+from bareon.errors import UnsuitableNode
+from bareon.model.image import Early
+from bareon.step import Outcome, Progress, Step
+from bareon.system.family import kernel_starts
+from bareon.system.kernel import by_version, is_odd
+from bareon.tools import secure_boot
+from bareon.tools.secure_boot import Keys
+
+_LOADERS = f"have one of the images bring a shim that the firmware starts and a GRUB that this shim starts, {REMEDY}"
+_KERNELS = (
+    "bring kernels that are signed under one of these and not revoked, make the certificate of the others known to"
+    f" shim as the owner's (mokutil --import), {REMEDY}"
+)
+_FOLDERS = ("/usr/lib/modules", "/lib/modules")
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What an image brings: its signed loaders, and those of its kernels of which one will boot, the first first."""
+
+    image: str
+    shim: Loader | None = None
+    grub: Loader | None = None
+    kernels: tuple[Loader, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The image whose shim and GRUB start the menu, if one has such, and why not all would start by that."""
+
+    image: str | None
+    missing: tuple[str, ...]
+
+    @property
+    def refusal(self) -> str | None:
+        """What is missing, and what would mend it."""
+        if not self.missing:
+            return None
+        by = f"with the shim and the GRUB of image {self.image!r}, " if self.image else ""
+        what = "not all of the images would start" if self.image else "none of the images would start"
+        remedy = _KERNELS if self.image else _LOADERS
+        return f"Secure Boot is on, and {what}: {by}{'; '.join(self.missing)}; {remedy}"
+
+
+def chain(keys: Keys, images: Sequence[Brought], platform: Platform, verify: Verify = verify) -> Chain:
+    """Whose loaders start the kernels of all images; without such, whose come next to it.
+
+    :param images: the best one for it first.
+    """
+    lacking = {x.image: _loaders(keys, x, platform, verify) for x in images}
+    able = [x for x in images if not lacking[x.image]]
+    if not able:
+        return Chain(None, tuple(f"image {name!r} {reason}" for name, reason in lacking.items()))
+    found = [Chain(x.image, tuple(_kernels(keys, x, images, verify))) for x in able]
+    return min(found, key=lambda x: len(x.missing))
+
+
+def _loaders(keys: Keys, brought: Brought, platform: Platform, verify: Verify) -> str | None:
+    """Why the loaders of an image would not start, in words that follow its name."""
+    if not brought.grub and not brought.shim:
+        return f"ships no shim (such as {platform.signed_shim}) and no signed GRUB (such as {platform.signed_grub})"
+    if not brought.grub:
+        return f"ships no signed GRUB (such as {platform.signed_grub})"
+    if not brought.shim:
+        return f"ships no shim beside {brought.grub.path} (such as {platform.signed_shim})"
+    reason = refusal(keys, brought.shim, brought.grub, verify=verify)
+    return f"would not start: {reason}" if reason else None
+
+
+def _kernels(keys: Keys, loaders: Brought, images: Sequence[Brought], verify: Verify) -> list[str]:
+    """Why the loaders of one image do not start the kernel of each; of an image without one nothing is said."""
+    assert loaders.shim
+    missing = []
+    for image in images:
+        reasons = [refusal(keys, loaders.shim, loaders.grub, kernel, verify) for kernel in image.kernels]
+        if reasons and all(reasons):
+            missing.append(f"the kernel of image {image.image!r}: {reasons[0]}")
+    return missing
+
+
+def early_brought(image: str, early: Early, platform: Platform) -> Brought:
+    """What an image will bring: of its kernels the newest ones, if each of them has the name of its modules."""
+    places = shipped(platform)
+    folders = {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
+    newest = sorted((x for x in folders if not is_odd(x)), key=by_version, reverse=True)[:3]
+    names = [[f"/boot/{start}{x}" for start in kernel_starts()] for x in newest]
+    found = early([y for x in places for y in (x.shim, x.grub)] + [y for x in names for y in x])
+    kernels = [Loader(y, found[y]) for x in names for y in [next((y for y in x if y in found), "")] if y]
+    return brought(image, found, platform, kernels if len(kernels) == len(names) else [])
+
+
+def brought(image: str, found: Mapping[str, bytes], platform: Platform, kernels: Sequence[Loader]) -> Brought:
+    """What an image brings, of the files that were found in it, by their paths.
+
+    A GRUB counts that has a folder of its own below ``EFI``, as where bareon puts it.
+    """
+    shim = None
+    for place in shipped(platform):
+        shim = shim or (Loader(place.shim, found[place.shim]) if place.shim in found else None)
+        if place.grub in found and place.folder(found[place.grub], "own"):
+            beside = Loader(place.shim, found[place.shim]) if place.shim in found else None
+            return Brought(image, beside, Loader(place.grub, found[place.grub]), tuple(kernels))
+    return Brought(image, shim, None, tuple(kernels))
+
+
+@dataclass(frozen=True)
+class VerifyChain(Step):
+    """Compare the loaders and kernels of several images with the keys of the firmware, and refuse.
+
+    ``early`` brings files of each image beforehand, by their names; the image that boots by default is the first.
+    """
+
+    early: Mapping[str, Early]
+    platform: Platform
+
+    @property
+    def description(self) -> str:
+        names = ", ".join(map(repr, self.early))
+        return f"See what is missing for Secure Boot to let images {names} start"
+
+    def preflight(self) -> None:
+        images = [early_brought(name, early, self.platform) for name, early in self.early.items()]
+        found = chain(secure_boot.read(), images, self.platform)
+        raise UnsuitableNode(
+            found.refusal
+            or f"Secure Boot is on, and the loaders of image {found.image!r} would start the kernels of all, but"
+            " not the menu, which has a GRUB that is signed by nobody; deploy one image, "
+            + REMEDY
+        )
+
+    def run(self, progress: Progress) -> Outcome:
+        return {}
