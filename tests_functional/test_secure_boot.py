@@ -175,11 +175,12 @@ def read(store: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> secure_bo
 
 @dataclass(frozen=True)
 class Bench:
-    """The image with the signed shim, and where it is served."""
+    """The image with the signed shim, and where it is served; and Debian 12, which has a signed kernel alone."""
 
     session: Session
     keys: Keys
     url: str
+    older: str
 
     @contextmanager
     def node(self, case: str, place: Path) -> Iterator[Node]:
@@ -197,10 +198,11 @@ def bench(session: Session, keys: Keys, tmp_path_factory: pytest.TempPathFactory
     place = tmp_path_factory.mktemp("served")
     tree = layered(session.products.systems["debian13"].tree, place / "layers")
     shutil.copyfile(keys.shim, tree / PC_UEFI.signed_shim.lstrip("/"))
-    server = RsyncServer(place, {"signed": Module(tree)}, port=PORT)
+    older = session.products.systems["debian12"].tree
+    server = RsyncServer(place, {"signed": Module(tree), "older": Module(older)}, port=PORT)
     server.start()
     try:
-        yield Bench(session, keys, f"rsync://{SERVER}:{PORT}/signed/")
+        yield Bench(session, keys, *(f"rsync://{SERVER}:{PORT}/{x}/" for x in ("signed", "older")))
     finally:
         server.stop()
 
@@ -211,6 +213,23 @@ def deployment(url: str) -> dict[str, Any]:
     return {
         "partitions_policy": "clean",
         "images": [{"name": "debian", "image_pull_url": url}],
+        "partitions": [{"type": "disk", "id": {"type": "name", "value": "sda"}, "volumes": volumes}],
+    }
+
+
+def of_several(trixie: str, bookworm: str) -> dict[str, Any]:
+    """Return an input of two images, the first of them without a shim; the second boots by default."""
+    volumes = [
+        {"type": "partition", "mount": "/", "file_system": "btrfs", "size": "1600 MiB", "images": ["bookworm"]},
+        {"type": "partition", "mount": "/boot", "file_system": "ext4", "size": "200 MiB", "images": ["bookworm"]},
+        {"type": "partition", "mount": "/", "file_system": "ext4", "size": "remaining", "images": ["trixie"]},
+    ]
+    return {
+        "partitions_policy": "clean",
+        "images": [
+            {"name": "bookworm", "image_pull_url": bookworm},
+            {"name": "trixie", "image_pull_url": trixie, "boot": True},
+        ],
         "partitions": [{"type": "disk", "id": {"type": "name", "value": "sda"}, "volumes": volumes}],
     }
 
@@ -290,3 +309,29 @@ def verdict(node: Node) -> bool:
             return False
         time.sleep(0.5)
     raise AssertionError(f"neither started nor refused; the console ends:\n{node.console_tail()}")
+
+
+RUNS = ". /etc/os-release; echo $VERSION_ID; od -An -j4 -tu1 /sys/firmware/efi/efivars/SecureBoot-*"
+
+
+@pytest.mark.long
+@pytest.mark.thorough("it deploys two images, and boots each; the unit tests have what is decided")
+def test_several_images(bench: Bench, tmp_path: Path) -> None:
+    """The shim and GRUB of Debian 13 start the menu, and by it both, one of them for one boot."""
+    with bench.node("with the certificate", tmp_path) as node:
+        disk = node.disk("sda")
+        before = disk.digest()
+        node.ssh.put(json.dumps(of_several(bench.older, bench.older)), INPUT)
+        done = node.ssh.run(f"{COMMAND} --input_data_file {INPUT}", timeout=LIMIT, check=False)
+        assert done.exit_code == 4, done
+        for name in ("bookworm", "trixie"):
+            assert f"image '{name}' ships no shim (such as {PC_UEFI.signed_shim})" in done.stderr
+        assert disk.digest() == before
+
+        node.ssh.put(json.dumps(of_several(bench.url, bench.older)), INPUT)
+        done = node.ssh.run(f"{COMMAND} --input_data_file {INPUT}", timeout=LIMIT)
+        assert "Secure Boot" not in done.stderr
+        node.ssh.run("bareon-boot switch bookworm --once")
+        for version in ("12", "13"):
+            bench.session.strategy.deployed(node)
+            assert node.ssh.run(RUNS).stdout.split() == [version, "1"]

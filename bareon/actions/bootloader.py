@@ -58,10 +58,6 @@ class Bootloader(Action):
                 "the UEFI firmware is a 32-bit one, which starts no 64-bit GRUB; have it boot as a BIOS (CSM), the"
                 " ramdisk too, if it can"
             )
-        if job.layout.multiboot and _is_on(job.node) and not _early_of_all(job):
-            raise UnsuitableNode(
-                f"Secure Boot is on, and {_NOBODYS}; deploy one image with shim, {verification.REMEDY}"
-            )
 
     def warnings(self, job: Job) -> Iterator[str]:
         if _named_bootif(job.node.cmdline) and not _bootif(job.node.cmdline):
@@ -93,12 +89,13 @@ class Bootloader(Action):
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         order = job.deployment.boot_order
         if job.layout.multiboot:
+            on = _is_on(job.node)
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [
-                *([VerifyChain(self.name, early, disks[0].platform)] if (early := _early_of_all(job)) else []),
                 *self._drivers(job, default, [x.name for x in images]),
-                InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order),
+                InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order, on),
+                *([VerifyChain(self.name, _by_default(systems), _early_of(job, systems), disks)] if on else []),
             ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
         return [
@@ -146,16 +143,9 @@ def _early(job: Job, name: str) -> Early | None:
     return job.transport.early(images[0], job)
 
 
-def _early_of_all(job: Job) -> dict[str, Early]:
-    """What brings files of each system, that which boots by default first; none unless it can be had of all.
-
-    None, too, where Secure Boot is not on.
-    """
-    systems = _systems(job) if _is_on(job.node) else []
-    default = _default(systems) if systems else ""
-    names = sorted((x.name for x in systems), key=lambda x: x != default)
-    found = {name: early for name in names if (early := _early(job, name))}
-    return found if len(found) == len(names) else {}
+def _early_of(job: Job, systems: Sequence[Image]) -> dict[str, Early]:
+    """What brings files of each system, of those where it can be had."""
+    return {x.name: early for x in systems if (early := _early(job, x.name))}
 
 
 def _secure_boot_warnings(job: Job) -> Iterator[str]:
@@ -163,17 +153,24 @@ def _secure_boot_warnings(job: Job) -> Iterator[str]:
     if facts and facts.state == "unknown":
         yield f"Secure Boot: {facts.reason}; whether it lets the boot loader start is not looked at"
     elif facts and verification.concerns(facts):
-        if job.layout.multiboot and facts.state == "enabled":
-            yield f"Secure Boot is on, and {_NOBODYS}: the run says what is missing, and ends before the first write"
+        systems = _systems(job)
+        if facts.state == "enabled":
+            asked = systems if job.layout.multiboot else [x for x in systems if x.name == _default(systems)]
+            if len(_early_of(job, asked)) < len(asked):
+                told = "whether it lets the boot loader start is seen when the image has been written"
+                yield f"Secure Boot is on; {told}"
         elif job.layout.multiboot:
             yield f"Secure Boot is off; with it on, the node would not start: {_NOBODYS}"
-        elif facts.state == "enabled" and (systems := _systems(job)) and not _early(job, _default(systems)):
-            yield "Secure Boot is on; whether it lets the boot loader start is seen when the image has been written"
 
 
 def _default(systems: Sequence[Image]) -> str:
     """The image that boots."""
     return next((image for image in systems if image.boot), systems[0]).name
+
+
+def _by_default(systems: Sequence[Image]) -> tuple[str, ...]:
+    """The names of the images, that of the one that boots first."""
+    return tuple(dict.fromkeys([_default(systems), *(x.name for x in systems)]))
 
 
 def _systems(job: Job) -> list[Image]:

@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bareon.boot.disks import BootDisk
 from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, Verify, refusal, verify
-from bareon.boot.signed import shipped
-from bareon.boot.verification import REMEDY
-from bareon.errors import UnsuitableNode
+from bareon.boot.signed import Signed, shipped, signed
+from bareon.boot.verification import REMEDY, installed
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Early
 from bareon.step import Outcome, Progress, Step
 from bareon.system.family import kernel_starts
 from bareon.system.kernel import by_version, is_odd
+from bareon.system.tree import Tree
 from bareon.tools import secure_boot
+from bareon.tools.pe import LARGEST
 from bareon.tools.secure_boot import Keys
+
+LOG = logging.getLogger(__name__)
 
 _LOADERS = f"have one of the images bring a shim that the firmware starts and a GRUB that this shim starts, {REMEDY}"
 _KERNELS = (
@@ -116,30 +122,58 @@ def brought(image: str, found: Mapping[str, bytes], platform: Platform, kernels:
     return Brought(image, shim, None, tuple(kernels))
 
 
+def common(trees: Mapping[str, Tree], kernels: Mapping[str, str], platform: Platform) -> Signed:
+    """The signed loaders of one of several images in their trees which start the kernels of all.
+
+    :param kernels: the path from ``/boot`` of the kernel that boots, by the images, the best one for it first.
+    :raises ActionFailed: when no image has such.
+    """
+    images = [_installed(name, trees[name], platform, kernel) for name, kernel in kernels.items()]
+    chosen = chain(secure_boot.read(), images, platform)
+    found = signed(trees[chosen.image], platform) if chosen.image else None
+    if chosen.refusal or not found:
+        raise ActionFailed(chosen.refusal or "the signed loaders are gone")
+    LOG.info("the shim and the GRUB of image %s start all of the images", chosen.image)
+    return found
+
+
+def _installed(image: str, tree: Tree, platform: Platform, kernel: str) -> Brought:
+    paths = [y for x in shipped(platform) for y in (x.shim, x.grub)]
+    found = {x: data for x in paths if (data := tree.content(x))}
+    path = f"/boot/{kernel}"
+    data = tree.content(path, LARGEST)
+    return brought(image, found, platform, [Loader(path, data)] if data else [])
+
+
 @dataclass(frozen=True)
 class VerifyChain(Step):
-    """Compare the loaders and kernels of several images with the keys of the firmware, and refuse.
+    """Compare the loaders and kernels of several images with the keys of the firmware.
 
-    ``early`` brings files of each image beforehand, by their names; the image that boots by default is the first.
+    ``images`` are those that can boot, the default one first; ``early`` brings files of them beforehand, where it can
+    be had.
     """
 
+    images: tuple[str, ...]
     early: Mapping[str, Early]
-    platform: Platform
+    disks: tuple[BootDisk, ...]
 
     @property
     def description(self) -> str:
-        names = ", ".join(map(repr, self.early))
-        return f"See what is missing for Secure Boot to let images {names} start"
+        names = ", ".join(map(repr, self.images))
+        return f"See whether Secure Boot lets one boot loader start images {names}"
 
     def preflight(self) -> None:
-        images = [early_brought(name, early, self.platform) for name, early in self.early.items()]
-        found = chain(secure_boot.read(), images, self.platform)
-        raise UnsuitableNode(
-            found.refusal
-            or f"Secure Boot is on, and the loaders of image {found.image!r} would start the kernels of all, but"
-            " not the menu, which has a GRUB that is signed by nobody; deploy one image, "
-            + REMEDY
-        )
+        """Compare what the images will bring, if all can be asked: else another one may have what is missing."""
+        if len(self.early) < len(self.images):
+            return
+        platform = self.disks[0].platform
+        images = [early_brought(name, self.early[name], platform) for name in self.images]
+        if reason := chain(secure_boot.read(), images, platform).refusal:
+            raise UnsuitableNode(reason)
 
     def run(self, progress: Progress) -> Outcome:
+        """Compare the loaders that were installed; the kernels were compared before that."""
+        for disk in self.disks:
+            if reason := installed(disk):
+                raise ActionFailed(f"Secure Boot is on, and the node would not start: {reason}; {_LOADERS}")
         return {}

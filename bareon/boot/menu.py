@@ -13,7 +13,7 @@ FOLDER = "/boot/grub2"
 """That of the menu on a multiboot partition."""
 
 
-def once(copies: Sequence[str] = ()) -> list[str]:
+def once(copies: Sequence[str] = (), *, signed: bool = False) -> list[str]:
     """The lines of ``grub.cfg`` that boot the entry which was chosen for one boot.
 
     It is forgotten before it boots, so that a power cycle leaves a system that hangs. None of the lines looks like
@@ -21,7 +21,9 @@ def once(copies: Sequence[str] = ()) -> list[str]:
 
     :param copies: the UUIDs of the partitions with copies of the menu, where the choice is forgotten too: the next
         boot may be from another disk.
+    :param signed: GRUB is a signed one, whose prefix is on the EFI system partition and which loads no modules.
     """
+    file = f"{f'($root){FOLDER}' if signed else '$prefix'}/grubenv"
     everywhere = [
         f"  for uuid in {' '.join(map(word, copies))}; do",
         "    if search --no-floppy --fs-uuid --set=copy $uuid; then",
@@ -30,14 +32,14 @@ def once(copies: Sequence[str] = ()) -> list[str]:
         "  done",
     ]
     return [
-        "insmod ext2",
-        "if [ -s $prefix/grubenv ]; then",
-        "  load_env --file $prefix/grubenv next_entry",
+        *([] if signed else ["insmod ext2"]),
+        f"if [ -s {file} ]; then",
+        f"  load_env --file {file} next_entry",
         "fi",
         'if [ "${next_entry}" ]; then',
         '  default="${next_entry}"',
         "  next_entry=",
-        "  save_env --file $prefix/grubenv next_entry",
+        f"  save_env --file {file} next_entry",
         *(everywhere if copies else []),
         "fi",
     ]
@@ -72,14 +74,16 @@ def configuration(
     default: int = 0,
     timeout: int = 3,
     older: Mapping[int, Entry] | None = None,
+    signed: bool = False,
 ) -> str:
     """A whole ``grub.cfg`` that needs nothing of the systems it starts; ``head`` are lines before the entries.
 
     :param older: entries behind all others, by the number of the one that starts a newer kernel of the same system.
         ``bareon-boot refresh`` knows them by the line before.
+    :param signed: GRUB is a signed one, with all modules in it that it can have.
     """
     lines = ["# Written by bareon. Entries are counted from 0; the number in the next line is the one that boots."]
-    lines += [f"set default={default}", f"set timeout={timeout}", "insmod part_gpt", *head]
+    lines += [f"set default={default}", f"set timeout={timeout}", *([] if signed else ["insmod part_gpt"]), *head]
     marked = [("", x) for x in entries]
     marked += [(f"# An older kernel of entry {n}.", x) for n, x in sorted((older or {}).items())]
     for mark, entry in marked:
@@ -87,7 +91,7 @@ def configuration(
             "",
             *filter(None, [mark]),
             f"menuentry {quoted(entry.title)} {{",
-            *(f"  insmod {module}" for module in entry.modules),
+            *(f"  insmod {module}" for module in entry.modules if not signed),
             f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
             "  " + words(["linux", entry.kernel, *entry.arguments]),
             *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),

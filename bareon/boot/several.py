@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bareon.boot import bareon_boot, info, nvram
 from bareon.boot.arguments import arguments, of_image
+from bareon.boot.chain import common
 from bareon.boot.deployed import check, check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.grub_defaults import defaults
@@ -20,6 +21,7 @@ from bareon.boot.info import Listed
 from bareon.boot.install import Source, install_loaders
 from bareon.boot.installed import check_usr, own_kernels, release, warned
 from bareon.boot.menu import FOLDER, Entry, configuration, environment, once, terminal
+from bareon.boot.signed import Signed
 from bareon.boot.single import parameters
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
 from bareon.model.deployment import BootOrder
@@ -28,7 +30,7 @@ from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
-from bareon.system.kernel import Kernel, kernels
+from bareon.system.kernel import Kernel, in_boot, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
@@ -57,7 +59,8 @@ class Found:
 class InstallMultiboot(Step):
     """One GRUB with a menu of all images that hold a system, each with one entry.
 
-    ``default`` is the image that boots; ``boot_info`` the path of the file that tells about all of them.
+    ``default`` is the image that boots; ``boot_info`` the path of the file that tells about all of them. With
+    ``secure_boot`` the GRUB is a signed one of an image.
     """
 
     images: tuple[Image, ...]
@@ -67,12 +70,14 @@ class InstallMultiboot(Step):
     kernel_params: str
     boot_info: str
     boot_order: BootOrder = "first"
+    secure_boot: bool = False
 
     @property
     def description(self) -> str:
         names = ", ".join(repr(image.name) for image in self.images)
         on = ", ".join(disk.device for disk in self.disks)
-        menu = f"Install GRUB with a menu of images {names} on {on}, {self.default!r} by default"
+        what = "shim and a signed GRUB of one image" if self.secure_boot else "GRUB"
+        menu = f"Install {what} with a menu of images {names} on {on}, {self.default!r} by default"
         copies = f", a copy of the menu on each of {', '.join(self._menus)}" if len(self._menus) > 1 else ""
         return menu + copies + nvram.order_promise(self.disks, self.boot_order)
 
@@ -92,11 +97,14 @@ class InstallMultiboot(Step):
                 raise ActionFailed(
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
+            starting = {name: in_boot(found.entry.kernel) for name, found in systems.items() if found}
+            first = sorted(starting, key=lambda x: x != self.default)
+            signed = self._signed(trees, {x: starting[x] for x in first})
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
             places = {disk: stack.enter_context(self._menu_mounted(disk)) for disk in self._menus}
             outcome = _probed({name: found for name, found in systems.items() if found})
             listed = self._listed(systems)
-            outcome |= self._install(places, systems, listed)
+            outcome |= self._install(places, systems, listed, signed)
             for x in listed:
                 if x.number is not None:
                     bareon_boot.install(trees[x.image.name], self._uuids)
@@ -168,8 +176,15 @@ class InstallMultiboot(Step):
                 listed.append(Listed(image))
         return listed
 
+    def _signed(self, trees: Mapping[str, Tree], kernels: Mapping[str, str]) -> Signed | None:
+        return common(trees, kernels, self.disks[0].platform) if self.secure_boot else None
+
     def _install(
-        self, places: Mapping[str, Tree], systems: Mapping[str, Found | None], listed: Sequence[Listed]
+        self,
+        places: Mapping[str, Tree],
+        systems: Mapping[str, Found | None],
+        listed: Sequence[Listed],
+        signed: Signed | None = None,
     ) -> Outcome:
         """GRUB and its menu on each of the multiboot partitions, by their disks, the menu last.
 
@@ -180,7 +195,8 @@ class InstallMultiboot(Step):
         for device, tree in places.items():
             first = device == next(iter(places))
             disks = [x for x in self.disks if x.device == device or (first and x.device not in places)]
-            loaders |= zip([x.device for x in disks], _reporting_room(tree, disks), strict=False)  # none for a BIOS
+            found = _reporting_room(tree, disks, signed)
+            loaders |= zip([x.device for x in disks], found, strict=False)  # none for a BIOS
             tree.write("/bareon-boot", bareon_boot.script(self._uuids), 0o755)
             if len(places) > 1:
                 tree.write(f"{FOLDER}/bareon-copies", "".join(f"{uuid}\n" for uuid in self._uuids))
@@ -205,10 +221,11 @@ class InstallMultiboot(Step):
         timeout = settings.get("GRUB_TIMEOUT", "")
         return configuration(
             entries,
-            [*once(self._uuids if len(self._menus) > 1 else ()), *terminal(settings)],
+            [*once(self._uuids if len(self._menus) > 1 else (), signed=self.secure_boot), *terminal(settings)],
             default=first,
             timeout=int(timeout) if re.fullmatch("[0-9]{1,4}", timeout) else 5,
             older=older,
+            signed=self.secure_boot,
         )
 
 
@@ -269,10 +286,11 @@ def _sure(found: Found | None) -> Found:
     return found
 
 
-def _reporting_room(tree: Tree, disks: Sequence[BootDisk]) -> list[str]:
+def _reporting_room(tree: Tree, disks: Sequence[BootDisk], signed: Signed | None) -> list[str]:
     """Install GRUB; if it fails because the partition is full, the error says so."""
+    loader = signed.folder if signed else "bareon"
     try:
-        return install_loaders(disks, Source(tree, FOLDER)) if disks else []
+        return install_loaders(disks, Source(tree, FOLDER, loader=loader, signed=signed)) if disks else []
     except CommandError as error:
         if mount.lacks(tree.root):
             raise ActionFailed(f"{tree.name} is full") from error

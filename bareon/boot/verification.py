@@ -71,7 +71,7 @@ class VerifyLoader(Step):
         with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
             there = own_kernels(tree, self.image)
             kernel = _loader(tree, f"/boot/{there[0].name}") if there else None
-        found = (reason for disk in self.disks if (reason := _installed(disk, kernel)))
+        found = (reason for disk in self.disks if (reason := installed(disk, kernel)))
         told = [self._told(f"image {self.image!r}: {reason}", ActionFailed) for reason in dict.fromkeys(found)]
         for warning in told:
             LOG.warning("%s", warning)
@@ -120,7 +120,7 @@ def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
     return f"it has no {platform.signed_grub}, and a GRUB that is put together on the node is signed by nobody"
 
 
-def _installed(disk: BootDisk, kernel: Loader | None) -> str | None:
+def installed(disk: BootDisk, kernel: Loader | None = None) -> str | None:
     """Why what lies on the EFI system partition of a disk would not start from its removable path, or the kernel."""
     assert disk.esp
     with (

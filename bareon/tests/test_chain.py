@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot.chain import Brought, VerifyChain, chain
+from bareon.boot import menu
+from bareon.boot.chain import Brought, VerifyChain, chain, common
+from bareon.boot.disks import BootDisk
+from bareon.boot.menu import Entry
 from bareon.boot.platform import PC_UEFI
 from bareon.boot.secure_boot import Loader
-from bareon.errors import UnsuitableNode
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.system.tree import Tree
 from bareon.tests import efiprogram
 from bareon.tests.test_secure_boot import (
     GRUB_SBAT,
@@ -205,9 +209,15 @@ def _firmware(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _step(*images: Mapping[str, bytes] | None) -> VerifyChain:
+    """The step for two images, of which those that are ``None`` cannot be asked."""
+    early = {name: _Image(files) for name, files in zip("ab", images, strict=True) if files is not None}
+    return VerifyChain("do_bootloader", ("a", "b"), early, (BootDisk("/dev/vda", "bareon A", PC_UEFI),))
+
+
 def _refused(a: Mapping[str, bytes], b: Mapping[str, bytes]) -> str:
     with pytest.raises(UnsuitableNode) as caught:
-        VerifyChain("do_bootloader", {"a": _Image(a), "b": _Image(b)}, PC_UEFI).preflight()
+        _step(a, b).preflight()
     return str(caught.value)
 
 
@@ -230,11 +240,59 @@ def test_before_the_first_write_all_is_told_that_is_missing() -> None:
 @pytest.mark.usefixtures("_firmware")
 def test_of_the_newest_kernels_one_that_starts_is_enough() -> None:
     both = {**_files("6.1", GRUB_SIGNER), **_files("6.12", CANONICAL), **_files("6.13-rc1", CANONICAL)}
-    assert "would start the kernels of all, but" in _refused(both, WITH_LOADERS)
+    _step(both, WITH_LOADERS).preflight()
     assert "/boot/vmlinuz-6.12 is signed" in _refused({**both, **_files("6.1", CANONICAL)}, WITH_LOADERS)
-    assert "would start the kernels of all" in _refused(_files("6.1", GRUB_SIGNER), WITH_LOADERS)
     nameless = {**_files("6.1", CANONICAL), "/lib/modules/6.14/modules.dep": b"", "/boot/vmlinuz-lts": b"who knows"}
-    assert "would start the kernels of all" in _refused(nameless, WITH_LOADERS)
+    _step(nameless, WITH_LOADERS).preflight()
+
+
+@pytest.mark.usefixtures("_firmware")
+def test_an_image_that_cannot_be_asked_may_have_what_is_missing() -> None:
+    _step({}, None).preflight()
+    _step(WITH_LOADERS, None).preflight()
+
+
+# In their trees.
+
+
+def _tree(place: Path, files: Mapping[str, bytes]) -> Tree:
+    for path, content in files.items():
+        file = place / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return Tree(str(place))
+
+
+@pytest.mark.usefixtures("_firmware")
+def test_the_loaders_that_are_installed(tmp_path: Path) -> None:
+    trees = {"a": _tree(tmp_path / "a", _files("6.1", GRUB_SIGNER)), "b": _tree(tmp_path / "b", WITH_LOADERS)}
+    kernels = {"a": "vmlinuz-6.1", "b": "vmlinuz-6.12.1"}
+    found = common(trees, kernels, PC_UEFI)
+    assert (found.folder, found.files["shimx64.efi"]) == ("debian", SHIM.data)
+    _tree(tmp_path / "a", _files("6.1", CANONICAL))
+    with pytest.raises(ActionFailed, match=r"the kernel of image 'a': /boot/vmlinuz-6\.1 is signed under 'Canonical"):
+        common(trees, kernels, PC_UEFI)
+    with pytest.raises(ActionFailed, match="none of the images would start: image 'a' ships no shim"):
+        common(trees, {"a": "vmlinuz-6.1"}, PC_UEFI)
+
+
+# The menu.
+
+
+def test_a_signed_grub_is_told_of_no_modules_and_no_prefix() -> None:
+    entry = Entry("a", "/boot/vmlinuz", None, "u-1", ("quiet",), ("btrfs",))
+    own, found = (
+        menu.configuration([entry], menu.once(["u-2"], signed=signed), signed=signed) for signed in (False, True)
+    )
+    assert ("insmod btrfs" in own, "insmod part_gpt" in own, "load_env --file $prefix/grubenv" in own) == (True,) * 3
+    assert "insmod" not in found
+    assert "prefix" not in found
+    for line in (
+        *("if [ -s ($root)/boot/grub2/grubenv ]; then", "  load_env --file ($root)/boot/grub2/grubenv next_entry"),
+        *("  save_env --file ($root)/boot/grub2/grubenv next_entry", "set default=0"),
+        *("      save_env --file ($copy)/boot/grub2/grubenv next_entry", "  linux /boot/vmlinuz quiet"),
+    ):
+        assert line in found.splitlines()
 
 
 @pytest.mark.usefixtures("_firmware")

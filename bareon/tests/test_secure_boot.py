@@ -505,7 +505,7 @@ def test_after_the_boot_loader_was_installed(
     (tmp_path / "boot/vmlinuz-6.1").write_bytes(b"kernel")
     tree = Tree(str(tmp_path))
     monkeypatch.setattr(verification, "mounted_tree", lambda mounts, writing: contextlib.nullcontext(tree))
-    monkeypatch.setattr(verification, "_installed", installed)
+    monkeypatch.setattr(verification, "installed", installed)
     with pytest.raises(ActionFailed, match="would not start: image 'a': on /dev/vda1, EFI/BOOT/BOOTX64"):
         _step(None).run(lambda done, total: None)
     told = "image 'a': on /dev/vda1, EFI/BOOT/BOOTX64.EFI is not signed"
