@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bareon.errors import ActionFailed, CommandError, UnsuitableNode
+from bareon.run import Command
 from bareon.storage import erase
 from bareon.storage.erase import WAYS, EraseDisk
 from bareon.tools import block, hdparm, nvme, smartctl
@@ -135,6 +136,13 @@ def test_what_a_namespace_cannot_do(
 
     monkeypatch.setattr(nvme, "namespace", namespace)
     _refused(EraseDisk("do_partitioning", device, MIB, "nvme-format"), words)
+
+
+def test_a_namespace_that_tells_no_format_of_blocks_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another format would change the size of its blocks."""
+    told = {"id-ctrl": '{"oacs": 2, "fna": 0}', "id-ns": '{"dps": 0}', "list-ns": '{"nsid_list": [{"nsid": 1}]}'}
+    monkeypatch.setattr(nvme, "run", lambda argv: Command(tuple(argv), 0, told[argv[1]], "", 0.0))
+    _refused(EraseDisk("do_partitioning", "/dev/nvme0n1", MIB, "nvme-format"), "metadata")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def namespace(device: str) -> Namespace:
     :raises CommandError: when one does not answer in that form.
     """
     oacs, fna = _asked("id-ctrl", device).read(lambda text: _figures(text, oacs=0, fna=_FORMATS_ALL))
-    flbas, dps = _asked("id-ns", device).read(lambda text: _figures(text, flbas=0, dps=_PROTECTION))
+    flbas, dps = _asked("id-ns", device).read(lambda text: _figures(text, flbas=_EXTENDED, dps=_PROTECTION))
     namespaces = _asked("list-ns", device).read(lambda text: len(json.loads(text).get("nsid_list", ())))
     return Namespace(
         formats=bool(oacs & _FORMAT_SUPPORTED),
