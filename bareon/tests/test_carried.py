@@ -95,6 +95,10 @@ def test_there_is_a_limit_to_what_is_read(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpio, "_LARGEST", 4 << 20)
     with pytest.raises(ValueError, match="it holds more than"):
         names(data)
+    part = zstd.compress(archive("a", content=bytes(1 << 20)))
+    assert names(part * 3) == {"a"}
+    with pytest.raises(ValueError, match="it holds more than"):
+        names(part * 5)
     monkeypatch.setattr(cpio, "_TOGETHER", 2000)
     with pytest.raises(ValueError, match="longer names than can be"):
         names(archive("a" * 1000, "b" * 1000))

@@ -34,10 +34,10 @@ _OTHERS = ((b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO", "lzo"), (b"\x5d\0\0", "lzm
 class _Bytes:
     """Bytes that come in pieces."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], before: int = 0) -> None:
         self._pieces = pieces
         self._piece = memoryview(b"")
-        self.taken = 0
+        self.taken = before
         self.named = 0
 
     def more(self) -> bool:
@@ -103,6 +103,7 @@ def names(file: IO[bytes]) -> frozenset[str]:
     """
     found: set[str] = set()
     source = _Bytes(iter(lambda: file.read(MIB), b""))
+    unpacked = 0  # bytes, of all that is compressed: there may be any number of it
     while (magic := _archives(source, found)) is not None:
         form = next((form for start, form in _FORMATS if start.startswith(magic[: len(start)])), None)
         if form is None:
@@ -110,10 +111,12 @@ def names(file: IO[bytes]) -> frozenset[str]:
             raise ValueError(f"its form is {other}")
         decoding = Decoding(form, first_alone=True)
         try:
-            if _archives(_Bytes(decoding.run(source.rest(magic), lambda: MIB)), found) is not None:
+            inner = _Bytes(decoding.run(source.rest(magic), lambda: MIB), unpacked)
+            if _archives(inner, found) is not None:
                 raise ValueError("there is something else than cpio in it")
         except ImageFailed as error:
             raise ValueError(f"it {error}") from None
+        unpacked = inner.taken
         source.put_back(decoding.left)
     if not found:
         raise ValueError("there is nothing in it")
