@@ -16,7 +16,8 @@ def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
 
     Every file system that another image has as well, or that none of these has, is kept, whatever is said of it.
 
-    :raises UsageError: for no name, as of a variable that is empty, and for names that no image has.
+    :raises UsageError: for no name, as of a variable that is empty, for names that no image has, and for some
+        of the images that make up one system: its file systems are made anew, and the others would be gone.
     :raises InvalidInput: for a deployment that clears its disks, and with them whatever other images are there.
     """
     if not names:
@@ -26,6 +27,9 @@ def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
         listed = ", ".join(map(repr, known)) or "none"
         raise UsageError(f"--image: no image is named {', '.join(map(repr, strange))}; known: {listed}")
     systems = {image.system for image in deployment.images if image.name in names}
+    if torn := [x.name for x in deployment.images if x.system in systems and x.name not in names]:
+        listed = ", ".join(map(repr, torn))
+        raise UsageError(f"--image: {listed} would be lost: of images that make up one system, name all or none")
     others = {image.system for image in deployment.images} - systems
     if deployment.policy != "verify":
         message = f"--image is for 'verify': {deployment.policy!r} clears the disks, with all other images on them"

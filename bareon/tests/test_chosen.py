@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,18 @@ def test_names_are_listed_or_given_one_by_one(given: list[str], names: list[str]
 def test_a_name_that_no_image_has() -> None:
     with pytest.raises(UsageError, match=r"^--image: no image is named 'c', 'd'; known: 'a', 'b'$"):
         chosen(deployment("verify"), ["c", "a", "d"])
+
+
+@pytest.mark.parametrize(("names", "lost"), [(["a"], "c"), (["c", "b"], "a")])
+def test_images_of_one_system_come_together(names: list[str], lost: str) -> None:
+    """The file systems of all of it are made anew."""
+    found = deployment("verify")
+    part = replace(found.images[0], name="c", target="/srv", part_of="a")
+    found = replace(found, images=(*found.images, part))
+    with pytest.raises(UsageError, match=rf"^--image: '{lost}' would be lost: "):
+        chosen(found, names)
+    assert chosen(found, ["c", "a"]).brought == {"a", "c"}
+    assert chosen(found, ["b"]).brought == {"b"}
 
 
 def test_disks_that_are_cleared_hold_the_others() -> None:
