@@ -179,6 +179,16 @@ def test_one_cluster_used_twice_and_one_cut_off(tmp_path: Path) -> None:
     assert data[:4096] == b"d" * 512 + bytes(512) + b"d" * 512 + b"d" * 412 + bytes(100) + bytes(2048)
 
 
+def test_nothing_is_read_again_that_went_by() -> None:
+    """As of a run that is read in steps, and another one that begins inside of it."""
+    pieces = [(place, memoryview(bytes([place // 100]) * 100)) for place in range(0, 1000, 100)]
+    window = qcow2.Window(iter(pieces))
+    assert window.read(150, 300) == b"\1" * 50 + b"\2" * 100 + b"\3" * 100 + b"\4" * 50
+    assert window.read(450, 10) == b"\4" * 10
+    with pytest.raises(ImageFailed, match="a cluster is used twice"):
+        window.read(200, 10)
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [

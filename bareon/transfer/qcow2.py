@@ -271,7 +271,11 @@ class Window:
         self._data = bytearray()
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes at ``start``, which is never before that of the last call; fewer where the stream ends."""
+        """Bytes at ``start``; fewer where the stream ends.
+
+        :raises ImageFailed: where it is before that of the last call: a cluster of a long run, which is read in
+            steps, is used once more.
+        """
         self._forward(start)
         while len(self._data) < length and (found := next(self._chunks, None)) is not None:
             assert found[0] == self._start + len(self._data)
@@ -280,6 +284,8 @@ class Window:
             return bytes(data[:length])
 
     def _forward(self, start: int) -> None:
+        if start < self._start:
+            raise _bad("is damaged: a cluster is used twice")
         while start - self._start > len(self._data):
             self._data.clear()
             found = next(self._chunks, None)
