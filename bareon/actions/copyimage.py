@@ -72,8 +72,8 @@ class CopyImage(Action):
         for image in job.deployment.images:
             if image in brought and job.layout.has_root(image.name):
                 home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
-                drivers = dict.fromkeys(x for _, x in needed(job.layout, job.node, image.name))
-                yield BindSystem(self.name, home, runs_programs(self.settings), tuple(drivers))
+                drivers = tuple(x for _, x in needed(job.layout, job.node, image.name))
+                yield BindSystem(self.name, home, runs_programs(self.settings), drivers)
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
@@ -156,8 +156,7 @@ class BindSystem(Step):
 
     def _lacks(self, tree: Tree) -> Iterator[str]:
         """What an initramfs does not carry of what gets at the root file system."""
-        early = self.home.layout.early(self.home.image)
-        needs = Needs(self.drivers, early.modules, early.programs)
+        needs = Needs.of(self.home.layout.early(self.home.image), self.drivers)
         words = [word for x in initramfs.initial_ramdisks(tree) for word in initramfs.not_carried(tree, x, needs)]
         if words:
             yield f"lacks {', '.join(dict.fromkeys(words))}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from bareon.model.image import Early
 from bareon.step import Outcome, Progress, Step
 from bareon.system.family import kernel_starts
 from bareon.system.kernel import by_version, is_odd
+from bareon.system.module import module_folders
 from bareon.system.tree import Tree
 from bareon.tools import secure_boot
 from bareon.tools.pe import LARGEST
@@ -30,7 +30,6 @@ _KERNELS = (
     "bring kernels that are signed under one of these and not revoked, make the certificate of the others known to"
     f" shim as the owner's (mokutil --import), {REMEDY}"
 )
-_FOLDERS = ("/usr/lib/modules", "/lib/modules")
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,7 @@ def _kernels(keys: Keys, loaders: Brought, images: Sequence[Brought], verify: Ve
 def early_brought(image: str, early: Early, platform: Platform) -> Brought:
     """What an image will bring: of its kernels the newest ones, if each of them has the name of its modules."""
     places = shipped(platform)
-    folders = {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
-    newest = sorted((x for x in folders if not is_odd(x)), key=by_version, reverse=True)[:3]
+    newest = sorted((x for x in module_folders(early) if not is_odd(x)), key=by_version, reverse=True)[:3]
     names = [[f"/boot/{start}{x}" for start in kernel_starts()] for x in newest]
     found = early([y for x in places for y in (x.shim, x.grub)] + [y for x in names for y in x])
     kernels = [Loader(y, found[y]) for x in names for y in [next((y for y in x if y in found), "")] if y]

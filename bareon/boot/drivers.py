@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from bareon.storage.disk import Driver
 from bareon.system.carried import Needs, index_of
 from bareon.system.initramfs import InitialRamdisk, not_carried
 from bareon.system.kernel import Kernel, by_version, in_boot
-from bareon.system.module import INDEX, NAMES, lacking
+from bareon.system.module import INDEX, NAMES, lacking, module_folders
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree, mounted_tree
 
@@ -26,11 +25,11 @@ LOG = logging.getLogger(__name__)
 
 #: What a kernel needs to come up: the rest is mounted by the system, which says what it misses.
 _NEEDED = ("/", "/usr")
-_FOLDERS = ("/usr/lib/modules", "/lib/modules")
-_ALLOWED = "or go on with --allow_unbootable"
-_ANOTHER_KERNEL = f"bring an image with another kernel, {_ALLOWED}"
-_WITH_IT = f"bring an image that has it, {_ALLOWED}"
-_WITH_THEM = f"bring an image with what it takes, {_ALLOWED}"
+_ANOTHER_KERNEL = "bring an image with another kernel"
+_WITH_IT = "bring an image that has it"
+_WITH_THEM = "bring an image with what it takes"
+#: What is lacking, in words, and what would mend it.
+_Lack = tuple[str, str]
 
 
 def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
@@ -79,8 +78,8 @@ class VerifyDrivers(Step):
         # A folder without an index is what a kernel has left that was removed.
         known = {release: index for release, index in found.items() if any(name in index for name in NAMES)}
         told = [self._lacking(release, index) for release, index in reversed(known.items())]
-        messages = [*(told[:1] if all(told) else []), self._without(self.early)]
-        return [word for x in messages if x for word in self._told(x, UnsuitableNode)]
+        lacks = [*(told[:1] if all(told) else []), self._without(self.early)]
+        return [words for x in lacks if x for words in self._told(x, UnsuitableNode)]
 
     def run(self, progress: Progress) -> Outcome:
         """Ask the kernel that boots, and its initramfs."""
@@ -88,30 +87,30 @@ class VerifyDrivers(Step):
             there = own_kernels(tree, self.image)
             if not there:
                 return {}  # that is said by who installs the boot loader
-            message = self._lacking(there[0].release, index_of(tree, there[0].release))
-            message = message or self._not_carried(tree, there[0])
-        warnings = self._told(message, ActionFailed) if message else []
+            lack = self._lacking(there[0].release, index_of(tree, there[0].release))
+            lack = lack or self._not_carried(tree, there[0])
+        warnings = self._told(lack, ActionFailed) if lack else []
         for warning in warnings:
             LOG.warning("%s", warning)
         return {"warnings": "; ".join(warnings)} if warnings else {}
 
     def _brought(self, early: Early) -> Mapping[str, Mapping[str, bytes]]:
         """The index of each of the newest kernels, by its release."""
-        folders = {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
+        folders = module_folders(early)
         newest = sorted(folders, key=by_version)[-3:]
         files = early([f"{folders[x]}/{name}" for x in newest for name in INDEX])
         return {x: {n: files[p] for n in INDEX if (p := f"{folders[x]}/{n}") in files} for x in newest}
 
-    def _without(self, early: Early) -> str | None:
+    def _without(self, early: Early) -> _Lack | None:
         """What the image has no programs for, so that it can make no initramfs with them; ``None`` if it has all."""
         programs = self.layout.early(self.image).programs
         gone = absent(programs, early(paths(programs))) if programs else []
         if not gone:
             return None
         found = f"it does not have the program{'s' if len(gone) > 1 else ''} {', '.join(gone)}"
-        return f"image {self.image!r} would not find its root file system: {found}; {_WITH_THEM}"
+        return f"image {self.image!r} would not find its root file system: {found}", _WITH_THEM
 
-    def _lacking(self, release: str, index: Mapping[str, bytes]) -> str | None:
+    def _lacking(self, release: str, index: Mapping[str, bytes]) -> _Lack | None:
         """What a kernel has no drivers for; ``None`` for one that has all of them, or has no index of its modules."""
         absent = {x: disk for disk, x in reversed(self.needed)}
         gone = lacking(list(dict.fromkeys(x for _, x in self.needed)), index)
@@ -119,19 +118,19 @@ class VerifyDrivers(Step):
             return None
         names = ", ".join(f"{x.name} for {absent[x]} ({x.modalias})" for x in gone)
         found = f"kernel {release} has no {names}"
-        return f"image {self.image!r} would not find its disks: {found}; {_ANOTHER_KERNEL}"
+        return f"image {self.image!r} would not find its disks: {found}", _ANOTHER_KERNEL
 
-    def _not_carried(self, tree: Tree, kernel: Kernel) -> str | None:
+    def _not_carried(self, tree: Tree, kernel: Kernel) -> _Lack | None:
         """What the initramfs of a kernel does not carry; ``None`` for one that carries all, or cannot be read."""
-        early = self.layout.early(self.image)
-        needs = Needs(tuple(dict.fromkeys(x for _, x in self.needed)), early.modules, early.programs)
+        needs = Needs.of(self.layout.early(self.image), (x for _, x in self.needed))
         path = f"/boot/{in_boot(kernel.initrd)}" if kernel.initrd else None
         if path is None or not (gone := not_carried(tree, InitialRamdisk(path, kernel.release), needs)):
             return None
         found = f"{path} lacks {', '.join(gone)}"
-        return f"image {self.image!r} would not find its root file system: {found}; {_WITH_IT}"
+        return f"image {self.image!r} would not find its root file system: {found}", _WITH_IT
 
-    def _told(self, message: str, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:
+    def _told(self, lack: _Lack, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:
+        words, remedy = lack
         if self.allowed:
-            return [message.rpartition("; ")[0]]
-        raise kind(message)
+            return [words]
+        raise kind(f"{words}; {remedy}, or go on with --allow_unbootable")

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bareon.storage.disk import Driver
+from bareon.storage.kind import System
 from bareon.system.module import INDEX, lacking, named
 from bareon.system.tree import Tree
 from bareon.transfer import cpio
@@ -28,6 +29,11 @@ class Needs:
     drivers: tuple[Driver, ...] = ()
     modules: tuple[str, ...] = ()
     programs: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def of(cls, early: System, drivers: Iterable[Driver]) -> Needs:
+        """Those for what must be reached early, on disks with these drivers."""
+        return cls(tuple(dict.fromkeys(drivers)), early.modules, early.programs)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from bareon.system.carried import Needs, carried, index_of, missing
 from bareon.system.family import initramfs_names
 from bareon.system.kernel import kernels
+from bareon.system.program import BIN
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs
@@ -27,7 +28,6 @@ image has brought its own again, or a run ended between changing a file and copy
 _HEADER = "# Written by bareon: the initramfs that were made with the files of this node, their sizes and times.\n"
 #: What a package of modules or depmod(8) puts into the folder of a kernel. Without any of them it is a remainder.
 MODULES = frozenset({"kernel", "modules.builtin", "modules.dep", "modules.order"})
-_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 @dataclass(frozen=True)
@@ -114,4 +114,4 @@ def remake(tree: Tree, program: str) -> None:
 
 
 def _has(tree: Tree, program: str) -> bool:
-    return any(tree.is_file(f"{place}/{program}") for place in _PLACES)
+    return any(tree.is_file(f"{place}/{program}") for place in BIN)

@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from bareon.model.image import Early
 from bareon.storage.disk import Driver
 
 #: The files in a folder of modules that tell of them. The last one is there since Linux 5.2.
 INDEX = ("modules.dep", "modules.alias", "modules.builtin", "modules.builtin.modinfo")
 #: Of these, those that have the name of each module.
 NAMES = ("modules.dep", "modules.builtin")
+_FOLDERS = ("/usr/lib/modules", "/lib/modules")
 _LITERAL = re.compile(rb"[^*?\[]*")
 _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst|bz2))?$")
+
+
+def module_folders(early: Early) -> dict[str, str]:
+    """The folders of modules that an image will bring, by the releases of their kernels."""
+    return {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
 
 
 def lacking(drivers: Iterable[Driver], index: Mapping[str, bytes]) -> list[Driver]:

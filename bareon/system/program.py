@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/systemd", "/lib/systemd")
+BIN = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+PLACES = (*BIN, "/usr/lib/systemd", "/lib/systemd")
 _SHELL = ("sh",)
 
 

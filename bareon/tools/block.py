@@ -39,6 +39,21 @@ class Marks:
         return f"Marks({len(self.by_place)})"
 
 
+def open_direct(path: str, flags: int) -> int:
+    """A descriptor of a device that nobody else uses, past the page cache.
+
+    :raises OSError: when it cannot be opened.
+    """
+    flags |= os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A file, on a file system without O_DIRECT; all block devices have it.
+        return os.open(path, flags)
+
+
 def discards(device: str) -> bool:
     """Whether the device takes discards (TRIM, UNMAP, deallocate), as the kernel says in sysfs."""
     place = Path("/sys/class/block", Path(device).name, "queue/discard_max_bytes")
@@ -155,14 +170,8 @@ def forget(device: str) -> None:
 
 @contextlib.contextmanager
 def _opened(device: str, flags: int) -> Iterator[int]:
-    flags |= os.O_CLOEXEC | os.O_EXCL
     try:
-        try:
-            fd = os.open(device, flags | os.O_DIRECT)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            fd = os.open(device, flags)  # a file for tests, on a file system without it; all block devices have it
+        fd = open_direct(device, flags)
     except OSError as error:
         raise ActionFailed(f"{device} cannot be opened: {error.strerror}") from None
     try:

@@ -73,15 +73,8 @@ class Device:
             raise
 
     def _opened(self) -> int:
-        flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
         try:
-            try:
-                return os.open(self.path, flags | os.O_DIRECT)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                # A file system without O_DIRECT; all block devices have it.
-                return os.open(self.path, flags)
+            return block.open_direct(self.path, os.O_RDWR)
         except OSError as error:
             raise ActionFailed(f"{self.path}: cannot be opened for writing: {error.strerror}") from None
 
