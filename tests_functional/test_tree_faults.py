@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,8 +132,21 @@ def test_fault(
         assert isinstance(attempts, int) and attempts >= fault.connections
         with made.tree() as root:
             there = {str(x.relative_to(root)): x.read_bytes() for x in root.rglob("*") if x.is_file()}
-        assert there == treeimages.FILES
+        assert [*differences(there, treeimages.FILES)] == []
         record_property("tree faults", f"{fault.name}: arrived, {attempts} connections")
+
+
+def differences(there: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> Iterator[str]:
+    """A short line for each file that is another than it should be: its whole content would tell less."""
+    for name in sorted(there.keys() | wanted.keys()):
+        found, should = there.get(name), wanted.get(name)
+        if found is None or should is None:
+            yield f"{name} is {'missing' if found is None else 'too much'}"
+        elif found != should:
+            wrong = [at for at, pair in enumerate(zip(found, should, strict=False)) if pair[0] != pair[1]]
+            places = f"{len(wrong)} differ, from {wrong[0]} to {wrong[-1]}" if wrong else "none differs"
+            zeros = sum(not found[at] for at in wrong)
+            yield f"{name}: {len(found)} bytes for {len(should)}, {places}, {zeros} of them are zero"
 
 
 def judged(fault: TreeFault, error: BareonError) -> str:
