@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from oslo_config import cfg
@@ -168,6 +169,31 @@ def values(conf: cfg.ConfigOpts, options: Mapping[str, object]) -> dict[str, obj
     unknown = [name for name in options if name not in conf]
     conf.register_opts([cfg.StrOpt(name, default=options[name]) for name in unknown])
     return {name: conf[name] for name in options}
+
+
+def check_names(conf: cfg.ConfigOpts, others: Callable[[], Collection[str]]) -> None:
+    """See that the configuration files set options that there are; oslo.config passes over all others.
+
+    :param others: the names of options of plug-ins, which are asked for only where a file has a name that is unknown.
+    :raises UsageError: for the first that nobody has: misspelt, the option would silently have its default.
+    """
+    known = {option.dest for _, options in list_opts() for option in options} | set(conf)
+    files = [Path(x) for x in conf.config_file or ()]
+    files += [file for x in conf.config_dir or () for file in sorted(Path(x).glob("*.conf"))]
+    for file in files:
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(str(file), sections).parse()
+        for section, values in sections.items():
+            where = f"configuration: {file}: [{section}]"
+            if values and section != "DEFAULT":
+                raise UsageError(f"{where} is read by nobody, its options belong to [DEFAULT]")
+            if any(name not in known for name in values):
+                known |= set(others())
+            for name in values:
+                if name not in known:
+                    near = difflib.get_close_matches(name.replace("-", "_"), sorted(known), 1)
+                    hint = f"; is {near[0]} meant?" if near else ""
+                    raise UsageError(f"{where} has {name!r}, which is no option{hint}")
 
 
 def transfer_settings(conf: cfg.ConfigOpts) -> TransferSettings:

@@ -55,6 +55,13 @@ def load(namespace: str, name: str, base: type[T]) -> T:
     return driver
 
 
+def names(namespace: str) -> list[str]:
+    """The names of all plug-ins."""
+    import importlib.metadata
+
+    return sorted({point.name for point in importlib.metadata.entry_points(group=namespace)})
+
+
 @contextlib.contextmanager
 def blamed(kind: type[BareonError]) -> Iterator[None]:
     """Turn an unexpected exception of a foreign plug-in into an error of ``kind`` that names the plug-in.

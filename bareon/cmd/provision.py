@@ -88,6 +88,7 @@ class _Run:
         self._version = version()
         known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY, *options.TRANSFER]
         self._conf = options.parse(self._argv, known, self._program, self._version, self._usage)
+        options.check_names(self._conf, _options_of_actions)
         if self._conf.apply_plan and self._conf.plan:
             raise UsageError("--apply_plan: a saved plan is carried out; remove --plan")
         if self._conf.node_facts and not self._conf.plan:
@@ -303,6 +304,16 @@ def _conclude(plan: Plan, report: Report) -> None:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def _options_of_actions() -> set[str]:
+    """The names of the options of all actions, whichever take part in this run."""
+    from bareon import plugin
+    from bareon.actions.base import Action
+
+    namespace = "bareon.actions"
+    actions = (plugin.load(namespace, name, Action) for name in plugin.names(namespace))  # type: ignore[type-abstract]
+    return {option for action in actions for option in action.options}
 
 
 def _listed(given: Sequence[str]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from bareon import conf
+from bareon.errors import UsageError
 from bareon.facts import to_json
 from bareon.tests import cases
 
@@ -132,6 +134,42 @@ def test_refusals(facts: str, document: str, argv: list[str], code: int, says: s
     assert says in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[DEFAULT]\nimage_timeout = 60\ndebug = false\nlog_date_format = x\n", None),
+        (
+            "[DEFAULT]\nimage_keyrign = /etc/keys\n",
+            "[DEFAULT] has 'image_keyrign', which is no option; is image_keyring",
+        ),
+        ("[DEFAULT]\nimage-keyring = /etc/keys\n", "'image-keyring', which is no option; is image_keyring meant?"),
+        ("[DEFAULT]\nzzz = 1\n", "[DEFAULT] has 'zzz', which is no option\n"),
+        ("[bareon]\nimage_keyring = /etc/keys\n", "[bareon] is read by nobody, its options belong to [DEFAULT]"),
+        ("[bareon]\n", None),
+    ],
+)
+def test_names_in_a_configuration_file(
+    tmp_path: Path, facts: str, document: str, text: str, says: str | None
+) -> None:
+    file = tmp_path / "bareon.conf"
+    file.write_text(text)
+    words = ("--plan", "--node_facts", facts, "--input_data_file", document)
+    for place in (("--config-file", str(file)), ("--config-dir", str(tmp_path))):
+        done = _run("bareon-provision", *place, *words)
+        assert done.returncode == (2 if says else 0), done.stderr
+        if says:
+            assert f"configuration: {file}: " in done.stderr and says in done.stderr
+
+
+def test_an_option_of_an_action_of_another_package_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "bareon.conf"
+    file.write_text("[DEFAULT]\nwidth = 3\n")
+    parsed = conf.parse(["--config-file", str(file)], [], "bareon-provision", "1", "")
+    conf.check_names(parsed, lambda: ["width"])
+    with pytest.raises(UsageError, match="has 'width', which is no option"):
+        conf.check_names(parsed, lambda: ["height"])
 
 
 def test_facts_that_are_no_facts(tmp_path: Path, document: str) -> None:
