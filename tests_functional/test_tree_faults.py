@@ -8,6 +8,7 @@ each byte of them as it was, and half a system looks like nothing at all.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,7 @@ SETTINGS = {"attempts": 3, "back_off": 0.02, "longest_wait": 0.1, "idle_timeout"
 #: Bytes, of which what is staged may take half.
 MEMORY = 64 * treeimages.MIB
 ACTION = "do_copyimage"
+_BLKFLSBUF = 0x1261  # linux/fs.h
 FAULTS = (*tree_fault_table.table(), *disk_fault_table.table(), *layer_fault_table.table())
 
 
@@ -97,6 +99,8 @@ def state(wanted: Volumes) -> dict[str, str]:
     found = {}
     for mount in wanted.mounts:
         with Path(mount.device).open("rb") as device:
+            # What a mounted file system wrote went past the pages that were read here before.
+            fcntl.ioctl(device, _BLKFLSBUF)
             found[mount.point] = hashlib.file_digest(device, "sha256").hexdigest()
     return found
 

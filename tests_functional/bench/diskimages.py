@@ -42,6 +42,7 @@ def build(place: Path, served: Path) -> None:
     raw.write_bytes(disk)
     for name, options in (("disk.qcow2", ()), ("packed.qcow2", ("-c",))):
         run(["qemu-img", "convert", *options, "-O", "qcow2", raw, served / name], timeout=60)
+        run(["qemu-img", "compare", raw, served / name], timeout=60)
     for suffix in (".gz", ".zst"):
         packed = PACKERS[suffix](disk)
         (served / f"disk.raw{suffix}").write_bytes(packed)
