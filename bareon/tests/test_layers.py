@@ -145,6 +145,8 @@ def test_what_is_counted_is_what_is_there(tmp_path: Path) -> None:
         ([["a"], ["x", "x/y/z"]], "on whose way there is no folder"),
         ([[("a", SYM, "/", b""), ("a", DIR, "", b"")]], "twice, the first time as a link"),
         ([["a"], [("a", SYM, "/", b""), ("a", REG, "", b"")]], "twice, the first time as a link"),
+        ([["x"], [(".", SYM, "/", b"")]], "'.' twice, as a folder and as something else"),
+        ([["x"], ["y", (".", REG, "", b"")]], "'.' twice, as a folder and as something else"),
         ([["x"], ["a/b", ("a", SYM, "/", b"")]], "twice, as a folder and as something else"),
     ],
 )

@@ -121,8 +121,8 @@ class Layering(Placing):
         if node.kind not in ("d", _NONE.kind):
             raise ImageFailed(f"has a member {path!r}, on whose way there is no folder")
         there = node.names.get(name) if path else self._top
-        if there is None or there.layer == self._layer:
-            return
+        if there is None or there.layer == self._layer or (not path and member.kind != "d"):
+            return  # of the top folder, which nothing can take the place of, it is said at once
         if (there.kind == "d") != (member.kind == "d"):
             self._drop(node, name, path)
             return
