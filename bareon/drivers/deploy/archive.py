@@ -56,7 +56,7 @@ class OneFile(Kind):
         return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        yield from unfit_for_trees(images, job.deployment)
+        yield from unfit_for_trees(images, job.deployment, archives=True)
         for image in images:
             yield from unfetchable(image, job, f"a {self.title}")
             if image.disk_format:

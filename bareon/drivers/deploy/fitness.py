@@ -21,12 +21,16 @@ _FAT32 = 512 * MIB  # from this size on mkfs.fat makes FAT32
 _SHOWN = 5  # reasons of a kind
 
 
-def unfit_for_trees(images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
-    """Defects of volumes that cannot hold what every tree of a system has, of these images' systems."""
+def unfit_for_trees(images: Sequence[Image], deployment: Deployment, *, archives: bool = False) -> Iterator[Defect]:
+    """Defects of volumes that cannot hold what every tree of a system has, of these images' systems.
+
+    :param archives: that the trees come as archives, of which nothing at all can be brought to vfat.
+    """
     systems = {image.system for image in images}
+    points = (*_OF_A_SYSTEM, "/boot") if archives else _OF_A_SYSTEM
     for fs in deployment.filesystems():
         for mount in fs.mounts:
-            if fs.type == "vfat" and mount.point in _OF_A_SYSTEM and systems & set(mount.images):
+            if fs.type == "vfat" and mount.point in points and systems & set(mount.images):
                 reason = f"vfat keeps no owners, modes and links, which a system needs at {mount.point}"
                 yield Defect(f"{fs.path}.file_system", reason)
 

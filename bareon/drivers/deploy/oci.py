@@ -159,7 +159,7 @@ class Oci(OneFile):
         return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        yield from unfit_for_trees(images, job.deployment)
+        yield from unfit_for_trees(images, job.deployment, archives=True)
         for image in images:
             for url in (image.url, *image.url.mirrors):
                 if reference(url) is None:
