@@ -111,6 +111,7 @@ class Disk(OneFile):
         for image in images:
             yield from unfetchable(image, job, f"an {self.title}")
             yield from _misplaced(image, job.layout)
+            yield from _without_its_own(image, job)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         name, layout = CopyImage.name, job.layout
@@ -140,6 +141,17 @@ CopyParts.kind = Disk()
 
 def _at(point: str, mounts: Iterable[Mounted]) -> Mounted:
     return next(x for x in mounts if x.point == point)
+
+
+def _without_its_own(image: Image, job: Job) -> Iterator[Defect]:
+    """A defect of parts that leave the volume empty which the image itself is for, such as that of a root."""
+    others = [x.target for x in job.deployment.images if x is not image and x.system == image.system]
+    targets = [x.target for x in image.parts]
+    at = [x for x in job.layout.tree(image.system) if x.point == image.target]
+    below = bool(targets) and all(holds(image.target, x) for x in targets)
+    if below and image.target not in (*targets, *others) and not any(x.kept for x in at):
+        reason = f"{image.target} is made anew, and none of the parts has it for its target: it would stay empty"
+        yield Defect(f"{image.path}.parts", reason)
 
 
 def _misplaced(image: Image, layout: Layout) -> Iterator[Defect]:
