@@ -118,7 +118,9 @@ def decide(
         raise UnsuitableNode(*sets)
     if started:
         programs |= {*udev.PROGRAMS, *(program for structure in started for program in structure.programs)}
-    return Decision(Plan(layout, steps, (*noticed, *warnings)), frozenset(programs), node, makes)
+    origins = transport.origins(job) if "images" in makes else ()
+    plan = Plan(layout, steps, (*noticed, *warnings), tuple(returned(origins, Iterable, "origins")))
+    return Decision(plan, frozenset(programs), node, makes)
 
 
 def _steps(actions: Sequence[Action], transport: DeployDriver, job: Job) -> tuple[Step, ...]:

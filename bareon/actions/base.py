@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bareon.model.deployment import Deployment
-from bareon.model.image import Early, Image
+from bareon.model.image import Early, Image, Origin
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
@@ -54,6 +54,10 @@ class Transport(ABC):
     @abstractmethod
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         """The steps that bring one image onto its volumes."""
+
+    def origins(self, job: Job) -> Iterable[Origin]:
+        """What each image that is brought is taken for, and by what its bytes are checked; for the plan."""
+        return ()
 
     def early(self, image: Image, job: Job) -> Early | None:
         """What brings single files of an image before the first write; ``None`` where nothing can."""

@@ -28,6 +28,20 @@ class Early(Protocol):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What an image that is to be brought is ``taken_for``, and what its bytes are ``held_to``, in words for people.
+
+    ``seen`` says that its content was looked at, where that tells; else its URL, its name or the input do. Nothing
+    that it is held to means that whoever answers for its server may bring what they like.
+    """
+
+    name: str
+    taken_for: str
+    held_to: tuple[str, ...] = ()
+    seen: bool = True
+
+
+@dataclass(frozen=True)
 class Digest:
     """The digest of an image's bytes as they are served, compressed or not; ``value`` in lower-case hexadecimal."""
 

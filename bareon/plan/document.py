@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from bareon.model.image import Origin
 from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
 from bareon.storage import filesystem
@@ -32,6 +33,7 @@ def document(plan: Plan) -> dict[str, Any]:
     return {
         **layout_document(plan.layout),
         "differences": [],
+        **({"images": [_image(x) for x in plan.origins]} if plan.origins else {}),
         "steps": [
             {
                 "action": step.action,
@@ -42,6 +44,11 @@ def document(plan: Plan) -> dict[str, Any]:
         ],
         "warnings": list(plan.warnings),
     }
+
+
+def _image(origin: Origin) -> dict[str, Any]:
+    held = list(origin.held_to)
+    return {"name": origin.name, "taken_for": origin.taken_for, "seen": origin.seen, "held_to": held}
 
 
 def differing(layout: Layout, differences: Sequence[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bareon.text import counted, visible
 WIDTH = 80
 _RULE: Any = {"initial_indent": "  ", "subsequent_indent": "    ", "break_on_hyphens": False}
 
+_TAKEN_AS_IT_COMES = "nothing tells whether its bytes are the right ones"
 
 _COLOURS = {"create": "32", "keep": "36", "format": "33"}
 
@@ -47,6 +48,7 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
                 yield ""
                 yield from _view(structure.view())
     yield ""
+    yield from _images(plan)
     yield from _made(plan)
     yield "Steps" if plan.steps else "Nothing to do."
     for number, step in enumerate(plan.steps, 1):
@@ -54,6 +56,18 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     lost = sorted({device for step in plan.steps for device in step.destroys})
     yield ""
     yield f"Content that will be lost: {', '.join(lost)}" if lost else "No content will be lost."
+
+
+def _images(plan: Plan) -> Iterator[str]:
+    """What each image is taken for, and what its bytes are held to."""
+    if plan.origins:
+        yield "Images"
+    for origin in plan.origins:
+        held = f"held to {' and '.join(origin.held_to)}" if origin.held_to else _TAKEN_AS_IT_COMES
+        guess = "" if origin.seen else ", by its name alone"
+        yield from textwrap.wrap(f"{origin.name!r}: {origin.taken_for}{guess}; {held}", WIDTH, **_RULE)
+    if plan.origins:
+        yield ""
 
 
 def _made(plan: Plan) -> Iterator[str]:

@@ -28,6 +28,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
     The steps' descriptions, where they matter.
+``images``
+    What each image is taken for, and held to, where that matters.
 ``warnings``
     What the plan warns of: each expected line must be found in the actual line of the same place.
 ``error`` and ``lines``
@@ -71,7 +73,7 @@ OTHERS = [kind.section for kind in sections() if kind.section not in PARTS]
 PARTS |= {section: [] for section in OTHERS}
 #: Keys of a case by the folder it is in.
 KEYS = {
-    "plan": (*GIVEN, *PARTS, "steps", "warnings"),
+    "plan": (*GIVEN, *PARTS, "images", "steps", "warnings"),
     "error": (*GIVEN, "error", "lines"),
 }
 SEED = uuid.UUID("00000000-0000-4000-8000-000000000000")
@@ -151,9 +153,15 @@ def describe(plan: Plan) -> dict[str, Any]:
             for group in whole["volume_groups"]
         },
         **{section: [_structure(item) for item in whole.get(section, ())] for section in OTHERS},
+        "images": [_image(item) for item in whole.get("images", ())],
         "steps": [step["description"] for step in whole["steps"]],
         "warnings": whole["warnings"],
     }
+
+
+def _image(item: dict[str, Any]) -> str:
+    kind = item["taken_for"] if item["seen"] else f"perhaps {item['taken_for']}"
+    return f"{item['name']}: {kind}; {', '.join(item['held_to']) or 'nothing'}"
 
 
 def _partition(part: dict[str, Any]) -> str:

@@ -34,8 +34,8 @@ def test_plan(path: Path) -> None:
     found = describe(plan_of(case))
     for key, nothing in PARTS.items():
         assert found[key] == case.get(key, nothing)
-    if "steps" in case:
-        assert found["steps"] == case["steps"]
+    for key in {"images", "steps"} & case.keys():
+        assert found[key] == case[key]
     for expected, warning in zip(case.get("warnings", []), found["warnings"], strict=True):
         assert expected in warning
 

@@ -42,9 +42,8 @@ _BESIDES = 1 << 30
 
 
 class OneFile(Kind):
-    """A kind of image that is a tree in one file. ``title`` is what such a file is called, ``step`` unpacks one."""
+    """A kind of image that is a tree in one file. ``step`` unpacks one."""
 
-    title: ClassVar[str]
     step: ClassVar[type[UnpackArchive]]
     forms = ", ".join(f"{x}://" for x in SCHEMES)
 

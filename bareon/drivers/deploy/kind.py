@@ -17,7 +17,7 @@ from bareon.actions.base import Job
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import ActionFailed, Defect, ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.deployment import Deployment
-from bareon.model.image import Early, Image
+from bareon.model.image import Early, Image, Origin
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Step
@@ -30,7 +30,7 @@ _NO_PARTS = "only an image of a whole disk has parts, as one file, and with --de
 
 
 class Kind(ABC):
-    """A kind of image. ``name`` is a word for it; ``forms`` are its URLs, in words for people.
+    """A kind of image. ``name`` is a word for it, ``title`` what people call one; ``forms`` are its URLs, in words.
 
     ``endings`` are what names of its files end with; they count only where nobody could look at the content.
     ``has_parts`` says that images of the kind are the ones that have ``parts`` in the input.
@@ -38,6 +38,7 @@ class Kind(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
     forms: ClassVar[str]
     endings: ClassVar[tuple[str, ...]] = ()
     has_parts: ClassVar[bool] = False
@@ -67,6 +68,18 @@ class Kind(ABC):
         :raises BareonError: when it cannot be asked.
         """
         return ()
+
+    def held(self, image: Image, settings: TransferSettings) -> Iterator[str]:
+        """What the bytes of an image are held to, in words that go on "held to ..."; this is for files."""
+        signed = f", signed by a key of {settings.keyring}" if settings.keyring else ""
+        if image.digest:
+            yield f"its {image.digest.algorithm}"
+        if image.checksums_url:
+            yield f"the checksums at {image.checksums_url}{signed}"
+        elif image.signature_url:
+            yield f"its signature at {image.signature_url} by a key of {settings.keyring}"
+        if image.metadata_url:
+            yield f"what is published at {image.metadata_url}, if anything is"
 
     @abstractmethod
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
@@ -143,6 +156,13 @@ class OfKinds(DeployDriver):
         for image in images:
             found.setdefault(self.kind_of(image), []).append(image)
         return found
+
+    def origins(self, job: Job) -> Iterable[Origin]:
+        for image in job.deployment.outer_first():
+            if job.deployment.brings(image):
+                kind = self.kind_of(image)
+                sure = bool(image.content or image.parts) or sum(x.takes(image.url) for x in self.kinds) < 2
+                yield Origin(image.name, kind.title, tuple(kind.held(image, job.settings)), sure)
 
     def requires(self, job: Job) -> Iterable[str]:
         kinds = self._sorted(job.deployment.images)

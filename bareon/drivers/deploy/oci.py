@@ -20,6 +20,7 @@ from bareon.errors import Defect, ImageFailed
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.reference import FORM, SCHEMES, reference
+from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress
 from bareon.system.bindings.table import of_node
@@ -153,6 +154,13 @@ class Oci(OneFile):
 
     def takes(self, location: Location) -> bool:
         return location.scheme in SCHEMES
+
+    def held(self, image: Image, settings: TransferSettings) -> Iterator[str]:
+        found = reference(image.url)
+        if found and found.digest:
+            yield f"the {found.digest.algorithm} in its URL"
+        if settings.cosign_key:
+            yield f"its signature by the key {settings.cosign_key}"
 
     def requires(self, images: Sequence[Image], job: Job) -> Iterable[str]:
         signed = openssl.PROGRAMS if job.settings.cosign_key else ()

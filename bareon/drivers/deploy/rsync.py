@@ -65,6 +65,7 @@ class Daemon(Kind):
     """Trees of files from rsync daemons."""
 
     name = "rsync"
+    title = "tree of files on an rsync daemon"
     forms = "rsync://HOST[:PORT]/MODULE[/PATH] or HOST::MODULE"
 
     def takes(self, location: Location) -> bool:
@@ -76,6 +77,9 @@ class Daemon(Kind):
         if not whole or rsync.refused(asked) or missing(rsync.PROGRAMS):
             return ()  # the rest is said, or refused, later
         return readers(FetchTree(CopyImage.name, image, (), asked, settings))
+
+    def held(self, image: Image, settings: TransferSettings) -> Iterator[str]:
+        return iter(())
 
     def requires(self, images: Sequence[Image], job: Job) -> Sequence[str]:
         return rsync.PROGRAMS

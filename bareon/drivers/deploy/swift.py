@@ -37,6 +37,7 @@ class Block(Kind):
     """Files with a whole file system in them."""
 
     name = "block"
+    title = "block image"
     forms = ", ".join(f"{x}://" for x in SCHEMES)
 
     def takes(self, location: Location) -> bool:
