@@ -77,7 +77,10 @@ def test_the_other_magic_is_one_with_checksums() -> None:
         (zstd.compress(archive("a"))[:20], "damaged|does not end"),
         (PACKERS["gzip"](PACKERS["gzip"](archive("a"))), "something else than cpio in it"),
         (member("a")[:54] + b"FFFFFFFF" + member("a")[62:], "cut off"),
-        (member("a")[:54] + b"+0000001" + member("a")[62:], "non-hexadecimal"),
+        *(
+            (member("a")[:54] + number + member("a")[62:] + member("TRAILER!!!"), "a size that is no number")
+            for number in (b"+0000000", b"-0000000", b"0000 000", b"      00", b"0_000000", b"0x000000", b"0000\n000")
+        ),
         (member("a")[:94] + b"FFFFFFFF" + member("a")[102:], "no name that can be"),
         (member("a")[:94] + b"00000000" + member("a")[102:], "no name that can be"),
         (member("a") + b"070709", "has no header"),

@@ -6,6 +6,7 @@ Documentation/driver-api/early-userspace/buffer-format.rst of Linux. Content is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,6 +18,8 @@ from bareon.transfer.format import Format
 _MAGIC = (b"070701", b"070702")
 _HEADER = 110  # bytes: the magic, and 13 numbers of 8 hexadecimal digits
 _SIZE, _NAME = 54, 94  # where the sizes of the content and of the name stand
+#: Nothing of what conversions take besides, as blanks: who else reads it would find members at other places.
+_NUMBER = re.compile(rb"[0-9A-Fa-f]{8}")
 _END = b"TRAILER!!!"
 _LONGEST = 4096  # bytes of a name; PATH_MAX
 _MOST = 1 << 18  # names
@@ -161,4 +164,6 @@ def _number(header: bytes, place: int) -> int:
     digits = header[place : place + 8]
     if len(digits) < 8:
         raise ValueError("it is cut off")
-    return int.from_bytes(bytes.fromhex(digits.decode("ascii", "replace")), "big")
+    if not _NUMBER.fullmatch(digits):
+        raise ValueError("a member of it has a size that is no number")
+    return int(digits, 16)
