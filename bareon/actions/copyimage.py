@@ -16,15 +16,13 @@ from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import SANDBOX, runs_programs
 from bareon.step import Outcome, Progress, Step
-from bareon.storage.disk import Driver
 from bareon.system import initramfs, sandbox, selinux
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
-from bareon.system.carried import Needs
+from bareon.system.makers.table import MAKERS
 from bareon.system.tree import Tree, actual, mounted_tree
 from bareon.tools import lvm, mount
-from bareon.tools.initramfs import MAKERS
 from bareon.tools.sandbox import PROGRAMS
 
 LOG = logging.getLogger(__name__)
@@ -71,9 +69,10 @@ class CopyImage(Action):
         elsewhere, former = _beside(job.layout, job.node)
         for image in job.deployment.images:
             if image in brought and job.layout.has_root(image.name):
-                home = Home(job.layout, image.name, elsewhere, former, job.deployment.interface_names)
                 drivers = tuple(x for _, x in needed(job.layout, job.node, image.name))
-                yield BindSystem(self.name, home, runs_programs(self.settings), drivers)
+                names = job.deployment.interface_names
+                home = Home(job.layout, image.name, elsewhere, former, names, drivers=drivers)
+                yield BindSystem(self.name, home, runs_programs(self.settings))
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
@@ -97,12 +96,11 @@ def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[
 class BindSystem(Step):
     """Bind the system of one image to this node: what it knows of devices, from ``/etc/fstab`` on.
 
-    ``programs`` is whether those of the image may run, ``drivers`` are those of the disks of its root file system.
+    ``programs`` is whether those of the image may run.
     """
 
     home: Home
     programs: bool = True
-    drivers: tuple[Driver, ...] = ()
 
     @property
     def description(self) -> str:
@@ -143,7 +141,7 @@ class BindSystem(Step):
             return None
         reason = " and ".join(reasons)
         if initramfs.maker(tree) is None:
-            unable = f"and the image has neither {' nor '.join(MAKERS)}"
+            unable = f"and the image has neither {' nor '.join(x.program for x in MAKERS)}"
             result.warnings.append(f"the initramfs must be made anew, since it {reason}, {unable}")
             return None
         initramfs.to_be_made(tree)
@@ -156,8 +154,8 @@ class BindSystem(Step):
 
     def _lacks(self, tree: Tree) -> Iterator[str]:
         """What an initramfs does not carry of what gets at the root file system."""
-        needs = Needs.of(self.home.layout.early(self.home.image), self.drivers)
-        words = [word for x in initramfs.initial_ramdisks(tree) for word in initramfs.not_carried(tree, x, needs)]
+        ramdisks = initramfs.initial_ramdisks(tree)
+        words = [word for x in ramdisks for word in initramfs.not_carried(tree, x, self.home.needs)]
         if words:
             yield f"lacks {', '.join(dict.fromkeys(words))}"
 
@@ -172,7 +170,7 @@ class BindSystem(Step):
                 )
             LOG.info("image %s: %s makes the initramfs anew, which %s", image, program, reason)
             try:
-                initramfs.remake(tree, program)
+                initramfs.remake(tree)
             except CommandError as error:
                 missing = tree.lacks("/boot")
                 cause = f"/boot has no {missing} left" if missing else str(error)

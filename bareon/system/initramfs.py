@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from bareon.system.carried import Needs, carried, index_of, missing
 from bareon.system.family import initramfs_names
 from bareon.system.kernel import kernels
-from bareon.system.program import BIN
+from bareon.system.makers import table
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs
@@ -84,7 +84,7 @@ def is_outdated(tree: Tree) -> bool:
 def is_dracut(tree: Tree) -> bool:
     """True if the initial ramdisks are dracut's: its program is there, or they have the names that it gives them."""
     named = any(x.startswith("initramfs-") and x.endswith(".img") for x in tree.names("/boot"))
-    return _has(tree, "dracut") or (named and not _has(tree, "mkinitcpio"))
+    return table.has(tree, "dracut") or (named and not table.has(tree, "mkinitcpio"))
 
 
 def not_carried(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> list[str]:
@@ -98,20 +98,19 @@ def not_carried(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> list[str]:
 
 
 def maker(tree: Tree) -> str | None:
-    """The program of a deployed system that makes its initial ramdisks, one of :data:`initramfs.MAKERS`."""
-    return next((name for name in initramfs.MAKERS if _has(tree, name)), None)
+    """The program of a deployed system that makes its initial ramdisks, one of :data:`table.MAKERS`."""
+    found = table.of(tree)
+    return found.program if found else None
 
 
-def remake(tree: Tree, program: str) -> None:
+def remake(tree: Tree) -> None:
     """Have a deployed system make its initial ramdisks anew, and note that.
 
     :raises CommandError: when that fails.
     """
-    inside = view(tree)
+    maker = table.of(tree)
+    assert maker
+    inside = view(tree, maker.instead(tree))
     for found in initial_ramdisks(tree):
-        initramfs.remake(inside, program, found.path, found.version)
+        initramfs.remake(inside, maker.program, found.path, found.version)
     tree.write(RECORD, state(tree))
-
-
-def _has(tree: Tree, program: str) -> bool:
-    return any(tree.is_file(f"{place}/{program}") for place in BIN)

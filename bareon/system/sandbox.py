@@ -33,7 +33,7 @@ def check() -> None:
 def view(tree: Tree, files: Mapping[str, str] | None = None) -> sandbox.View:
     """The tree of an image, without the data in it that is kept, and names of its own volumes without the devices.
 
-    :param files: programs that stand in for those of the image, by path; those that it does not have are left out.
+    :param files: texts that stand in for files of the image, by path; those that it does not have are left out.
     :raises ActionFailed: when the image has links in place of /dev, /proc, /sys or /run.
     """
     for folder in _PSEUDO:

@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bareon.tools.sandbox import Limits, View, run_inside
 
-MAKERS = ("update-initramfs", "dracut")
-"""The programs, the one to take where there are several first."""
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "update-initramfs": ("-u", "-k", "{version}"),
+    # Not for the machine as the ramdisk sees it; and with no path the file would be another one on Debian.
+    "dracut": ("--force", "--no-hostonly", "--no-hostonly-cmdline", "{path}", "{version}"),
+}
+"""What each is told."""
 
 _LIMITS = Limits(seconds=1800.0)  # slow under emulation
 
@@ -14,14 +20,10 @@ _LIMITS = Limits(seconds=1800.0)  # slow under emulation
 def remake(view: View, program: str, path: str, version: str) -> None:
     """Make the initramfs of a kernel of a deployed system anew.
 
-    :param program: one of :data:`MAKERS`.
+    :param program: one of those above, by name.
     :param path: of the initramfs, in that system.
     :param version: that of the kernel.
     :raises CommandError: when it fails, for instance since /boot is full.
     """
-    if program == "dracut":
-        # Not for the machine as the ramdisk sees it; and with no path the file would be another one on Debian.
-        argv = [program, "--force", "--no-hostonly", "--no-hostonly-cmdline", path, version]
-    else:
-        argv = [program, "-u", "-k", version]
+    argv = [program, *(word.format(path=path, version=version) for word in _ARGUMENTS[program])]
     run_inside(view, argv, limits=_LIMITS)

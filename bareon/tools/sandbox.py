@@ -64,7 +64,7 @@ class View:
     ``volumes`` are the places of its file systems in the ramdisk, ``hidden`` folders of the tree that it sees empty,
     ``fresh`` those that are its own for this call, ``blank`` files that it sees empty. ``devices`` are block devices
     it may use. ``names`` are paths below /dev that exist and lead to nothing: programs look for names that they only
-    write down. ``files`` are texts that stand in for programs of the image, by path. ``efi`` is whether the machine
+    write down. ``files`` are texts that stand in for files of the image, by path. ``efi`` is whether the machine
     has such a firmware. ``place`` is the folder in the ramdisk for what the sandbox is made of.
     """
 

@@ -83,7 +83,13 @@ class Binding(ABC):
     def applied(self, path: str, tree: Tree, home: Home, result: Result) -> None:
         """Change one file in a tree."""
         text = tree.read(path)
-        change = self.bound(path, text, home)
+        self.put(path, text, self.bound(path, text, home), tree, result)
+
+    def put(self, path: str, text: str | None, change: Change, tree: Tree, result: Result) -> None:
+        """Make a change of a file in a tree, and tell of it.
+
+        :param text: the file as it is.
+        """
         # Names of files are the image's too.
         result.done += map(visible, change.done)
         result.warnings += map(visible, change.warnings)

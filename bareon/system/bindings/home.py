@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from bareon.model.deployment import InterfaceName
 from bareon.model.layout import Layout
+from bareon.storage.disk import Driver
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.storage.kind import Signature
+from bareon.system.carried import Needs
 from bareon.tools.lvm import mapper_device
 
 _TAGS = {tag: f"/dev/disk/by-{tag.lower()}/" for tag in ("UUID", "LABEL", "PARTUUID", "PARTLABEL", "ID")}
@@ -73,7 +75,8 @@ class Home:
 
     ``elsewhere`` are the identifiers of what lies outside of the layout, ``former`` those of what lay where the
     layout is now; all in the form of :func:`normal`. ``volumes`` are what fstab is written of: file systems, parents
-    first, and swap areas. ``there`` tells whether the ramdisk sees a device.
+    first, and swap areas. ``there`` tells whether the ramdisk sees a device. ``drivers`` are those of the disks of
+    its root file system.
     """
 
     layout: Layout
@@ -83,6 +86,12 @@ class Home:
     interfaces: tuple[InterfaceName, ...] = ()
     volumes: tuple[Mounted, ...] = ()
     there: Callable[[str], bool] = _there
+    drivers: tuple[Driver, ...] = ()
+
+    @property
+    def needs(self) -> Needs:
+        """What its initramfs must carry."""
+        return Needs.of(self.layout.early(self.image), self.drivers)
 
     @property
     def fresh(self) -> bool:
