@@ -124,13 +124,47 @@ def _entry_of(disk: BootDisk, loader: str, others: Collection[str], found: Found
             efi.delete(number)
     if known and entries[known[0]] == wanted:
         return known[0]
-    if known:
-        efi.delete(known[0])
     number = known[0] if known else _free(found)
-    efi.create(number, disk.label, disk.device, disk.number, loader)
+    if known:
+        _replace(number, disk, loader, found)
+    else:
+        efi.create(number, disk.label, disk.device, disk.number, loader)
     if efi.entries().get(number, efi.Entry("")).label != disk.label:
         raise OSError(f"the firmware did not keep the entry {disk.label!r}")
     return number
+
+
+def _replace(number: int, disk: BootDisk, loader: str, found: Found) -> None:
+    """Put the entry of a disk in the place of an earlier one, which is there until the new one is.
+
+    The new one is made under another number, since efibootmgr(8) makes none over one that is there. Where the memory
+    has no room for both, the earlier one makes room, and comes back where that was not enough.
+    """
+    spare = _free(found)
+    try:
+        efi.create(spare, disk.label, disk.device, disk.number, loader)
+        efi.put(number, efi.content(spare))
+    except (CommandError, OSError) as error:
+        efi.delete(spare)
+        if not _is_full(error):
+            raise
+        _exchange(number, disk, loader)
+    else:
+        efi.delete(spare)
+
+
+def _exchange(number: int, disk: BootDisk, loader: str) -> None:
+    """Take an entry out, and make one under its number; the earlier one comes back where that is refused."""
+    former = efi.content(number)
+    efi.delete(number)
+    try:
+        efi.create(number, disk.label, disk.device, disk.number, loader)
+    except CommandError:
+        try:
+            efi.put(number, former)
+        except OSError as error:
+            LOG.warning("boot entry %04X, %s: it is gone, as it cannot be put back: %s", number, disk.label, error)
+        raise
 
 
 def _free(found: Found) -> int:

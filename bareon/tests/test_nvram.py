@@ -47,11 +47,15 @@ def option(entry: efi.Entry) -> bytes:
 
 
 class Firmware:
-    """NVRAM in a folder; ``full`` takes no entry of that disk. ``writes`` are the changes that were made."""
+    """NVRAM in a folder; ``full`` takes no entry of that disk, and there is ``room`` for so many entries.
 
-    def __init__(self, place: Path, full: str = "") -> None:
+    ``writes`` are the changes that were made.
+    """
+
+    def __init__(self, place: Path, full: str = "", room: int | None = None) -> None:
         self.place = place
         self.full = full
+        self.room = room
         self.writes: list[str] = []
         self.put({0: efi.Entry("UiApp"), 7: efi.Entry("debian", OTHER, "\\d")}, 0, 7)
 
@@ -70,7 +74,7 @@ class Firmware:
 
     def create(self, entry_number: int, label: str, disk: str, partition: int, loader: str) -> None:
         """What efibootmgr does."""
-        if disk == self.full:
+        if disk == self.full or len(self.entries) == self.room:
             raise CommandError(["efibootmgr"], 5, "failed with exit code 5", stderr=FULL)
         assert entry_number not in entries(str(self.place))
         self.put({entry_number: efi.Entry(label, A if disk == "/dev/vda" else B, loader)})
@@ -107,9 +111,9 @@ def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Firmware:
     made = Firmware(place)
     monkeypatch.setattr(nvram, "PARTITIONS", partitions)
     monkeypatch.setattr(efi, "variables", contextlib.nullcontext)
-    for name in ("entries", "order", "number"):
+    for name in ("entries", "order", "number", "content"):
         monkeypatch.setattr(efi, name, functools.partial(getattr(efi, name), place=str(place)))
-    for name in ("delete", "reorder"):
+    for name in ("delete", "put", "reorder"):
         monkeypatch.setattr(efi, name, made.noted(getattr(efi, name)))
     monkeypatch.setattr(efi, "create", made.create)
     return made
@@ -153,6 +157,45 @@ def test_entries_of_an_earlier_run_are_replaced(firmware: Firmware) -> None:
         efi.Entry("debian", OTHER, "\\d"),  # not bareon's to judge
     ]
     assert sorted(firmware.entries) == [0, 1, 7]
+
+
+EARLIER = efi.Entry("bareon A", OLD, "\\x")
+
+
+def test_an_earlier_entry_is_there_until_the_new_one_is(firmware: Firmware) -> None:
+    firmware.put({1: EARLIER}, 0, 7, 1)
+    remember(DISKS[:1], LOADERS[:1])
+    assert firmware.writes == ["create 2", "put 1", "delete 2", "reorder [1, 0, 7]"]
+
+
+def test_an_earlier_entry_makes_room_for_the_new_one(firmware: Firmware) -> None:
+    firmware.put({1: EARLIER}, 0, 7, 1)
+    firmware.room = 3
+    assert remember(DISKS[:1], LOADERS[:1]) == {"nvram": "1 entry"}
+    assert firmware.entries[1] == efi.Entry("bareon A", A, "\\x")
+
+
+@pytest.mark.parametrize("wanted", ["first", "unchanged"])
+def test_an_earlier_entry_outlasts_a_memory_that_is_full(firmware: Firmware, wanted: BootOrder) -> None:
+    firmware.put({1: EARLIER}, 0, 7, 1)
+    before = firmware.get("Boot0001")
+    firmware.full = "/dev/vda"
+    assert str(remember(DISKS, LOADERS, wanted)["nvram"]).startswith("1 of 2 entries")
+    assert firmware.get("Boot0001") == before
+    assert [firmware.entries[x].label for x in (0, 1, 2, 7)] == ["UiApp", "bareon A", "bareon B", "debian"]
+
+
+def test_an_earlier_entry_outlasts_a_program_that_is_missing(
+    firmware: Firmware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CommandError(["efibootmgr"], None, "is not installed")
+
+    firmware.put({1: EARLIER}, 0, 7, 1)
+    monkeypatch.setattr(efi, "create", refuse)
+    remember(DISKS[:1], LOADERS[:1])
+    assert firmware.entries[1] == EARLIER
+    assert "delete 1" not in firmware.writes
 
 
 def test_an_entry_that_firmware_switched_off_is_made_anew(firmware: Firmware) -> None:

@@ -201,6 +201,28 @@ def delete(entry_number: int, place: str = VARIABLES) -> None:
             path.unlink()
 
 
+def content(entry_number: int, place: str = VARIABLES) -> bytes:
+    """The ``Boot####`` variable of an entry as efivarfs shows it, its attributes first.
+
+    :raises OSError: when it cannot be read, or there is none.
+    """
+    return _place(entry_number, place).read_bytes()
+
+
+def put(entry_number: int, content: bytes, place: str = VARIABLES) -> None:
+    """Write an entry as :func:`content` gave it. The firmware replaces one of that number in one go, or leaves it.
+
+    :raises OSError: when the firmware refuses.
+    """
+    # In one write: the kernel hands each to the firmware as the whole variable.
+    _place(entry_number, place).write_bytes(content)
+
+
+def _place(entry_number: int, place: str) -> Path:
+    new = Path(place, f"Boot{entry_number:04X}-{GLOBAL}")
+    return next((path for found, path in _places(place) if found == entry_number), new)
+
+
 def reorder(numbers: Sequence[int], place: str = VARIABLES) -> None:
     """Replace ``BootOrder``.
 
