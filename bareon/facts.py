@@ -34,6 +34,7 @@ def to_json(facts: NodeFacts) -> dict[str, Any]:
             if kind.always or found[kind.section]
         },
         **({"secure_boot": dataclasses.asdict(facts.secure_boot)} if facts.secure_boot else {}),
+        **({"uses": [dataclasses.asdict(x) for x in facts.uses]} if facts.uses else {}),
         **({"firmware_bits": facts.firmware_bits} if facts.firmware_bits else {}),
         "cmdline": facts.cmdline,
         "format": facts.format,

@@ -7,6 +7,7 @@ Arrays and volume groups that do not run are started read-only meanwhile, to see
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from pathlib import Path
 from bareon import usage
 from bareon.errors import CommandError
 from bareon.look import signature, structures, tags
-from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts
+from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts, Use
 from bareon.run import missing
 from bareon.storage.disk import DiskFacts, Driver, PartitionFacts
-from bareon.storage.kind import Firmware
+from bareon.storage.kind import Firmware, Found
 from bareon.system import module
 from bareon.text import redacted
 from bareon.tools import driver, efi, lsblk, sfdisk, smartctl
@@ -37,7 +38,8 @@ def probe() -> NodeFacts:
         device that cannot be read.
     """
     devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
-    users = usage.users(devices)
+    uses = usage.uses(devices)
+    users = usage.users(devices, uses)
     links = _links()
     modular = module.named(driver.index(module.NAMES))
     asked = health([device.path for device in devices if device.type == "disk"])
@@ -56,24 +58,36 @@ def probe() -> NodeFacts:
     )
     firmware: Firmware = "uefi" if Path("/sys/firmware/efi").is_dir() else "bios"
     booted = efi.booted_partition() if firmware == "uefi" else None
-    disks = tuple(replace(disk, boot_medium=is_boot_medium(disk, booted)) for disk in disks)
+    disks = tuple(replace(disk, boot_medium=is_boot_medium(disk, uses, booted)) for disk in disks)
+    found = structures(disks)
     return NodeFacts(
         firmware=firmware,
         disks=disks,
-        structures=structures(disks),
+        structures=found,
         cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
         secure_boot=_secure_boot() if firmware == "uefi" else None,
         firmware_bits=efi.bits() if firmware == "uefi" else None,
+        uses=_renamed(uses, devices, found),
     )
 
 
-def is_boot_medium(disk: DiskFacts, booted: str | None) -> bool:
+def _renamed(uses: Sequence[Use], devices: Sequence[lsblk.BlockDevice], found: Sequence[Found]) -> tuple[Use, ...]:
+    """The uses with the facts' names of devices: that of a logical volume, for one, is another than the kernel's."""
+    numbers = {x.path: x.number for x in devices}
+    names: dict[str, str] = {}
+    for device in (device for structure in found for device in structure.present):
+        if (place := Path(device)).is_block_device():
+            status = place.stat()
+            names[f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"] = device
+    return tuple(replace(use, device=names.get(numbers[use.device], use.device)) for use in uses)
+
+
+def is_boot_medium(disk: DiskFacts, uses: Sequence[Use], booted: str | None) -> bool:
     """True where it can be told that this system came from a disk: its root or its live medium is mounted from there.
 
     :param booted: the GUID of the partition that the firmware has started, in lower case.
     """
-    users = {*disk.users, *(user for part in disk.partitions for user in part.users)}
-    mounted = any(f"{user} ".startswith(f"mounted at {place} ") for user in users for place in _LIVE)
+    mounted = any(disk.device in x.disks and x.way == "mounted" and x.at in _LIVE for x in uses)
     return mounted or any(part.guid and part.guid.lower() == booted for part in disk.partitions)
 
 

@@ -5,28 +5,49 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+from bareon.model.node import Use
 from bareon.storage.kinds import KINDS
 from bareon.tools.lsblk import BlockDevice
 from bareon.tools.mount import unescaped
 
+_WHOLE = ("disk", "loop", "rom")
 # What is stacked on a device and reported by itself, as arrays and volume groups.
 _KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
 
 
-def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
-    """The users of each device by its path, in words. A use of a stacked device counts for all below it."""
-    by_name = {device.name: device for device in devices}
-    found: dict[str, list[str]] = defaultdict(list)
+def users(devices: Sequence[BlockDevice], found: Sequence[Use]) -> dict[str, list[str]]:
+    """The users of each device by its path, in words. A use of a stacked device counts for all below it.
 
-    def note(device: BlockDevice, words: str, seen: frozenset[str] = frozenset()) -> None:
-        if words not in found[device.path]:
-            found[device.path].append(words)
-        for name in _below(device, by_name) - seen:
-            if name in by_name:
-                note(by_name[name], words if seen else f"{words} as {device.path}", seen | {device.name})
+    :param found: those of :func:`uses`.
+    """
+    by_name, by_path = {device.name: device for device in devices}, {device.path: device for device in devices}
+    said: dict[str, list[str]] = defaultdict(list)
+    for use in found:
+        holder = f" ({by_path[use.at].type})" if use.way == "held" and use.at else ""
+        for device in _all_below(by_path[use.device], by_name):
+            words = use.words + holder + ("" if device.path == use.device else f" as {use.device}")
+            if words not in said[device.path]:
+                said[device.path].append(words)
+    return said
+
+
+def uses(devices: Sequence[BlockDevice]) -> list[Use]:
+    """Every use of a device, which is called by its path."""
+    by_name = {device.name: device for device in devices}
+    found: list[Use] = []
+
+    def note(
+        device: BlockDevice, way: Literal["mounted", "swap", "held"], at: str | None = None, by: str = ""
+    ) -> None:
+        below = _all_below(device, by_name)
+        names = {x.parent if x.type == "part" else x.name for x in below} - {None}
+        disks = tuple(x.path for x in devices if x.name in names and x.type in _WHOLE)
+        if (use := Use(device.path, way, disks, at, by or None)) not in found:
+            found.append(use)
 
     by_number = {device.number: device for device in devices}
     by_path = {device.path: device for device in devices}
@@ -34,19 +55,27 @@ def users(devices: Sequence[BlockDevice]) -> dict[str, list[str]]:
         # btrfs shows a number of its own, so that the source must do.
         device = by_number.get(number) or by_path.get(source) or by_path.get(_resolved(source))
         if device:
-            note(device, f"mounted at {point}" + (f" by process {process}" if process else ""))
+            note(device, "mounted", point, process)
     for line in Path("/proc/swaps").read_text().splitlines()[1:]:
         # /proc/swaps says /dev/dm-1 where lsblk says /dev/mapper/...: only the number is the same for both.
         place = Path(unescaped(line.split()[0]))
         if place.is_block_device():
             number = f"{os.major(place.stat().st_rdev)}:{os.minor(place.stat().st_rdev)}"
             if device := by_number.get(number):
-                note(device, "used as swap")
+                note(device, "swap")
     for device in devices:
         if device.type not in _KNOWN or _foreign(device):
             for name in _below(device, by_name):
                 if name in by_name:
-                    note(by_name[name], f"held by {device.path} ({device.type})")
+                    note(by_name[name], "held", device.path)
+    return found
+
+
+def _all_below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> list[BlockDevice]:
+    """A device, and all that it is stacked on."""
+    found = [device]
+    for upper in found:
+        found += [by_name[x] for x in sorted(_below(upper, by_name)) if x in by_name and by_name[x] not in found]
     return found
 
 
@@ -56,7 +85,7 @@ def _foreign(device: BlockDevice) -> bool:
     return version.exists() and version.read_text().startswith("external")
 
 
-def _below(device: BlockDevice, by_name: dict[str, BlockDevice]) -> set[str]:
+def _below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:
     """The kernel names of the devices that a device is directly stacked on.
 
     A partition of an array is stacked on the array; one of a disk is reported by itself.

@@ -42,8 +42,34 @@ class SecureBootFacts:
 
 
 @dataclass(frozen=True)
+class Use:
+    """A use of a device now: it is ``mounted`` at a mount point, used as ``swap``, or ``held`` by another device.
+
+    ``device`` is called as elsewhere in the facts, where it is in them. ``disks`` are those that it lies on. ``at``
+    is the mount point or the other device, ``process`` one that sees the mount, where the one that looked does not.
+    """
+
+    device: str
+    way: Literal["mounted", "swap", "held"]
+    disks: tuple[str, ...]
+    at: str | None = None
+    process: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The use for people: what is true of the device."""
+        if self.way == "swap":
+            return "used as swap"
+        where = f"mounted at {self.at}" if self.way == "mounted" else f"held by {self.at}"
+        return where + (f" by process {self.process}" if self.process else "")
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The node as bareon's decisions need it. ``structures`` are what lies on the disks and offers other devices.
+
+    ``uses`` are those of all devices, each where it is; the facts of disks and partitions say in words what uses
+    anything that lies on them.
 
     ``cmdline`` is the running kernel's command line, less what looks like a secret. A BIOS has no ``secure_boot``.
     ``firmware_bits`` is 32 or 64, the word length of UEFI firmware, which starts programs of its own alone; ``None``
@@ -57,6 +83,7 @@ class NodeFacts:
     format: int = FORMAT
     secure_boot: SecureBootFacts | None = None
     firmware_bits: int | None = None
+    uses: tuple[Use, ...] = ()
 
     def contents(self) -> Iterator[tuple[str, Signature | None]]:
         """Every device with what is on it: disks, partitions, and what structures offer."""

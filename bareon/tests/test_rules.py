@@ -24,7 +24,7 @@ from bareon.facts import from_json, to_json
 from bareon.layout.match import match_disks, settled
 from bareon.layout.stack import meant
 from bareon.model.deployment import Deployment
-from bareon.model.node import NodeFacts
+from bareon.model.node import NodeFacts, Use
 from bareon.plan import text
 from bareon.plan.document import document
 from bareon.plan.fingerprint import check, fingerprint
@@ -280,23 +280,27 @@ def test_facts_of_an_older_bareon_fit_no_rule_of_what_they_leave_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("users", "guid", "booted", "came"),
+    ("uses", "guid", "booted", "came"),
     [
         ((), "A-1", "a-1", True),
         ((), "A-1", "a-2", False),
         ((), None, None, False),
-        (("mounted at /",), None, None, True),
-        (("mounted at / as /dev/mapper/os-root",), None, None, True),
-        (("mounted at /run/live/medium",), None, None, True),
-        (("mounted at /srv", "used as swap"), "A-1", None, False),
+        ((Use("/dev/sda1", "mounted", ("/dev/sda",), "/"),), None, None, True),
+        ((Use("/dev/os/root", "mounted", ("/dev/sdb", "/dev/sda"), "/"),), None, None, True),
+        ((Use("/dev/sdb1", "mounted", ("/dev/sdb",), "/"),), None, None, False),
+        ((Use("/dev/sda", "mounted", ("/dev/sda",), "/run/live/medium"),), None, None, True),
+        ((Use("/dev/sda1", "held", ("/dev/sda",), "/"),), None, None, False),
+        (
+            (Use("/dev/sda1", "mounted", ("/dev/sda",), "/srv"), Use("/dev/sda1", "swap", ("/dev/sda",))),
+            "A-1",
+            None,
+            False,
+        ),
     ],
 )
-def test_where_the_ramdisk_came_from(
-    users: tuple[str, ...], guid: str | None, booted: str | None, came: bool
-) -> None:
-    part = PartitionFacts(1, "/dev/sda1", MIB, MIB, "", guid, users=users)
-    assert is_boot_medium(DiskFacts("/dev/sda", 4 * MIB, partitions=(part,)), booted) is came
-    assert is_boot_medium(DiskFacts("/dev/sda", 4 * MIB, users=users), None) is bool(users and came)
+def test_where_the_ramdisk_came_from(uses: tuple[Use, ...], guid: str | None, booted: str | None, came: bool) -> None:
+    part = PartitionFacts(1, "/dev/sda1", MIB, MIB, "", guid)
+    assert is_boot_medium(DiskFacts("/dev/sda", 4 * MIB, partitions=(part,)), uses, booted) is came
 
 
 def test_the_kernel_says_nothing_of_the_size_of_what_it_cannot_use() -> None:
