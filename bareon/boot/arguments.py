@@ -20,6 +20,8 @@ from bareon.system.tree import Tree
 #: Files with the parameters of other makers of menus, and the setting in each: kernel-install, Alpine's extlinux.
 _PLACES = ((CMDLINE, ""), ("/etc/update-extlinux.conf", "default_kernel_opts"))
 
+_SUBVOLUME = ("subvol=", "subvolid=")
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -85,9 +87,17 @@ def _of_grub(tree: Tree) -> Parameters | None:
 def arguments(named: str, brought: Sequence[str], root: Mounted, params: str) -> tuple[str, ...]:
     """All arguments of a kernel: its root, the image's parameters, and those to be added.
 
+    The last ``rootflags=`` counts alone, so that there is one, with the subvolume that is the root.
+
     :param named: the word that names the root, such as ``root=UUID=…``.
     """
-    return (named, "ro", *without_root(brought, root), *params.split())
+    words = (*without_root(brought, root), *params.split())
+    if not root.flags:
+        return (named, "ro", *words)
+    others = [x.removeprefix("rootflags=") for x in words if x.startswith("rootflags=")]
+    flags = [x for x in ",".join(others[-1:]).split(",") if x and not x.startswith(_SUBVOLUME)]
+    rest = (x for x in words if not x.startswith("rootflags="))
+    return (named, "ro", f"rootflags={','.join([*root.flags, *flags])}", *rest)
 
 
 def without_root(brought: Sequence[str], root: Mounted) -> Iterator[str]:
@@ -100,7 +110,7 @@ def without_root(brought: Sequence[str], root: Mounted) -> Iterator[str]:
         if name in ("root", "ro", "BOOT_IMAGE", "initrd") or (name == "rootfstype" and value != root.type):
             continue
         if name == "rootflags":
-            flags = [x for x in value.split(",") if not x.startswith(("subvol=", "subvolid="))]
+            flags = [x for x in value.split(",") if not x.startswith(_SUBVOLUME)]
             if flags:
                 yield f"rootflags={','.join(flags)}"
             continue

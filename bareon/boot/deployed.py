@@ -66,18 +66,27 @@ def _reasons(entry: BootEntry, tree: Tree, layout: Layout) -> Iterator[str]:
     flags = entry.value("rootflags") or ""
     if "subvol" in flags and root.type != "btrfs":
         yield f"says rootflags={shown(flags)}; the root file system is {root.type}, which has no subvolumes"
+    named_subvolumes = [x.removeprefix("subvol=").strip("/") for x in flags.split(",") if x.startswith("subvol=")]
+    if root.mount.subvolume and named_subvolumes[-1:] != [root.mount.subvolume]:
+        says = f"says rootflags={shown(flags)}" if flags else "has no rootflags"
+        yield f"{says}; the root is subvolume {root.mount.subvolume} of its file system"
 
 
 def _is_there(path: str, filesystem: str, tree: Tree) -> bool:
     """True if there is a file of that path on a file system, or on that of ``/boot`` where none is named."""
-    boot = holder("/boot", tree.mounts)
-    mount = next((x for x in tree.mounts if x.uuid.lower() == filesystem.lower()), None) if filesystem else boot
-    if mount is None:
-        return False
-    # GRUB counts from the top of a btrfs, and what is mounted may be a subvolume of it.
+    there = [x for x in tree.mounts if x.uuid.lower() == filesystem.lower()]
+    there = there if filesystem else [holder("/boot", tree.mounts)]
+    # GRUB counts from the top of a btrfs.
+    if any(x.above for x in there):
+        inside = [x for x in there if path.startswith(f"{x.above}/")]
+        return any(tree.loads(path.removeprefix(x.above), x) for x in inside)
+    # Of one that an image brought nobody knows which subvolume of it is mounted.
     parts = path.strip("/").split("/")
-    starts = range(len(parts)) if mount.type == "btrfs" else range(1)
-    return any(tree.loads(f"/{'/'.join(parts[start:])}", mount) for start in starts)
+    return any(
+        tree.loads(f"/{'/'.join(parts[start:])}", mount)
+        for mount in there[:1]
+        for start in (range(len(parts)) if mount.type == "btrfs" else range(1))
+    )
 
 
 def _names(root: Mounted, layout: Layout) -> set[str]:

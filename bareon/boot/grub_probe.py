@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for grub-probe(8): it answers ``grub-mkconfig`` of an image, which sees none of its devices."""
+"""Stand-ins for grub-probe(8) and grub-mkrelpath(1), which ``grub-mkconfig`` of an image asks.
+
+It sees none of its devices, and nobody tells it which subvolume is mounted where.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from bareon.storage.filesystem import TYPES, Mounted
 from bareon.tools import lvm
 
 _NAMES = ("grub-probe", "grub2-probe")
+_RELATIVE = ("grub-mkrelpath", "grub2-mkrelpath")
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 #: GRUB searches for UUIDs without hints where to look first. A file system of bareon's is encrypted by no kind.
@@ -53,9 +57,28 @@ esac
 """
 
 
+_PATH = """#!/bin/sh
+# Written by bareon: where GRUB, which begins at the top of a file system, finds a path of this image.
+what=
+refuse () {
+  echo "grub-mkrelpath: error: $1." >&2
+  exit 1
+}
+while [ $# -gt 0 ]; do
+  case $1 in
+    -*) refuse "no option $1 here" ;;
+    *) what=$1 ;;
+  esac
+  shift
+done
+place=$(readlink -f -- "$what") && [ -e "$place" ] || refuse "there is no $what"
+case $place/ in
+"""
+
+
 @dataclass(frozen=True)
 class Volume:
-    """A file system of an image as GRUB knows it, mounted at ``point``.
+    """A file system of an image as GRUB knows it, or a subvolume of it with the path ``above``, mounted at ``point``.
 
     ``names`` are those of its device, the one that GRUB itself uses first. ``abstraction`` are the modules by which
     it reads the device, lowest first; ``partuuid`` is empty where that is no partition.
@@ -68,6 +91,7 @@ class Volume:
     label: str = ""
     partuuid: str = ""
     abstraction: tuple[str, ...] = ()
+    above: str = ""
 
 
 def volumes(mounts: Sequence[Mounted], layout: Layout) -> tuple[Volume, ...]:
@@ -90,6 +114,7 @@ def _volume(mounted: Mounted, layout: Layout) -> Volume:
         mounted.filesystem.label or "",
         guids.get(device, ""),
         tuple(below)[::-1],
+        mounted.above,
     )
 
 
@@ -126,7 +151,23 @@ def _values(found: Sequence[Volume]) -> Iterator[str]:
     yield "esac\n"
 
 
+def paths(found: Sequence[Volume]) -> str:
+    """The script that stands in for grub-mkrelpath, for the file systems of one image."""
+    lines = [_PATH]
+    for volume in sorted(found, key=lambda x: len(x.point), reverse=True):
+        point = volume.point.rstrip("/")
+        lines.append(
+            f"  {shlex.quote(f'{point}/')}*) point={shlex.quote(point)} above={shlex.quote(volume.above)} ;;\n"
+        )
+    return "".join([*lines, 'esac\nrest=${place#"$point"}\n', "printf '%s\\n' \"$above${rest%/}\"\n"])
+
+
 def stand_ins(found: Sequence[Volume]) -> dict[str, str]:
-    """The script by each place where a system may have a grub-probe."""
-    text = script(found)
-    return {f"{folder}/{name}": text for folder in _FOLDERS for name in _NAMES}
+    """The scripts by each place where a system may have a program of theirs.
+
+    Where all file systems are mounted by their tops, the image's own grub-mkrelpath is right.
+    """
+    texts = dict.fromkeys(_NAMES, script(found))
+    if any(x.above for x in found):
+        texts |= dict.fromkeys(_RELATIVE, paths(found))
+    return {f"{folder}/{name}": text for folder in _FOLDERS for name, text in texts.items()}

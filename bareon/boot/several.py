@@ -30,7 +30,7 @@ from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
-from bareon.system.kernel import Kernel, in_boot, kernels
+from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, mount, osprober, udev
 
@@ -41,9 +41,10 @@ ROOT = "/run/bareon"
 
 @dataclass(frozen=True)
 class Found:
-    """A system that was found: ``entry`` boots it, ``settings`` are those of its ``/etc/default/grub``.
+    """A system that was found: ``entry`` boots its ``kernel``; ``settings`` are those of its ``/etc/default/grub``.
 
-    ``older`` is the next newest of its kernels, as ``bareon-boot refresh`` chooses it.
+    ``kernel`` is a path from ``/boot``. ``older`` is the next newest of its kernels, as ``bareon-boot refresh``
+    chooses it, with paths as the entry has them.
     """
 
     device: str
@@ -52,6 +53,7 @@ class Found:
     name: str
     entry: Entry
     settings: Mapping[str, str]
+    kernel: str
     older: Kernel | None = None
 
 
@@ -97,7 +99,7 @@ class InstallMultiboot(Step):
                 raise ActionFailed(
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
-            starting = {name: in_boot(found.entry.kernel) for name, found in systems.items() if found}
+            starting = {name: found.kernel for name, found in systems.items() if found}
             first = sorted(starting, key=lambda x: x != self.default)
             signed = self._signed(trees, {x: starting[x] for x in first})
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
@@ -147,10 +149,11 @@ class InstallMultiboot(Step):
         check_system(tree, name, there)
         check_usr(tree, name, there[0])
         settings, about, brought = defaults(tree), release(tree), of_image(tree, there[0])
+        newest = there[0].from_top(boot)
         entry = Entry(
             name,
-            there[0].image,
-            there[0].initrd,
+            newest.image,
+            newest.initrd,
             boot.uuid,
             arguments(
                 root_words(root, self.layout, initramfs=there[0].initrd is not None),
@@ -161,7 +164,8 @@ class InstallMultiboot(Step):
         warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, self.layout, name)])
         older = next((x for x in there[1:] if x.initrd or not there[0].initrd), None)
         called = about.get("PRETTY_NAME") or name
-        return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, older)
+        more = (there[0].name, older and older.from_top(boot))
+        return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, *more)
 
     def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:
         """The images in the order of the input; those that can boot are numbered as the menu will be."""
@@ -232,7 +236,7 @@ class InstallMultiboot(Step):
 def _kernels_of_others(name: str, trees: Mapping[str, Tree]) -> set[str]:
     """The paths of kernels on the file system of an image's ``/boot`` that have their modules in another image."""
     systems = {x: tree for x, tree in trees.items() if tree.mounts[0].point == "/"}
-    boots = {x: holder("/boot", tree.mounts).device for x, tree in systems.items()}
+    boots = {x: holder("/boot", tree.mounts).place for x, tree in systems.items()}
     return {
         kernel.image
         for x, tree in systems.items()

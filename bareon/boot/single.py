@@ -22,6 +22,7 @@ from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.deployment import BootOrder
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
 from bareon.system import sandbox, selinux
 from bareon.system.family import menu_makers
 from bareon.system.initramfs import is_dracut
@@ -163,15 +164,16 @@ class InstallGrub(Step):
         settings = defaults(tree)
         brought = {x: of_image(tree, x) for x in there}
         boot = holder("/boot", tree.mounts)
-        entries = [self._entry(x, tree, words.words, boot.uuid) for x, words in brought.items()]
+        entries = [self._entry(x, tree, words.words, boot) for x, words in brought.items()]
         tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
         return done | self._checked(tree, "/boot/grub/grub.cfg", there, brought[there[0]].warnings)
 
-    def _entry(self, kernel: Kernel, tree: Tree, brought: Sequence[str], boot: str) -> Entry:
+    def _entry(self, kernel: Kernel, tree: Tree, brought: Sequence[str], boot: Mounted) -> Entry:
         root = tree.mounts[0]
         named = root_words(root, self.layout, initramfs=kernel.initrd is not None)
         words = arguments(named, brought, root, self._parameters(tree))
-        return Entry(f"{self.image}, {kernel.name}", kernel.image, kernel.initrd, boot, words)
+        title, read = f"{self.image}, {kernel.name}", kernel.from_top(boot)
+        return Entry(title, read.image, read.initrd, boot.uuid, words)
 
 
 def _brought(start: systemd_boot.Start, tree: Tree) -> Parameters:

@@ -251,7 +251,7 @@ def read(start: Start, tree: Tree, *, secure_boot: bool) -> BootEntry:
         if secure_boot and start.embedded.arguments:
             written, options = start.embedded, start.embedded.arguments
     own = holder(start.kernel, tree.mounts)
-    relative = tuple(_below(x, own.point) for x in (start.kernel, *initrds))
+    relative = tuple(own.above + _below(x, own.point) for x in (start.kernel, *initrds))
     return replace(written, kernel=relative[0], initrds=relative[1:], arguments=options, filesystem=own.uuid)
 
 

@@ -117,12 +117,14 @@ class Mount:
     """Where a file system, or a part of it, is mounted in the deployed systems of some images.
 
     ``point`` is a normal absolute path, or :data:`SWAP`; ``enabled`` says whether its line in fstab is no comment.
+    ``subvolume`` is the part that is mounted, by its path from the top; ``None`` for all of the file system.
     """
 
     point: str
     options: str = "defaults"
     enabled: bool = True
     images: tuple[str, ...] = ()
+    subvolume: str | None = None
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ class PlannedFilesystem(PlannedContent):
 
 @dataclass(frozen=True)
 class Mounted:
-    """A file system at one of its mount points."""
+    """A file system, or a subvolume of it, at one of its mount points."""
 
     filesystem: PlannedFilesystem
     mount: Mount
@@ -343,6 +345,26 @@ class Mounted:
     def source(self) -> str:
         """What it is called in fstab(5)."""
         return self.filesystem.mapped_at_start or f"UUID={self.uuid}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The device, and the path of the subvolume on it, empty for none: two with the same hold the same files."""
+        return self.device, self.mount.subvolume or ""
+
+    @property
+    def above(self) -> str:
+        """What comes before a path of it to a boot loader, which begins at the top of the file system."""
+        return f"/{self.mount.subvolume}" if self.mount.subvolume else ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The options of mount(8) without which another part of the file system would be mounted."""
+        return (f"subvol={self.mount.subvolume}",) if self.mount.subvolume else ()
+
+    @property
+    def options(self) -> str:
+        """Its options in fstab(5)."""
+        return ",".join([self.mount.options, *self.flags])
 
     @property
     def size(self) -> int:

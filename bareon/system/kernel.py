@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bareon.storage.filesystem import Mounted
 from bareon.system.family import initramfs_names, kernel_version
 from bareon.system.tree import Tree, holder
 
@@ -19,7 +20,7 @@ _ODD = tuple(map(re.compile, ODD))
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel and its initial ramdisk, as paths on the file system that a boot loader reads them from.
+    """A kernel and its initial ramdisk, as paths in what is mounted where ``/boot`` lies.
 
     ``release`` is what it calls itself, as ``uname -r`` says and its folder of modules is named. ``odd`` is true for
     one that no ordinary boot takes while there is another: to rescue a system, to debug it, or a release candidate.
@@ -34,6 +35,14 @@ class Kernel:
     def name(self) -> str:
         """Its path from ``/boot``, which is the name of the file but for those that have a folder of their own."""
         return in_boot(self.image)
+
+    def from_top(self, boot: Mounted) -> Kernel:
+        """The same with the paths that a boot loader has, which knows no subvolume but as a folder.
+
+        :param boot: what is mounted where ``/boot`` lies.
+        """
+        initrd = f"{boot.above}{self.initrd}" if self.initrd else None
+        return replace(self, image=f"{boot.above}{self.image}", initrd=initrd)
 
 
 def in_boot(path: str) -> str:

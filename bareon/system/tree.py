@@ -48,7 +48,7 @@ def mounted_tree(
         for mount in tree.mounts:
             point = root if mount.point == "/" else tree.folder(mount.point)
             used = writing is None or not mount.kept or any(holds(mount.point, x) for x in writing)
-            options = None if used else "ro"
+            options = ",".join([*mount.flags, *([] if used else ["ro"])]) or None
             if whole:  # goes with its root, found by no path: a program of the image may have moved the folder
                 attach(mount.device, point, kind=mount.type, options=options)
             else:

@@ -104,6 +104,18 @@ def test_fstab() -> None:
     ]
 
 
+def test_fstab_says_which_subvolume_is_mounted() -> None:
+    home = _home(_layout(("btrfs", "/", "u-root"), options="noatime"))
+    root = home.volumes[0]
+    volumes = [
+        replace(root, mount=replace(root.mount, point=x, subvolume=y)) for x, y in (("/", "@"), ("/a b", "@b"))
+    ]
+    assert _lines(_written(replace(home, volumes=tuple(volumes)))) == [
+        "UUID=u-root / btrfs noatime,subvol=@ 0 0",
+        r"UUID=u-root /a\040b btrfs noatime,subvol=@b 0 0",
+    ]
+
+
 STRANGE = (
     "a b",
     "a\\b",

@@ -219,6 +219,33 @@ def test_an_entry_that_would_not_boot_is_named(change: dict[str, Any], reason: s
 
 
 @pytest.mark.parametrize(
+    ("kernel", "flags", "reason"),
+    [
+        ("/@/boot/vmlinuz-6.1", ("rootflags=noatime,subvol=@",), None),
+        ("/@/boot/vmlinuz-6.1", ("rootflags=subvol=/@",), None),
+        ("/boot/vmlinuz-6.1", ("rootflags=subvol=@",), "names /boot/vmlinuz-6.1 of file system"),
+        ("/@a/boot/vmlinuz-6.1", ("rootflags=subvol=@",), "names /@a/boot/vmlinuz-6.1 of file system"),
+        ("/@/boot/vmlinuz-6.1", ("rootflags=subvol=@a",), "says rootflags=subvol=@a; the root is subvolume @ of"),
+        ("/@/boot/vmlinuz-6.1", ("rootflags=noatime",), "says rootflags=noatime; the root is subvolume @ of"),
+        ("/@/boot/vmlinuz-6.1", (), "has no rootflags; the root is subvolume @ of"),
+    ],
+)
+def test_an_entry_names_the_subvolume_of_the_root(
+    kernel: str, flags: tuple[str, ...], reason: str | None, tmp_path: Path
+) -> None:
+    tree, planned = deployed_tree({**DEBIAN, "root": "btrfs"}, tmp_path)
+    root = tree.mounts[0]
+    tree = Tree(tree.root, (replace(root, mount=replace(root.mount, subvolume="@")),))
+    entry = replace(GOOD, kernel=kernel, initrds=(kernel,), arguments=(f"root=UUID={ROOT}", *flags))
+    if reason is None:
+        assert deployed.check(entry, tree, planned, "a") == []
+        return
+    with pytest.raises(ActionFailed) as caught:
+        deployed.check(entry, tree, planned, "a")
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("path", "target", "reason"),
     [
         ("vmlinuz-6.1", "vmlinuz-6.1.real", None),

@@ -172,6 +172,20 @@ def test_field_23_no_root_of_the_image_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("brought", "params", "flags"),
+    [
+        ([], "", "subvol=@a"),
+        (["rootflags=subvol=@,noatime"], "quiet", "subvol=@a,noatime"),
+        (["rootflags=noatime"], "rootflags=compress=zstd,subvolid=7", "subvol=@a,compress=zstd"),
+    ],
+)
+def test_one_word_has_the_subvolume_of_the_root(brought: list[str], params: str, flags: str) -> None:
+    fs = PlannedFilesystem("/dev/vda3", 1, "btrfs", "NEW", Filesystem("btrfs"))
+    found = arguments("root=UUID=NEW", brought, Mounted(fs, Mount("/", subvolume="@a")), params)
+    assert [x for x in found if x != "quiet"] == ["root=UUID=NEW", "ro", f"rootflags={flags}"]
+
+
+@pytest.mark.parametrize(
     ("given", "handed_on"),
     [
         *((x, x) for x in ("BOOTIF=01-52-54-00-12-34-56", "BOOTIF=52:54:00:aA:34:56")),

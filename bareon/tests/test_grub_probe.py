@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot.grub_probe import Volume, script, stand_ins, volumes
+from bareon.boot.grub_probe import Volume, paths, script, stand_ins, volumes
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
@@ -113,6 +113,28 @@ def test_volumes_of_a_layout() -> None:
     plain = next(x for x in volumes(layout.tree("a"), layout) if x.point == "/")
     part = next(x for x in layout.disks[0].partitions if x.device == plain.names[0])
     assert (plain.partuuid, plain.abstraction, plain.fs) == (part.guid.lower(), (), "ext2")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        *(("", "/@\n"), ("/usr/font.pf2", "/@/usr/font.pf2\n"), ("/boot", "\n"), ("/boot/grub", "/grub\n")),
+        *(("/boot/font", "/@/usr/font.pf2\n"), ("/home/", "/@home\n"), ("/absent", "")),
+    ],
+)
+def test_a_path_begins_at_the_top_of_its_file_system(path: str, found: str, tmp_path: Path) -> None:
+    for folder in ("boot/grub", "usr", "home"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "usr/font.pf2").touch()
+    (tmp_path / "boot/font").symlink_to("../usr/font.pf2")
+    mounts = [("", "/@"), ("/boot", ""), ("/home", "/@home")]
+    there = [Volume(f"{tmp_path}{point}", ("/dev/vda3",), "btrfs", "u", above=above) for point, above in mounts]
+    program = tmp_path / "grub-mkrelpath"
+    program.write_text(paths(there))
+    done = subprocess.run(["/bin/sh", program, f"{tmp_path}{path}"], capture_output=True, text=True)
+    assert (done.stdout, bool(done.returncode)) == (found, not found)
+    assert "/usr/bin/grub-mkrelpath" in stand_ins(there)
+    assert "/usr/bin/grub-mkrelpath" not in stand_ins([Volume("/", ("/dev/vda3",), "btrfs", "u")])
 
 
 def test_each_program_of_the_image_has_a_stand_in(tmp_path: Path) -> None:

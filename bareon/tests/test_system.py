@@ -15,7 +15,7 @@ from bareon.boot.single import _check_default, _odd
 from bareon.errors import ActionFailed
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
-from bareon.system.kernel import kernels
+from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree
 
 
@@ -178,6 +178,14 @@ def test_a_kernel_that_a_link_leads_to_elsewhere_is_none(tree: Tree) -> None:
     apart = Tree(tree.root, (Mounted(root, Mount("/")), Mounted(boot, Mount("/boot"))))
     assert [x.name for x in kernels(whole)] == ["vmlinuz-6.4"]
     assert kernels(apart) == []
+
+
+def test_a_boot_loader_finds_a_kernel_from_the_top_of_its_file_system() -> None:
+    fs = PlannedFilesystem("/dev/vda3", 1, "btrfs", "u", Filesystem("btrfs"))
+    found = Kernel("/boot/vmlinuz-6.4", "/boot/initrd.img-6.4", "6.4")
+    inside = found.from_top(Mounted(fs, Mount("/", subvolume="@a")))
+    assert (inside.image, inside.initrd) == ("/@a/boot/vmlinuz-6.4", "/@a/boot/initrd.img-6.4")
+    assert found.from_top(Mounted(fs, Mount("/"))) == found
 
 
 def test_field_31_a_kernel_belongs_to_the_image_that_has_its_modules(

@@ -7,6 +7,7 @@ The numbers in names are those of the situations of the field that a test shows.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_field_34_a_file_with_names_on_two_volumes_is_counted_on_each_once() -> 
     assert list(survey.notes()) == [
         "hard links across volumes become copies: 1, such as /usr/vmlinuz and /boot/one",
     ]
+
+
+def test_what_lies_on_one_device_is_counted_together() -> None:
+    whole = _mounted("/")
+    mounts = (whole, replace(whole, mount=Mount("/home", subvolume="@home")))
+    entries = [_file("vmlinuz", 5 * MIB), _file("home/again", 5 * MIB, same="vmlinuz")]
+    assert list(_survey(*entries, mounts=mounts).notes()) == [
+        "hard links across volumes become copies: 1, such as /vmlinuz and /home/again"
+    ]
+    large = [_file("a", 600 * MIB), _file("home/b", 600 * MIB)]
+    fitness.judge("a", _survey(*large[:1], mounts=mounts), sparse=False)
+    assert _said(_survey(*large, mounts=mounts), UnsuitableNode)[0].startswith(
+        "image 'a' has 1200 MiB for /, /home, and /dev// holds 1024 MiB"
+    )
 
 
 def test_field_41_a_volume_of_two_systems_is_looked_up_for_the_second() -> None:

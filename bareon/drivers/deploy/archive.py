@@ -203,7 +203,8 @@ class UnpackArchive(Step):
 
     def limit(self, survey: Survey) -> int:
         """The bytes that the archive may have."""
-        return 2 * sum(share.mount.size for share in survey.shares) + _BESIDES
+        sizes = {share.mount.device: share.mount.size for share in survey.shares}
+        return 2 * sum(sizes.values()) + _BESIDES
 
     def _explained(self, error: CommandError, tree: Tree) -> ActionFailed:
         """What a failure of tar means for this deployment."""
@@ -229,7 +230,7 @@ def join(placing: Placing, tree: Tree) -> None:
     """Bring the names of files that lie on other volumes: a copy for each, to which further names there lead."""
     copies: dict[tuple[str, str], str] = {}
     for path, first in placing.torn:
-        there = placing.survey.holding(path).mount.device, first
+        there = placing.survey.holding(path).mount.point, first
         with tree.same_times(posixpath.dirname(path)):
             if there in copies:
                 copy.link(tree.outside(copies[there]), tree.outside(path))

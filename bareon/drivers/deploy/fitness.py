@@ -46,7 +46,10 @@ def judge(name: str, survey: Survey, *, sparse: bool) -> None:
     if defects := [*_mount_points(name, survey), *_not_in_vfat(name, survey)]:
         raise InvalidInput(defects)
     fresh = [share for share in survey.shares if not share.mount.kept]
-    reasons = [] if sparse else [x for share in fresh for x in _too_large(name, share)]
+    together: dict[str, list[Share]] = {}
+    for share in fresh:
+        together.setdefault(share.mount.device, []).append(share)
+    reasons = [] if sparse else [x for shares in together.values() for x in _too_large(name, shares)]
     reasons += [x for share in fresh for x in _too_many(name, share)]
     if reasons:
         raise UnsuitableNode(*reasons)
@@ -86,13 +89,15 @@ def _not_in_vfat(name: str, survey: Survey) -> Iterator[Defect]:
             yield Defect(path, f"image {name!r} {message}; from {human(_FAT32)} on it has no limit")
 
 
-def _too_large(name: str, share: Share) -> Iterator[str]:
-    mount = share.mount
-    if share.bytes <= mount.size:
+def _too_large(name: str, shares: Sequence[Share]) -> Iterator[str]:
+    """The reason why what is to lie on one device does not fit there."""
+    mount, needed = shares[0].mount, sum(x.bytes for x in shares)
+    if needed <= mount.size:
         return
-    reason = f"image {name!r} has {mib(share.bytes)} for {mount.point}, and {mount.device} holds {mib(mount.size)}"
-    size, path = share.largest
-    if share.bytes - size <= mount.size:
+    points = ", ".join(x.mount.point for x in shares)
+    reason = f"image {name!r} has {mib(needed)} for {points}, and {mount.device} holds {mib(mount.size)}"
+    size, path = max(x.largest for x in shares)
+    if needed - size <= mount.size:
         reason += f"; {mib(size)} are {path}: if it is sparse, add --sparse to rsync_flags"
     yield reason
 

@@ -91,8 +91,8 @@ class Survey:
         other = self.deployed(entry.same)
         if share.lost is not None:  # each name is a file of its own there, and a link remains one
             share.take(path, entry._replace(link=other) if entry.kind == "L" else entry)
-        elif self.holding(other) is not share and (share.mount.device, other) not in self._copied:
-            self._copied.add((share.mount.device, other))
+        elif self.holding(other) is not share and (share.mount.point, other) not in self._copied:
+            self._copied.add((share.mount.point, other))
             share.take(path, entry)
             self.torn += 1
             self.torn_names = self.torn_names or (other, path)

@@ -286,7 +286,8 @@ class SpreadTree(Step):
         held = [self.held]
         Path(_ASIDE).mkdir(parents=True, exist_ok=True)
         for fs in self.inner:
-            with mounted_tree(held) as tree, mount.mounted(fs.device, _ASIDE, kind=fs.type):
+            aside = mount.mounted(fs.device, _ASIDE, kind=fs.type, options=",".join(fs.flags) or None)
+            with mounted_tree(held) as tree, aside:
                 place = tree.folder(fs.point)
                 copy.tree(place, _ASIDE)
                 mount.write_back(_ASIDE)  # before the originals go

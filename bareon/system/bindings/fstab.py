@@ -34,7 +34,7 @@ def _line(mounted: Mounted) -> str:
     point = "none" if mounted.point == SWAP else _escape(mounted.point)
     new = mounted.filesystem.mapped_at_start
     check = 0 if new or not TYPES[mounted.type].checked else 1 if point == "/" else 2
-    options = _escape(mounted.mount.options)
+    options = _escape(mounted.options)
     line = f"{mounted.source} {point} {mounted.type} {options} 0 {check}"
     return line if mounted.mount.enabled else f"# {line}"
 
