@@ -15,10 +15,10 @@ from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
 from bareon.layout.match import settled
-from bareon.layout.paths import all_paths
 from bareon.layout.readable import readable
+from bareon.layout.running import beside, left
 from bareon.layout.sets import torn
-from bareon.layout.stack import busy, failures, forbidden, meant, to_start, unreadable
+from bareon.layout.stack import failures, forbidden, meant, to_start, unreadable
 from bareon.model.deployment import Deployment
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
@@ -100,9 +100,9 @@ def decide(
         deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
     deployment = readable(deployment)
     layout, noticed = _layout(deployment, node, makes, seed)
+    layout = beside(layout, deployment, node)
+    noticed = (*noticed, *left(layout, deployment, node))
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)
-    if in_use := busy(node, all_paths(node, {disk.device for disk in job.layout.disks})):
-        raise UnsuitableNode(*in_use)
     for action in actions:
         action.validate(job)
     warnings = [

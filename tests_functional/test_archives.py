@@ -14,6 +14,7 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,27 @@ def failed(found: UnpackArchive, kind: type[BareonError]) -> str:
         brought(found)
     (line,) = caught.value.lines()
     return line
+
+
+def test_a_volume_that_another_system_uses_stays_as_it_is(tmp_path: Path) -> None:
+    tree = (
+        ("etc", DIR, "", b""),
+        ("etc/name", REG, "", b"x"),
+        ("var", DIR, "", b""),
+        ("var/data", REG, "", b"x"),
+        ("var/name", HARD, "etc/name", b""),
+    )
+    with volumes(("/", "ext4", 96), ("/var", "ext4", 32)) as made:
+        root, var = made.mounts
+        wanted = Volumes(root, replace(made.kept().mounts[1], left=True))
+        with Volumes(var).tree() as running:
+            (running / "var/theirs").write_text("theirs")
+            outcome = brought(step(archive(tmp_path / "a.tar.gz", *tree), wanted))
+            assert {x.name for x in (running / "var").iterdir()} == {"lost+found", "theirs"}
+            other = archive(tmp_path / "b.tar.gz", *tree, ("etc/link", HARD, "var/data", b""))
+            assert "which would lie on a volume that is in use" in failed(step(other, wanted), ImageFailed)
+            assert {x.name for x in (running / "var").iterdir()} == {"lost+found", "theirs"}
+        assert (outcome["files"], outcome["left out of volumes in use"]) == (2, "/var/data, /var/name")
 
 
 def is_blank(wanted: Volumes) -> bool:

@@ -121,6 +121,25 @@ def test_a_folder_around_a_mount_point_that_a_program_of_the_image_moves() -> No
             run(["umount", victim], timeout=30)
 
 
+def test_a_volume_that_another_system_uses_stays_as_it_is(tmp_path: Path) -> None:
+    """Neither does anything come to it, nor to the folder that it will be mounted on."""
+    tree = written(tmp_path, "etc/name", "srv/data", "srv/more/data", "srv/theirs")
+    with served(tree) as url, volumes(("/", "ext4", 32), ("/srv", "ext4", 32)) as made:
+        root, srv = made.mounts
+        with Volumes(srv).tree() as running:
+            written(running, "srv/theirs", text="theirs")
+            before = (running / "srv").stat().st_mtime_ns
+            outcome = brought(step(url, Volumes(root, replace(made.kept().mounts[1], left=True))))
+            assert {x.name for x in (running / "srv").iterdir()} == {"lost+found", "theirs"}
+            assert (running / "srv/theirs").read_text() == "theirs"
+            assert (running / "srv").stat().st_mtime_ns == before
+        left = ["/srv/data", "/srv/more", "/srv/more/data", "/srv/theirs"]
+        assert sorted(str(outcome["left out of volumes in use"]).split(", ")) == left
+        with Volumes(root).tree() as deployed:
+            assert (deployed / "etc/name").is_file()
+            assert list((deployed / "srv").iterdir()) == []
+
+
 def test_field_41_files_on_a_volume_of_two_systems_stay_those_of_the_first(tmp_path: Path) -> None:
     first = written(tmp_path / "first", "etc/name", "home/me/shell", "home/first", "home/a*", text="first")
     second = written(

@@ -14,6 +14,7 @@ from bareon.boot.drivers import VerifyDrivers, needed
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
+from bareon.layout.stack import busy
 from bareon.model.image import Early, Image
 from bareon.model.node import NodeFacts
 from bareon.model.settings import BOOT_INFO, SANDBOX, runs_programs
@@ -51,6 +52,8 @@ class Bootloader(Action):
             defects = [Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")]
         if defects:
             raise InvalidInput(defects)
+        if in_use := busy(job.node, {disk.device for disk in job.layout.disks}):
+            raise UnsuitableNode(*(f"{x}: the boot loader would be installed beside it" for x in in_use))
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
         if job.node.firmware_bits == 32:

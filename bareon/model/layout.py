@@ -28,12 +28,16 @@ _NOAUTO = "noauto"
 
 @dataclass(frozen=True)
 class Layout:
-    """The decided state of all disks of the input. ``aggregates`` come behind those that they lie on."""
+    """The decided state of all disks of the input. ``aggregates`` come behind those that they lie on.
+
+    ``left`` are the devices of file systems that another system uses now: nothing is brought to them.
+    """
 
     policy: Policy
     firmware: Firmware
     disks: tuple[PlannedDisk, ...]
     aggregates: tuple[PlannedAggregate, ...] = ()
+    left: frozenset[str] = frozenset()
 
     def devices(self) -> Iterator[Device]:
         """Every device below the disks: partitions, what aggregates offer, and what opens from either."""
@@ -55,7 +59,8 @@ class Layout:
 
     def mounts(self, image: str) -> list[Mounted]:
         """The file systems of one image at their mount points, swap areas among them."""
-        return [x for fs in self.filesystems() for x in fs.mounts if image in x.mount.images]
+        found = (x for fs in self.filesystems() for x in fs.mounts if image in x.mount.images)
+        return [replace(x, left=True) if x.device in self.left else x for x in found]
 
     def tree(self, image: str) -> tuple[Mounted, ...]:
         """The mounted file systems of one image, parents before children, but for those that it makes itself."""

@@ -320,10 +320,14 @@ class PlannedFilesystem(PlannedContent):
 
 @dataclass(frozen=True)
 class Mounted:
-    """A file system, or a subvolume of it, at one of its mount points."""
+    """A file system, or a subvolume of it, at one of its mount points.
+
+    One that is ``left`` is used by somebody now, and stays as it is.
+    """
 
     filesystem: PlannedFilesystem
     mount: Mount
+    left: bool = False
 
     @property
     def point(self) -> str:

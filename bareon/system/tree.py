@@ -36,6 +36,7 @@ def mounted_tree(
 
     :param mounts: in the order of :meth:`Layout.tree`. Where none of them is mounted at ``/``, that is an empty
         folder of the ramdisk.
+        In the place of a file system that is left there is an empty folder, to which nobody can write.
     :param writing: the files or folders that will be written: what is kept and holds none of them is mounted
         read-only, for not even a time stamp of it is to change.
     :param name: says whose tree it is, in errors.
@@ -49,10 +50,13 @@ def mounted_tree(
             point = root if mount.point == "/" else tree.folder(mount.point)
             used = writing is None or not mount.kept or any(holds(mount.point, x) for x in writing)
             options = ",".join([*mount.flags, *([] if used else ["ro"])]) or None
+            source, kind = mount.device, mount.type
+            if mount.left:
+                source, kind, options = "bareon", "tmpfs", "ro,size=4k"
             if whole:  # goes with its root, found by no path: a program of the image may have moved the folder
-                attach(mount.device, point, kind=mount.type, options=options)
+                attach(source, point, kind=kind, options=options)
             else:
-                stack.enter_context(mounted(mount.device, point, kind=mount.type, options=options))
+                stack.enter_context(mounted(source, point, kind=kind, options=options))
             whole = whole or mount.point == "/"
         yield tree
 

@@ -144,7 +144,7 @@ class UnpackArchive(Step):
         try:
             brought = self.brought(placing, tree, lambda archive: tar.extract(archive, folder), progress)
             join(placing, tree)
-            for share in placing.survey.shares:
+            for share in (x for x in placing.survey.shares if not x.mount.left):
                 mount.write_back(tree.folder(share.mount.point))
         except CommandError as error:
             raise self._explained(error, tree) from error
@@ -161,7 +161,7 @@ class UnpackArchive(Step):
             figures["hard links that became copies"] = str(placing.copies)
         if placing.left:
             figures["left to other images"] = listed(placing.left)
-        return figures
+        return {**figures, **placing.survey.left_out()}
 
     def brought(
         self, placing: Placing, tree: Tree | None, unpack: Callable[[int], object] | None, progress: Progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bareon.drivers.deploy.vfat import Vfat
 from bareon.storage.filesystem import Mounted
@@ -29,7 +29,8 @@ class Share:
 
     ``folder`` is the volume's place in the image's tree, without a slash at its ends; ``apart`` are the places in it
     of other volumes. ``files`` counts inodes, ``bytes`` is the least that they take. ``largest`` is size and path of
-    the largest file. ``present`` says whether the tree has the folder at all.
+    the largest file. ``present`` says whether the tree has the folder at all. ``names`` are the first paths of one on
+    a volume that is left.
     """
 
     mount: Mounted
@@ -40,11 +41,14 @@ class Share:
     bytes: int = 0
     largest: tuple[int, str] = (0, "")
     lost: Vfat | None = None
+    names: list[str] = field(default_factory=list)
 
     def take(self, path: str, entry: rsync.Entry) -> None:
         """Count an entry, whose path is that in the deployed system."""
         if path != self.mount.point:
             self.files += 1
+            if self.mount.left and len(self.names) < _NAMED:
+                self.names.append(path)
         if entry.kind == "f":
             block = _BLOCKS.get(self.mount.type, 1)
             self.bytes += -(-entry.size // block) * block
@@ -78,9 +82,9 @@ class Survey:
 
     def take(self, entry: rsync.Entry) -> None:
         """Count an entry of the listing."""
-        self.entries += 1
         path = self.deployed(entry.path)
         share = self.holding(path)
+        self.entries += not share.mount.left
         if path in self._ways and entry.kind != "d":
             self.instead[path] = entry.kind, entry.link
         if path == share.mount.point or not entry.path:
@@ -117,8 +121,18 @@ class Survey:
             self._last = folder, self._by_point[holder(folder, [x.mount for x in self.shares]).point]
         return self._last[1]
 
+    def left_out(self) -> dict[str, str]:
+        """What does not come, for an outcome: it would lie on volumes that are left."""
+        found = []
+        for share in (x for x in self.shares if x.files and x.mount.left):
+            more = f" and {share.files - len(share.names)} more" if share.files > len(share.names) else ""
+            found.append(f"{', '.join(share.names)}{more}")
+        return {"left out of volumes in use": "; ".join(found)} if found else {}
+
     def notes(self) -> Iterator[str]:
         """What will not be as in the image, and is no reason to refuse it."""
+        for words in self.left_out().values():
+            yield f"left out, as it would lie on a volume in use: {words}"
         if self.torn_names:
             first, second = self.torn_names
             yield f"hard links across volumes become copies: {self.torn}, such as {first} and {second}"

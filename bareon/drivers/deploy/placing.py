@@ -56,10 +56,16 @@ class Placing:
         self._check_kind(path, member)
         deployed = self.survey.deployed(path)
         share = self.survey.holding(deployed)
-        if share.mount.point in self._kept:
+        if share.mount.point in self._kept and not share.mount.left:
             self._check_kept(path, deployed, share)
         first = self._first_name(path, member) if member.kind == "h" else None
         self._count(path, member, first)
+        if share.mount.left:
+            return False
+        if first is not None and self.survey.holding(self.survey.deployed(first)).mount.left:
+            raise ImageFailed(
+                f"has {path!r} as another name of {first!r}, which would lie on a volume that is in use"
+            )
         if first is not None and self.survey.holding(self.survey.deployed(first)) is not share:
             self._remember(deployed, first)
             self.torn.append((deployed, self.survey.deployed(first)))

@@ -250,7 +250,7 @@ class FetchTree(Step):
             except CommandError as error:
                 raise self._not_fetched(error) from error
 
-        there = {share.mount.point for share in self._survey.shares if share.present}
+        there = {share.mount.point for share in self._survey.shares if share.present and not share.mount.left}
         beside = [x for x in self.beside if x.point in there]
         found = [common(looked_up(x.image, x.point), looked_up(self.image, x.point)) for x in beside]
         return sorted({path for taken in found for path in taken})
@@ -341,18 +341,19 @@ class FetchTree(Step):
         with mounted_tree(self.mounts) as tree:
             tree.folder(self.image.target)
             for share in survey.shares:
-                if share.present:
+                if share.present and not share.mount.left:
                     self._bring(share, tree, attempts, progress)
                     left += vfat.replace_links(share.lost.links, share.mount.point, tree) if share.lost else []
-            for fs in self.mounts:
+            for fs in (x for x in self.mounts if not x.left):
                 self._write_back(fs, tree)
         return {
             "bytes": sum(attempt.bytes for attempt in attempts),
             "files": sum(attempt.files for attempt in attempts),
-            "attempts": len(attempts) - sum(share.present for share in survey.shares) + 1,
+            "attempts": len(attempts) - sum(share.present and not share.mount.left for share in survey.shares) + 1,
             **({"hard links that became copies": str(survey.torn)} if survey.torn else {}),
             **({"links left out of vfat": listed(left)} if left else {}),
             **({"left to other images": listed(self._taken)} if self._taken else {}),
+            **survey.left_out(),
         }
 
     def _bring(self, share: Share, tree: Tree, attempts: list[rsync.Progress], progress: Progress) -> None:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images brought to disks that a system runs from: what is in use is never written, what is unclear refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bareon.actions.copyimage import CopyImage
+from bareon.actions.partitioning import Partitioning
+from bareon.decide import decide
+from bareon.drivers.deploy.rsync import FetchTree, Rsync
+from bareon.errors import UnsuitableNode
+from bareon.layout.chosen import chosen
+from bareon.model.deployment import Deployment
+from bareon.model.node import NodeFacts, Use
+from bareon.plan.plan import Plan
+from bareon.tests import cases
+from bareon.tests.simulation import after
+from bareon.tests.test_chosen import CASE, deployment
+from bareon.tests.test_chosen import plan as plan_of_all
+
+VDA, VDB, BOTH = ("/dev/vda",), ("/dev/vdb",), ("/dev/vda", "/dev/vdb")
+ROOT_A = Use("/dev/vdb3", "mounted", VDB, "/")
+SRV = Use("/dev/vdb4", "mounted", VDB, "/srv")
+ROOT_B = Use("/dev/os/b", "mounted", BOTH, "/")
+
+
+@pytest.fixture(scope="module")
+def deployed() -> NodeFacts:
+    """The node once both images are on it."""
+    node = cases.node(CASE["node"])
+    return after(plan_of_all(deployment("clean"), node).layout, node)
+
+
+def used(node: NodeFacts, *uses: Use) -> NodeFacts:
+    """The node with these uses, also in the words of its disks."""
+
+    def words(device: str) -> tuple[str, ...]:
+        return tuple(f"{x.words} as {x.device}" for x in uses if device in x.disks)
+
+    return replace(node, disks=tuple(replace(x, users=words(x.device)) for x in node.disks), uses=uses)
+
+
+def plan(wanted: Deployment, node: NodeFacts) -> Plan:
+    actions = [Partitioning(), CopyImage()]
+    for action in actions:
+        action.configure({})
+    return decide(wanted, node, actions, Rsync(), cases.SEED).plan
+
+
+def refusals(wanted: Deployment, node: NodeFacts) -> list[str]:
+    with pytest.raises(UnsuitableNode) as caught:
+        plan(wanted, node)
+    return caught.value.lines()
+
+
+def test_the_other_image_is_brought(deployed: NodeFacts) -> None:
+    found = plan(chosen(deployment("verify"), ["b"]), used(deployed, ROOT_A, SRV))
+    assert [x.description for x in found.steps] == [
+        "Activate volume group os",
+        "Make xfs on /dev/os/b (300 MiB) for /",
+        "Copy image 'b' from rsync://server/b to /",
+        "Write /etc/fstab of image 'b', and what else names devices",
+    ]
+    assert found.warnings[-1] == "/dev/vdb4 is mounted at /srv: what image 'b' has for /srv is left out"
+    (fetch,) = [x for x in found.steps if isinstance(x, FetchTree)]
+    assert {x.point: x.left for x in fetch.mounts} == {"/": False, "/srv": True}
+
+
+def test_nothing_is_left_out_of_what_nobody_uses(deployed: NodeFacts) -> None:
+    found = plan(chosen(deployment("verify"), ["b"]), used(deployed, ROOT_A))
+    assert found.warnings == plan(chosen(deployment("verify"), ["b"]), deployed).warnings
+    assert found.layout.left == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("uses", "line"),
+    [
+        ((ROOT_B,), "in use: /dev/os/b is mounted at /, and is to be made anew"),
+        (
+            (replace(ROOT_B, at="/mnt", process="7"),),
+            "in use: /dev/os/b is mounted at /mnt by process 7, and is to be",
+        ),
+        (
+            (Use("/dev/os/b", "held", BOTH, "/dev/mapper/x"),),
+            "in use: /dev/os/b is held by /dev/mapper/x, and is to be",
+        ),
+        ((ROOT_A, replace(ROOT_B, device="/dev/vdb2")), "in use: /dev/vdb2 is mounted at /, and is to be written to"),
+        ((replace(ROOT_A, device="/dev/vdb"),), "in use: /dev/vdb is mounted at /, and is no volume of the input"),
+        ((replace(ROOT_A, device="/dev/vdb9"),), "in use: /dev/vdb9 is mounted at /, and is no volume of the input"),
+        (
+            (Use("/dev/vdb4", "held", VDB, "/dev/mapper/x"),),
+            "in use: /dev/vdb4 is held by /dev/mapper/x, and an image",
+        ),
+    ],
+)
+def test_what_would_be_written_is_not_in_use(deployed: NodeFacts, uses: tuple[Use, ...], line: str) -> None:
+    (said,) = refusals(chosen(deployment("verify"), ["b"]), used(deployed, *uses))
+    assert said.startswith(line)
+
+
+def test_an_image_that_runs_is_not_brought_to_what_is_kept_either(deployed: NodeFacts) -> None:
+    (said,) = refusals(chosen(deployment("verify", root_b=True), ["b"]), used(deployed, ROOT_B))
+    assert said == "in use: /dev/os/b is mounted at /, and is to be / of an image that is brought"
+
+
+def test_all_images_are_as_none(deployed: NodeFacts) -> None:
+    """What both share is made anew then."""
+    said = refusals(chosen(deployment("verify"), ["a", "b"]), used(deployed, ROOT_A, SRV))
+    assert [x.split(" is ")[0] for x in said] == ["in use: /dev/vdb3", "in use: /dev/vdb4"]
+
+
+def test_without_a_choice_a_disk_in_use_is_refused(deployed: NodeFacts) -> None:
+    said = refusals(deployment("verify"), used(deployed, SRV))
+    assert said == ["in use: /dev/vdb is mounted at /srv as /dev/vdb4"]
+
+
+def test_words_that_no_use_explains_are_refused(deployed: NodeFacts) -> None:
+    """As those of facts that an older bareon has written."""
+    wanted = chosen(deployment("verify"), ["b"])
+    old = replace(used(deployed, ROOT_A), uses=())
+    assert refusals(wanted, old) == ["in use: /dev/vdb is mounted at / as /dev/vdb3"]
+    other = replace(old, disks=tuple(replace(x, users=("mounted at /x",)) for x in old.disks), uses=(ROOT_A,))
+    assert "in use: /dev/vda is mounted at /x" in refusals(wanted, other)
+
+
+@pytest.mark.parametrize(
+    ("point", "line"),
+    [
+        ("/boot", "and is shared: an image cannot be brought without its /boot"),
+        ("/var", "and is shared: an image cannot be brought without its /var"),
+    ],
+)
+def test_a_system_is_brought_with_all_that_it_starts_by(deployed: NodeFacts, point: str, line: str) -> None:
+    def moved(fs):  # type: ignore[no-untyped-def]
+        return replace(fs, mounts=tuple(replace(x, point=point) if x.point == "/srv" else x for x in fs.mounts))
+
+    wanted = chosen(deployment("verify").with_filesystems(moved), ["b"])
+    (said,) = refusals(wanted, used(deployed, ROOT_A, SRV))
+    assert said == f"in use: /dev/vdb4 is mounted at /srv, {line}"
+
+
+def test_a_volume_inside_of_one_in_use_is_refused(deployed: NodeFacts) -> None:
+    def moved(fs):  # type: ignore[no-untyped-def]
+        at = {"/": "/srv/b"} if fs.images == ("b",) else {"/srv": "/srv"}
+        return replace(fs, mounts=tuple(replace(x, point=at.get(x.point, x.point)) for x in fs.mounts))
+
+    wanted = deployment("verify").with_filesystems(moved)
+    images = tuple(replace(x, target="/srv") if x.name == "b" else x for x in wanted.images)
+    (said,) = refusals(chosen(replace(wanted, images=images), ["b"]), used(deployed, ROOT_A, SRV))
+    assert said == (
+        "in use: /dev/vdb4 is mounted at /srv, and is shared: /srv/b of an image that is brought lies in it"
+    )
+
+
+def test_another_path_of_a_disk_in_use_is_refused(deployed: NodeFacts) -> None:
+    disks = tuple(replace(x, wwn="0x1") if x.device == "/dev/vdb" else x for x in deployed.disks)
+    other = next(replace(x, device="/dev/vdx", partitions=()) for x in disks if x.device == "/dev/vdb")
+    node = replace(deployed, disks=(*disks, other))
+    (said,) = refusals(
+        chosen(deployment("verify"), ["b"]), used(node, Use("/dev/vdx4", "mounted", ("/dev/vdx",), "/srv"))
+    )
+    assert said.startswith("in use: /dev/vdx4 is mounted at /srv, and is no volume of the input")
