@@ -2,8 +2,8 @@
 """Renews everything in the documentation that is output of bareon; ``test_documentation.py`` compares it.
 
 ``python doc/regenerate.py`` rewrites the transcripts, the plans, the quotations in ``README.rst``, the sample
-configuration, and the published schemas that are put together from the kinds of storage. Look at the difference
-before you commit it: it is what users will see of your change.
+configuration, the page of pains, and the published schemas that are put together from the kinds of storage. Look at
+the difference before you commit it: it is what users will see of your change.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import completion
+import pains
 from oslo_config import cfg, generator
 
 from bareon import plugin
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "doc/source/examples"
 README = ROOT / "README.rst"
 SAMPLE = ROOT / "etc/bareon/bareon.conf.sample"
+PAINS = ROOT / "doc/source/pains.rst"
 COMPLETION = ROOT / "etc/bareon/bareon.bash-completion"
 DIALECT = ROOT / "bareon/drivers/data/schemas/ironic.json"
 REPORT = ROOT / "bareon/report/schemas/report.json"
@@ -56,7 +58,7 @@ def texts() -> dict[Path, Callable[[], str]]:
     found |= {path: functools.partial(plan, path) for path in sorted((EXAMPLES / "plans").glob("*.json"))}
     found |= {DIALECT: functools.partial(_json, schema.schema, "ironic.json", 2)}
     found |= {REPORT: functools.partial(_json, published, "report", 1)}
-    return found | {README: _readme, SAMPLE: sample, COMPLETION: completion.script}
+    return found | {README: _readme, SAMPLE: sample, PAINS: pains.page, COMPLETION: completion.script}
 
 
 def _json(make: Callable[[str], Any], name: str, indent: int) -> str:

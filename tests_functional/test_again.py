@@ -144,6 +144,7 @@ class After:
 @pytest.mark.long
 @pytest.mark.thorough("six deployments each; test_crash_matrix compares a second run with the first")
 @pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.pain("second-run")
 def test_the_same_again_changes_nothing(name: str, session: Session, record_property: Record) -> None:
     layout = LAYOUTS[name]
     template, disks = machine({"template": layout.template, "disks": [{"size": size} for size in layout.disks]})

@@ -81,6 +81,7 @@ class Variables:
 
 @pytest.mark.long
 @pytest.mark.thorough("nine deployments; test_nvram.py has their orders, uefi_signed entries of real firmware")
+@pytest.mark.pain("boot-order")
 def test_the_boot_order_after_three_deployments_for_each_choice(session: Session) -> None:
     template, disks = machine({"template": "uefi", "disks": DISKS})
     with session.node_in_ramdisk(template, disks, "boot-order") as node:

@@ -49,6 +49,7 @@ class Region:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.pain("all-disks")
 def test_what_is_kept_stays_byte_for_byte(seed: int, session: Session, record_property: Record) -> None:
     names = ("vda", "vdb", "vdc")
     disks = [DiskSpec(name, "virtio", f"GUARD-{name}", SIZE) for name in names]

@@ -95,6 +95,7 @@ def target(limit: int, guard: int = GUARD) -> Iterator[Target]:
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in table()])
+@pytest.mark.pain("failed-pipe")
 def test_fault(
     fault: Fault, image_servers: ImageServers, record_property: Record, caplog: pytest.LogCaptureFixture
 ) -> None:

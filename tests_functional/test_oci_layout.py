@@ -141,6 +141,7 @@ def test_a_layout_that_was_taken_for_a_tree_is_none(tmp_path: Path) -> None:
         tree(there).preflight()
 
 
+@pytest.mark.pain("ramdisk-is-full")
 def test_what_is_kept_is_read_through_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = made(tmp_path / "layout", ["etc/", "etc/a", "etc/mine"], ["etc/", "etc/.wh.mine", "etc/b"])
     with volumes(("/", "ext4", 32)) as there:

@@ -133,6 +133,7 @@ def runs(session: Session) -> list[Run]:
 
 
 @pytest.mark.long
+@pytest.mark.pain("secrets")
 def test_no_secret_is_said(session: Session, record_property: Record) -> None:
     template = Template.load("one_disk")
     places = size = 0

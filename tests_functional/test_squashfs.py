@@ -107,6 +107,7 @@ def test_a_link_where_a_volume_is_mounted(tmp_path: Path) -> None:
     assert "has a link to /run at /usr" in failed(file, ImageFailed, *SYSTEM)
 
 
+@pytest.mark.pain("ramdisk-is-full")
 def test_what_is_kept_is_read_through_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = small(tmp_path)
     with volumes(*SYSTEM) as made:

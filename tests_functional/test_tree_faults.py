@@ -106,6 +106,7 @@ def state(wanted: Volumes) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS])
+@pytest.mark.pain("failed-pipe")
 def test_fault(
     fault: TreeFault, server: Httpd, tmp_path: Path, record_property: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def written(root: Path, *paths: str, text: str = "x") -> Path:
     return root
 
 
+@pytest.mark.pain("links-across-volumes")
 def test_field_34_names_of_a_file_on_several_volumes_become_copies(tmp_path: Path) -> None:
     tree = written(tmp_path, "usr/lib/modules/6/vmlinuz", "home/alone", text="kernel")
     for name in ("boot/vmlinuz-6", "boot/vmlinuz", "usr/vmlinuz", "var/log/vmlinuz"):
@@ -220,6 +221,7 @@ def test_field_35_no_file_system_has_more_inodes_than_are_counted_on(kind: str, 
             assert os.statvfs(root).f_favail > most * 0.8
 
 
+@pytest.mark.pain("more-files-than-inodes")
 def test_field_35_more_files_than_inodes(tmp_path: Path) -> None:
     for number in range(9000):
         (tmp_path / f"{number}").touch()
@@ -249,6 +251,7 @@ def test_sizes_are_compared_for_each_volume_and_sparse_giants_are_named(tmp_path
         ("/srv", "srv", "/", "choose another mount point"),
     ],
 )
+@pytest.mark.pain("links-at-mount-points")
 def test_field_36_a_link_where_a_volume_is_mounted(
     point: str, link: str, leads: str, remedy: str, tmp_path: Path
 ) -> None:
@@ -336,6 +339,7 @@ def test_field_37_later_is_asked_again_and_never_is_not(
     assert len(tried) == (SETTINGS.attempts - 1 if again else 0)
 
 
+@pytest.mark.pain("links-on-vfat")
 def test_field_46_what_vfat_cannot_hold_is_told_before_the_first_write(tmp_path: Path) -> None:
     tree = written(tmp_path, "boot/vmlinuz-6", "boot/a:b", "boot/Config", "boot/config")
     os.mkfifo(tree / "boot/pipe")

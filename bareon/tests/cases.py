@@ -5,6 +5,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
 
 ``description``
     What the case is about, in a sentence.
+``pains``
+    The pains of ``doc/pains.yaml`` that the case is a proof of, if any.
 ``node``
     The name of a file in ``nodes/``, without its ending.
 ``input``
@@ -64,7 +66,7 @@ from bareon.tests.keys import known
 
 HERE = Path(__file__).parent
 GIVEN = (
-    *("description", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
+    *("description", "pains", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
     *("allow_failing_disks", "options", "keyring", "cosign_key", "image"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.

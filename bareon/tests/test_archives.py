@@ -285,6 +285,7 @@ def test_each_member_is_counted_on_its_volume() -> None:
     ]
 
 
+@pytest.mark.pain("links-across-volumes")
 def test_a_hard_link_across_volumes_is_left_for_a_copy() -> None:
     kernel = ("usr/lib/vmlinuz", REG, "", b"kernel")
     placing = placed(

@@ -175,6 +175,7 @@ AFTER = [
 ]
 
 
+@pytest.mark.pain("stale-fstab-lines")
 def test_field_38_a_second_document_leaves_no_line_of_the_first() -> None:
     first = _written(_kept(ROOT, ("ext4", "/data", "u-old"), ("swap", "swap", "u-swap1"), ("xfs", "/more", "u-more")))
     added = f"{first}UUID=usb /usb ext4 nofail 0 2\n"
@@ -383,6 +384,7 @@ def test_etc_itself_must_be_a_folder(tmp_path: Path) -> None:
     assert tree.names("/") == ["etc"]
 
 
+@pytest.mark.pain("waits-for-resume")
 def test_field_49_resume() -> None:
     place, golden = "/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=0d5a3c1e-1111\n"
     swap = _home(_layout(ROOT, ("swap", "swap", "u-swap")))
@@ -480,6 +482,7 @@ def _with_lvm(home: Home) -> Home:
 SYSTEM_DEVICES = "VERSION=1.1.1\nIDTYPE=sys_wwid IDNAME=naa.600 DEVNAME=/dev/sda3 PVID=9dRH PART=3\n"
 
 
+@pytest.mark.pain("lvm-of-another-machine")
 def test_field_33_a_devices_file_of_another_machine_is_removed() -> None:
     place = "/etc/lvm/devices/system.devices"
     change = DevicesFiles().bound(place, SYSTEM_DEVICES, _with_lvm(_home(_layout(ROOT))))
@@ -488,6 +491,7 @@ def test_field_33_a_devices_file_of_another_machine_is_removed() -> None:
     assert "/etc/lvm/devices/*.devices" in of_node()
 
 
+@pytest.mark.pain("lvm-of-another-machine")
 def test_field_33_a_filter_that_hides_a_physical_volume_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     judged: list[tuple[Sequence[str], Sequence[str]]] = []
 
@@ -642,6 +646,7 @@ def test_only_initial_ramdisks_of_kernels_with_modules_are_the_images(tmp_path: 
     assert initramfs.maker(tree) == "update-initramfs"
 
 
+@pytest.mark.pain("dracut-and-arrays")
 def test_field_32_dracut_is_told_what_root_lies_on(tmp_path: Path) -> None:
     tree = Tree(str(tmp_path))
     raid, group = _plan("raid1-root").layout, _plan("lvm-on-raid").layout

@@ -44,6 +44,7 @@ BACKING = (
 
 
 @pytest.mark.parametrize("superblock", [CACHE, BACKING])
+@pytest.mark.pain("bcache-and-zfs")
 def test_the_devices_of_a_bcache_set_have_the_uuid_of_the_set(superblock: str, tmp_path: Path) -> None:
     image = tmp_path / "image"
     with image.open("wb") as file:

@@ -290,6 +290,7 @@ def _shared_boot(tmp_path: Path, modules: dict[str, list[str]]) -> tuple[Install
     return step, trees
 
 
+@pytest.mark.pain("kernel-of-another-image")
 def test_field_31_each_entry_has_its_own_kernel(tmp_path: Path) -> None:
     step, trees = _shared_boot(tmp_path, {"deb12": ["6.1"], "deb13": ["6.12"]})
     found = [step._found(image, trees) for image in trees]

@@ -276,6 +276,7 @@ def test_links_out_of_a_file_system_lead_nowhere(path: str, target: str, reason:
     assert reason in str(caught.value)
 
 
+@pytest.mark.pain("kernel-without-initramfs")
 def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -> None:
     tree, planned = deployed_tree({**DEBIAN, "others": []}, tmp_path)
     root = tree.mounts[0]
@@ -287,6 +288,7 @@ def test_field_04_without_an_initramfs_the_root_is_a_partition(tmp_path: Path) -
         deployed.check(entry, tree, elsewhere, "a")
 
 
+@pytest.mark.pain("no-system-in-it")
 def test_field_13_a_system_in_a_subvolume_is_none(tmp_path: Path) -> None:
     case: dict[str, Any] = {**DEBIAN, "root": "btrfs", "boot": "apart"}
     tree, _ = deployed_tree(case, tmp_path)
@@ -513,6 +515,7 @@ def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("name", "whose"), [("rocky-9", "image"), ("debian-12", "image"), ("alpine", "ramdisk")])
+@pytest.mark.pain("root-of-another-machine")
 def test_field_01_the_step_leaves_what_boots(
     name: str, whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,6 +533,7 @@ def test_field_01_the_step_leaves_what_boots(
 
 
 @pytest.mark.parametrize(("name", "said"), [("label", "says root=LABEL=img-rootfs"), ("rocky-9", "names /vmlinuz-5")])
+@pytest.mark.pain("root-of-another-machine")
 def test_field_23_a_menu_of_another_machine_is_no_success(
     name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

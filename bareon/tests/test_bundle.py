@@ -52,6 +52,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.pain("lost-logs")
 def test_everything_is_there_and_no_secret(node: Path, record_property: Record) -> None:
     path = node / "bundle.tar.gz"
     assert bundle.write(str(path), {"bareon.log": str(node / "log"), "report.json": str(node / "absent")})

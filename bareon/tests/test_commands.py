@@ -246,6 +246,7 @@ def test_warnings_of_ignored_keys() -> None:
     assert done.stderr == "warning: $.partitions[0].extra is ignored\n"
 
 
+@pytest.mark.pain("yes-in-one-mode")
 def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
     text = json.dumps(cases.load(cases.HERE / "cases/plan/two-disks.yaml")["input"])
     base = ["--plan", "--node_facts", facts, "--input_data", text]
@@ -261,6 +262,7 @@ def test_disks_that_lose_data_must_be_allowed(facts: str) -> None:
         )
 
 
+@pytest.mark.pain("equal-serials")
 def test_an_allowed_disk_is_one_disk(tmp_path: Path) -> None:
     node = tmp_path / "node.json"
     disks = [

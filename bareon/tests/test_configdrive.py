@@ -162,6 +162,7 @@ def test_the_file_of_the_option(tmp_path: Path) -> None:
         with_configdrive(deployment, str(tmp_path))
 
 
+@pytest.mark.pain("stale-configdrive")
 def test_nothing_is_left_of_an_earlier_one(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"old" * MIB)

@@ -32,6 +32,7 @@ from bareon.tests.cases import HERE, SEED, load
 
 
 @pytest.mark.parametrize("sector", SECTORS)
+@pytest.mark.pain("optimal-io-size")
 def test_field_51_a_table_says_where_its_first_partition_may_start(sector: int) -> None:
     """Else that would be a matter of the disk's optimal I/O size. UEFI 5.3.2: two sectors, then the 128 entries."""
     wanted = Disk(DiskId("name", "vda"), None, (Partition(Absolute(100 * MIB), None),))

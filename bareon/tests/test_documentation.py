@@ -45,6 +45,7 @@ def _module(path: Path) -> ModuleType:
 
 sys.path.insert(0, str(ROOT / "doc"))  # where its own parts are
 regenerate = _module(ROOT / "doc/regenerate.py")
+pains = regenerate.pains
 
 
 def _name(path: Path) -> str:
@@ -127,6 +128,45 @@ def _is_test(name: str) -> bool:
     if path.suffix == ".yaml":
         return "cases" in path.parts and not function
     return re.search(rf"^def {re.escape(function or 'nothing')}\(", path.read_text(), re.M) is not None
+
+
+def test_every_pain_has_a_test_or_a_reason() -> None:
+    known, found = pains.load(), pains.marks()
+    assert not pains.defects(known, found)
+    tests = {name for names in found.values() for name in names}
+    assert len(tests) > 100 and all(map(_is_test, tests)), [name for name in tests if not _is_test(name)]
+
+
+def test_a_pain_without_a_test_and_a_test_without_a_pain_are_defects() -> None:
+    proven, unproven, left = (pains.Pain(x, "k", "it hurts", "heals", None) for x in "abc")
+    left = dataclasses.replace(left, does=None, left_alone="somebody else's")
+    assert pains.defects([proven, left], {"a": ["test_x.py::test_y"]}) == []
+    assert pains.defects([proven, unproven, left], {"a": ["x"], "c": ["y"], "d": ["z"]}) == [
+        "b: no test",
+        "c: tests of what is left alone",
+        "d: no such pain, though z names it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('@pytest.mark.pain("a", "b")\ndef test_x() -> None: ...\n', [("a", "test_x"), ("b", "test_x")]),
+        (
+            '@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.pain("a"))])\ndef test_x(): ...\n',
+            [("a", "test_x")],
+        ),
+        ('@pytest.mark.pain("a")\ndef helper(): ...\n', None),
+        ('PAIN = pytest.mark.pain("a")\n\n\n@PAIN\ndef test_x(): ...\n', None),
+    ],
+)
+def test_a_mark_is_found_where_it_counts(text: str, names: list[tuple[str, str]] | None, tmp_path: Path) -> None:
+    (tmp_path / "test_m.py").write_text(text)
+    if names is None:
+        with pytest.raises(ValueError, match="on no test"):
+            list(pains._of_module(tmp_path / "test_m.py"))
+    else:
+        assert list(pains._of_module(tmp_path / "test_m.py")) == names
 
 
 def test_contributing_shows_every_room_of_the_house() -> None:

@@ -131,6 +131,7 @@ OLD = DEP + b"kernel/drivers/ata/ahci.ko:\n"
         ({"6.1.0-9-cloud": b"x:\n"}, "has no sd_mod for /dev/sda (scsi:t-0x00), ahci for /dev/sda (pci:"),
     ],
 )
+@pytest.mark.pain("drivers-of-another-host")
 def test_it_is_said_before_the_first_write(kernels: Mapping[str, bytes | None], said: str | None) -> None:
     assert list(_step({}).preflight()) == []
     if said is None:

@@ -61,6 +61,7 @@ def test_a_disk_of_zeros_is_erased(name: str, disk: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", WAYS)
+@pytest.mark.pain("erased-nothing")
 def test_a_disk_that_only_says_so_is_not_erased(name: str, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     erasing(monkeypatch, name, lambda _: None)
     with pytest.raises(ActionFailed, match=rf"is not erased, though its {name} has ended well: see 1024 of 1024"):
@@ -97,6 +98,7 @@ def test_what_is_marked_twice_has_other_marks(disk: Path) -> None:
     assert "Marks(1024)" in repr(first)
 
 
+@pytest.mark.pain("never-ends")
 def test_a_disk_that_takes_too_long_has_given_up(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erase, "_LEAST", -1.0)
     monkeypatch.setattr(block, "zero_range", lambda *_: None)

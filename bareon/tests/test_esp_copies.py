@@ -74,6 +74,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
+@pytest.mark.pain("esp-on-md")
 def test_an_update_gets_to_all_disks_and_to_the_removable_path(machine: Machine) -> None:
     loaders = {"debian/shimx64.efi": "shim 2", "debian/grubx64.efi": "grub 2", "debian/grub.cfg": "cfg"}
     machine.put({**loaders, "debian/fbx64.efi": "fb", "debian/BOOTX64.CSV": "csv", "BOOT/BOOTX64.EFI": "shim 1"})

@@ -44,6 +44,7 @@ def test_another_input() -> None:
 @pytest.mark.parametrize(
     "change", [{"serial": "other"}, {"partitions": ()}, {"size": 1 << 33}, {"users": ("mounted at /x",)}]
 )
+@pytest.mark.pain("names-that-change")
 def test_a_disk_that_changed(change: dict[str, Any]) -> None:
     saved, plan = _saved({})
     node = cases.node("two-disks")

@@ -152,6 +152,7 @@ def steps(url: str) -> Iterator[WriteImage | UnpackArchive]:
 
 
 @pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.pain("foreign-format")
 def test_each_is_refused_by_its_name(name: str, site: Site) -> None:
     content, words = FOREIGN[name]
     for form, pack in PACK.items():
@@ -175,6 +176,7 @@ def test_a_second_packing(inner: str, site: Site) -> None:
             step.preflight()
 
 
+@pytest.mark.pain("tiny-image")
 def test_a_page_whatever_the_status_is_worth(site: Site) -> None:
     """The page comes once instead of the image, which nobody could know who looked at the kinds before."""
     site.body = tar("a")

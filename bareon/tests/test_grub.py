@@ -132,6 +132,7 @@ def test_settings_of_an_image_are_no_commands_of_bareons_menu(evil: str) -> None
         ('"$X b"', ["b"]),
     ],
 )
+@pytest.mark.pain("parameters-of-another-machine")
 def test_field_03_odd_characters_in_parameters_are_kept(text: str, found: list[str], tmp_path: Path) -> None:
     tree = Tree(str(tmp_path))
     tree.write("/etc/default/grub", f"GRUB_CMDLINE_LINUX={text}\nGRUB_TIMEOUT=1\n")
@@ -163,6 +164,7 @@ def test_field_03_a_parameter_that_is_lost_is_named(text: str, found: list[str],
     assert (lost in str(brought.warnings)) if lost else not brought.warnings
 
 
+@pytest.mark.pain("parameters-of-another-machine")
 def test_field_23_no_root_of_the_image_wins() -> None:
     fs = PlannedFilesystem("/dev/vda3", 1, "ext4", "NEW", Filesystem("ext4"))
     brought = ["root=LABEL=rootfs", "console=ttyS0", "rootfstype=xfs", "rootflags=subvol=@,noatime", "BOOT_IMAGE=x"]

@@ -199,6 +199,7 @@ def fuzzed(value: Any, node: str, stages: int) -> None:
     ROWS[judged(json.dumps(value).encode(), node, stages)] += 1
 
 
+@pytest.mark.pain("errors-for-nobody")
 def test_fuzz(record_property: Record) -> None:
     started = time.monotonic()
     fuzzed()

@@ -64,6 +64,7 @@ def test_by_its_url(url: str, kind: str) -> None:
         *((bytes(512) + b"EFI PART" + bytes(4096), "disk"), (bytes(4096) + b"EFI PART", "disk")),
     ],
 )
+@pytest.mark.pain("compressed-by-name")
 def test_by_its_content_whatever_its_name(
     content: bytes, kind: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:

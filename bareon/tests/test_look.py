@@ -172,6 +172,7 @@ def test_what_udev_activates_on_top_is_stopped_too(machine: Machine) -> None:
     assert not any(volume.active for group in groups for volume in group.volumes)
 
 
+@pytest.mark.pain("stacked-and-busy")
 def test_what_udev_starts_again_afterwards_is_stopped_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_left_started(machine: Machi
     assert not machine.running
 
 
+@pytest.mark.pain("unreadable-is-not-blank")
 def test_what_cannot_be_read_is_not_taken_for_blank(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     machine.bad = "/dev/data/srv"
     _, groups = _read()

@@ -458,6 +458,7 @@ class _SeenOpen(_Seen):
         pass
 
 
+@pytest.mark.pain("open-containers")
 def test_each_mapping_of_one_device_is_seen_and_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for number, name in enumerate(("one", "two")):
         place = tmp_path / f"dm-{number}"

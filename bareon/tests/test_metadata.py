@@ -44,6 +44,7 @@ def _label(tree: Tree, path: str) -> bytes | None:
     return os.getxattr(place, LABEL) if LABEL in os.listxattr(place) else None
 
 
+@pytest.mark.pain("selinux-labels")
 def test_field_02_a_file_that_is_written_anew_keeps_what_it_has(tree: Tree) -> None:
     place = tree.outside("/etc/fstab")
     os.chown(place, 12, 34)
@@ -72,6 +73,7 @@ def test_what_belongs_to_the_content_goes_with_it(tree: Tree) -> None:
     assert os.stat(place).st_mode & 0o7777 == 0o755
 
 
+@pytest.mark.pain("selinux-labels")
 def test_field_02_a_new_file_has_the_label_of_its_folder(tree: Tree) -> None:
     tree.write("/etc/default/grub", "")
     tree.write("/etc/crypttab", "", 0o600)

@@ -65,6 +65,7 @@ def test_a_name_that_does_not_exist_and_a_file_that_is_not_there(sites: tuple[Si
     assert (tmp_path / "device").read_bytes()[: len(IMAGE)] == IMAGE
 
 
+@pytest.mark.pain("no-resume")
 def test_the_next_one_in_the_middle_of_the_file(sites: tuple[Site, Site], tmp_path: Path) -> None:
     first, second = sites
     first.before = lambda seen: Fault(status=500) if "Range" in seen else None

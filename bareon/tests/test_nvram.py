@@ -119,6 +119,7 @@ def firmware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Firmware:
     return made
 
 
+@pytest.mark.pain("boot-order")
 def test_firmware_that_takes_no_entry_is_told_and_ends_nothing(firmware: Firmware) -> None:
     firmware.full = "/dev/vda"
     assert remember(DISKS[1:], LOADERS[:1]) == {"nvram": "1 entry"}
@@ -141,6 +142,7 @@ def test_entries_that_are_right_stay_as_they_are(firmware: Firmware) -> None:
     assert len(firmware.writes) == 4
 
 
+@pytest.mark.pain("boot-order")
 def test_entries_of_an_earlier_run_are_replaced(firmware: Firmware) -> None:
     firmware.put(
         {
@@ -205,6 +207,7 @@ def test_an_entry_that_firmware_switched_off_is_made_anew(firmware: Firmware) ->
     assert firmware.order == [1, 0, 7]
 
 
+@pytest.mark.pain("equal-serials")
 def test_disks_with_one_serial_number_have_an_entry_each(firmware: Firmware) -> None:
     disks = [replace(disk, label="bareon A") for disk in DISKS]
     for _ in range(2):
@@ -294,6 +297,7 @@ ORDER = (0, 0x23, 2, 0x22, 0x21, 2, 7)
     ],
 )
 @pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.pain("boot-order")
 def test_the_order_of_others_after_three_runs(
     firmware: Firmware, wanted: BootOrder, order: list[int], *, anew: bool
 ) -> None:

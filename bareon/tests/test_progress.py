@@ -50,6 +50,7 @@ def test_the_end_of_a_step() -> None:
     assert _event(kind="failed", error="no")["error"] == "no"
 
 
+@pytest.mark.pain("progress")
 def test_a_run_from_the_first_event_to_the_last() -> None:
     out = io.StringIO()
     plan, node = recording.case("two-disks")

@@ -156,6 +156,7 @@ def _expected(rule: DiskRule, node: NodeFacts, named: DiskFacts | None) -> DiskF
 
 @given(node=_NODES, rule=_RULES, name=st.sampled_from([None, "sda", "sdb"]))
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.pain("a-disk-of-a-sort")
 def test_a_rule_chooses_the_one_disk_that_fits_or_none(node: NodeFacts, rule: DiskRule, name: str | None) -> None:
     named = next((x for x in node.disks if name and x.device == f"/dev/{name}"), None)
     if named and (named.kind != "disk" or named.unwritable):
@@ -181,6 +182,7 @@ def test_two_rules_never_choose_one_disk(node: NodeFacts, first: DiskRule, secon
         assert list(match_disks(_deployment(first, second), node)) == each
 
 
+@pytest.mark.pain("names-that-change")
 def test_the_first_is_by_the_place_in_the_machine() -> None:
     places = ["0000:ff:00.0-nvme-1", "0000:0a:00.0-ata-10", "0000:0a:00.0-ata-2", "0000:10:00.0-ata-1"]
     disks = [
@@ -194,6 +196,7 @@ def test_the_first_is_by_the_place_in_the_machine() -> None:
     assert order == ["/dev/sdc", "/dev/sdb", "/dev/sdd", "/dev/sda"]
 
 
+@pytest.mark.pain("installers-own-disk")
 def test_the_boot_medium_is_not_taken_unless_the_rule_speaks_of_it() -> None:
     disk, other = DiskFacts("/dev/sda", MIB, boot_medium=True), DiskFacts("/dev/sdb", 2 * MIB)
     with pytest.raises(UnsuitableNode, match="which the ramdisk came from; write exclude into the rule"):
@@ -247,6 +250,7 @@ def test_where_the_ramdisk_came_from_is_no_part_of_a_saved_plan() -> None:
     assert fingerprint(SEED, b"", NODE, disks) == fingerprint(SEED, b"", came, disks)
 
 
+@pytest.mark.pain("yes-in-one-mode")
 def test_a_chosen_disk_must_be_allowed_like_any_other() -> None:
     decision = _decision(NODE, transport="nvme", pick="largest")
     assert decision.check_allowed(["eui.00253800000000a2"]).plan.layout.disks[0].device == "/dev/nvme0n2"
@@ -262,6 +266,7 @@ def test_a_settled_deployment_stays_as_it_is() -> None:
     assert [disk.device for disk in match_disks(once, NODE)] == ["/dev/nvme0n2", "/dev/sda"]
 
 
+@pytest.mark.pain("emmc-boot-areas")
 def test_an_emmc_is_meant_by_the_number_that_its_boot_areas_share() -> None:
     node = cases.node("odd-disks")
     assert meant(node, "0xb007") == ("/dev/mmcblk0",)

@@ -157,6 +157,7 @@ def test_much_output_on_both_streams() -> None:
     assert (len(lines), len(done.stderr.splitlines())) == (20000, 20000)
 
 
+@pytest.mark.pain("secrets")
 def test_secrets_are_masked_everywhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     seen: list[Command] = []

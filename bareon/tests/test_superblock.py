@@ -144,6 +144,7 @@ def test_field_39_a_whole_image_arrives(tmp_path: Path, form: str) -> None:
         ("xfs", "zst", 299 * MIB),
     ],
 )
+@pytest.mark.pain("truncated-image")
 def test_field_39_an_image_that_is_cut_short(tmp_path: Path, kind: str, form: str, left: int) -> None:
     path = made(tmp_path / "image", kind)
     os.truncate(path, left)
@@ -188,6 +189,7 @@ def test_field_39_without_a_length(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.pain("wrong-size-in-header")
 def test_field_39_several_frames(tmp_path: Path, whole: bool) -> None:
     content = made(tmp_path / "image", "ext4").read_bytes()
     frames = [zstd.compress(content[start : start + MIB]) for start in range(0, (8 if whole else 7) * MIB, MIB)]
@@ -258,6 +260,7 @@ def test_field_39_a_sparse_giant(tmp_path: Path) -> None:
         step(f"file://{grown}").preflight()
 
 
+@pytest.mark.pain("image-for-other-sectors")
 def test_blocks_that_are_smaller_than_sectors(tmp_path: Path) -> None:
     small = step(f"file://{made(tmp_path / 'small', 'ext4', '-b', '1024')}")
     small.preflight()
@@ -373,6 +376,7 @@ def _at(offset: int, magic: bytes) -> bytes:
         (_at(4086, b"SWAPSPACE2"), "swap"),
     ],
 )
+@pytest.mark.pain("tiny-image")
 def test_what_no_system_could_live_on(tmp_path: Path, head: bytes, name: str) -> None:
     (tmp_path / "image").write_bytes(head)
     for form in FORMS:

@@ -143,6 +143,7 @@ def test_a_kernel_put_aside_is_not_the_newest(tree: Tree) -> None:
         ("Image-6.6", "initrd-6.6"),
     ],
 )
+@pytest.mark.pain("kernel-without-initramfs")
 def test_field_04_names_of_kernels_and_their_initramfs(tree: Tree, kernel: str, initramfs: str) -> None:
     for name in (kernel, initramfs, f"config-{kernel}", f"System.map-{kernel}", f".{kernel}.hmac", "vmlinux-6.6.gz"):
         tree.write(f"/boot/{name}", "x")

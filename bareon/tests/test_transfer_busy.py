@@ -64,6 +64,7 @@ def failed(url: str, settings: TransferSettings = SETTINGS) -> str:
 
 
 @pytest.mark.parametrize("status", FOR_NOW)
+@pytest.mark.pain("busy-server")
 def test_an_answer_for_now_is_tried_again(site: Site, pauses: list[float], status: int) -> None:
     site.faults = [Fault(status), Fault(status)]
     assert inspect(Location(site.url), SETTINGS).served == len(IMAGE)
@@ -124,6 +125,7 @@ def test_pauses_grow_and_differ(failures: int, asked: float, chance: float, seco
     assert pause(TransferSettings(back_off=1, longest_wait=30), failures, asked, chance) == seconds
 
 
+@pytest.mark.pain("busy-server")
 def test_nodes_do_not_come_back_together(site: Site, pauses: list[float]) -> None:
     site.always = Fault(503)
     failed(site.url, replace(SETTINGS, attempts=9))

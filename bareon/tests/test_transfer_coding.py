@@ -79,6 +79,7 @@ def arrived(device: Path) -> bool:
 
 
 @pytest.mark.parametrize("coding", CODE)
+@pytest.mark.pain("content-encoding")
 def test_it_is_undone(coding: str, site: Site, device: Path) -> None:
     encoded(site, coding)
     offer = inspect(Location(site.url), SETTINGS)
@@ -117,6 +118,7 @@ def test_what_says_nothing(coding: str, site: Site, device: Path) -> None:
 
 
 @pytest.mark.parametrize("coding", ["deflate", "br", "compress", "gzip, gzip", "\x1b[31m"])
+@pytest.mark.pain("content-encoding")
 def test_what_cannot_be_undone_is_refused(coding: str, site: Site, device: Path) -> None:
     site.always = labelled(coding)
     words = r"the server encodes it \(Content-Encoding: .*\), though it was asked for none: serve the file as it is$"

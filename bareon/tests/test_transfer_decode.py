@@ -118,6 +118,7 @@ def test_frames_to_be_skipped() -> None:
     assert unpacked("zstd", skipped + SMALL["zstd"] + skipped + SMALL["zstd"] + skipped, 3) == b"some" * 10000
 
 
+@pytest.mark.pain("ramdisk-is-full")
 def test_a_window_that_needs_too_much_memory() -> None:
     level = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
     packer = zstd.ZstdCompressor(options=level)
@@ -141,6 +142,7 @@ def test_larger_than_the_device(kind: Format, tmp_path: Path) -> None:
     assert device.read_bytes()[:MIB] in (bytes(MIB), b"\xee" * MIB)
 
 
+@pytest.mark.pain("compressed-by-name")
 def test_recognised_by_content() -> None:
     assert recognised(b"BZh9 is how a text may begin") == "raw"
     assert recognised(b"") == recognised(b"QFI") == "raw"

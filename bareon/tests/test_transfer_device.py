@@ -38,6 +38,7 @@ def target(folder: Path, size: int) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.parametrize("length", [1, 511, 4096, MIB - 1, MIB, MIB + 1, 3 * MIB - 512, 5 * MIB - 3])
+@pytest.mark.pain("odd-lengths")
 def test_any_length_and_nothing_behind(tmp_path: Path, length: int) -> None:
     image = random.Random(length).randbytes(length)
     (tmp_path / "image").write_bytes(image)
@@ -71,6 +72,7 @@ def test_the_first_and_the_last_mib_come_last(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3 * MIB // 512), st.integers(1, MIB // 512), st.booleans()), max_size=8))
 @settings(max_examples=20, deadline=None)
+@pytest.mark.pain("needed-zeros")
 def test_zeros_and_bytes_anywhere(
     tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, int, bool]]
 ) -> None:
@@ -91,6 +93,7 @@ def test_zeros_and_bytes_anywhere(
         assert path.read_bytes() == wanted
 
 
+@pytest.mark.pain("needed-zeros")
 def test_runs_of_zeros_are_not_written(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"a" * MIB + bytes(3 * MIB) + b"b" * MIB + bytes(MIB))
     with target(tmp_path, 8 * MIB) as (device, path):

@@ -82,6 +82,7 @@ def test_a_raw_image(site: Site, device: Path) -> None:
     assert all(request["Accept-Encoding"] == "identity" for request in site.requests)
 
 
+@pytest.mark.pain("no-resume")
 def test_connections_cut_anywhere(site: Site, device: Path) -> None:
     cuts = random.Random(3).sample(range(1, MIB), 10)
     site.faults = [Fault(cut=cut, reset=cut % 2 == 0) for cut in cuts]

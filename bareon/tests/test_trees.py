@@ -148,6 +148,7 @@ def test_field_35_inodes_are_those_of_the_tools(tmp_path: Path, monkeypatch: pyt
     assert inode.at_most("btrfs", GIB) is None
 
 
+@pytest.mark.pain("more-files-than-inodes")
 def test_field_35_files_are_counted_for_each_volume() -> None:
     small = _mounted("/srv", size=8 * MIB)
     entries = [_file(f"srv/{number}", 0) for number in range(2200)]
@@ -160,6 +161,7 @@ def test_field_35_files_are_counted_for_each_volume() -> None:
     fitness.judge("a", _survey(*entries, mounts=(_mounted("/"), kept)), sparse=False)
 
 
+@pytest.mark.pain("links-at-mount-points")
 def test_field_36_the_way_to_a_mount_point_is_of_folders() -> None:
     mounts = (_mounted("/"), _mounted("/var/lib/x"))
     fitness.judge("a", _survey(Entry("var", "d", 0, "0:0"), _file("var/lib2"), mounts=mounts), sparse=False)
@@ -197,6 +199,7 @@ def test_field_36_the_way_to_a_mount_point_is_of_folders() -> None:
         (23, 'rsync: [sender] send_files failed to open "try again": Permission denied (13)', False),
     ],
 )
+@pytest.mark.pain("busy-server")
 def test_field_37_later_is_not_never(code: int, said: str, again: bool) -> None:
     assert rsync.is_transient(CommandError(["rsync"], code, "failed", stderr=said)) == again
 
@@ -253,6 +256,7 @@ def test_field_46_what_vfat_holds_in_its_own_way() -> None:
     assert survey.shares[1].bytes == 6 * MIB + 512
 
 
+@pytest.mark.pain("links-on-vfat")
 def test_field_46_links_on_vfat_become_copies(tmp_path: Path) -> None:
     boot = tmp_path / "boot"
     (boot / "grub").mkdir(parents=True)

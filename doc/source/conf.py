@@ -4,7 +4,12 @@
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "ext"), str(Path(__file__).parents[2])]
+_DOC = Path(__file__).parents[1]
+sys.path[:0] = [str(_DOC / "ext"), str(_DOC), str(_DOC.parent)]
+
+import pains  # noqa: E402 -- it is beside this folder
+
+pains.page()  # a pain without a test or a reason ends the build
 
 project = "bareon"
 author = "The bareon developers"

@@ -82,7 +82,7 @@ KEYS = frozenset(
     {
         *("description", "node", "before", "input", "input_text", "command", "timeout"),
         *("exit_code", "stdout", "stdout_json", "stderr", "disks_unchanged", "expect"),
-        *("boot", "booted", "rounds", "thorough"),
+        *("boot", "booted", "rounds", "thorough", "pains"),
     }
 )
 
