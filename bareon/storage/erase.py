@@ -100,10 +100,19 @@ def _erase_itself(device: str, size: int, limit: float, told: Callable[[int], No
     tools.hdparm.set_password(device)
     try:
         tools.hdparm.erase(device, limit)
-    finally:
-        found = tools.smartctl.security(device)
-        if found is None or found.enabled:
-            tools.hdparm.take_password(device)
+    except CommandError as error:
+        if error.code is None:  # what cannot be stopped goes on, and takes the password away at its end
+            still = f"{device} still erases itself after {limit:.0f} s: leave it its power"
+            raise ActionFailed(f"{still}; where it does not end, hdparm --security-disable {_password()}") from error
+        _without_password(device)
+        raise
+    _without_password(device)
+
+
+def _without_password(device: str) -> None:
+    found = tools.smartctl.security(device)
+    if found is None or found.enabled:
+        tools.hdparm.take_password(device)
 
 
 WAYS = {

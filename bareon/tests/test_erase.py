@@ -47,8 +47,9 @@ def test_the_places_are_inside_apart_and_reach_both_ends(size: int) -> None:
     found = block.places(size)
     assert found == sorted(set(found))
     assert found[0] == 0
-    assert found[-1] == (size // 4096 - 1) * 4096
-    assert all(place % 4096 == 0 for place in found)
+    assert found[-1] == size - 4096
+    assert all(place % 4096 == 0 for place in found[:-1])
+    assert all(a + 4096 <= b for a, b in itertools.pairwise(found))
     gaps = [b - a for a, b in itertools.pairwise(found)]
     assert max(gaps, default=0) <= max(4096, 2 * size // 1024 + 4096)
 
@@ -175,17 +176,27 @@ def test_a_disk_without_discards_is_refused() -> None:
     _refused(EraseDisk("do_partitioning", "/dev/no-such-disk", MIB, "discard"), "zero works on any disk")
 
 
-def test_a_password_is_taken_from_a_disk_that_did_not_erase_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "calls", "says"),
+    [
+        (5, ["set", "erase", "take"], "no"),
+        # Stopped after its time: the disk goes on by itself, and needs the password for that.
+        (None, ["set", "erase"], "still erases itself after 1 s: leave it its power"),
+    ],
+)
+def test_the_password_of_a_disk_that_did_not_erase_itself(
+    code: int | None, calls: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: list[str] = []
 
     def fail(device: str, timeout: float) -> None:
         called.append("erase")
-        raise CommandError(("hdparm",), 5, "no")
+        raise CommandError(("hdparm",), code, "no")
 
     monkeypatch.setattr(hdparm, "set_password", lambda _: called.append("set"))
     monkeypatch.setattr(hdparm, "erase", fail)
     monkeypatch.setattr(hdparm, "take_password", lambda _: called.append("take"))
     monkeypatch.setattr(smartctl, "security", lambda _: Security(enabled=True, frozen=False))
-    with pytest.raises(CommandError):
+    with pytest.raises(ActionFailed, match=says):
         WAYS["ata-secure"].erase("/dev/sda", MIB, 1.0, untold)
-    assert called == ["set", "erase", "take"]
+    assert called == calls

@@ -131,7 +131,8 @@ def places(size: int) -> list[int]:
     count = min(_MARKS, last)
     bounds = [1 + (last - 1) * i // count for i in range(count + 1)] if count > 0 else []
     between = [random.SystemRandom().randrange(a, b) for a, b in itertools.pairwise(bounds) if a < b]
-    return [number * MARK for number in dict.fromkeys((0, *between, max(last, 0)))]
+    # The end of a disk need not be a multiple of theirs.
+    return list(dict.fromkeys((0, *(number * MARK for number in between), max(size - MARK, 0))))
 
 
 def read(device: str, marks: Marks) -> dict[int, bytes]:
