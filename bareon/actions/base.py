@@ -12,12 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from bareon.errors import Defect
 from bareon.model.deployment import Deployment
 from bareon.model.image import Early, Image, Origin
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
 from bareon.step import Step
+
+COPY_IMAGE = "do_copyimage"
+"""The name of the action that the steps of transports belong to."""
 
 
 class Transport(ABC):
@@ -43,6 +47,10 @@ class Transport(ABC):
         may run apart, and must agree.
         """
         return deployment
+
+    def check(self, deployment: Deployment) -> Iterable[Defect]:
+        """What this transport cannot bring, as far as the input alone tells."""
+        return ()
 
     @abstractmethod
     def validate(self, job: Job) -> None:

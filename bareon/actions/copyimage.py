@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bareon.actions.base import Action, Job
+from bareon.actions.base import COPY_IMAGE, Action, Job
 from bareon.boot.drivers import needed
 from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput
 from bareon.layout.stack import disks_below
@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 class CopyImage(Action):
     """Fetches the images and binds each deployed system to the node: ``/etc/fstab``, and what else names devices."""
 
-    name = "do_copyimage"
+    name = COPY_IMAGE
     makes = ("images",)
     after = ("layout", "configdrive")
     options = {"image_programs": SANDBOX}

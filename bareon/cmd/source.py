@@ -69,6 +69,21 @@ def understand(driver_name: str, text: bytes, template_path: str | None = None) 
         return deployment, tuple(driver.warnings)
 
 
+def check_images(deployment: Deployment, driver_name: str) -> None:
+    """See that a deploy driver can bring the images, as far as the input alone tells.
+
+    :raises UsageError: when there is no such driver.
+    :raises InvalidInput: with every defect.
+    """
+    from bareon.drivers.deploy.base import DeployDriver
+
+    driver = plugin.load("bareon.drivers.deploy", driver_name, DeployDriver)  # type: ignore[type-abstract]
+    with plugin.blamed(UnsuitableNode):
+        found = plugin.returned(driver.check(deployment), Iterable, f"{driver_name}: check")
+        if defects := list(found):
+            raise InvalidInput(sorted(defects, key=lambda x: x.path))
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Say warnings on standard error, and in the log."""
     for warning in warnings:

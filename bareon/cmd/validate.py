@@ -24,6 +24,11 @@ def _body(argv: list[str]) -> None:
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
     parser.add_argument("--data_driver", "--data-driver", default="ironic", help="a name in bareon.drivers.data")
+    parser.add_argument(
+        "--deploy_driver",
+        "--deploy-driver",
+        help="check the images for that, too: auto, rsync, swift, or another plug-in",
+    )
     parser.add_argument("--template_path", "--template-path", help="a folder of templates for the configdrive")
     parser.add_argument("--version", action="store_true", help="print the version, and stop")
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="the file; - is standard input")
@@ -33,6 +38,8 @@ def _body(argv: list[str]) -> None:
 
         sys.stdout.write(f"{PROGRAM} {version()}\n")
         return
-    _, warnings = source.understand(found.data_driver, source.read(found.file), found.template_path)
+    deployment, warnings = source.understand(found.data_driver, source.read(found.file), found.template_path)
+    if found.deploy_driver:  # which takes half as long again to load
+        source.check_images(deployment, found.deploy_driver)
     source.warn(warnings)
     sys.stdout.write(f"{found.file}: no defects\n")

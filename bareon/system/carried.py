@@ -11,7 +11,6 @@ from bareon.storage.disk import Driver
 from bareon.storage.kind import System
 from bareon.system.module import INDEX, lacking, named
 from bareon.system.tree import Tree
-from bareon.transfer import cpio
 
 _MODULE = re.compile(r"(?:usr/)?lib/modules/([^/]+)/(?:.*/)?([^/]+)\.ko(?:\.(?:gz|xz|zst|bz2))?")
 _PROGRAM = re.compile(r"(?:.*/)?(?:s?bin|systemd)/([^/]+)")
@@ -52,6 +51,8 @@ def carried(tree: Tree, path: str, release: str) -> Carried:
     with tree.opened(path) as file:
         if file is None:
             raise ValueError("it is no file")
+        from bareon.transfer import cpio  # which needs requests, and each plan would wait for that
+
         names = cpio.names(file)
     if any(name.endswith(_PACKED) for name in names):
         raise ValueError("most of it lies in a file system of its own")

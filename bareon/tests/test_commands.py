@@ -222,6 +222,34 @@ def test_validator(document: str) -> None:
     assert done.returncode == 0
 
 
+def test_validator_with_a_deploy_driver(tmp_path: Path) -> None:
+    volumes = [{"type": "partition", "mount": x, "size": "400 MiB"} for x in ("/", "/boot")]
+    wrong = {
+        "partitions": [{"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": volumes}],
+        "images": [{"name": "a", "image_pull_url": "rsync://user:secret@server/a"}],
+        "image_deploy_flags": {"rsync_flags": "-a --rsync-path=/x"},
+    }
+    path = tmp_path / "input.json"
+    path.write_text(json.dumps(wrong))
+    assert _run("bareon-data-validator", str(path)).returncode == 0
+    done = _run("bareon-data-validator", "--deploy_driver", "auto", str(path))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        "$.image_deploy_flags.rsync_flags",
+        "$.images[0].image_pull_url",
+    ]
+    done = _run("bareon-data-validator", "--deploy-driver", "nothing", str(path))
+    assert done.returncode == 2 and "there are: auto, rsync, swift" in done.stderr
+
+
+def test_planning_loads_nothing_that_reaches_servers() -> None:
+    code = (
+        "import sys, bareon.decide, bareon.drivers.deploy.kinds as _; print({'requests', 'urllib3'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_validator_lists_six_defects() -> None:
     case = cases.load(cases.HERE / "cases/error/six-defects.yaml")
     done = _run("bareon-data-validator", "-", stdin=json.dumps(case["input"]))

@@ -38,7 +38,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bareon-provision --actions do_b", ["do_bootloader"]),
         ("bareon-provision --input_data_file in", ["input.json"]),
         ("bareon-provision --plan in", ["input.json"]),
-        ("bareon-data-validator --d", ["--data_driver"]),
+        ("bareon-data-validator --d", ["--data_driver", "--deploy_driver"]),
         ("bareon-data-validator i", ["input.json"]),
         ("bareon-report --h", ["--html", "--help"]),
         ("bareon-ironic-callback --ss", ["--ssh_port"]),

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bareon.actions.base import Job
-from bareon.actions.copyimage import CopyImage
+from bareon.actions.base import COPY_IMAGE, Job
 from bareon.drivers.deploy import fitness, staging
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind
 from bareon.drivers.deploy.listing import Survey, listed
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.placing import Placing
-from bareon.drivers.deploy.swift import SCHEMES, is_fetchable, unfetchable
+from bareon.drivers.deploy.swift import SCHEMES, is_fetchable, unfetchable, unsigned
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, UnsuitableNode
+from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
@@ -54,17 +54,20 @@ class OneFile(Kind):
         signed = gpgv.PROGRAMS if job.settings.keyring else ()
         return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
 
-    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        yield from unfit_for_trees(images, job.deployment, archives=True)
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+        yield from unfit_for_trees(images, deployment, archives=True)
         for image in images:
-            yield from unfetchable(image, job, f"a {self.title}")
+            yield from unfetchable(image, f"a {self.title}")
             if image.disk_format:
                 yield Defect(f"{image.path}.image_disk_format", f"a {self.title} has none; remove it")
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        return (x for image in images for x in unsigned(image, job.settings))
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         clean = job.layout.policy == "clean"
         beside = frozenset(x.point for x in neighbours(job.layout, job.deployment.images, image))
-        return [self.step(CopyImage.name, image, job.layout.tree(image.system), job.settings, clean, beside)]
+        return [self.step(COPY_IMAGE, image, job.layout.tree(image.system), job.settings, clean, beside)]
 
 
 @dataclass(frozen=True)

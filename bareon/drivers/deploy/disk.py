@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.actions.base import Job
-from bareon.actions.copyimage import CopyImage
+from bareon.actions.base import COPY_IMAGE, Job
 from bareon.drivers.deploy.archive import OneFile
 from bareon.drivers.deploy.asblocks import CheckOwnFstab, as_blocks
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.parttree import CopyParts
-from bareon.drivers.deploy.swift import FitFilesystem, LeaveVolume, SpreadTree, empty_inside, unfetchable
+from bareon.drivers.deploy.swift import FitFilesystem, LeaveVolume, SpreadTree, empty_inside, unfetchable, unsigned
 from bareon.drivers.deploy.wholedisk import Looked
 from bareon.errors import Defect, UnsuitableNode
 from bareon.model.deployment import Deployment
@@ -106,15 +105,19 @@ class Disk(OneFile):
         tools = (*blkid.PROGRAMS, *udev.PROGRAMS, *loop.PROGRAMS)
         return {*super().requires(images, job), *tools, *programs_of(job.layout)}
 
-    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        yield from unfit_for_trees(images, job.deployment)
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+        yield from unfit_for_trees(images, deployment)
         for image in images:
-            yield from unfetchable(image, job, f"an {self.title}")
+            yield from unfetchable(image, f"an {self.title}")
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        for image in images:
+            yield from unsigned(image, job.settings)
             yield from _misplaced(image, job.layout)
             yield from _without_its_own(image, job)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
-        name, layout = CopyImage.name, job.layout
+        name, layout = COPY_IMAGE, job.layout
         mounts, looked = layout.tree(image.system), Looked(image, job.settings)
         steps: list[Step] = []
         held = [(x, _at(x.target, mounts)) for x in image.parts if x.form == "block"]

@@ -86,8 +86,12 @@ class Kind(ABC):
         """The programs that steps for these images, which are all of the kind, start."""
 
     @abstractmethod
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+        """What must be mended before these images, which are all of the kind, can be brought, by the input alone."""
+
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        """What must be mended in the input before these images, which are all of the kind, can be brought."""
+        """The same by the layout and the options."""
+        return iter(())
 
     @abstractmethod
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
@@ -178,9 +182,17 @@ class OfKinds(DeployDriver):
 
         return deployment.with_filesystems(filled) if targets else deployment
 
+    def check(self, deployment: Deployment) -> Iterable[Defect]:
+        yield from self._strange(deployment.images)
+        for kind, own in self._fitting(deployment.images):
+            yield from kind.unfit(own, deployment)
+            if not kind.has_parts:
+                yield from (Defect(f"{x.path}.parts", _NO_PARTS) for x in own if x.parts)
+
     def validate(self, job: Job) -> None:
-        if defects := [*self._strange(job.deployment.images), *self._defects(job)]:
-            raise InvalidInput(defects)
+        more = (x for kind, own in self._fitting(job.deployment.images) for x in kind.defects(own, job))
+        if defects := [*self.check(job.deployment), *more]:
+            raise InvalidInput(sorted(defects, key=lambda x: x.path))
 
     def _strange(self, images: Iterable[Image]) -> Iterator[Defect]:
         """Images whose URLs none of several kinds takes; a single kind says itself what it needs."""
@@ -191,13 +203,10 @@ class OfKinds(DeployDriver):
                     f"{image.path}.image_pull_url", f"{str(image.url)!r} is no URL of an image: write {forms}"
                 )
 
-    def _defects(self, job: Job) -> Iterator[Defect]:
-        fitting = [x for x in job.deployment.images if any(kind.takes(x.url) for kind in self.kinds)]
-        images = fitting if len(self.kinds) > 1 else job.deployment.images
-        for kind, own in self._sorted(images).items():
-            yield from kind.defects(own, job)
-            if not kind.has_parts:
-                yield from (Defect(f"{x.path}.parts", _NO_PARTS) for x in own if x.parts)
+    def _fitting(self, images: Sequence[Image]) -> Iterable[tuple[Kind, list[Image]]]:
+        """The images by their kinds, without those that several kinds do not take."""
+        fitting = [x for x in images if len(self.kinds) < 2 or any(kind.takes(x.url) for kind in self.kinds)]
+        return self._sorted(fitting).items()
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
         kind = self.kind_of(image)

@@ -17,6 +17,7 @@ from bareon.drivers.deploy.layers import Layering
 from bareon.drivers.deploy.listing import Survey
 from bareon.drivers.deploy.placing import Placing
 from bareon.errors import Defect, ImageFailed
+from bareon.model.deployment import Deployment
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.reference import FORM, SCHEMES, reference
@@ -166,19 +167,19 @@ class Oci(OneFile):
         signed = openssl.PROGRAMS if job.settings.cosign_key else ()
         return {*tar.PROGRAMS, *copy.PROGRAMS, *device.PROGRAMS, *signed}
 
-    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        yield from unfit_for_trees(images, job.deployment, archives=True)
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+        yield from unfit_for_trees(images, deployment, archives=True)
         for image in images:
             for url in (image.url, *image.url.mirrors):
                 if reference(url) is None:
                     message = f"{str(url)!r} is no image in a registry: write {FORM}"
                     yield Defect(f"{image.path}.image_pull_url", message)
             yield from _of_files(image)
-            if job.settings.keyring and not job.settings.cosign_key:
-                message = (
-                    "an image of a registry has no OpenPGP signature, and --image_keyring wants one of every image"
-                )
-                yield Defect(image.path, f"{message}: give --image_cosign_key too")
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        if job.settings.keyring and not job.settings.cosign_key:
+            message = "an image of a registry has no OpenPGP signature, and --image_keyring wants one of every image"
+            yield from (Defect(image.path, f"{message}: give --image_cosign_key too") for image in images)
 
 
 def _of_files(image: Image) -> Iterator[Defect]:

@@ -16,8 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bareon.actions.base import Job
-from bareon.actions.copyimage import CopyImage
+from bareon.actions.base import COPY_IMAGE, Job
 from bareon.drivers.deploy import fitness, vfat
 from bareon.drivers.deploy.early import LARGEST, EarlyFiles
 from bareon.drivers.deploy.fitness import unfit_for_trees
@@ -76,7 +75,7 @@ class Daemon(Kind):
         whole = image.target == "/" and all(is_daemon(x) for x in (image.url, *image.url.mirrors))
         if not whole or rsync.refused(asked) or missing(rsync.PROGRAMS):
             return ()  # the rest is said, or refused, later
-        return readers(FetchTree(CopyImage.name, image, (), asked, settings))
+        return readers(FetchTree(COPY_IMAGE, image, (), asked, settings))
 
     def held(self, image: Image, settings: TransferSettings) -> Iterator[str]:
         return iter(())
@@ -84,14 +83,10 @@ class Daemon(Kind):
     def requires(self, images: Sequence[Image], job: Job) -> Sequence[str]:
         return rsync.PROGRAMS
 
-    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        for flag in rsync.refused(_asked(job)):
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
+        for flag in rsync.refused(_asked(deployment)):
             yield Defect(_FLAGS, f"{flag!r} is not allowed here")
-        for message in _left_empty(images, job):
-            yield Defect(_FLAGS, message)
-        for message in _deleted(job):
-            yield Defect(_FLAGS, message)
-        yield from unfit_for_trees(images, job.deployment)
+        yield from unfit_for_trees(images, deployment)
         for image in images:
             for url in (image.url, *image.url.mirrors):
                 if not is_daemon(url):
@@ -108,26 +103,30 @@ class Daemon(Kind):
             }
             message = "a tree of files has none on a daemon; remove it, or serve the image as one file"
             yield from (Defect(f"{image.path}.{key}", message) for key, value in of_files.items() if value)
-            if job.settings.keyring or job.settings.cosign_key:
-                option = "--image_keyring" if job.settings.keyring else "--image_cosign_key"
-                message = f"a tree of files from rsync has no signature, and {option} wants one of every image"
-                yield Defect(image.path, message)
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        for message in (*_left_empty(images, job), *_deleted(job)):
+            yield Defect(_FLAGS, message)
+        if job.settings.keyring or job.settings.cosign_key:
+            option = "--image_keyring" if job.settings.keyring else "--image_cosign_key"
+            message = f"a tree of files from rsync has no signature, and {option} wants one of every image"
+            yield from (Defect(image.path, message) for image in images)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
-        if rsync.changes_nothing(_asked(job)):
-            return [LeaveTree(CopyImage.name, image)]
+        if rsync.changes_nothing(_asked(job.deployment)):
+            return [LeaveTree(COPY_IMAGE, image)]
         mounts = job.layout.tree(image.system)
         clean = job.layout.policy == "clean"
         around = tuple(neighbours(job.layout, job.deployment.images, image))
         beside = tuple(x for x in around if x.image in alike)
         after = frozenset(x.point for x in around if x.image not in alike)
-        return [FetchTree(CopyImage.name, image, mounts, _asked(job), job.settings, clean, beside, after)]
+        return [FetchTree(COPY_IMAGE, image, mounts, _asked(job.deployment), job.settings, clean, beside, after)]
 
     def early(self, image: Image, job: Job) -> Early | None:
-        asked = _asked(job)
+        asked = _asked(job.deployment)
         if rsync.changes_nothing(asked):
             return None  # what will start is there already
-        return EarlyFiles(FetchTree(CopyImage.name, image, (), asked, job.settings))
+        return EarlyFiles(FetchTree(COPY_IMAGE, image, (), asked, job.settings))
 
 
 class Rsync(OfKinds):
@@ -141,14 +140,14 @@ def is_daemon(location: Location) -> bool:
     return _DAEMON.fullmatch(location.reveal()) is not None
 
 
-def _asked(job: Job) -> tuple[str, ...]:
+def _asked(deployment: Deployment) -> tuple[str, ...]:
     """The options for rsync that the input asks for."""
-    return rsync.joined(job.deployment.rsync_flags)
+    return rsync.joined(deployment.rsync_flags)
 
 
 def _left_empty(images: Sequence[Image], job: Job) -> Iterator[str]:
     """Why ``--dry-run`` is refused, where it would leave a volume without its image."""
-    if rsync.changes_nothing(_asked(job)):
+    if rsync.changes_nothing(_asked(job.deployment)):
         for image in images:
             made = (x for x in job.layout.tree(image.system) if not x.kept and holds(image.target, x.point))
             for mount in list(made)[:1]:

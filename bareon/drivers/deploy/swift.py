@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bareon.actions.base import Job
-from bareon.actions.copyimage import CopyImage
+from bareon.actions.base import COPY_IMAGE, Job
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of, unfit
 from bareon.errors import CommandError, Defect, ImageFailed
 from bareon.model.consistency import shared_targets
+from bareon.model.deployment import Deployment
 from bareon.model.image import Image, Published
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
@@ -50,13 +50,16 @@ class Block(Kind):
         signed = gpgv.PROGRAMS if job.settings.keyring else ()
         return {*blkid.PROGRAMS, *signed, *copy.PROGRAMS, *udev.PROGRAMS, *device.PROGRAMS, *programs_of(job.layout)}
 
-    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+    def unfit(self, images: Sequence[Image], deployment: Deployment) -> Iterator[Defect]:
         for image in images:
-            yield from unfetchable(image, job, "a block image")
-        yield from shared_targets(job.deployment)
+            yield from unfetchable(image, "a block image")
+        yield from shared_targets(deployment)
+
+    def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
+        return (x for image in images for x in unsigned(image, job.settings))
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
-        name = CopyImage.name
+        name = COPY_IMAGE
         held = next(mount for mount in job.layout.tree(image.system) if mount.point == image.target)
         if held.kept:
             return [LeaveVolume(name, image, held)]
@@ -83,7 +86,7 @@ def empty_inside(held: Mounted, tree: Iterable[Mounted]) -> tuple[Mounted, ...]:
     )
 
 
-def unfetchable(image: Image, job: Job, what: str) -> Iterator[Defect]:
+def unfetchable(image: Image, what: str) -> Iterator[Defect]:
     """The defects of an image's URLs, as far as it shows by themselves that no file comes from them."""
     for key, url, called in (
         *(("image_pull_url", url, what) for url in (image.url, *image.url.mirrors)),
@@ -92,7 +95,6 @@ def unfetchable(image: Image, job: Job, what: str) -> Iterator[Defect]:
     ):
         if url and (reason := _no_source(url, called)):
             yield Defect(f"{image.path}.{key}", f"{str(url)!r} {reason}")
-    yield from _unsigned(image, job.settings)
 
 
 def _no_source(url: Location, what: str) -> str | None:
@@ -102,7 +104,7 @@ def _no_source(url: Location, what: str) -> str | None:
     return _no_file(url.path) if url.scheme == "file" else None
 
 
-def _unsigned(image: Image, settings: TransferSettings) -> Iterator[Defect]:
+def unsigned(image: Image, settings: TransferSettings) -> Iterator[Defect]:
     """What keeps an image's signature from being looked for, or from being believed."""
     keyring = settings.keyring
     if settings.cosign_key and not keyring:
