@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shlex
 from collections.abc import Collection, Iterable
 
@@ -13,6 +12,7 @@ from bareon.errors import ActionFailed
 from bareon.step import Outcome
 from bareon.system.initramfs import with_modules
 from bareon.system.kernel import Kernel, in_boot, in_folder, kernels
+from bareon.system.makers import mkinitcpio, table
 from bareon.system.tree import Tree, holds
 
 LOG = logging.getLogger(__name__)
@@ -66,24 +66,11 @@ def check_usr(tree: Tree, image: str, kernel: Kernel) -> None:
     reason = f"image {image!r} would not come up: its init lies on the volume of /usr, and "
     if not kernel.initrd:
         raise ActionFailed(f"{reason}{kernel.name} has no initramfs that would mount it")
-    hooks = _mkinitcpio_hooks(tree)
-    if hooks and not {"usr", "systemd"} & hooks:
+    hooks = mkinitcpio.hooks(tree).names if table.of(tree) is mkinitcpio.MAKER else ()
+    if hooks and not {"usr", "systemd"} & {*hooks}:
         raise ActionFailed(
             f"{reason}HOOKS in its mkinitcpio.conf has no usr, which would have the initramfs mount it"
         )
-
-
-def _mkinitcpio_hooks(tree: Tree) -> set[str]:
-    """The hooks of an image whose initramfs is made by mkinitcpio; none for any other."""
-    others = ("/usr/bin/dracut", "/usr/sbin/update-initramfs")
-    if not tree.is_file("/usr/bin/mkinitcpio") or any(map(tree.is_file, others)):
-        return set()
-    files = [f"/etc/mkinitcpio.conf.d/{x}" for x in tree.names("/etc/mkinitcpio.conf.d") if x.endswith(".conf")]
-    hooks = ""
-    for file in ("/etc/mkinitcpio.conf", *files):
-        for line in (tree.read(file) or "").split("\n"):
-            hooks = line.removeprefix("HOOKS=") if line.startswith("HOOKS=") else hooks
-    return set(re.findall(r"[\w-]+", hooks[:_LONGEST]))
 
 
 def warned(image: str, lines: Iterable[str]) -> Outcome:

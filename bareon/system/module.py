@@ -37,11 +37,20 @@ def lacking(drivers: Iterable[Driver], index: Mapping[str, bytes]) -> list[Drive
     return [x for x in drivers if x.name not in names and not _knows(index, x.modalias)]
 
 
+def module_paths(index: Mapping[str, bytes]) -> dict[str, str]:
+    """The files of modules in the folder of their kernel, by names as :func:`named` gives them."""
+    lines = (line.split(b":")[0].decode("ascii", "replace").strip() for line in index.get(NAMES[0], b"").split(b"\n"))
+    return {_name(path): path for path in lines if path}
+
+
 def named(index: Mapping[str, bytes]) -> frozenset[str]:
     """The names of modules, with ``_`` for ``-`` as the kernel has them; those that are built in, too."""
     paths = (line.split(b":")[0] for name in NAMES for line in index.get(name, b"").split(b"\n"))
-    files = (path.decode("ascii", "replace").strip().rpartition("/")[2] for path in paths)
-    return frozenset(_SUFFIX.sub("", x).replace("-", "_") for x in files if x)
+    return frozenset(x for path in paths if (x := _name(path.decode("ascii", "replace").strip())))
+
+
+def _name(path: str) -> str:
+    return _SUFFIX.sub("", path.rpartition("/")[2]).replace("-", "_")
 
 
 def _knows(index: Mapping[str, bytes], modalias: str) -> bool:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial ramdisks of a deployed system, made anew by its own program: update-initramfs(8), dracut(8)."""
+"""Initial ramdisks of a deployed system, made anew by its own program.
+
+update-initramfs(8), dracut(8), mkinitcpio(8), mkinitfs(1).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "update-initramfs": ("-u", "-k", "{version}"),
     # Not for the machine as the ramdisk sees it; and with no path the file would be another one on Debian.
     "dracut": ("--force", "--no-hostonly", "--no-hostonly-cmdline", "{path}", "{version}"),
+    "mkinitcpio": ("-k", "{version}", "-g", "{path}", "-S", "autodetect", "-n"),  # nor here
+    "mkinitfs": ("-o", "{path}", "{version}"),
 }
 """What each is told."""
 

@@ -14,6 +14,7 @@ from bareon.system.bindings.home import Home
 from bareon.system.bindings.interface import Interfaces, LinkFiles
 from bareon.system.bindings.kernel_words import KernelWords
 from bareon.system.bindings.leftover import Leftovers
+from bareon.system.bindings.maker_settings import MakerSettings
 from bareon.system.bindings.mdadm_conf import MdadmConf
 from bareon.system.bindings.multipath import Multipath
 from bareon.system.bindings.record import Record
@@ -25,6 +26,7 @@ BINDINGS: tuple[Binding, ...] = (
     CryptKeys(),  # reads crypttab as it was
     Crypttab(),
     KeysInInitramfs(),
+    MakerSettings(),
     Resume(),
     DevicesFiles(),
     Filters(),

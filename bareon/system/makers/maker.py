@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from bareon.system.carried import Needs
 from bareon.system.tree import Tree
 
+HEADER = "# Written by bareon: what the initramfs needs for the root file system of this node."
+END = "# End of bareon's lines."
 Lines = Mapping[str, Sequence[str]]
 """Lines at the end of files, by the paths of these."""
 
@@ -40,3 +42,19 @@ class Maker:
     settings: tuple[str, ...] = ()
     lines: Callable[[Tree, Needs], Lines] = _nothing
     instead: Callable[[Tree], Mapping[str, str]] = _as_they_are
+
+
+def others(text: str) -> str:
+    """A file without the lines of bareon's at its end."""
+    before, _, behind = text.partition(f"{HEADER}\n")
+    ours, end, after = behind.partition(f"{END}\n")
+    return before + (after if end else ours)  # without the end nobody knows which are bareon's
+
+
+def appended(text: str | None, lines: Sequence[str]) -> str | None:
+    """A file with those lines at its end, in the place of those that bareon has written before."""
+    rest = others(text or "")
+    if not lines:
+        return None if text is None else rest
+    gap = "" if not rest or rest.endswith("\n") else "\n"
+    return rest + gap + "".join(f"{line}\n" for line in (HEADER, *lines, END))

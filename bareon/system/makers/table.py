@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from bareon.system.makers import dracut, initramfs_tools
+from bareon.system.makers import dracut, initramfs_tools, mkinitcpio, mkinitfs
 from bareon.system.makers.maker import Maker
 from bareon.system.program import BIN
 from bareon.system.tree import Tree
 
-MAKERS: tuple[Maker, ...] = (initramfs_tools.MAKER, dracut.MAKER)
+MAKERS: tuple[Maker, ...] = (initramfs_tools.MAKER, dracut.MAKER, mkinitcpio.MAKER, mkinitfs.MAKER)
 """Where a system has several, it uses the first."""
 
 
