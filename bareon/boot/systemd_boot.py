@@ -24,6 +24,7 @@ from bareon.model.deployment import BootOrder
 from bareon.sizes import MIB, human
 from bareon.step import Outcome
 from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
+from bareon.system.bindings.boot_entries import ENDING
 from bareon.system.kernel import Kernel, is_odd
 from bareon.system.tree import Tree, holder
 from bareon.tools import mount
@@ -213,7 +214,7 @@ def _place(start: Start, name: str, tree: Tree, esp: Tree) -> None:
 
 def entry_name(name: str, start: Start) -> str:
     """The file of an entry. What follows a ``+`` there would be counted as attempts to boot it."""
-    return f"{name}-{start.version.replace('+', '_')}{bls.ENDING}"
+    return f"{name}-{start.version.replace('+', '_')}{ENDING}"
 
 
 def _settings(tree: Tree, esp: Tree, name: str, first: Start) -> str:
@@ -227,7 +228,7 @@ def _settings(tree: Tree, esp: Tree, name: str, first: Start) -> str:
     default = entry_name(name, first)
     others = [x for x in esp.names(ENTRIES) if x.lower().startswith(f"{name}-") and not _is_own(esp, x)]
     if not first.embedded and not others:
-        default = f"{name}-*{bls.ENDING}"
+        default = f"{name}-*{ENDING}"
     lines = [f"default {default}", *(kept if any(x.startswith("timeout") for x in kept) else ["timeout 3", *kept])]
     return _WRITTEN + "".join(f"{x}\n" for x in lines)
 

@@ -53,7 +53,7 @@ from bareon.model.layout import Layout
 from bareon.step import Outcome
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
-from bareon.system.bindings.boot_entries import BootEntries
+from bareon.system.bindings.boot_entries import CMDLINE, FOLDER, BootEntries
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.table import bind
 from bareon.system.kernel import by_version
@@ -437,8 +437,8 @@ def test_kernels_sort_as_package_managers_do(newer: str, older: str) -> None:
 
 def test_options_and_entries_without_end(tmp_path: Path) -> None:
     tree = Tree(str(tmp_path))
-    tree.write(f"{bls.FOLDER}/a.conf", "linux /A\noptions" + " $k" * 1000 + "\n")
-    tree.write(f"{bls.FOLDER}/b.conf", "linux /B\n" + "#" * (1 << 20))
+    tree.write(f"{FOLDER}/a.conf", "linux /A\noptions" + " $k" * 1000 + "\n")
+    tree.write(f"{FOLDER}/b.conf", "linux /B\n" + "#" * (1 << 20))
     (entry,) = bls.read(tree, {"k": "x " * 1000})
     assert (entry.kernel, len(entry.arguments)) == ("/A", 2048)
 
@@ -447,7 +447,7 @@ def test_options_and_entries_without_end(tmp_path: Path) -> None:
 def test_options_of_an_entry_are_in_the_block_that_there_is(folder: str, tmp_path: Path) -> None:
     tree, _ = deployed_tree(DEBIAN, tmp_path)
     tree.write(f"/boot/{folder}/grubenv", "# GRUB Environment Block\nkernelopts=ro console=ttyS1\n".ljust(1024, "#"))
-    tree.write(f"{bls.FOLDER}/a.conf", "linux /boot/vmlinuz-6.1\noptions $kernelopts quiet\n")
+    tree.write(f"{FOLDER}/a.conf", "linux /boot/vmlinuz-6.1\noptions $kernelopts quiet\n")
     assert of_image(tree, own_kernels(tree, "a")[0]).words == ("ro", "console=ttyS1", "quiet")
 
 
@@ -476,7 +476,7 @@ def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
 
 def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> None:
     tree, _ = deployed_tree(load(HERE / "rocky-9.yaml"), tmp_path)
-    names = [f"{bls.FOLDER}/{x}" for x in tree.names(bls.FOLDER)]
+    names = [f"{FOLDER}/{x}" for x in tree.names(FOLDER)]
     first = [tree.read(x) for x in (*names, "/etc/kernel/cmdline")]
     bls.add(tree, ["console=ttyS1", "quiet"])
     assert "crashkernel=1G-4G:192M quiet console=ttyS1" in str(tree.read("/etc/kernel/cmdline"))
@@ -488,6 +488,25 @@ def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> No
     assert not any("quiet" in x.arguments or "console=ttyS0" in x.arguments for x in bls.read(tree))
     bls.add(tree, ["console=ttyS0", "quiet"])
     assert [tree.read(x) for x in (*names, "/etc/kernel/cmdline")] == first
+
+
+def test_a_command_line_in_several_lines(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    entry = f"{FOLDER}/a.conf"
+    tree.write(entry, "title x\nlinux /A\noptions  ro a\noptions\tb\nversion 1\n")
+    tree.write(CMDLINE, "ro a\n b\n")
+    bls.add(tree, ["a", "c"])
+    bls.add(tree, ["c", "d"])
+    assert tree.read(entry) == "title x\nlinux /A\noptions  ro\noptions\tb c d\nversion 1\n"
+    assert tree.read(CMDLINE) == "ro b c d\n"
+
+
+def test_a_parameter_that_the_image_has_itself_stays(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    tree.write(CMDLINE, "ro quiet\n")
+    bls.add(tree, ["quiet"])
+    bls.add(tree, [])
+    assert tree.read(CMDLINE) == "ro quiet\n"
 
 
 def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Tree]:
@@ -529,7 +548,7 @@ def test_field_01_the_step_leaves_what_boots(
     assert outcome == {"grub": whose}
     assert tree.names("/etc/kernel/postrm.d") == ["zz-other"] and not tree.names("/etc/kernel/postinst.d")
     if name == "rocky-9":
-        assert OLD not in "".join(str(tree.read(f"{bls.FOLDER}/{x}")) for x in tree.names(bls.FOLDER))
+        assert OLD not in "".join(str(tree.read(f"{FOLDER}/{x}")) for x in tree.names(FOLDER))
 
 
 @pytest.mark.parametrize(("name", "said"), [("label", "says root=LABEL=img-rootfs"), ("rocky-9", "names /vmlinuz-5")])

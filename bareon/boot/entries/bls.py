@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_script import expanded
-from bareon.system.bindings.boot_entries import CMDLINE
+from bareon.system.bindings.boot_entries import CMDLINE, ENDING, FOLDER, with_options
 from bareon.system.kernel import by_version
 from bareon.system.tree import Tree
 
-FOLDER = "/boot/loader/entries"
-ENDING = ".conf"
 _LARGEST = 64 << 10  # bytes of an entry
 RECORD = "/etc/bareon/kernel_params"
 """The words that bareon added to these entries."""
@@ -69,17 +67,17 @@ def add(tree: Tree, asked: Sequence[str]) -> None:
     former = added(tree)
     if not former and not asked:
         return
-    paths = [f"{FOLDER}/{x}" for x in tree.names(FOLDER) if x.endswith(ENDING)]
+
+    def renewed(values: Sequence[str]) -> list[str]:
+        *lines, last = (" ".join(x for x in value.split() if x not in former or x in asked) for value in values)
+        return [*lines, " ".join([last, *(x for x in asked if x not in last.split())]).strip()]
+
     changed = False
-    for path in [*paths, CMDLINE]:
+    for path in [*(f"{FOLDER}/{x}" for x in tree.names(FOLDER) if x.endswith(ENDING)), CMDLINE]:
         text = tree.read(path)
-        if text and text.strip():
-            lines = text.split("\n")
-            number = 0 if path == CMDLINE else max((i for i, x in enumerate(lines) if _is_options(x)), default=None)
-            if number is not None:
-                lines[number] = _with(lines[number], former, asked)
-                tree.write(tree.real(path), "\n".join(lines))
-                changed = True
+        if text and (renewed_text := with_options(path, text, renewed)) != text:
+            tree.write(tree.real(path), renewed_text)
+            changed = True
     if changed and former != [*asked]:
         tree.write(RECORD, f"{' '.join(asked)}\n")
 
@@ -87,15 +85,6 @@ def add(tree: Tree, asked: Sequence[str]) -> None:
 def added(tree: Tree) -> list[str]:
     """The kernel parameters that bareon added, which may be those of an earlier document."""
     return (tree.read(RECORD) or "").split()
-
-
-def _is_options(line: str) -> bool:
-    return len(line) <= _LONGEST and bool(_KEY.fullmatch(line)) and line.split()[0] == "options"
-
-
-def _with(line: str, former: Sequence[str], asked: Sequence[str]) -> str:
-    words = [x for x in line.split() if x not in former or x in asked]
-    return " ".join([*words, *(x for x in asked if x not in words)])
 
 
 def _resolved(value: str, variables: Mapping[str, str]) -> list[str]:

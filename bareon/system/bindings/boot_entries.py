@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
 from bareon.system.bindings.binding import Binding, Change
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.kernel_words import without_strangers
 from bareon.system.shell import LONGEST
 
+FOLDER, ENDING = "/boot/loader/entries", ".conf"
+"""Where GRUB's ``blscfg`` finds entries, and how their files are called."""
 CMDLINE = "/etc/kernel/cmdline"
 """What kernel-install(8) makes the options of new entries of."""
 
@@ -27,30 +30,44 @@ class BootEntries(Binding):
     GRUB reads their files from the file system of ``/boot``, so the paths in them follow where that is.
     """
 
-    files = ("/boot/loader/entries/*.conf", CMDLINE, "/boot/grub/grubenv", "/boot/grub2/grubenv")
+    files = (f"{FOLDER}/*{ENDING}", CMDLINE, "/boot/grub/grubenv", "/boot/grub2/grubenv")
 
     def bound(self, path: str, text: str | None, home: Home) -> Change:
         root = next((x for x in home.volumes if x.point == "/"), None)
         if text is None or root is None:
             return Change(text)
-        if path == CMDLINE:
-            changed = _with_root(" ".join(text.split()), home) if text.split() and len(text) <= LONGEST else text
-            same = changed.split() == text.split()
-            changed = text if same else changed + "\n"
-        elif path.endswith("grubenv"):
+        if path.endswith("grubenv"):
             changed = _environment(text, home)
         else:
-            changed = "\n".join(_line(line, home) for line in text.split("\n"))
+            changed = with_options(path, text, lambda values: [_with_root(x, home) for x in values])
+        if path.endswith(ENDING):
+            changed = "\n".join(_line(line, home) for line in changed.split("\n"))
         return Change(changed, (f"{path}: the root is UUID={root.uuid}",) if changed != text else ())
 
 
+def with_options(path: str, text: str, change: Callable[[Sequence[str]], Sequence[str]]) -> str:
+    """An entry, or what makes new ones, with its command line changed.
+
+    :param path: where the text is from: :data:`CMDLINE` is one command line as a whole.
+    :param change: is given the command line as it is in the lines of an entry, of which there may be several, and
+        gives as many. It is not asked where there is none.
+    """
+    if path == CMDLINE:
+        words = " ".join(text.split())
+        if not words or len(text) > LONGEST or (changed := change([words])[0]) == words:
+            return text
+        return f"{changed}\n"
+    lines = text.split("\n")
+    there = [(i, found) for i, x in enumerate(lines) if len(x) <= LONGEST and (found := _OPTIONS.fullmatch(x))]
+    values = change([found[2] for _, found in there]) if there else []
+    for (i, found), value in zip(there, values, strict=True):
+        lines[i] = found[1] + value
+    return "\n".join(lines)
+
+
 def _line(line: str, home: Home) -> str:
-    """A line of an entry."""
-    if len(line) > LONGEST:
-        return line
-    if found := _OPTIONS.fullmatch(line):
-        return found[1] + _with_root(found[2], home)
-    if found := _FILE.fullmatch(line):
+    """A line of an entry that names a file."""
+    if len(line) <= LONGEST and (found := _FILE.fullmatch(line)):
         return found[1] + " ".join(_at_its_place(x, home) for x in found[2].split())
     return line
 
