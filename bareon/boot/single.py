@@ -88,6 +88,7 @@ class InstallGrub(Step):
             if there:
                 check_usr(tree, self.image, there[0])
             bareon_boot.remove(tree)
+            bls.add(tree, self._parameters(tree).split())
             if loader:
                 done = self._from_systemd_boot(tree, loader, starts)
             else:
@@ -102,7 +103,6 @@ class InstallGrub(Step):
         return {"grub": "ramdisk", **self._from_ramdisk(tree, there)}
 
     def _from_systemd_boot(self, tree: Tree, loader: str, starts: Sequence[systemd_boot.Start]) -> Outcome:
-        bls.add(tree, self._parameters(tree).split())
         brought = [_brought(x, tree) for x in starts]
         wanted = [self._start(x, tree, words.words) for x, words in zip(starts, brought, strict=True)]
         entry = systemd_boot.read(wanted[0], tree, secure_boot=self.secure_boot)
@@ -128,7 +128,6 @@ class InstallGrub(Step):
         return parameters(self.kernel_params, tree, self.layout, self.image)
 
     def _from_image(self, tree: Tree, there: Sequence[Kernel], mkconfig: str, folder: str) -> Outcome:
-        bls.add(tree, self._parameters(tree).split())
         settings = tree.read("/etc/default/grub") or ""
         changed = with_kernel_params(settings, self._parameters(tree))
         if changed != settings:

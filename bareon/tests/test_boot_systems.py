@@ -509,6 +509,18 @@ def test_a_parameter_that_the_image_has_itself_stays(tmp_path: Path) -> None:
     assert tree.read(CMDLINE) == "ro quiet\n"
 
 
+def test_what_makes_entries_later_has_the_parameters_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the menu is bareon's, which has them in itself."""
+    case = load(HERE / "fedora-kernel-install.yaml")
+    files = {**case["files"], "/etc/kernel/cmdline": f"root=UUID={OLD} ro quiet\n"}
+    outcome, tree = _installed({**case, "files": files, "asked": "console=ttyS0"}, tmp_path, monkeypatch)
+    assert outcome == {"grub": "ramdisk"}
+    assert tree.read(CMDLINE) == f"root=UUID={ROOT} ro quiet console=ttyS0\n"
+    assert f"linux /{bls.read(tree)[0].kernel.lstrip('/')} root=UUID={ROOT} ro quiet console=ttyS0" in str(
+        tree.read("/boot/grub/grub.cfg")
+    )
+
+
 def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Tree]:
     """What the step makes of a system; its ``grub-mkconfig`` and ``grub-install`` are played."""
     tree, planned = deployed_tree(case, tmp_path)
