@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volume groups and logical volumes as they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bareon.sizes import human
+from bareon.step import Step
+from bareon.storage.kind import Found, Signature, words
+from bareon.storage.lvm.step import DeactivateGroup
+
+SIGNATURE = "LVM2_member"
+PROGRAMS = ("lvm",)
+
+
+@dataclass(frozen=True)
+class LogicalVolumeFacts:
+    """A logical volume. What is in it is only known where it could be activated.
+
+    ``layout`` is LVM's list of what it is, ``health`` what LVM finds wrong with it; lvs(8).
+    """
+
+    name: str
+    device: str
+    size: int
+    active: bool
+    content: Signature | None = None
+    layout: str = "linear"
+    health: str = ""
+
+
+@dataclass(frozen=True)
+class VolumeGroupFacts(Found):
+    """A volume group. ``missing`` physical volumes are counted; ``members`` are those that are there."""
+
+    name: str
+    uuid: str
+    size: int
+    extent: int
+    members: tuple[str, ...]
+    missing: int = 0
+    volumes: tuple[LogicalVolumeFacts, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return f"volume group {self.name}"
+
+    @property
+    def words(self) -> str:
+        volumes = ", ".join(f"{x.name}: {words(x.content)} of {human(x.size)}" for x in self.volumes)
+        return f"{self.title} ({volumes or 'empty'})"
+
+    @property
+    def stands_on(self) -> tuple[str, ...]:
+        return self.members
+
+    @property
+    def offers(self) -> tuple[tuple[str, Signature | None], ...]:
+        return tuple((volume.device, volume.content) for volume in self.volumes)
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        return tuple(volume.device for volume in self.volumes if volume.active)
+
+    @property
+    def running(self) -> bool:
+        return any(volume.active for volume in self.volumes)
+
+    @property
+    def usable(self) -> bool:
+        return bool(self.volumes) and all(volume.active for volume in self.volumes)
+
+    @property
+    def plausible(self) -> Iterator[tuple[str, str, bool]]:
+        yield "", "/dev/", self.size >= 0 and self.extent > 0 and self.missing >= 0
+        for place, volume in enumerate(self.volumes):
+            yield f".volumes[{place}]", volume.device, volume.size >= 0
+
+    def stop(self, action: str) -> Iterator[Step]:
+        yield DeactivateGroup(action, self.name, self.uuid)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LVM as a kind of storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bareon import tools
+from bareon.errors import Defect
+from bareon.storage import filesystem, schema
+from bareon.storage.kind import Content, Fragment, Kind, Look, Read, Reader, Search
+from bareon.storage.lvm import wanted
+from bareon.storage.lvm.found import VolumeGroupFacts
+from bareon.storage.lvm.name import group_defects, volume_defects
+from bareon.storage.lvm.search import GroupSearch, group_of
+from bareon.storage.lvm.wanted import PhysicalVolume, VolumeGroup
+from bareon.storage.schema import Schema
+
+if TYPE_CHECKING:
+    from bareon.model.deployment import Deployment
+
+
+class _Lvm(Kind):
+    name = "lvm"
+    noun = "volume group"
+    section = "volume_groups"
+    about_section = "LVM volume groups"
+    always = True
+    roles = (PhysicalVolume.role,)
+    lsblk_types = ("lvm",)
+    found = VolumeGroupFacts
+
+    @property
+    def fragments(self) -> tuple[Fragment, ...]:
+        return wanted.FRAGMENTS
+
+    @property
+    def plan_schema(self) -> Mapping[str, Schema]:
+        return {
+            "volume_group": schema.record(
+                "A volume group of the plan.",
+                {
+                    "name": schema.string("Its name."),
+                    "size": schema.count("What it offers in whole extents."),
+                    "members": schema.items("The devices of its physical volumes."),
+                    "decision": {**schema.DECISION, "description": "create or keep."},
+                    "volumes": schema.items("Its logical volumes.", "logical_volume"),
+                },
+            ),
+            "logical_volume": schema.record(
+                "A logical volume of the plan.",
+                {
+                    "name": schema.string("Its name."),
+                    "device": schema.string("The kernel's name of it."),
+                    "size": schema.count("Its size."),
+                    **filesystem.planned_fields(),
+                    "decision": schema.DECISION,
+                },
+            ),
+        }
+
+    @property
+    def facts_schema(self) -> Mapping[str, Schema]:
+        return {
+            "found_volume_group": schema.record(
+                "A volume group as it was found.",
+                {
+                    "name": schema.string("Its name."),
+                    "size": schema.count("What it offers."),
+                    "members": schema.items("The physical volumes that are there."),
+                    "volumes": schema.items("Its logical volumes.", "found_logical_volume"),
+                },
+            ),
+            "found_logical_volume": schema.record(
+                "A logical volume as it was found.",
+                {
+                    "name": schema.string("Its name."),
+                    "device": schema.string("The kernel's name of it."),
+                    "size": schema.count("Its size."),
+                    "content": schema.CONTENT,
+                    "layout": schema.string(
+                        "What it is in LVM's words: linear, striped, raid,raid1, thin,sparse, ..."
+                    ),
+                    "health": schema.string("What LVM finds wrong with it; empty for nothing."),
+                },
+            ),
+        }
+
+    def keys(self, fragment: str) -> Mapping[str, Any]:
+        if fragment != "raid":
+            return {}
+        meaning = "The array is a physical volume of this volume group instead of having a file system."
+        return {"vg": {"description": meaning, "$ref": "#/$defs/vg_name"}, **wanted.META_SIZE}
+
+    def readers(self, reader: Reader) -> Mapping[str, Read]:
+        return wanted.readers(reader)
+
+    def contain(self, value: dict[str, Any], path: str, content: Content | None, reader: Reader) -> Content | None:
+        if "vg" not in value or isinstance(content, PhysicalVolume):
+            return content
+        if content:
+            message = "an array is a physical volume or has a file system, not both"
+            reader.defects.append(Defect(f"{path}.vg", message))
+        return wanted.physical_volume(value, path, reader)
+
+    def defects(self, deployment: Deployment) -> Iterator[Defect]:
+        groups = [x for x in deployment.aggregates if isinstance(x, VolumeGroup)]
+        members = [x for x in deployment.contents() if isinstance(x, PhysicalVolume)]
+        first: dict[str, VolumeGroup] = {}
+        for group in groups:
+            if group.name in first:
+                message = f"{group.name!r} is already the volume group of {first[group.name].path}"
+                yield Defect(f"{group.path}.id", message)
+            first.setdefault(group.name, group)
+        for group in groups:
+            yield from group_defects(group)
+        for member in members:
+            if member.vg not in first:
+                listed = ", ".join(map(repr, sorted(first))) or "none"
+                yield Defect(f"{member.path}.vg", f"there is no volume group {member.vg!r}; there are: {listed}")
+        for group in groups:
+            if not any(member.vg == group.name for member in members):
+                message = f"volume group {group.name!r} has no physical volume: no pv, and no raid, names it by 'vg'"
+                yield Defect(group.path, message)
+            yield from volume_defects(group)
+
+    def search(self, look: Look) -> Search:
+        return GroupSearch(look)
+
+    def stop_device(self, device: str) -> bool:
+        uuid = group_of(Path(device).name)
+        if uuid:
+            tools.lvm.deactivate(uuid)
+        return uuid is not None
+
+
+KIND = _Lvm()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planned physical volumes, volume groups and logical volumes, and their differences from what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bareon.sizes import human, mib
+from bareon.step import Step
+from bareon.storage import filesystem
+from bareon.storage.kind import (
+    Comparison,
+    Device,
+    Found,
+    Key,
+    Kind,
+    PlannedAggregate,
+    PlannedContent,
+    Signature,
+    System,
+    View,
+    cells,
+)
+from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
+from bareon.storage.lvm.step import ActivateGroup, MakeGroup
+
+_OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
+"""LVM's words for volumes that share no blocks with others, as thin and cached ones and snapshots do."""
+
+
+@dataclass(frozen=True)
+class PlannedPhysicalVolume(PlannedContent):
+    """A physical volume of the group ``vg``.
+
+    Its first extent starts after ``metadata`` bytes; the last ``backup`` bytes hold a second copy of the metadata.
+    """
+
+    vg: str
+    metadata: int
+    backup: int = 0
+
+    @property
+    def joins(self) -> Key:
+        return "lvm", self.vg
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(SIGNATURE)
+
+    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
+        yield from ()  # the group is compared as a whole
+
+    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedPhysicalVolume:
+        return replace(self, decision="keep")
+
+
+@dataclass(frozen=True)
+class PlannedVolume(Device):
+    """A logical volume of whole extents."""
+
+    name: str
+
+    @property
+    def system(self) -> System:
+        return System(kernel_arguments=(f"rd.lvm.lv={self.device.removeprefix('/dev/')}",))
+
+
+@dataclass(frozen=True)
+class PlannedGroup(PlannedAggregate):
+    """A volume group of ``size`` bytes in extents of ``extent`` bytes."""
+
+    size: int
+    extent: int
+    physical: tuple[PlannedPhysicalVolume, ...]
+    volumes: tuple[PlannedVolume, ...]
+
+    @property
+    def kind(self) -> Kind:
+        # It reads and looks for what is planned here.
+        from bareon.storage.lvm.kind import KIND
+
+        return KIND
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(member.device for member in self.physical)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return self.volumes
+
+    @property
+    def system(self) -> System:
+        return System(("lvm",), modules=("dm_mod",), programs=(("lvm",),))
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return PROGRAMS
+
+    def means(self, found: Found) -> bool:
+        return isinstance(found, VolumeGroupFacts) and found.name == self.name
+
+    def clash(self, found: Found) -> str:
+        return f"a volume group {self.name} is already on {', '.join(found.stands_on)}"
+
+    def differences(self, comparison: Comparison) -> Iterator[str]:
+        found = [x for x in comparison.found(VolumeGroupFacts, everywhere=True) if self.means(x)]
+        if len(found) != 1:
+            yield f"volume group {self.name}: expected one, found {len(found) or 'none'}"
+            return
+        group = found[0]
+        if set(group.members) != set(self.members) or group.missing:
+            missing = f" and {group.missing} missing" if group.missing else ""
+            found_members = f"{_listed(group.members)}{missing}"
+            yield f"volume group {self.name}: expected on {_listed(self.members)}, found on {found_members}"
+        there = {volume.name: volume for volume in group.volumes}
+        for volume in self.volumes:
+            if volume.name not in there:
+                yield f"{volume.device}: expected a logical volume of {mib(volume.size)}, found none"
+                continue
+            other = there.pop(volume.name)
+            if other.size != volume.size:
+                yield f"{volume.device}: expected {mib(volume.size)}, found {mib(other.size)}"
+            yield from _layout_differences(other, comparison)
+            yield from comparison.differences(volume, other.content)
+        for extra in there.values():
+            yield f"{extra.device}: expected no logical volume, found one of {mib(extra.size)}"
+
+    def adopted(self, comparison: Comparison) -> PlannedGroup:
+        found = next(x for x in comparison.found(VolumeGroupFacts, everywhere=True) if self.means(x))
+        there = {volume.name: volume for volume in found.volumes}
+        volumes = (comparison.adopted(volume, there[volume.name].content) for volume in self.volumes)
+        return replace(self, decision="keep", volumes=tuple(volumes))
+
+    def make(self, action: str) -> Iterator[Step]:
+        yield MakeGroup(action, self)
+
+    def start(self, action: str) -> Iterator[Step]:
+        yield ActivateGroup(action, self.name)
+
+    def view(self) -> View:
+        rows = tuple((x.name, human(x.size), *cells(x.content), x.decision) for x in self.volumes)
+        return View(
+            f"volume group {self.name}  ({human(self.size)}, on {', '.join(self.members)})",
+            ("name", "size", "file system", "mount", "decision"),
+            rows,
+            tuple((volume.name, volume.size) for volume in self.volumes),
+            self.size,
+        )
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "size": self.size,
+            "members": list(self.members),
+            "decision": self.decision,
+            "volumes": [
+                {
+                    "name": volume.name,
+                    "device": volume.device,
+                    "size": volume.size,
+                    **filesystem.document(volume.content),
+                    "decision": volume.decision,
+                }
+                for volume in self.volumes
+            ],
+        }
+
+    def found(self) -> VolumeGroupFacts:
+        return VolumeGroupFacts(
+            name=self.name,
+            uuid=f"uuid of {self.name}",
+            size=self.size,
+            extent=self.extent,
+            members=tuple(sorted(self.members)),
+            volumes=tuple(
+                LogicalVolumeFacts(x.name, x.device, x.size, False, x.content.signature if x.content else None)
+                for x in self.volumes
+            ),
+        )
+
+
+def _listed(devices: Sequence[str]) -> str:
+    return ", ".join(sorted(set(devices))) or "none"
+
+
+def _layout_differences(found: LogicalVolumeFacts, comparison: Comparison) -> Iterator[str]:
+    """Differences of a volume from a linear one: one that has its own blocks may go on as it is, no other one."""
+    kinds = found.layout.split(",")
+    if _OWN_BLOCKS.isdisjoint(kinds):
+        yield f"{found.device}: expected a linear logical volume, found one that is {found.layout}"
+    elif "linear" not in kinds:
+        comparison.warn(f"{found.device}: expected a linear logical volume, found {found.layout}; it is kept")
+    if found.health:
+        yield f"{found.device}: LVM says that it is not well ({found.health}); mend it first, see lvs(8)"

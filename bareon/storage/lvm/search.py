@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for volume groups on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bareon import tools
+from bareon.errors import CommandError, UnsuitableNode
+from bareon.storage.kind import Found, Look, Search
+from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
+
+LOG = logging.getLogger(__name__)
+
+SYS = Path("/sys/class/block")
+
+
+class GroupSearch(Search):
+    """Volume groups by LVM's own report, asked again when devices have come to light on which there may be more."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._asked: int | None = None
+        self._tried: set[str] = set()
+        self._groups: dict[str, VolumeGroupFacts] = {}
+
+    def go_on(self, *, sure: bool) -> bool:
+        members, nested = self._look.devices(SIGNATURE), self._look.nested
+        # What is in partitions of an array is not known, so LVM is asked wherever there is an array.
+        ask = members or (nested and not sure and not tools.device.missing(PROGRAMS))
+        if not ask or self._asked == nested:
+            return False
+        if absent := tools.device.missing(PROGRAMS):
+            raise UnsuitableNode(f"there is LVM on the disks, and {', '.join(absent)} is not installed to read it")
+        self._asked = nested
+        report = tools.lvm.report()
+        for group in report.groups:
+            self._take(group, report)
+        return True
+
+    def _take(self, group: tools.lvm.Group, report: tools.lvm.Report) -> None:
+        """A group with what can be seen in its volumes, activated where nothing is yet."""
+        members = [volume.device for volume in report.physical if volume.group_uuid == group.uuid]
+        present = [x for x in members if x.startswith("/")]
+        volumes = [volume for volume in report.volumes if volume.group_uuid == group.uuid]
+        unique = sum(other.name == group.name for other in report.groups) == 1
+        looked_at = any(volume.active for volume in volumes)
+        if volumes and not looked_at and unique and len(present) == len(members) and group.uuid not in self._tried:
+            looked_at = self._activated(group, [f"/dev/{group.name}/{volume.name}" for volume in volumes])
+        # At a second look it may be active because of the first.
+        before = {x.name: x.active for x in self._groups[group.uuid].volumes} if group.uuid in self._groups else {}
+        found = (self._volume(group.name, x, looked_at, before.get(x.name, x.active)) for x in volumes)
+        self._groups[group.uuid] = VolumeGroupFacts(
+            name=group.name,
+            uuid=group.uuid,
+            size=group.size,
+            extent=group.extent,
+            members=tuple(present),
+            missing=len(members) - len(present),
+            volumes=tuple(found),
+        )
+
+    def _activated(self, group: tools.lvm.Group, volumes: Sequence[str]) -> bool:
+        self._tried.add(group.uuid)
+        try:
+            tools.lvm.activate(group.name, read_only=True)
+        except CommandError as error:
+            LOG.warning("volume group %s cannot be activated: %s", group.name, error)
+        self._look.begun(_Started(group.name, group.uuid, tuple(map(tools.device.kernel_name, volumes))))
+        with contextlib.suppress(CommandError):  # udev may be about to start an array on a volume
+            tools.udev.settle()
+        return group.uuid in _active()
+
+    def _volume(self, group: str, volume: tools.lvm.Volume, looked_at: bool, active: bool) -> LogicalVolumeFacts:
+        device = f"/dev/{group}/{volume.name}"
+        # A pool offers nothing by itself.
+        visible = looked_at and "pool" not in volume.layout.split(",") and _is_there(device)
+        content = self._look.content(device) if visible else None
+        if content:
+            self._look.offer(device, content)
+        return LogicalVolumeFacts(
+            *(volume.name, device, volume.size, active, content), layout=volume.layout, health=volume.health
+        )
+
+    def found(self) -> Sequence[VolumeGroupFacts]:
+        # An array goes by its name: the kernel's number for it is another one at the next start.
+        return [
+            replace(group, members=tuple(sorted(map(self._look.name_of, group.members))))
+            for group in self._groups.values()
+        ]
+
+    def as_left(self, found: Sequence[Found]) -> Sequence[Found]:
+        active = {(x.group_uuid, x.name) for x in tools.lvm.report().volumes if x.active} if found else set()
+        return [
+            replace(x, volumes=tuple(replace(v, active=(x.uuid, v.name) in active) for v in x.volumes))
+            for x in found
+            if isinstance(x, VolumeGroupFacts)
+        ]
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A volume group that was activated."""
+
+    name: str
+    uuid: str
+    devices: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"volume group {self.name}"
+
+    def runs(self) -> bool:
+        return self.uuid in _active()
+
+    def stop(self) -> None:
+        tools.lvm.deactivate(self.uuid)
+
+
+def _active() -> set[str]:
+    """The UUIDs of the groups of which a volume is active."""
+    return {uuid for path in SYS.glob("dm-*") if (uuid := group_of(path.name))}
+
+
+def group_of(name: str) -> str | None:
+    """The UUID of the group that a device of the device mapper belongs to, as LVM prints it."""
+    try:
+        text = (SYS / name / "dm/uuid").read_text().strip()
+    except OSError:
+        return None  # it is no such device, or went meanwhile
+    if not text.startswith("LVM-"):
+        return None
+    plain, parts = text.removeprefix("LVM-")[:32], []
+    for length in (6, 4, 4, 4, 4, 4, 6):
+        parts.append(plain[:length])
+        plain = plain[length:]
+    return "-".join(parts)
+
+
+def _is_there(device: str) -> bool:
+    return Path(device).exists()

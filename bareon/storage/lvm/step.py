@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that make volume groups and make them usable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bareon import tools
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.sizes import human
+from bareon.step import Outcome, Progress, Step
+
+if TYPE_CHECKING:
+    from bareon.storage.lvm.planned import PlannedGroup
+
+
+@dataclass(frozen=True)
+class MakeGroup(Step):
+    """Make the physical volumes, the group and its logical volumes, and compare LVM's report with the layout."""
+
+    group: PlannedGroup
+
+    @property
+    def description(self) -> str:
+        group = self.group
+        volumes = ", ".join(f"{volume.name} ({human(volume.size)})" for volume in group.volumes)
+        on = ", ".join(group.members)
+        return f"Make volume group {group.name} ({human(group.size)}) on {on}" + (f": {volumes}" if volumes else "")
+
+    def preflight(self) -> None:
+        place = Path(f"/dev/{self.group.name}")
+        if place.exists() and not place.is_dir():  # a folder may be that of a group that goes
+            raise UnsuitableNode(f"a volume group cannot be called {self.group.name}: {place} is something else")
+
+    def run(self, progress: Progress) -> Outcome:
+        group = self.group
+        for member in group.physical:
+            tools.lvm.create_physical_volume(member.device, member.metadata, member.backup)
+        tools.lvm.create_group(group.name, group.extent, group.members)
+        for volume in group.volumes:
+            tools.lvm.create_volume(group.name, volume.name, volume.size // group.extent)
+        tools.udev.wait_for({volume.device: volume.size for volume in group.volumes})
+        self._check()
+        return {"bytes": group.size, "volumes": len(group.volumes)}
+
+    def _check(self) -> None:
+        report = tools.lvm.report()
+        found = [group for group in report.groups if group.name == self.group.name]
+        if len(found) != 1 or found[0].size != self.group.size:
+            raise ActionFailed(f"volume group {self.group.name}: LVM reads back {found}, not {self.group.size} bytes")
+        starts = {x.device: x.start for x in report.physical if x.group_uuid == found[0].uuid}
+        metadata = {tools.device.kernel_name(member.device): member.metadata for member in self.group.physical}
+        if {tools.device.kernel_name(device): start for device, start in starts.items()} != metadata:
+            raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
+        sizes = {x.name: x.size for x in report.volumes if x.group_uuid == found[0].uuid}
+        wanted = {volume.name: volume.size for volume in self.group.volumes}
+        if sizes != wanted:
+            raise ActionFailed(f"volume group {self.group.name}: LVM reads back {sizes}, not {wanted}")
+
+
+@dataclass(frozen=True)
+class ActivateGroup(Step):
+    """Make the logical volumes of a kept group usable."""
+
+    name: str
+
+    @property
+    def description(self) -> str:
+        return f"Activate volume group {self.name}"
+
+    def run(self, progress: Progress) -> Outcome:
+        tools.lvm.activate(self.name)
+        tools.udev.settle()
+        return {}
+
+
+@dataclass(frozen=True)
+class DeactivateGroup(Step):
+    """Take the logical volumes of a group away, so that what is below them is free."""
+
+    name: str
+    uuid: str
+
+    @property
+    def description(self) -> str:
+        return f"Deactivate volume group {self.name}"
+
+    def run(self, progress: Progress) -> Outcome:
+        tools.lvm.deactivate(self.uuid)
+        return {}
