@@ -65,7 +65,7 @@ def script() -> str:
     commands = importlib.metadata.entry_points(group="console_scripts")
     return _SCRIPT.format(
         options=" ".join([f"--{option.name}" for option in options] + [f"--{name}" for name in _LOG]),
-        validator="--data_driver --template_path --help --version",
+        validator="--data_driver --deploy_driver --template_path --help --version",
         values="\n".join(
             f'        __{name}) COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$word")); return ;;'
             for name, words in values.items()

@@ -92,10 +92,12 @@ def _lasting(stream: TextIO | None) -> tuple[TextIO, _Lasting | None]:
     return text, raw
 
 
-def guarded(program: str, body: Callable[[], None], hints: Callable[[], list[str]] = list) -> int:
+def guarded(
+    program: str, body: Callable[[], None], hints: Callable[[BaseException], list[str]] = lambda _: []
+) -> int:
     """Run ``body``; print its error, if any, and return the exit code.
 
-    :param hints: asked after an error for lines on where to read more.
+    :param hints: asked after an error for lines on what may help, and where to read more.
     """
     # What a program makes lives to its end or is in no cycle: looking for cycles took a tenth of the time of a plan.
     gc.set_threshold(_CYCLES_AFTER)
@@ -121,12 +123,12 @@ def guarded(program: str, body: Callable[[], None], hints: Callable[[], list[str
     return 0
 
 
-def _told(program: str, error: BaseException, hints: Callable[[], list[str]]) -> int:
+def _told(program: str, error: BaseException, hints: Callable[[BaseException], list[str]]) -> int:
     code = code_of(error)
     LOG.error("exit %d: %s", code, error, exc_info=error if code == 1 else None)
     if code == 1:
         traceback.print_exception(error)
-    for line in [*_lines(error), *hints()]:
+    for line in [*_lines(error), *hints(error)]:
         sys.stderr.write(f"{program}: {visible(line)}\n")
     return code
 

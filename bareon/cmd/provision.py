@@ -76,10 +76,10 @@ class _Run:
         """Run, and say how it went."""
         return guarded(self._program, self._body, self._hints)
 
-    def _hints(self) -> list[str]:
-        """Hints at the bundle and the log of a failed run."""
+    def _hints(self, error: BaseException) -> list[str]:
+        """Hints at the other policy, and at the bundle and the log of a failed run."""
         places = (("bundle", self._bundled), ("log", self._log))
-        return [f"the {name} is {path}" for name, path in places if path]
+        return [*_other_policy(error), *(f"the {name} is {path}" for name, path in places if path)]
 
     def _body(self) -> None:
         from bareon import conf as options
@@ -300,6 +300,12 @@ def _conclude(plan: Plan, report: Report) -> None:
     except BaseException as error:
         report.end(code_of(error), error)
         raise
+
+
+def _other_policy(error: BaseException) -> list[str]:
+    if not isinstance(error, DisksDiffer) or getattr(error.wanted, "policy", None) != "verify":
+        return []
+    return ["the partitions_policy verify makes no tables; clean makes these disks anew, and all on them is lost"]
 
 
 def _names(text: str | None) -> tuple[str, ...]:

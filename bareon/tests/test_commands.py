@@ -94,7 +94,11 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
     done = _run("bareon-provision", "--plan", "--plan_format=json", "--node_facts", facts, "--input_data", text)
     assert done.returncode == 5
     assert json.loads(done.stdout)["differences"] == ["/dev/vda: expected a gpt table, found none"]
-    assert done.stderr == "bareon-provision: /dev/vda: expected a gpt table, found none\n"
+    assert done.stderr.splitlines() == [
+        "bareon-provision: /dev/vda: expected a gpt table, found none",
+        "bareon-provision: the partitions_policy verify makes no tables; clean makes these disks anew, and all on"
+        " them is lost",
+    ]
 
 
 @pytest.mark.parametrize(

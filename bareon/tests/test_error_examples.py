@@ -33,7 +33,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     """Runs something as a program does: its exit code, and its standard error as the page would quote it."""
 
     def find(body: Callable[[], None]) -> tuple[int, str]:
-        code = guarded("bareon-provision", body, lambda: ["the log is /var/log/bareon.log"])
+        code = guarded("bareon-provision", body, lambda _: ["the log is /var/log/bareon.log"])
         return code, "".join(f"    {line}\n" for line in capsys.readouterr().err.splitlines())
 
     return find
