@@ -94,6 +94,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
             systems |= tenant.unified.build(report, systems["debian12"])
             poor = {"hostonly": systems["dracut"], "single-disk": systems["debian12"]}
             systems |= tenant.poor.build(report, poor)
+            systems["entries"] = tenant.entries.build(report, systems["hostonly"])
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
             return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result())
