@@ -34,6 +34,7 @@ PLACE = "/run/bareon/esp"
 """Where the EFI system partition is mounted that the system itself mounts nowhere."""
 
 _SOURCE = "/usr/lib/systemd/boot/efi"
+_ENTRY_TOKEN = "/etc/kernel/entry-token"
 _WRITTEN = "# Written by bareon.\n"
 _PLAIN = re.compile(r"[A-Za-z0-9._+~-]{1,128}")
 _TOKEN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -116,7 +117,7 @@ def _unified(tree: Tree) -> list[Start]:
 
 def token(tree: Tree) -> str:
     """The name by which entries of the system are called, as kernel-install(8) finds it."""
-    words = ((tree.read("/etc/kernel/entry-token") or "").strip(), release(tree).get("ID", ""))
+    words = ((tree.read(_ENTRY_TOKEN) or "").strip(), release(tree).get("ID", ""))
     return next((x for x in words if _TOKEN.fullmatch(x) and x not in ("efi", "loader")), "bareon")
 
 
@@ -127,6 +128,9 @@ def install(tree: Tree, source: str, wanted: Sequence[Start], disks: Sequence[Bo
     """
     name, loaders = token(tree), []
     least = len(wanted)
+    if tree.read(_ENTRY_TOKEN) != f"{name}\n":
+        # Else kernel-install of some versions goes by the machine's ID, and its entries are not those of the default.
+        tree.write(_ENTRY_TOKEN, f"{name}\n")
     for disk in disks:
         assert disk.esp
         with _mounted(disk.esp, tree) as esp:

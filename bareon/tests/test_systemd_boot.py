@@ -122,7 +122,8 @@ def test_kernels_of_boot_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     kernel = node.system.content("/boot/vmlinuz-linux")
     assert kernel and node.esp.content("/arch/6.11.7-arch1-1/linux") == kernel
-    # What kernel-install makes entries of, later on.
+    # What kernel-install makes entries of, later on, and how it calls them.
+    assert node.system.read("/etc/kernel/entry-token") == "arch\n"
     assert node.system.read("/etc/kernel/cmdline") == f"root=UUID={ROOT} rw quiet console=ttyS0\n"
 
 
