@@ -110,9 +110,9 @@ class InstallGrub(Step):
             check_unshimmed(tree, wanted[0].kernel, self.image)
         warnings = [*brought[0].warnings, *deployed.check(entry, tree, self.layout, self.image)]
         done = systemd_boot.install(tree, loader, wanted, self.disks, self.boot_order)
-        esp_copies.renew(tree, self.disks, "", wanted=False)
-        if self.esp_copies:
-            warnings.append("esp_copies has no effect with systemd-boot: its kernels are on these partitions too")
+        done |= esp_copies.renew(
+            tree, self.disks, systemd_boot.FOLDER, systemd_boot.token(tree), wanted=self.esp_copies
+        )
         return {"systemd_boot": "image", **done} | warned(self.image, warnings)
 
     def _start(self, start: systemd_boot.Start, tree: Tree, brought: Sequence[str]) -> systemd_boot.Start:

@@ -30,6 +30,8 @@ from bareon.system.tree import Tree, holder
 from bareon.tools import mount
 
 ENTRIES = "/loader/entries"
+FOLDER = "systemd"
+"""That of the loader below ``EFI``, as bootctl(1) has it."""
 PLACE = "/run/bareon/esp"
 """Where the EFI system partition is mounted that the system itself mounts nowhere."""
 
@@ -135,7 +137,7 @@ def install(tree: Tree, source: str, wanted: Sequence[Start], disks: Sequence[Bo
         assert disk.esp
         with _mounted(disk.esp, tree) as esp:
             _forget(esp)
-            own = f"/EFI/systemd/{disk.platform.systemd_boot}"
+            own = f"/EFI/{FOLDER}/{disk.platform.systemd_boot}"
             fitting = _fitting(tree, esp, source, wanted, disk.esp.device)
             least = min(least, len(fitting))
             for path in (own, f"/EFI/BOOT/{disk.platform.removable}"):

@@ -55,7 +55,7 @@ class Machine:
         top = self.place / disk / "EFI"
         return {str(path.relative_to(top)): path.read_text() for path in sorted(top.rglob("*")) if path.is_file()}
 
-    def run(self, disks: int = 2) -> tuple[int, str]:
+    def run(self, disks: int = 2, folder: str = "debian", token: str = "") -> tuple[int, str]:
         (self.place / "own").write_text(f"{self.own}\n")
         environment = {
             "PATH": f"{self.place}/programs:{os.environ['PATH']}",
@@ -64,7 +64,7 @@ class Machine:
             "BAREON_DEVICES": str(self.place),
             "BAREON_SETTLE": "0",
         }
-        text = esp_copies.script(_disks(disks), "debian")
+        text = esp_copies.script(_disks(disks), folder, token)
         done = subprocess.run(["sh", "-s"], input=text, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
@@ -130,6 +130,71 @@ def test_a_disk_that_cannot_be_mounted_is_a_failure_and_the_others_are_served(ma
     assert "BOOT/BOOTX64.EFI" in machine.files("cc-1")
 
 
+#: What an EFI system partition with systemd-boot has, from the folder of EFI.
+ENTRIES = {
+    "systemd/systemd-bootx64.efi": "loader",
+    "Linux/debian-6.3.efi": "unified",
+    "../loader/loader.conf": "default debian-*.conf",
+    "../loader/random-seed": "of this partition alone",
+    "../loader/entries/debian-6.2.conf": "linux /debian/6.2/linux",
+    "../loader/entries/other.conf": "efi /EFI/other.efi",
+    "../debian/6.2/linux": "kernel 6.2",
+    "../debian/6.2/initrd.img": "initramfs 6.2",
+}
+
+
+def _systemd_boot(machine: Machine) -> tuple[int, str]:
+    return machine.run(folder="systemd", token="debian")
+
+
+def _all(machine: Machine, disk: str) -> dict[str, str]:
+    top = machine.place / disk
+    return {str(path.relative_to(top)): path.read_text() for path in top.rglob("*") if path.is_file()}
+
+
+def test_kernels_of_systemd_boot_get_to_all_disks_and_go_from_them(machine: Machine) -> None:
+    machine.put(ENTRIES)
+    old = {"../loader/entries/debian-6.1.conf": "linux /debian/6.1/linux", "../debian/6.1/linux": "kernel 6.1"}
+    mine = {"../loader/entries/windows.conf": "efi /x", "../loader/random-seed": "mine", "Linux/mine.efi": "mine"}
+    machine.put({**old, **mine, "Linux/debian-6.1.efi": "old", "../debian/6.2/linux.new": "cut off"}, "bb-1")
+    assert _systemd_boot(machine) == (0, "")
+    assert _all(machine, "bb-1") == {
+        "EFI/BOOT/BOOTX64.EFI": "loader",
+        "EFI/Linux/debian-6.3.efi": "unified",
+        "EFI/Linux/mine.efi": "mine",
+        "EFI/systemd/systemd-bootx64.efi": "loader",
+        "debian/6.2/initrd.img": "initramfs 6.2",
+        "debian/6.2/linux": "kernel 6.2",
+        "loader/entries/debian-6.2.conf": "linux /debian/6.2/linux",
+        "loader/entries/windows.conf": "efi /x",
+        "loader/loader.conf": "default debian-*.conf",
+        "loader/random-seed": "mine",
+    }
+    assert not (machine.place / "bb-1/debian/6.1").exists()
+    assert "loader/random-seed" in _all(machine, "aa-1")
+
+
+def test_an_entry_of_systemd_boot_does_not_come_without_its_kernel(machine: Machine) -> None:
+    machine.put(ENTRIES)
+    machine._program("cp", 'case $1 in *initrd.img) : >"$2"; exit 1 ;; esac; exec /bin/cp "$@"')
+    code, said = _systemd_boot(machine)
+    assert code == 1
+    assert "partition bb-1 has not got all of the entries" in said
+    there = _all(machine, "bb-1")
+    assert "loader/entries/debian-6.2.conf" not in there
+    assert not [x for x in there if x.endswith(".new")]
+
+
+def test_a_partition_without_entries_of_the_system_is_not_followed(machine: Machine) -> None:
+    machine.put({"systemd/systemd-bootx64.efi": "loader", "../loader/entries/other.conf": "efi /x"})
+    machine.put({"../loader/entries/debian-6.1.conf": "linux /x", "../debian/6.1/linux": "kernel 6.1"}, "bb-1")
+    before = _all(machine, "bb-1")
+    code, said = _systemd_boot(machine)
+    assert code == 1
+    assert "there is no entry of debian in" in said
+    assert _all(machine, "bb-1") == before
+
+
 def _found(tree: Tree) -> list[str]:
     return sorted(path.name for path in Path(tree.root).rglob("bareon-esp*"))
 
@@ -149,6 +214,10 @@ def test_what_is_written_and_what_a_later_run_takes_out(tmp_path: Path) -> None:
     assert (tmp_path / "usr/local/bin/bareon-esp").stat().st_mode & 0o777 == 0o755
     wanted = tmp_path / "etc/systemd/system/boot-efi.mount.wants/bareon-esp.path"
     assert wanted.resolve() == tmp_path / "etc/systemd/system/bareon-esp.path"
+    esp_copies.renew(tree, _disks(2), "systemd", "debian", wanted=True)
+    text = str(tree.read("/etc/systemd/system/bareon-esp.path"))
+    watched = [x.removeprefix("PathChanged=/boot/efi/") for x in text.split("\n") if x.startswith("PathChanged=")]
+    assert watched == ["EFI/systemd", "EFI/Linux", "loader/entries"]
     esp_copies.renew(tree, _disks(1), "debian", wanted=True)
     assert _found(tree) == []
 
