@@ -33,7 +33,8 @@ class _Way:
     """A way to erase a disk.
 
     ``unable`` says of a device why it cannot be used there, and what could, ``None`` where it can. ``erase`` does it,
-    given device, bytes, seconds and whom to tell of bytes done. ``zeros`` says that all is zero then.
+    given device, bytes, seconds and whom to tell of bytes done. ``zeros`` says that all is zero then. ``of`` begins
+    the names of the devices that it is for, where that shows what a disk is not.
     """
 
     words: str
@@ -41,6 +42,7 @@ class _Way:
     unable: Callable[[str], str | None]
     erase: Callable[[str, int, float, Callable[[int], None]], None]
     zeros: bool = False
+    of: str = ""
 
 
 def _cannot_discard(device: str) -> str | None:
@@ -60,8 +62,6 @@ def _zero(device: str, size: int, limit: float, told: Callable[[int], None]) -> 
 
 
 def _cannot_format(device: str) -> str | None:
-    if not Path(device).name.startswith("nvme"):
-        return "it is no NVMe namespace; discard and zero are for other disks"
     try:
         found = tools.nvme.namespace(device)
     except CommandError as error:
@@ -118,8 +118,10 @@ def _without_password(device: str) -> None:
 WAYS = {
     "discard": _Way("discarding all blocks", (), _cannot_discard, _discard),
     "zero": _Way("writing zeros", (), _never, _zero, zeros=True),
-    "nvme-format": _Way("formatting the namespace", ("nvme",), _cannot_format, _format),
-    "ata-secure": _Way("its own Security Erase", ("hdparm", "smartctl"), _cannot_erase_itself, _erase_itself),
+    "nvme-format": _Way("formatting the namespace", ("nvme",), _cannot_format, _format, of="nvme"),
+    "ata-secure": _Way(
+        "its own Security Erase", ("hdparm", "smartctl"), _cannot_erase_itself, _erase_itself, of="sd"
+    ),
 }
 """Ways by their names in the input."""
 
@@ -175,8 +177,17 @@ def programs(disk: PlannedDisk) -> tuple[str, ...]:
 
 
 def steps(action: str, disk: PlannedDisk) -> Iterator[Step]:
-    """The step that erases a disk, where it is to be erased."""
+    """The step that erases a disk, where it is to be erased.
+
+    :raises UnsuitableNode: where its name shows that it is of another kind than the way is for.
+    """
     if disk.erase:
+        way = WAYS[disk.erase]
+        if not Path(disk.device).name.startswith(way.of):
+            others = "discard and zero are for any disk"
+            raise UnsuitableNode(
+                f"{disk.device} cannot be erased by {disk.erase}, which is for /dev/{way.of}* alone; {others}"
+            )
         yield EraseDisk(action, disk.device, disk.size, disk.erase)
 
 

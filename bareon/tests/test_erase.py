@@ -118,19 +118,18 @@ GOOD = Namespace(formats=True, alone=True, lbaf=0)
 
 
 @pytest.mark.parametrize(
-    ("device", "found", "words"),
+    ("found", "words"),
     [
-        ("/dev/nvme0n1", GOOD, None),
-        ("/dev/sda", GOOD, "it is no NVMe namespace"),
-        ("/dev/nvme0n1", Namespace(formats=False, alone=True, lbaf=0), "has no Format NVM command"),
-        ("/dev/nvme0n1", Namespace(formats=True, alone=False, lbaf=0), "would format its other namespaces"),
-        ("/dev/nvme0n1", Namespace(formats=True, alone=True, lbaf=0, protected=True), "protection information"),
-        ("/dev/nvme0n1", Namespace(formats=True, alone=True, lbaf=0, extended=True), "metadata"),
-        ("/dev/nvme0n1", CommandError(("nvme",), 1, "no"), "nobody knows what it can do"),
+        (GOOD, None),
+        (Namespace(formats=False, alone=True, lbaf=0), "has no Format NVM command"),
+        (Namespace(formats=True, alone=False, lbaf=0), "would format its other namespaces"),
+        (Namespace(formats=True, alone=True, lbaf=0, protected=True), "protection information"),
+        (Namespace(formats=True, alone=True, lbaf=0, extended=True), "metadata"),
+        (CommandError(("nvme",), 1, "no"), "nobody knows what it can do"),
     ],
 )
 def test_what_a_namespace_cannot_do(
-    device: str, found: Namespace | CommandError, words: str | None, monkeypatch: pytest.MonkeyPatch
+    found: Namespace | CommandError, words: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def namespace(_: str) -> Namespace:
         if isinstance(found, CommandError):
@@ -138,7 +137,7 @@ def test_what_a_namespace_cannot_do(
         return found
 
     monkeypatch.setattr(nvme, "namespace", namespace)
-    _refused(EraseDisk("do_partitioning", device, MIB, "nvme-format"), words)
+    _refused(EraseDisk("do_partitioning", "/dev/nvme0n1", MIB, "nvme-format"), words)
 
 
 def test_a_namespace_that_tells_no_format_of_blocks_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
