@@ -9,8 +9,6 @@ from bareon.model.deployment import Deployment
 from bareon.storage.filesystem import Filesystem
 from bareon.storage.reader import GRUB, LINUX, Reader, oldest
 
-_BOOT = "/boot"
-
 
 def readable(deployment: Deployment) -> Deployment:
     """The deployment with the oldest readers of each file system that belongs to images.
@@ -20,7 +18,7 @@ def readable(deployment: Deployment) -> Deployment:
     has the readers that are assumed.
     """
     seen = {name: _seen(deployment, name) for name in {x.system for x in deployment.images}}
-    booted = _booted(deployment)
+    booted = deployment.booted()
 
     def read(fs: Filesystem) -> Filesystem:
         found = [x for name in fs.images for x in seen.get(name, (LINUX, GRUB))]
@@ -35,11 +33,3 @@ def _seen(deployment: Deployment, name: str) -> tuple[Reader, ...]:
     """The kernel and the GRUB of a system, each as it was seen, else as it is assumed."""
     found = {x.name: x for x in oldest(x for y in deployment.images if y.system == name for x in y.readers)}
     return found.get("Linux", LINUX), GRUB if deployment.multiboot else found.get("GRUB", GRUB)
-
-
-def _booted(deployment: Deployment) -> set[tuple[str, str]]:
-    """The mount points of what GRUB reads, each with the name of the image: where /boot lies, and those in it."""
-    points = {(name, mount.point) for fs in deployment.filesystems() for mount in fs.mounts for name in mount.images}
-    inside = {x for x in points if x[1].startswith(f"{_BOOT}/")}
-    holding = {(name, _BOOT if (name, _BOOT) in points else "/") for name, _ in points}
-    return inside | (holding & points)

@@ -61,6 +61,13 @@ class Deployment:
         """Every wanted file system, in the order of the input."""
         return (content for content in self.contents() if isinstance(content, Filesystem))
 
+    def booted(self) -> set[tuple[str, str]]:
+        """The mount points of what GRUB reads, each with the name of the image: where /boot lies, and those in it."""
+        points = {(name, mount.point) for fs in self.filesystems() for mount in fs.mounts for name in mount.images}
+        inside = {x for x in points if x[1].startswith("/boot/")}
+        holding = {(name, "/boot" if (name, "/boot") in points else "/") for name, _ in points}
+        return inside | (holding & points)
+
     def given(self, filesystem: Filesystem) -> int | None:
         """The bytes that the input gives the device of a file system; ``None`` where it gives a share or nothing."""
         for volume in (volume for disk in self.disks for volume in disk.volumes):

@@ -827,7 +827,7 @@ def _inside(deployment: Deployment) -> Iterator[Defect]:
     tops += [x for contents in offered.values() for x in contents]
     within += [x for contents in offered.values() for content in contents for x in _nested(content)]
     seen: set[int] = set()
-    booted = _booted(deployment)
+    booted = deployment.booted()
     while within:
         content = within.pop(0)
         if id(content) in seen:
@@ -852,12 +852,6 @@ _FOR_GRUB = (
 def _nested(content: Content) -> Iterable[Content]:
     """What is contained in a content, if that is a container."""
     return list(content.nested())[1:] if isinstance(content, Container) else ()
-
-
-def _booted(deployment: Deployment) -> set[tuple[str, str]]:
-    """What GRUB reads: (image, mount point) of what holds /boot."""
-    points = {(name, mount.point) for fs in deployment.filesystems() for mount in fs.mounts for name in mount.images}
-    return {(name, "/boot" if (name, "/boot") in points else "/") for name, _ in points}
 
 
 class _Search(Search):
