@@ -37,7 +37,7 @@ def probe() -> NodeFacts:
     :raises UnsuitableNode: when there are arrays or volume groups, but not the programs to read them; or naming a
         device that cannot be read.
     """
-    devices = [device for device in lsblk.devices() if not device.name.startswith(_NO_DISKS)]
+    devices = [device for device in lsblk.devices() if not is_passed_over(device)]
     uses = usage.uses(devices)
     users = usage.users(devices, uses)
     links = _links()
@@ -80,6 +80,11 @@ def _renamed(uses: Sequence[Use], devices: Sequence[lsblk.BlockDevice], found: S
             status = place.stat()
             names[f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"] = device
     return tuple(replace(use, device=names.get(numbers[use.device], use.device)) for use in uses)
+
+
+def is_passed_over(device: lsblk.BlockDevice) -> bool:
+    """True for memory, such as the ramdisk's own, and for floppies: nothing is ever deployed to them."""
+    return device.name.startswith(_NO_DISKS)
 
 
 def is_boot_medium(disk: DiskFacts, uses: Sequence[Use], booted: str | None) -> bool:

@@ -146,7 +146,9 @@ def _deciding(wanted: DiskId | DiskIds, known: _Known) -> tuple[DiskId, ...]:
 
 def _key(wanted: DiskId) -> _Key:
     value = wanted.value
-    return wanted.type, f"/dev/{value.removeprefix('/dev/')}" if wanted.type in ("name", "path") else value
+    if wanted.type in ("name", "path"):
+        return wanted.type, f"/dev/{value.removeprefix('/dev/')}"
+    return wanted.type, value.strip()  # disks fill up their serial numbers with blanks, which facts do not have
 
 
 def _keys(disk: DiskFacts) -> set[_Key]:

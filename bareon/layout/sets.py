@@ -2,7 +2,8 @@
 """Sets of devices that bareon does not manage: firmware RAID, btrfs and ZFS over several disks, bcache.
 
 libblkid sees each member by itself. Members of one set have signatures of the same type with the same UUID. So have
-those of an md array, which is one of these sets where its superblocks could not be read.
+those of an md array, which is one of these sets where its superblocks could not be read, and copies of a physical
+volume of LVM, which shows one of them alone, and another one as soon as that is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _SETS = {
     "zfs_member": "the ZFS pool",
     "bcache": "the bcache set",
     "linux_raid_member": "the md array",
+    "LVM2_member": "the physical volume",
 }
+_COPIES = ("LVM2_member",)
+"""Of these, the types of which one is enough, so that several are copies of each other."""
 #: Firmware RAID: libblkid names the format, and a UUID for some of them only.
 _FIRMWARE = (
     *("adaptec_raid_member", "ddf_raid_member", "hpt37x_raid_member", "hpt45x_raid_member", "isw_raid_member"),
@@ -48,7 +52,7 @@ def torn(node: NodeFacts, devices: Collection[str]) -> list[str]:
         if others := [other for other, theirs in staying if _one_set(content, theirs)]:
             found.setdefault(_name(content), ([], others))[0].append(device)
     return [
-        f"{name} lies on {', '.join(going)}, which would lose data, and also on {', '.join(others)}"
+        f"{name} lies on {', '.join(going)}, which would lose data, and also on {', '.join(others)}{_hint(name)}"
         for name, (going, others) in found.items()
     ]
 
@@ -58,7 +62,7 @@ def _members(node: NodeFacts) -> Iterator[tuple[str, Signature]]:
     known = {member for structure in node.structures for member in structure.stands_on}
     offered = {device for structure in node.structures for device, _ in structure.offers}
     for device, content in node.contents():
-        if content is None or device in known:
+        if content is None or (device in known and content.type not in _COPIES):
             continue
         if content.type in _SETS or (content.type in _FIRMWARE and device not in offered):  # firmware knows but disks
             yield device, content
@@ -71,6 +75,10 @@ def _one_set(one: Signature, other: Signature) -> bool:
     if one.type in _FIRMWARE and not (one.uuid and other.uuid):
         return True
     return one.uuid is not None and one.uuid == other.uuid
+
+
+def _hint(name: str) -> str:
+    return "; they are copies, which LVM cannot tell apart" if name.startswith(_SETS["LVM2_member"]) else ""
 
 
 def _name(content: Signature) -> str:

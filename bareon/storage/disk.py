@@ -210,7 +210,13 @@ class PlannedDisk:
 
 # Found.
 
-_BOOT_AREA = re.compile(r"/dev/(mmcblk[0-9]+)(boot[0-9]+|rpmb)")
+#: What the kernel lists among disks and is none, with the reason; lsblk calls all of these disks.
+_NO_DISKS = {
+    re.compile(r"/dev/(mmcblk[0-9]+)(boot[0-9]+|rpmb)"): r"no disk, but an area of the eMMC \1 that firmware reads",
+    re.compile(r"/dev/(mtdblock[0-9]+)(ro)?"): "no disk, but flash memory, which often holds the firmware itself",
+    re.compile(r"/dev/(bcache|drbd|zd)[0-9]+"): r"no disk, but a device (\1) that stands on others",
+    re.compile(r"/dev/z?ram[0-9]+"): "no disk, but memory",
+}
 
 
 @dataclass(frozen=True)
@@ -291,8 +297,9 @@ class DiskFacts:
     @property
     def unusable(self) -> str | None:
         """Why it is of a sort that never has a table; ``None`` where it is not. That it is read-only is no sort."""
-        if area := _BOOT_AREA.fullmatch(self.device):
-            return f"no disk, but an area of the eMMC {area[1]} that firmware reads"
+        for pattern, reason in _NO_DISKS.items():
+            if match := pattern.fullmatch(self.device):
+                return match.expand(reason)
         if self.size == 0:
             return (
                 "of no size to the kernel: there is no medium in it, or its sectors are of a size that Linux cannot"
