@@ -14,7 +14,15 @@ from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.offer import check_room, check_type, programs_of, sector_of
 from bareon.drivers.deploy.overlap import neighbours
 from bareon.drivers.deploy.parttree import CopyParts
-from bareon.drivers.deploy.swift import FitFilesystem, LeaveVolume, SpreadTree, empty_inside, unfetchable, unsigned
+from bareon.drivers.deploy.swift import (
+    FitFilesystem,
+    LeaveVolume,
+    SpreadTree,
+    empty_inside,
+    unfetchable,
+    unsigned,
+    unwritten,
+)
 from bareon.drivers.deploy.wholedisk import Looked
 from bareon.errors import Defect, UnsuitableNode
 from bareon.model.deployment import Deployment
@@ -113,6 +121,7 @@ class Disk(OneFile):
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
         for image in images:
             yield from unsigned(image, job.settings)
+            yield from unwritten(image, self.fills(image), job)
             yield from _misplaced(image, job.layout)
             yield from _without_its_own(image, job)
 

@@ -56,7 +56,9 @@ class Block(Kind):
         yield from shared_targets(deployment)
 
     def defects(self, images: Sequence[Image], job: Job) -> Iterator[Defect]:
-        return (x for image in images for x in unsigned(image, job.settings))
+        for image in images:
+            yield from unsigned(image, job.settings)
+            yield from unwritten(image, [image.target], job)
 
     def fetch(self, image: Image, alike: Sequence[Image], job: Job) -> Sequence[Step]:
         name = COPY_IMAGE
@@ -102,6 +104,16 @@ def _no_source(url: Location, what: str) -> str | None:
     if not is_fetchable(url):
         return f"is not the URL of {what}: write one of {Block.forms}"
     return _no_file(url.path) if url.scheme == "file" else None
+
+
+def unwritten(image: Image, points: Iterable[str], job: Job) -> Iterator[Defect]:
+    """Volumes whose data is kept, for an image that was asked for by its name and comes to them as blocks."""
+    if job.deployment.brought is None or not job.deployment.brings(image):
+        return
+    for held in job.layout.tree(image.system):
+        if held.point in points and held.kept:
+            how = f"--image names {image.name!r}, which is written to {held.point} as blocks"
+            yield Defect(held.filesystem.wanted.path, f"{how}, and its data is kept: keep_data has to be false")
 
 
 def unsigned(image: Image, settings: TransferSettings) -> Iterator[Defect]:
