@@ -16,11 +16,12 @@ from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.maker_settings import MakerSettings
 from bareon.system.carried import Needs
-from bareon.system.makers import mkinitcpio, mkinitfs, table
+from bareon.system.makers import initramfs_tools, mkinitcpio, mkinitfs, table
 from bareon.system.makers.maker import END, HEADER, appended, others
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import initramfs as programs
+from bareon.tools.sandbox import View
 
 AHCI, NVME = Driver("ahci", "pci:v1"), Driver("nvme", "pci:v2")
 LVM_ON_MD = Needs.of(System(modules=("dm_mod", "raid1", "ext4"), programs=(("lvm",), ("mdadm",))), [AHCI])
@@ -146,6 +147,59 @@ def test_programs_that_are_called_alike_are_none(tmp_path: Path) -> None:
     assert table.of(_tree(tmp_path, {"/usr/bin/mkinitfs": "", "/usr/bin/mkinitcpio": ""})) is None
 
 
+DEBIAN = {"/usr/sbin/update-initramfs": "", "/lib/modules/6.1/modules.dep": DEP}
+LIST, MAIN = "/etc/initramfs-tools/modules", initramfs_tools.CONF
+DROP_IN, PACKAGE = "/etc/initramfs-tools/conf.d/{}", "/usr/share/initramfs-tools/conf.d/{}"
+
+
+@pytest.mark.parametrize(
+    ("files", "lines"),
+    [
+        ({MAIN: "MODULES=most\n"}, []),
+        ({MAIN: "MODULES=dep\n"}, []),
+        ({MAIN: "MODULES=list\n"}, ["ahci", "dm_mod", "raid1", "ext4"]),
+        ({MAIN: "MODULES=netboot\n", LIST: "# ahci\next4\n"}, ["ahci", "dm_mod", "raid1"]),
+        ({MAIN: "MODULES='list'\n", LIST: "dm-mod param=1\nraid1\next4\nahci\n"}, []),
+        (
+            {MAIN: "MODULES=most\n", DROP_IN.format("modules"): "export MODULES=list\n", LIST: "ahci\next4\nraid1"},
+            ["dm_mod"],
+        ),
+        ({MAIN: "MODULES=list\n", DROP_IN.format("zz"): "MODULES=most\n"}, []),
+        # Not read: names of this kind, and a package's file that one in /etc has the place of.
+        ({MAIN: "MODULES=most\n", DROP_IN.format("x.dpkg-old"): "MODULES=list\n"}, []),
+        ({MAIN: "MODULES=most\n", DROP_IN.format("a"): "X=1\n", PACKAGE.format("a"): "MODULES=list\n"}, []),
+    ],
+)
+def test_the_list_of_initramfs_tools(files: Mapping[str, str], lines: Sequence[str], tmp_path: Path) -> None:
+    tree = _tree(tmp_path, {**DEBIAN, **files})
+    assert [x for found in initramfs_tools.MAKER.lines(tree, LVM_ON_MD).values() for x in found] == lines
+
+
+@pytest.mark.parametrize(
+    ("files", "shown"),
+    [
+        ({MAIN: "MODULES=most\n"}, {}),
+        ({MAIN: "MODULES=list\n"}, {}),
+        ({MAIN: "# MODULES=dep\nMODULES=dep # small\nX=1\n"}, {MAIN: "# MODULES=dep\nMODULES=most # small\nX=1\n"}),
+        (
+            {MAIN: "MODULES=most\n", DROP_IN.format("driver-policy"): 'MODULES="dep"\n'},
+            {DROP_IN.format("driver-policy"): "MODULES=most\n"},
+        ),
+        ({PACKAGE.format("raspi"): "export MODULES=dep\n"}, {PACKAGE.format("raspi"): "export MODULES=most\n"}),
+    ],
+)
+def test_nothing_goes_by_a_machine_that_is_not_seen(
+    files: Mapping[str, str], shown: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dep reads sysfs, of which there is none in the sandbox: it would fail there."""
+    tree = _tree(tmp_path, {**DEBIAN, **files, "/boot/initrd.img-6.1": "x"})
+    made: list[tuple[View, Sequence[str]]] = []
+    monkeypatch.setattr(programs, "run_inside", lambda view, argv, **_: made.append((view, argv)))
+    initramfs.remake(tree)
+    ((view, argv),) = made
+    assert (dict(view.files), list(argv)) == (dict(shown), ["update-initramfs", "-u", "-k", "6.1"])
+
+
 @pytest.mark.parametrize(
     ("files", "boot", "told"),
     [
@@ -190,6 +244,9 @@ def test_lines_of_bareon_are_renewed_and_taken_out(tmp_path: Path) -> None:
     plain = Home(layout, "of a root that lies on nothing")
     MakerSettings().apply(tree, plain, Result())
     assert tree.read(mkinitcpio.CONF) == CONF
+    # No file is made that nothing is written to.
+    MakerSettings().apply(tree, plain, Result())
+    assert not tree.has(LIST)
 
 
 @pytest.mark.parametrize("conf", [CONF, 'HOOKS="base udev block filesystems"\n'])

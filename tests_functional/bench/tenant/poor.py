@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tenants whose initramfs is for another machine: one of dracut's for its host alone, and one without LVM and md."""
+"""Tenants whose initramfs is for another machine: one of dracut's for its host alone, and one without LVM and md.
+
+The latter has settings by which the next one is to have what the machine uses that makes it.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ MAKE = {
         "cd {0}/usr/share/initramfs-tools/hooks && mv lvm2 mdadm {0}/root"
         " && for v in $(ls {0}/lib/modules); do chroot {0} mkinitramfs -o /boot/initrd.img-$v $v || exit; done"
         " && mv {0}/root/lvm2 {0}/root/mdadm ."
+        " && echo MODULES=dep >{0}/etc/initramfs-tools/conf.d/driver-policy"
     ),
 }
 _MOUNTS = "mount -t proc proc {0}/proc && mount -t sysfs sys {0}/sys && mount --rbind /dev {0}/dev && "
