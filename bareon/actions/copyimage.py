@@ -22,6 +22,7 @@ from bareon.system.bindings.home import Home, identifiers
 from bareon.system.bindings.table import bind
 from bareon.system.makers.table import MAKERS
 from bareon.system.tree import Tree, actual, mounted_tree
+from bareon.text import visible
 from bareon.tools import lvm, mount
 from bareon.tools.sandbox import PROGRAMS
 
@@ -136,7 +137,7 @@ class BindSystem(Step):
 
     def _reason(self, tree: Tree, result: Result) -> str | None:
         """Why the initial ramdisks must be made anew, in words that go on "the initramfs, which ..."."""
-        reasons = [*self._copies(tree, result), *self._lacks(tree)]
+        reasons = [*self._copies(tree, result), *self._lacks(tree, result)]
         if not reasons:
             return None
         reason = " and ".join(reasons)
@@ -152,11 +153,11 @@ class BindSystem(Step):
         if (result.stale or initramfs.is_outdated(tree)) and initramfs.initial_ramdisks(tree):
             yield f"has copies of {', '.join(result.stale) or 'files of this node'}"
 
-    def _lacks(self, tree: Tree) -> Iterator[str]:
-        """What an initramfs does not carry of what gets at the root file system."""
-        ramdisks = initramfs.initial_ramdisks(tree)
-        words = [word for x in ramdisks for word in initramfs.not_carried(tree, x, self.home.needs)]
-        if words:
+    def _lacks(self, tree: Tree, result: Result) -> Iterator[str]:
+        """What an initramfs does not carry of what gets at the root file system; a warning where nobody can tell."""
+        looked = [initramfs.looked_into(tree, x, self.home.needs) for x in initramfs.initial_ramdisks(tree)]
+        result.warnings += [visible(words) for x in looked for words in x.unknown]
+        if words := [word for x in looked for word in x.lacks]:
             yield f"lacks {', '.join(dict.fromkeys(words))}"
 
     def _remade(self, reason: str) -> Outcome:

@@ -15,11 +15,12 @@ from bareon.model.node import NodeFacts
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.disk import Driver
 from bareon.system.carried import Needs, index_of
-from bareon.system.initramfs import InitialRamdisk, not_carried
+from bareon.system.initramfs import InitialRamdisk, Looked, looked_into
 from bareon.system.kernel import Kernel, by_version, in_boot
 from bareon.system.module import INDEX, NAMES, lacking, module_folders
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree, mounted_tree
+from bareon.text import visible
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +49,10 @@ def _disks(layout: Layout, device: str) -> Iterator[str]:
         if any(x.device == device for x in structure.devices):
             for member in structure.members:
                 yield from _disks(layout, member)
+
+
+def _path(kernel: Kernel) -> str:
+    return f"/boot/{in_boot(kernel.initrd or '')}"
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,9 @@ class VerifyDrivers(Step):
             if not there:
                 return {}  # that is said by who installs the boot loader
             lack = self._lacking(there[0].release, index_of(tree, there[0].release))
-            lack = lack or self._not_carried(tree, there[0])
-        warnings = self._told(lack, ActionFailed) if lack else []
+            looked = Looked() if lack else self._looked_into(tree, there[0])
+            lack = lack or self._not_carried(there[0], looked)
+        warnings = [*(self._told(lack, ActionFailed) if lack else []), *map(visible, looked.unknown)]
         for warning in warnings:
             LOG.warning("%s", warning)
         return {"warnings": "; ".join(warnings)} if warnings else {}
@@ -120,13 +126,17 @@ class VerifyDrivers(Step):
         found = f"kernel {release} has no {names}"
         return f"image {self.image!r} would not find its disks: {found}", _ANOTHER_KERNEL
 
-    def _not_carried(self, tree: Tree, kernel: Kernel) -> _Lack | None:
-        """What the initramfs of a kernel does not carry; ``None`` for one that carries all, or cannot be read."""
+    def _looked_into(self, tree: Tree, kernel: Kernel) -> Looked:
+        if not kernel.initrd:
+            return Looked()  # that is said by who reads the entry that boots
         needs = Needs.of(self.layout.early(self.image), (x for _, x in self.needed))
-        path = f"/boot/{in_boot(kernel.initrd)}" if kernel.initrd else None
-        if path is None or not (gone := not_carried(tree, InitialRamdisk(path, kernel.release), needs)):
+        return looked_into(tree, InitialRamdisk(_path(kernel), kernel.release), needs)
+
+    def _not_carried(self, kernel: Kernel, looked: Looked) -> _Lack | None:
+        """What the initramfs of a kernel does not carry; ``None`` for one that carries all, or cannot be read."""
+        if not looked.lacks:
             return None
-        found = f"{path} lacks {', '.join(gone)}"
+        found = f"{_path(kernel)} lacks {', '.join(looked.lacks)}"
         return f"image {self.image!r} would not find its root file system: {found}", _WITH_IT
 
     def _told(self, lack: _Lack, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:

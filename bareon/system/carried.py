@@ -29,6 +29,12 @@ class Needs:
     modules: tuple[str, ...] = ()
     programs: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def words(self) -> list[str]:
+        """Each of them by its name."""
+        names = [*(x.name for x in self.drivers), *self.modules, *(x[0] for x in self.programs)]
+        return list(dict.fromkeys(names))
+
     @classmethod
     def of(cls, early: System, drivers: Iterable[Driver]) -> Needs:
         """Those for what must be reached early, on disks with these drivers."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,8 +13,6 @@ from bareon.system.makers import table
 from bareon.system.sandbox import view
 from bareon.system.tree import Tree
 from bareon.tools import initramfs
-
-LOG = logging.getLogger(__name__)
 
 FOLDERS = ("/etc", "/boot", "/var", "/tmp")
 """What their makers write to."""
@@ -87,14 +84,24 @@ def is_dracut(tree: Tree) -> bool:
     return table.has(tree, "dracut") or (named and not table.has(tree, "mkinitcpio"))
 
 
-def not_carried(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> list[str]:
-    """What an initial ramdisk does not carry of what it must, in words; nothing of one that cannot be read."""
+@dataclass(frozen=True)
+class Looked:
+    """What was seen in an initial ramdisk, in words: what it ``lacks`` of what it must carry, what is ``unknown``."""
+
+    lacks: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def looked_into(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> Looked:
+    """Look into an initial ramdisk for what it must carry."""
+    if not (needs.drivers or needs.modules or needs.programs):
+        return Looked()
     try:
         there = carried(tree, ramdisk.path, ramdisk.version)
     except ValueError as error:
-        LOG.warning("%s: what it carries is not known: %s", ramdisk.path, error)
-        return []
-    return missing(needs, there, index_of(tree, ramdisk.version))
+        named = ", ".join(needs.words)
+        return Looked(unknown=(f"{ramdisk.path}: whether it carries {named} is not known: {error}",))
+    return Looked(tuple(missing(needs, there, index_of(tree, ramdisk.version))))
 
 
 def maker(tree: Tree) -> str | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bz2
+import ctypes
 import gzip
 import io
 import lzma
@@ -17,7 +18,7 @@ from backports import zstd
 from bareon.storage.disk import Driver
 from bareon.system.carried import Carried, Needs, carried, missing, of_names
 from bareon.system.tree import Tree
-from bareon.transfer import cpio
+from bareon.transfer import cpio, lz4
 
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
@@ -25,7 +26,20 @@ PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
     "zstd": zstd.compress,
     "xz": lambda data: lzma.compress(data, check=lzma.CHECK_CRC32),
     "bzip2": bz2.compress,
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "lz4": lambda data: lz4_legacy(data),
 }
+
+
+def lz4_legacy(data: bytes) -> bytes:
+    """A legacy frame, as ``lz4 -l`` makes it."""
+    library, found = ctypes.CDLL(lz4.LIBRARY), lz4.MAGIC
+    for start in range(0, len(data), 8 << 20):
+        block = data[start : start + (8 << 20)]
+        room = ctypes.create_string_buffer(len(block) + len(block) // 255 + 16)
+        count = library.LZ4_compress_default(block, room, len(block), len(room))
+        found += count.to_bytes(4, "little") + room.raw[:count]
+    return found
 
 
 def member(name: str, content: bytes = b"", magic: bytes = b"070701") -> bytes:
@@ -69,9 +83,12 @@ def test_the_other_magic_is_one_with_checksums() -> None:
         (b"", "there is nothing in it"),
         (bytes(512), "there is nothing in it"),
         (b"initramfs", "its form is none that is known"),
-        (b"\x02\x21\x4c\x18....", "its form is lz4"),
+        (b"\x02\x21\x4c\x18....", "its form is none that is known"),
+        (PACKERS["lz4"](archive("a"))[:-5], "the lz4 stream is damaged or cut off"),
+        (lz4.MAGIC + b"\5\0\0\0\xff\xff\xff\xff\xff", "the lz4 stream is damaged or cut off"),
+        (lz4.MAGIC, "there is nothing in it"),
         (b"\x89LZO\0....", "its form is lzo"),
-        (b"\x5d\0\0\x80....", "its form is lzma"),
+        (b"\x5d\0\0\x80....", "the lzma stream does not end"),
         (archive("a", "b")[:200], "cut off|no header"),
         (PACKERS["gzip"](archive("a"))[:-9], "the gzip stream does not end"),
         (zstd.compress(archive("a"))[:20], "damaged|does not end"),
@@ -90,6 +107,15 @@ def test_the_other_magic_is_one_with_checksums() -> None:
 def test_what_cannot_be_read(data: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         names(data)
+
+
+def test_lz4_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = PACKERS["lz4"](archive("a"))
+    # Frames that were put together, as the kernel takes them.
+    assert names(packed + PACKERS["lz4"](archive("b", content=b"y" * (9 << 20)))) == {"a", "b"}
+    monkeypatch.setattr(lz4, "LIBRARY", "libnone.so.1")
+    with pytest.raises(ValueError, match=r"its form is lz4, and the ramdisk has no libnone\.so\.1"):
+        names(packed)
 
 
 def test_there_is_a_limit_to_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

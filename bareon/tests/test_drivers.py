@@ -242,8 +242,7 @@ WHOLE = OLD + b"kernel/fs/ext4/ext4.ko:\nkernel/drivers/md/dm-mod.ko:\nkernel/dr
             [*_modules("ahci", "sd_mod"), *PROGRAMS],
             "lacks the module virtio_blk, the module ext4, the module dm_mod",
         ),
-        # Nothing is said of what nobody can read, and of a kernel without an initramfs by somebody else.
-        (WHOLE, [], None),
+        # Of a kernel without an initramfs it is said by somebody else.
         (WHOLE, None, None),
         (None, [*PROGRAMS], None),
     ],
@@ -264,6 +263,15 @@ def test_what_boots_is_looked_into_once_it_is_there(
     assert said in str(caught.value)
     outcome = dataclasses.replace(step, allowed=True).run(lambda *_: None)
     assert str(outcome["warnings"]).startswith(str(caught.value).rpartition("; ")[0])
+
+
+def test_what_nobody_can_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = _installed(tmp_path, monkeypatch, WHOLE, [])
+    path = f"/boot/initrd.img-{KERNEL}"
+    (tmp_path / path.lstrip("/")).write_bytes(b"\x89LZO\0....")
+    names = "sd_mod, ahci, virtio_blk, ext4, dm_mod, raid1, lvm, mdadm"
+    told = f"{path}: whether it carries {names} is not known: its form is lzo"
+    assert step.run(lambda *_: None) == {"warnings": told}
 
 
 @pytest.mark.parametrize(("point", "counts"), [("/usr", True), ("/srv", False), ("/var", False)])

@@ -12,6 +12,7 @@ from typing import IO
 
 from bareon.errors import ImageFailed
 from bareon.sizes import GIB, MIB
+from bareon.transfer import lz4
 from bareon.transfer.decode import Decoding
 from bareon.transfer.format import Format
 
@@ -30,8 +31,9 @@ _FORMATS: tuple[tuple[bytes, Format], ...] = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
+    (b"\x5d\0\0", "lzma"),
 )
-_OTHERS = ((b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO", "lzo"), (b"\x5d\0\0", "lzma"))
+_LZO = b"\x89LZO"
 
 
 class _Bytes:
@@ -108,22 +110,30 @@ def names(file: IO[bytes]) -> frozenset[str]:
     source = _Bytes(iter(lambda: file.read(MIB), b""))
     unpacked = 0  # bytes, of all that is compressed: there may be any number of it
     while (magic := _archives(source, found)) is not None:
-        form = next((form for start, form in _FORMATS if start.startswith(magic[: len(start)])), None)
-        if form is None:
-            other = next((word for start, word in _OTHERS if magic.startswith(start)), "none that is known")
-            raise ValueError(f"its form is {other}")
-        decoding = Decoding(form, first_alone=True)
+        inner = _Bytes(_plain(magic, source), unpacked)
         try:
-            inner = _Bytes(decoding.run(source.rest(magic), lambda: MIB), unpacked)
             if _archives(inner, found) is not None:
                 raise ValueError("there is something else than cpio in it")
         except ImageFailed as error:
             raise ValueError(f"it {error}") from None
         unpacked = inner.taken
-        source.put_back(decoding.left)
     if not found:
         raise ValueError("there is nothing in it")
     return frozenset(found)
+
+
+def _plain(magic: bytes, source: _Bytes) -> Iterator[bytes]:
+    """What is compressed at a place, behind the first bytes; what is behind it is put back."""
+    if magic.startswith(lz4.MAGIC):
+        source.put_back(magic[len(lz4.MAGIC) :])
+        yield from lz4.plain(source.take, source.put_back)
+        return
+    form = next((form for start, form in _FORMATS if start.startswith(magic[: len(start)])), None)
+    if form is None:
+        raise ValueError(f"its form is {'lzo' if magic.startswith(_LZO) else 'none that is known'}")
+    decoding = Decoding(form, first_alone=True)
+    yield from decoding.run(source.rest(magic), lambda: MIB)
+    source.put_back(decoding.left)
 
 
 def _archives(source: _Bytes, found: set[str]) -> bytes | None:

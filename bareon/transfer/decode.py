@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compressed bytes to plain ones, in bounded steps.
 
-All four decoders have the interface of the standard library's, which gives at most so many bytes at once: a MiB of
+All decoders have the interface of the standard library's, which gives at most so many bytes at once: a MiB of
 zeros is a few bytes compressed, and an image is mostly zeros.
 """
 
@@ -49,6 +49,8 @@ def _decoder(kind: Format) -> tuple[_Decoder, _Bad]:
         return cast(_Decoder, zstd.ZstdDecompressor(options=options)), (zstd.ZstdError, EOFError)
     if kind == "xz":
         return cast(_Decoder, lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)), (lzma.LZMAError, EOFError)
+    if kind == "lzma":  # of an initramfs; lzma(1)
+        return cast(_Decoder, lzma.LZMADecompressor(lzma.FORMAT_ALONE, XZ_MEMORY)), (lzma.LZMAError, EOFError)
     assert kind == "bzip2"
     return cast(_Decoder, bz2.BZ2Decompressor()), (OSError, EOFError, ValueError)
 

@@ -8,7 +8,8 @@ from typing import Literal
 from bareon.errors import ImageFailed
 from bareon.transfer.source import Source
 
-Format = Literal["raw", "gzip", "zstd", "xz", "bzip2", "qcow2"]
+Format = Literal["raw", "gzip", "zstd", "xz", "bzip2", "lzma", "qcow2"]
+"""Of these no image is recognised as ``lzma``, which has no magic to speak of."""
 
 #: Bytes that tell the format and hold the headers that are looked at.
 HEAD = 64 * 1024
