@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bareon.boot.entries import uki
 from bareon.boot.installed import own_kernels
+from bareon.boot.systemd_boot import starts
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Early
 from bareon.model.layout import Layout
@@ -16,7 +18,7 @@ from bareon.step import Outcome, Progress, Step
 from bareon.storage.disk import Driver
 from bareon.system.carried import Needs, index_of
 from bareon.system.initramfs import InitialRamdisk, Looked, looked_into
-from bareon.system.kernel import Kernel, by_version, in_boot
+from bareon.system.kernel import by_version, in_boot
 from bareon.system.module import INDEX, NAMES, lacking, module_folders
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree, mounted_tree
@@ -49,10 +51,6 @@ def _disks(layout: Layout, device: str) -> Iterator[str]:
         if any(x.device == device for x in structure.devices):
             for member in structure.members:
                 yield from _disks(layout, member)
-
-
-def _path(kernel: Kernel) -> str:
-    return f"/boot/{in_boot(kernel.initrd or '')}"
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,12 @@ class VerifyDrivers(Step):
     def run(self, progress: Progress) -> Outcome:
         """Ask the kernel that boots, and its initramfs."""
         with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
-            there = own_kernels(tree, self.image)
-            if not there:
+            boots = self._boots(tree)
+            if not boots:
                 return {}  # that is said by who installs the boot loader
-            lack = self._lacking(there[0].release, index_of(tree, there[0].release))
-            looked = Looked() if lack else self._looked_into(tree, there[0])
-            lack = lack or self._not_carried(there[0], looked)
+            lack = self._lacking(boots.version, index_of(tree, boots.version))
+            looked = Looked() if lack or not boots.path else looked_into(tree, boots, self._needs)
+            lack = lack or self._not_carried(boots, looked)
         warnings = [*(self._told(lack, ActionFailed) if lack else []), *map(visible, looked.unknown)]
         for warning in warnings:
             LOG.warning("%s", warning)
@@ -126,17 +124,30 @@ class VerifyDrivers(Step):
         found = f"kernel {release} has no {names}"
         return f"image {self.image!r} would not find its disks: {found}", _ANOTHER_KERNEL
 
-    def _looked_into(self, tree: Tree, kernel: Kernel) -> Looked:
-        if not kernel.initrd:
-            return Looked()  # that is said by who reads the entry that boots
-        needs = Needs.of(self.layout.early(self.image), (x for _, x in self.needed))
-        return looked_into(tree, InitialRamdisk(_path(kernel), kernel.release), needs)
+    @property
+    def _needs(self) -> Needs:
+        return Needs.of(self.layout.early(self.image), (x for _, x in self.needed))
 
-    def _not_carried(self, kernel: Kernel, looked: Looked) -> _Lack | None:
+    def _boots(self, tree: Tree) -> InitialRamdisk | None:
+        """The release of the kernel that boots, and the path of its initramfs, or of what has it in it.
+
+        The path is empty for a kernel without one: that is said by who reads the entry that boots. A unified kernel
+        image boots where no kernel beside it has one.
+        """
+        there = own_kernels(tree, self.image)
+        first = next(iter(starts(tree, there)), None)
+        if first and first.embedded and (not there or self.layout.firmware == "uefi"):
+            release = uki.release(tree, first.kernel)
+            return InitialRamdisk(first.kernel, release or first.version)
+        if not there:
+            return None
+        return InitialRamdisk(f"/boot/{in_boot(there[0].initrd)}" if there[0].initrd else "", there[0].release)
+
+    def _not_carried(self, boots: InitialRamdisk, looked: Looked) -> _Lack | None:
         """What the initramfs of a kernel does not carry; ``None`` for one that carries all, or cannot be read."""
         if not looked.lacks:
             return None
-        found = f"{_path(kernel)} lacks {', '.join(looked.lacks)}"
+        found = f"{boots.path} lacks {', '.join(looked.lacks)}"
         return f"image {self.image!r} would not find its root file system: {found}", _WITH_IT
 
     def _told(self, lack: _Lack, kind: type[UnsuitableNode] | type[ActionFailed]) -> list[str]:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import IO
 
 from bareon.storage.disk import Driver
 from bareon.storage.kind import System
 from bareon.system.module import INDEX, lacking, named
 from bareon.system.tree import Tree
+from bareon.tools import pe
 
 _MODULE = re.compile(r"(?:usr/)?lib/modules/([^/]+)/(?:.*/)?([^/]+)\.ko(?:\.(?:gz|xz|zst|bz2))?")
 _PROGRAM = re.compile(r"(?:.*/)?(?:s?bin|systemd)/([^/]+)")
@@ -59,10 +61,22 @@ def carried(tree: Tree, path: str, release: str) -> Carried:
             raise ValueError("it is no file")
         from bareon.transfer import cpio  # which needs requests, and each plan would wait for that
 
-        names = cpio.names(file)
+        names = cpio.names(_unwrapped(file))
     if any(name.endswith(_PACKED) for name in names):
         raise ValueError("most of it lies in a file system of its own")
     return of_names(names, release)
+
+
+def _unwrapped(file: IO[bytes]) -> IO[bytes]:
+    """The initramfs itself, of which a unified kernel image has one in it."""
+    unified = file.read(2) == b"MZ"
+    file.seek(0)
+    if not unified:
+        return file
+    inner = pe.section(file, ".initrd")
+    if inner is None:
+        raise ValueError("there is none in it")
+    return inner
 
 
 def of_names(names: frozenset[str], release: str) -> Carried:

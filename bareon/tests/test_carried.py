@@ -18,6 +18,7 @@ from backports import zstd
 from bareon.storage.disk import Driver
 from bareon.system.carried import Carried, Needs, carried, missing, of_names
 from bareon.system.tree import Tree
+from bareon.tests import efiprogram
 from bareon.transfer import cpio, lz4
 
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
@@ -213,6 +214,11 @@ def test_an_initramfs_in_a_tree(tmp_path: Path) -> None:
     assert carried(tree, "/boot/initrd.img", RELEASE) == of_names(NAMES, RELEASE)
     with pytest.raises(ValueError, match="no file"):
         carried(tree, "/boot/other", RELEASE)
+    (tmp_path / "boot/initrd.img").write_bytes(efiprogram.program({".initrd": archive(*NAMES), ".sbat": b"x"}))
+    assert carried(tree, "/boot/initrd.img", RELEASE) == of_names(NAMES, RELEASE)
+    (tmp_path / "boot/initrd.img").write_bytes(efiprogram.program({".linux": b"x"}))
+    with pytest.raises(ValueError, match="there is none in it"):
+        carried(tree, "/boot/initrd.img", RELEASE)
     (tmp_path / "boot/initrd.img").write_bytes(archive("squash/root.img"))
     with pytest.raises(ValueError, match="a file system of its own"):
         carried(tree, "/boot/initrd.img", RELEASE)

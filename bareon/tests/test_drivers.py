@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bareon.storage.disk import Driver
 from bareon.system.module import lacking, named
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree
-from bareon.tests import cases
+from bareon.tests import cases, efiprogram
 from bareon.tests.test_carried import archive
 from bareon.tools import driver
 
@@ -272,6 +273,48 @@ def test_what_nobody_can_read_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     names = "sd_mod, ahci, virtio_blk, ext4, dm_mod, raid1, lvm, mdadm"
     told = f"{path}: whether it carries {names} is not known: its form is lzo"
     assert step.run(lambda *_: None) == {"warnings": told}
+
+
+UNIFIED = "boot/EFI/Linux/debian.efi"
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({".uname": KERNEL.encode(), ".initrd": archive(*_modules(*CARRIED), *PROGRAMS)}, None),
+        # As systemd's tools leave it out, by the modules that the system has.
+        ({".initrd": archive(*_modules(*CARRIED), *PROGRAMS)}, None),
+        ({".initrd": gzip.compress(archive(*_modules(*CARRIED[1:]), *PROGRAMS))}, "lacks the module ext4; bring"),
+        ({".uname": b"6.1.0-9-cloud\n", ".initrd": archive()}, "kernel 6.1.0-9-cloud has no ahci"),
+    ],
+)
+def test_an_initramfs_in_a_unified_kernel_image(
+    sections: Mapping[str, bytes], said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = _installed(tmp_path, monkeypatch, WHOLE, None)
+    (tmp_path / f"boot/vmlinuz-{KERNEL}").unlink()
+    (tmp_path / UNIFIED).parent.mkdir(parents=True)
+    (tmp_path / UNIFIED).write_bytes(efiprogram.program({".linux": b"MZ", **sections, ".sbat": b"behind it"}))
+    if b"cloud" in sections.get(".uname", b""):
+        (tmp_path / "lib/modules/6.1.0-9-cloud").mkdir()
+        (tmp_path / "lib/modules/6.1.0-9-cloud/modules.dep").write_bytes(DEP)
+    if said is None:
+        assert step.run(lambda *_: None) == {}
+        return
+    with pytest.raises(ActionFailed) as caught:
+        step.run(lambda *_: None)
+    assert said in str(caught.value)
+    assert f"/{UNIFIED} lacks" in str(caught.value) or "no ahci" in said
+
+
+def test_a_kernel_beside_it_boots_on_a_bios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = _installed(tmp_path, monkeypatch, WHOLE, None)
+    (tmp_path / UNIFIED).parent.mkdir(parents=True)
+    (tmp_path / UNIFIED).write_bytes(efiprogram.program({".linux": b"MZ", ".initrd": archive("init")}))
+    assert step.run(lambda *_: None) == {}
+    uefi = dataclasses.replace(step, layout=dataclasses.replace(step.layout, firmware="uefi"))
+    with pytest.raises(ActionFailed, match=f"/{UNIFIED} lacks the module sd_mod"):
+        uefi.run(lambda *_: None)
 
 
 @pytest.mark.parametrize(("point", "counts"), [("/usr", True), ("/srv", False), ("/var", False)])

@@ -9,9 +9,13 @@ them, and what is no such file is a ``ValueError``.
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 LARGEST = 64 << 20  # bytes of a program that is looked at
 _MOST_SECTIONS = 96
@@ -96,6 +100,44 @@ def sections(file: IO[bytes], at_most: int) -> dict[str, bytes]:
     :param at_most: bytes that are read of each.
     :raises ValueError: saying why it is none.
     """
+    found = {}
+    for name, offset, size in _places(file):
+        file.seek(offset)
+        found[name] = file.read(min(size, at_most))
+    return found
+
+
+def section(file: IO[bytes], name: str) -> IO[bytes] | None:
+    """The content of a section of an EFI program, as a file from its beginning to its end; ``None`` without it.
+
+    :raises ValueError: saying why it is no such program.
+    """
+    for there, offset, size in _places(file):
+        if there == name:
+            file.seek(offset)
+            return io.BufferedReader(_Part(file, size))
+    return None
+
+
+class _Part(io.RawIOBase):
+    """So many bytes of a file, from where that is."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer)
+        data = self._file.read(min(len(view), self._left))
+        view[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
+def _places(file: IO[bytes]) -> list[tuple[str, int, int]]:
+    """The sections of an EFI program: name, place and size, in bytes."""
     head = file.read(_MOST_NAMES)
     try:
         (start,) = struct.unpack_from("<I", head, 0x3C)
@@ -106,12 +148,10 @@ def sections(file: IO[bytes], at_most: int) -> dict[str, bytes]:
         table = [struct.unpack_from("<8sIIII", head, place) for place in places]
     except struct.error:
         raise ValueError("an EFI program that is cut off") from None
-    found = {}
-    for name, virtual, _, length, offset in table:
-        file.seek(offset)
-        size = virtual if 0 < virtual < length else length
-        found[name.rstrip(b"\0").decode("ascii", errors="replace")] = file.read(min(size, at_most))
-    return found
+    return [
+        (name.rstrip(b"\0").decode("ascii", "replace"), offset, virtual if 0 < virtual < length else length)
+        for name, virtual, _, length, offset in table
+    ]
 
 
 def _strings(data: bytes, start: int) -> bytes:

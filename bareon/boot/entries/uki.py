@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from bareon.boot.entries.entry import BootEntry
+from bareon.system.initramfs import with_modules
 from bareon.system.kernel import by_version
 from bareon.system.tree import Tree
 from bareon.tools import pe
@@ -51,6 +52,21 @@ def parse(file: IO[bytes], source: str) -> list[BootEntry]:
     line = sections.get(".cmdline", b"").rstrip(b"\0\n").decode(errors="surrogateescape")
     initrds = (f"{source} (.initrd)",) if ".initrd" in sections else ()
     return [BootEntry(_title(sections) or source, source, source, initrds, tuple(line.split()), name=source)]
+
+
+def release(tree: Tree, source: str) -> str | None:
+    """The release of the kernel in one: as it says itself, else as its place does; ``None`` where nothing tells.
+
+    A system with the modules of one kernel alone has no other.
+    """
+    with tree.opened(source) as file:
+        said = pe.sections(file, _LARGEST).get(".uname", b"") if file else b""
+    words = said.rstrip(b"\0\n").decode("ascii", "replace")
+    folder = source.rpartition("/")[0].rpartition("/")
+    if words or folder[0] == MODULES:
+        return words or folder[2]
+    there = with_modules(tree)
+    return min(there) if len(there) == 1 else None
 
 
 def _title(sections: dict[str, bytes]) -> str:
