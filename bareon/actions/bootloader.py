@@ -108,6 +108,7 @@ class Bootloader(Action):
                 programs=runs_programs(self.settings),
                 esp_copies=job.deployment.esp_copies and not _without_copies(job),
                 secure_boot=_is_on(job.node),
+                early=_early(job, default),
             ),
             *verify,
         ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bareon.boot import bareon_boot, deployed, esp, esp_copies, grub_probe, systemd_boot
+from bareon.boot import bareon_boot, deployed, esp, esp_copies, esp_room, grub_probe, systemd_boot
 from bareon.boot.arguments import Parameters, arguments, of_image
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
@@ -20,6 +20,7 @@ from bareon.boot.signed import signed
 from bareon.boot.verification import check_unshimmed
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.deployment import BootOrder
+from bareon.model.image import Early
 from bareon.model.layout import Layout
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mounted
@@ -49,7 +50,7 @@ class InstallGrub(Step):
 
     ``programs`` is whether the image's own may run, to write the menu. If not, GRUB is the ramdisk's, its menu
     bareon's. ``esp_copies`` is whether the system copies its boot loader to the other disks after an update of it,
-    ``secure_boot`` whether that is on.
+    ``secure_boot`` whether that is on. ``early`` brings files of the image before the first write.
     """
 
     image: str
@@ -60,6 +61,7 @@ class InstallGrub(Step):
     programs: bool = True
     esp_copies: bool = False
     secure_boot: bool = False
+    early: Early | None = None
 
     @property
     def description(self) -> str:
@@ -70,12 +72,24 @@ class InstallGrub(Step):
         copies = ", and what copies its updates to all of them" if self.esp_copies else ""
         return f"Install {what} for image {self.image!r} on {on}{copies}{order_promise(self.disks, self.boot_order)}"
 
-    def preflight(self) -> None:
+    def preflight(self) -> Sequence[str]:
         target = self.disks[0].platform.grub_target
         if self.programs:
             sandbox.check()
         elif not grub.has_modules(target):
             raise UnsuitableNode(f"the ramdisk has no GRUB for {target}, which --image_programs none needs")
+        return self._without_room(self.early) if self.early else []
+
+    def _without_room(self, early: Early) -> list[str]:
+        """See that kernels have room where systemd-boot needs them, as far as the image tells by now."""
+        platform = self.disks[0].platform
+        programs = systemd_boot.programs(platform)
+        makers = [f"{place}/{program}" for program, _ in menu_makers() for place in _PLACES]
+        found = early([*programs, *makers]) if programs else {}
+        loader = next((found[x] for x in programs if x in found), None)
+        if loader is None or any(x in found for x in makers):
+            return []  # it may boot by GRUB
+        return esp_room.check(self.image, early, self.disks, len(loader))
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-install looks for devices by what udev knows
@@ -182,10 +196,13 @@ def _brought(start: systemd_boot.Start, tree: Tree) -> Parameters:
     return of_image(tree, Kernel(start.kernel, start.initrd, start.version))
 
 
+_PLACES = ("/usr/sbin", "/usr/bin", "/sbin")
+
+
 def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:
     """(grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
     for program, folder in menu_makers():
-        there = any(tree.is_file(f"{d}/{program}") for d in ("/usr/sbin", "/usr/bin", "/sbin"))
+        there = any(tree.is_file(f"{d}/{program}") for d in _PLACES)
         if there and tree.is_file(f"{grub.MODULES}/{target}/normal.mod"):
             return program, folder
     return None

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.boot import nvram
+from bareon.boot import esp_room, nvram
 from bareon.boot.disks import BootDisk
 from bareon.boot.entries import bls, uki
 from bareon.boot.entries.entry import BootEntry
@@ -21,7 +21,7 @@ from bareon.boot.installed import release
 from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.model.deployment import BootOrder
-from bareon.sizes import MIB, human
+from bareon.sizes import human
 from bareon.step import Outcome
 from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
 from bareon.system.bindings.boot_entries import ENDING
@@ -43,7 +43,6 @@ _TOKEN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 #: Settings of an image's loader.conf that are kept, with what they may be.
 _KEPT = re.compile(r"(?m)^(?:timeout[ \t]+[0-9]{1,4}|editor[ \t]+[a-z0-9]+|console-mode[ \t]+[a-z0-9]+)[ \t]*$")
 _NAMED = re.compile(r"(?m)^(?:linux|initrd|efi) (/[A-Za-z0-9._+~/-]+)$")
-_SPARE = MIB  # bytes for folders and clusters that are not full
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,12 @@ class Start:
 
 def program(tree: Tree, platform: Platform) -> str | None:
     """The path of an image's systemd-boot, a signed one first; ``None`` where it brings none for the platform."""
-    if not platform.systemd_boot:
-        return None
-    paths = (f"{_SOURCE}/{platform.systemd_boot}{end}" for end in (".signed", ""))
-    return next(filter(tree.is_file, paths), None)
+    return next(filter(tree.is_file, programs(platform)), None)
+
+
+def programs(platform: Platform) -> list[str]:
+    """The paths at which images bring systemd-boot, a signed one first; none where there is none for the platform."""
+    return [f"{_SOURCE}/{platform.systemd_boot}{end}" for end in (".signed", "") if platform.systemd_boot]
 
 
 def starts(tree: Tree, kernels: Sequence[Kernel]) -> list[Start]:
@@ -184,7 +185,7 @@ def _fitting(tree: Tree, esp: Tree, source: str, wanted: Sequence[Start], device
 
     :raises ActionFailed: when the first one has none.
     """
-    free = mount.free(esp.root) - _SPARE - 2 * _size(tree, source)
+    free = mount.free(esp.root) - esp_room.SPARE - 2 * _size(tree, source)
     found: list[Start] = []
     for start in wanted:
         there = start.embedded and start.kernel.startswith(f"{ESP_MOUNT}/") and esp.is_file(_on_esp(start))
@@ -192,7 +193,7 @@ def _fitting(tree: Tree, esp: Tree, source: str, wanted: Sequence[Start], device
         if need > free and not found:
             raise ActionFailed(
                 f"the EFI system partition {device} has {human(max(free, 0))} left for {start.kernel} and its"
-                f" initramfs, which have {human(need)}: give it a volume of its own at {ESP_MOUNT} that is larger"
+                f" initramfs, which have {human(need)}: {esp_room.REMEDY}"
             )
         if need > free:
             break

@@ -17,7 +17,7 @@ DIGEST_LENGTHS: dict[HashAlgorithm, int] = {"md5": 32, "sha256": 64, "sha512": 1
 class Early(Protocol):
     """Brings single files of an image before the first write: it reaches the server.
 
-    Both raise ImageFailed where that cannot be.
+    All raise ImageFailed where that cannot be.
     """
 
     def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
@@ -25,6 +25,9 @@ class Early(Protocol):
 
     def folders(self, path: str) -> list[str]:
         """The paths of the folders in a folder of the tree; none where there is no such folder."""
+
+    def sizes(self, path: str) -> Mapping[str, int]:
+        """The sizes of the files in a folder of the tree, in bytes, by their paths; links are none."""
 
 
 @dataclass(frozen=True)

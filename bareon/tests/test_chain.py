@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bareon.boot.secure_boot import Loader
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.system.tree import Tree
 from bareon.tests import efiprogram
+from bareon.tests.earlyimage import EarlyImage
 from bareon.tests.test_secure_boot import (
     GRUB_SBAT,
     GRUB_SIGNER,
@@ -172,19 +173,6 @@ def test_what_shim_and_the_owner_trust_starts_kernels() -> None:
 # The step.
 
 
-class _Image:
-    """An image on a server, as the preflight asks it."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
-
-    def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
-        return {x: self.files[x] for x in paths if x in self.files}
-
-    def folders(self, path: str) -> list[str]:
-        return sorted({x.rpartition("/")[0] for x in self.files if x.startswith(f"{path}/")})
-
-
 def _files(release: str, *signers: Certificate) -> dict[str, bytes]:
     return {
         f"/boot/vmlinuz-{release}": kernel(*signers).data,
@@ -211,7 +199,7 @@ def _firmware(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _step(*images: Mapping[str, bytes] | None) -> VerifyChain:
     """The step for two images, of which those that are ``None`` cannot be asked."""
-    early = {name: _Image(files) for name, files in zip("ab", images, strict=True) if files is not None}
+    early = {name: EarlyImage(files) for name, files in zip("ab", images, strict=True) if files is not None}
     return VerifyChain("do_bootloader", ("a", "b"), early, (BootDisk("/dev/vda", "bareon A", PC_UEFI),))
 
 

@@ -20,6 +20,7 @@ from bareon.system.module import lacking, named
 from bareon.system.program import absent, paths
 from bareon.system.tree import Tree
 from bareon.tests import cases, efiprogram
+from bareon.tests.earlyimage import EarlyImage
 from bareon.tests.test_carried import archive
 from bareon.tools import driver
 
@@ -88,20 +89,16 @@ def test_drivers_are_read_from_the_disk_up(tmp_path: Path, monkeypatch: pytest.M
     assert driver.index(["modules.dep"]) == {}
 
 
-class _Image:
+class _Image(EarlyImage):
     """An image on a server, as the preflight asks it; of a kernel without an index another file is left."""
 
     def __init__(self, kernels: Mapping[str, bytes | None]) -> None:
-        self.files = {
-            f"/usr/lib/modules/{x}/{'modules.softdep' if dep is None else 'modules.dep'}": dep or b""
-            for x, dep in kernels.items()
-        }
-
-    def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
-        return {x: self.files[x] for x in paths if x in self.files}
-
-    def folders(self, path: str) -> list[str]:
-        return sorted({x.rpartition("/")[0] for x in self.files if x.startswith(f"{path}/")})
+        super().__init__(
+            {
+                f"/usr/lib/modules/{x}/{'modules.softdep' if dep is None else 'modules.dep'}": dep or b""
+                for x, dep in kernels.items()
+            }
+        )
 
 
 def _step(kernels: Mapping[str, bytes | None], *, allowed: bool = False) -> VerifyDrivers:

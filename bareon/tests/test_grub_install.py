@@ -221,7 +221,7 @@ def test_the_image_needs_no_grub_install(tree: Tree) -> None:
 def _step(name: str) -> InstallGrub:
     step = plan_of(load(HERE / "cases/plan" / f"{name}.yaml")).steps[-1]
     assert isinstance(step, InstallGrub)
-    return step
+    return replace(step, early=None)  # there is no server
 
 
 def test_without_programs_the_ramdisk_s_grub_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from bareon.facts import from_json, to_json
 from bareon.model.node import NodeFacts, SecureBootFacts
 from bareon.system.tree import Tree
 from bareon.tests import cases, efiprogram
+from bareon.tests.earlyimage import EarlyImage
 from bareon.tools import authenticode, der, efi, pe, secure_boot
 from bareon.tools.secure_boot import Keys
 from bareon.tools.signature_list import Signatures, signatures
@@ -403,7 +404,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _step(found: Mapping[str, bytes] | None, *, enabled: bool = True) -> verification.VerifyLoader:
-    early = None if found is None else (lambda paths: {x: found[x] for x in paths if x in found})
+    early = None if found is None else EarlyImage(found)
     layout = cases.plan_of(cases.load(cases.HERE / "cases/plan/secure-boot.yaml")).layout
     return verification.VerifyLoader("do_bootloader", "a", layout, (DISK,), enabled, early)
 

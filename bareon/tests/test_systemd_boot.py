@@ -15,11 +15,13 @@ from bareon.boot import nvram, single, systemd_boot
 from bareon.boot.disks import BootDisk
 from bareon.boot.platform import PC_BIOS, PC_UEFI
 from bareon.boot.single import InstallGrub
-from bareon.errors import ActionFailed
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.layout import Layout
 from bareon.step import Outcome
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.system.tree import Tree
 from bareon.tests import efiprogram
+from bareon.tests.earlyimage import EarlyImage
 from bareon.tests.test_boot_systems import OLD, ROOT, deployed_tree
 from bareon.tools import mount, pe, secure_boot, udev
 from bareon.tools.secure_boot import Keys
@@ -237,6 +239,60 @@ def test_what_has_no_room_is_left_out_or_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(mount, "free", lambda _: left - 1)
     with pytest.raises(ActionFailed, match=r"the EFI system partition /dev/vda1 has .* left for /boot/vmlinuz-linux"):
         node.install()
+
+
+#: In MiB.
+KERNELS = {"/boot/vmlinuz-6.1": 10, "/boot/initrd.img-6.1": 40, "/boot/vmlinuz-6.2": 12, "/boot/initrd.img-6.2": 50}
+#: Neither of them is a kernel that would be copied.
+OTHERS = {"/boot/vmlinuz-5.9": 1, "/boot/vmlinuz-6.3-rc1": 1, "/boot/initrd.img-6.3-rc1": 1, "/boot/config-6.1": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "said"),
+    [
+        ({}, 0, []),
+        ({LOADER: 1}, 0, []),
+        (KERNELS, 0, []),
+        ({LOADER: 1, **KERNELS, **OTHERS}, 115, []),
+        (
+            {LOADER: 1, **KERNELS, **OTHERS},
+            114,
+            [
+                "the 2 kernels of image 'a' with their initramfs have 112 MiB; the EFI system partition /dev/vda1 has"
+                " room for 111 MiB, so that older ones are left out"
+            ],
+        ),
+        (
+            {LOADER: 1, **KERNELS, **OTHERS},
+            52,
+            "image 'a' boots by systemd-boot, and /boot/vmlinuz-6.1 with its initramfs, the smallest of all, has 50"
+            " MiB; the EFI system partition /dev/vda1 has room for 49 MiB: give it a volume of its own at /boot/efi"
+            " that is larger",
+        ),
+        # GRUB reads them from where they are.
+        ({LOADER: 1, **KERNELS, "/usr/sbin/grub-mkconfig": 1}, 52, []),
+        (
+            {f"{LOADER}.signed": 1, "/efi/EFI/Linux/a.efi": 60},
+            62,
+            "/efi/EFI/Linux/a.efi with its initramfs has 60 MiB",
+        ),
+        # That on the partition itself is there already.
+        ({LOADER: 1, "/boot/efi/EFI/Linux/a.efi": 60}, 62, []),
+    ],
+)
+def test_room_is_looked_at_before_the_first_write(
+    files: dict[str, int], size: int, said: list[str] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single.sandbox, "check", lambda: None)
+    disk = BootDisk("/dev/vda", "bareon x", PC_UEFI, replace(ESP, size=size << 20), 1, "9f6f4a37")
+    early = EarlyImage({path: bytes(size << 20) for path, size in files.items()})
+    step = InstallGrub("do_bootloader", "a", Layout("clean", "uefi", ()), (disk,), "", early=early)
+    if isinstance(said, list):
+        assert step.preflight() == said
+        return
+    with pytest.raises(UnsuitableNode) as caught:
+        step.preflight()
+    assert said in str(caught.value)
 
 
 def test_a_kernel_with_its_initramfs_comes_before_a_unified_one(

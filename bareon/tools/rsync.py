@@ -195,7 +195,7 @@ def some(url: str, flags: Sequence[str], paths: Sequence[str], largest: int, tar
     )
 
 
-def folders(url: str, flags: Sequence[str], paths: Sequence[str], empty: str, take: Callable[[Entry], None]) -> None:
+def contents(url: str, flags: Sequence[str], paths: Sequence[str], empty: str, take: Callable[[Entry], None]) -> None:
     """Tell ``take`` of what lies in some folders of the tree at ``url``, and of the folders on the way to them.
 
     :param paths: absolute, in the tree at ``url``; what is a link on the way is not followed.
@@ -204,7 +204,7 @@ def folders(url: str, flags: Sequence[str], paths: Sequence[str], empty: str, ta
     :raises CommandError: when the server cannot be reached or refuses.
     """
     named = dict.fromkeys(part for path in paths for part in (*_folders(path), f"{path}/"))
-    wanted = [f"--include={literal(x)}" for x in named] + [f"--include={literal(x)}/*/" for x in paths]
+    wanted = [f"--include={literal(x)}" for x in named] + [f"--include={literal(x)}/*" for x in paths]
     listing(url, [*flags, "--recursive", "--links", *wanted, "--exclude=*"], empty, take)
 
 

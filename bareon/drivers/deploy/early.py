@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,15 +40,17 @@ class EarlyFiles:
 
     def folders(self, path: str) -> list[str]:
         """The paths of the folders in a folder of the image, links on the way to it not followed."""
-        found: list[str] = []
+        return [here for here, entry in self._contents(path) if entry.kind == "d"]
 
-        def take(entry: Entry) -> None:
-            here = f"/{entry.path}"
-            if entry.kind == "d" and posixpath.dirname(here) == path:
-                found.append(here)
+    def sizes(self, path: str) -> Mapping[str, int]:
+        """The sizes of the files in a folder of the image, links on the way to it not followed."""
+        return {here: entry.size for here, entry in self._contents(path) if entry.kind == "f"}
 
-        self.fetch.folders((path,), take)
-        return found
+    def _contents(self, path: str) -> Iterator[tuple[str, Entry]]:
+        found: list[Entry] = []
+        self.fetch.contents((path,), found.append)
+        named = ((f"/{entry.path}", entry) for entry in found)
+        return ((here, entry) for here, entry in named if posixpath.dirname(here) == path)
 
 
 def _end(path: str, tree: Tree, folder: str) -> str:

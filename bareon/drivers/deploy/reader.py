@@ -38,7 +38,7 @@ def readers(fetch: FetchTree) -> tuple[Reader, ...]:
         if entry.kind == "d" and folder in _MODULES and (release := _RELEASE.match(name)):
             found = oldest([*found, Reader("Linux", (int(release[1]), int(release[2])), image)])
 
-    fetch.folders(_MODULES, take)
+    fetch.contents(_MODULES, take)
     files = EarlyFiles(fetch)(_MODINFO)
     grubs = [x for content in files.values() if (x := _GRUB_VERSION.search(content))]
     return oldest([*found, *(Reader("GRUB", (int(x[1]), int(x[2])), image) for x in grubs)])

@@ -290,7 +290,7 @@ class FetchTree(Step):
         except CommandError as error:
             raise self._not_fetched(error) from error
 
-    def folders(self, paths: Sequence[str], take: Callable[[rsync.Entry], None]) -> None:
+    def contents(self, paths: Sequence[str], take: Callable[[rsync.Entry], None]) -> None:
         """Tell ``take`` of what lies in some folders of the image, and of the folders on the way to them.
 
         :param paths: absolute in the tree of the image.
@@ -299,7 +299,7 @@ class FetchTree(Step):
 
         def listed(url: str) -> None:
             with tempfile.TemporaryDirectory(prefix="bareon-") as empty:
-                rsync.folders(url, self.filters, paths, empty, take)
+                rsync.contents(url, self.filters, paths, empty, take)
 
         try:
             self._anywhere(self.image, listed)
