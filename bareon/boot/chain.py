@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bareon.boot.disks import BootDisk
 from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, Verify, refusal, verify
-from bareon.boot.signed import Signed, shipped, signed
+from bareon.boot.signed import Shipped, Signed, folders_of, shipped, signed
 from bareon.boot.verification import REMEDY, installed
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Early
@@ -98,21 +98,21 @@ def _kernels(keys: Keys, loaders: Brought, images: Sequence[Brought], verify: Ve
 
 def early_brought(image: str, early: Early, platform: Platform) -> Brought:
     """What an image will bring: of its kernels the newest ones, if each of them has the name of its modules."""
-    places = shipped(platform)
+    places = shipped(platform, early.folders)
     newest = sorted((x for x in module_folders(early) if not is_odd(x)), key=by_version, reverse=True)[:3]
     names = [[f"/boot/{start}{x}" for start in kernel_starts()] for x in newest]
     found = early([y for x in places for y in (x.shim, x.grub)] + [y for x in names for y in x])
     kernels = [Loader(y, found[y]) for x in names for y in [next((y for y in x if y in found), "")] if y]
-    return brought(image, found, platform, kernels if len(kernels) == len(names) else [])
+    return brought(image, found, places, kernels if len(kernels) == len(names) else [])
 
 
-def brought(image: str, found: Mapping[str, bytes], platform: Platform, kernels: Sequence[Loader]) -> Brought:
-    """What an image brings, of the files that were found in it, by their paths.
+def brought(image: str, found: Mapping[str, bytes], places: Sequence[Shipped], kernels: Sequence[Loader]) -> Brought:
+    """What an image brings, of the files that were found in it, by their paths; ``places`` are where they may be.
 
     A GRUB counts that has a folder of its own below ``EFI``, as where bareon puts it.
     """
     shim = None
-    for place in shipped(platform):
+    for place in places:
         shim = shim or (Loader(place.shim, found[place.shim]) if place.shim in found else None)
         if place.grub in found and place.folder(found[place.grub], "own"):
             beside = Loader(place.shim, found[place.shim]) if place.shim in found else None
@@ -136,11 +136,11 @@ def common(trees: Mapping[str, Tree], kernels: Mapping[str, str], platform: Plat
 
 
 def _installed(image: str, tree: Tree, platform: Platform, kernel: str) -> Brought:
-    paths = [y for x in shipped(platform) for y in (x.shim, x.grub)]
-    found = {x: data for x in paths if (data := tree.content(x))}
+    places = shipped(platform, folders_of(tree))
+    found = {y: data for x in places for y in (x.shim, x.grub) if (data := tree.content(y))}
     path = f"/boot/{kernel}"
     data = tree.content(path, LARGEST)
-    return brought(image, found, platform, [Loader(path, data)] if data else [])
+    return brought(image, found, places, [Loader(path, data)] if data else [])
 
 
 @dataclass(frozen=True)

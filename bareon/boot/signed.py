@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bareon.boot.esp import vendor
 from bareon.boot.grub_script import quoted, word
 from bareon.boot.platform import Platform
 from bareon.storage.filesystem import ESP_MOUNT
+from bareon.system.kernel import by_version
 from bareon.system.tree import Tree
 
 LOG = logging.getLogger(__name__)
@@ -19,6 +20,11 @@ LOG = logging.getLogger(__name__)
 #: The path that a GRUB for EFI takes for its prefix is a string in it.
 _PREFIX = re.compile(rb"\0/EFI/([A-Za-z0-9][A-Za-z0-9._-]{0,63})\0")
 
+Folders = Callable[[str], Sequence[str]]
+"""Gives the paths of the folders in a folder of an image; none where there is no such folder."""
+
+#: Where packages of Fedora have their programs since Fedora 44, each version in a folder of its own.
+_PACKAGES = "/usr/lib/efi"
 
 #: Folders below ``EFI`` of distributions whose packages have their programs on the EFI system partition itself, or
 #: whose installers put them there.
@@ -48,8 +54,11 @@ class Shipped:
         return own if self.anywhere else folder_of(program)
 
 
-def shipped(platform: Platform) -> list[Shipped]:
-    """The places where images bring signed programs for a platform, the best first."""
+def shipped(platform: Platform, folders: Folders) -> list[Shipped]:
+    """The places where images bring signed programs for a platform, the best first.
+
+    :param folders: tells those of one image.
+    """
     if not platform.grub:
         return []
     beside = platform.signed_shim.rpartition("/")[0]
@@ -68,7 +77,26 @@ def shipped(platform: Platform) -> list[Shipped]:
         following="grub.efi",
         anywhere=True,
     )
-    return [packaged, *of_esp, of_suse]
+    return [packaged, *_of_packages(platform, folders), *of_esp, of_suse]
+
+
+def _of_packages(platform: Platform, folders: Folders) -> Iterator[Shipped]:
+    """Those below :data:`_PACKAGES`: the newest of each package first."""
+    grubs = sorted(folders(f"{_PACKAGES}/grub2"), key=by_version, reverse=True)
+    shims = sorted(folders(f"{_PACKAGES}/shim"), key=by_version, reverse=True) if grubs else []
+    shim = shims[0] if shims else f"{_PACKAGES}/shim"
+    for grub in grubs:
+        for place in folders(f"{grub}/EFI"):
+            beside = f"{shim}/EFI/{place.rpartition('/')[2]}"
+            # shim's fallback lies where firmware starts it.
+            there = {x: f"{shim}/EFI/BOOT" if x.startswith("fb") else beside for x in platform.helpers}
+            helpers = {name: f"{folder}/{name}" for name, folder in there.items()}
+            yield Shipped(f"{beside}/{platform.shim}", f"{place}/{platform.grub}", helpers)
+
+
+def folders_of(tree: Tree) -> Folders:
+    """Tells the folders of an image in its tree; a file among them has none below it."""
+    return lambda path: [f"{path}/{name}" for name in tree.names(path)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +112,7 @@ class Signed:
 
 def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
-    for place in shipped(platform):
+    for place in shipped(platform, folders_of(tree)):
         program = tree.content(place.grub)
         if not program:
             continue

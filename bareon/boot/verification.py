@@ -12,7 +12,7 @@ from bareon.boot.disks import BootDisk
 from bareon.boot.installed import own_kernels
 from bareon.boot.platform import Platform
 from bareon.boot.secure_boot import Loader, refusal
-from bareon.boot.signed import shipped
+from bareon.boot.signed import Shipped, shipped
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.image import Early
 from bareon.model.layout import Layout
@@ -60,8 +60,9 @@ class VerifyLoader(Step):
         if lacking := self._lacking():
             return [lacking]
         platform = self.disks[0].platform
-        found = self.early([path for place in shipped(platform) for path in (place.shim, place.grub)])
-        reason = _of_image(found, platform)
+        places = shipped(platform, self.early.folders)
+        found = self.early([path for place in places for path in (place.shim, place.grub)])
+        reason = _of_image(found, places, platform)
         return [self._told(f"image {self.image!r}: {reason}", UnsuitableNode)] if reason else []
 
     def run(self, progress: Progress) -> Outcome:
@@ -105,10 +106,10 @@ def check_unshimmed(tree: Tree, path: str, image: str) -> None:
         )
 
 
-def _of_image(found: Mapping[str, bytes], platform: Platform) -> str | None:
+def _of_image(found: Mapping[str, bytes], places: Sequence[Shipped], platform: Platform) -> str | None:
     """Why what an image brings would not start."""
     nameless = ""
-    for place in shipped(platform):
+    for place in places:
         shim, grub = (Loader(x, found[x]) if x in found else None for x in (place.shim, place.grub))
         if grub and place.folder(grub.data, "own"):
             return refusal(secure_boot.read(), shim or grub, grub if shim else None)

@@ -93,6 +93,31 @@ def test_an_image_whose_vendor_has_them_on_the_esp(tmp_path: Path, folder: str) 
     )
 
 
+def test_signed_programs_of_fedora_44(tmp_path: Path) -> None:
+    """Each version of a package has a folder of its own there, and nothing is on the EFI system partition."""
+    tree = Tree(str(tmp_path))
+    for version in ("1:2.12-9.fc44", "1:2.12-60.fc44"):
+        folder = f"/usr/lib/efi/grub2/{version}/EFI/fedora"
+        tree.write(f"{folder}/grubx64.efi", f"MZ\0/EFI/fedora\0{version}")
+        tree.write(f"{folder}/gcdx64.efi", "MZ\0/EFI/BOOT\0")
+    for version in ("15.8-3", "16.1-5"):
+        folder = f"/usr/lib/efi/shim/{version}/EFI"
+        tree.write(f"{folder}/BOOT/BOOTX64.EFI", f"shim {version}")
+        tree.write(f"{folder}/BOOT/fbx64.efi", f"fallback {version}")
+        for name in ("shimx64.efi", "shim.efi", "mmx64.efi", "BOOTX64.CSV"):
+            tree.write(f"{folder}/fedora/{name}", f"{name} {version}")
+    assert signed(tree, PC_UEFI) == Signed(
+        "fedora",
+        {
+            "grubx64.efi": b"MZ\0/EFI/fedora\x001:2.12-60.fc44",
+            "shimx64.efi": b"shimx64.efi 16.1-5",
+            "mmx64.efi": b"mmx64.efi 16.1-5",
+            "fbx64.efi": b"fallback 16.1-5",
+            "BOOTX64.CSV": b"BOOTX64.CSV 16.1-5",
+        },
+    )
+
+
 def test_signed_programs_of_suse(tmp_path: Path) -> None:
     """Its GRUB goes by the folder it lies in, and its shim looks for grub.efi."""
     tree = Tree(str(tmp_path))

@@ -448,6 +448,10 @@ def test_an_image_that_lacks_a_stage(path: str, words: str) -> None:
     [
         ("/boot/efi/EFI/fedora/shimx64.efi", "/boot/efi/EFI/fedora/grubx64.efi"),
         ("/usr/share/efi/x86_64/shim.efi", "/usr/share/efi/x86_64/grub.efi"),
+        (
+            "/usr/lib/efi/shim/16.1-5/EFI/fedora/shimx64.efi",
+            "/usr/lib/efi/grub2/1:2.12-60.fc44/EFI/fedora/grubx64.efi",
+        ),
     ],
 )
 def test_an_image_that_ships_its_loaders_elsewhere(shim_path: str, grub_path: str) -> None:
