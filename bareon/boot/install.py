@@ -30,13 +30,14 @@ _LARGEST = 64 * MIB
 class Source:
     """What is installed. ``tree`` takes GRUB's files, in ``folder``, and its configuration comes to lie there.
 
-    ``own`` says that the tree brings GRUB's modules; else they are the ramdisk's. ``loader`` is the folder below
-    ``EFI`` on an EFI system partition, ``signed`` what is to be there in place of a GRUB without a signature.
+    ``modules`` is the folder of GRUB's modules for the platform in the tree; without one they are the ramdisk's.
+    ``loader`` is the folder below ``EFI`` on an EFI system partition, ``signed`` what is to be there in place of a
+    GRUB without a signature.
     """
 
     tree: Tree
     folder: str
-    own: bool = False
+    modules: str = ""
     loader: str = "bareon"
     signed: Signed | None = None
 
@@ -79,14 +80,14 @@ def _staged(source: Source, target: str) -> Iterator[tuple[str, str]]:
     from where a folder was bound. That of the modules has no other one beside it from which ``grub-install`` of
     Debian and Ubuntu would take a signed GRUB, through any link.
     """
-    tree, boot, modules = source.tree, f"{PLACE}/boot", f"{grub.MODULES}/{target}"
+    tree, boot, modules = source.tree, f"{PLACE}/boot", source.modules or f"{grub.MODULES}/{target}"
     with contextlib.ExitStack() as stack:
         own = tree.folder(source.folder)
         if Path(own, "grubenv").is_symlink():  # to the EFI system partition, in images of Fedora and its kin
             tree.remove(f"{source.folder}/grubenv")
         tree.refuse_links(source.folder)
         stack.enter_context(_bound(own, f"{boot}/grub"))
-        if source.own:
+        if source.modules:
             tree.refuse_links(modules)
             modules = stack.enter_context(_bound(tree.folder(modules), f"{PLACE}/modules"))
             if sum(path.stat().st_size for path in Path(modules).rglob("*")) > _LARGEST:
@@ -102,7 +103,7 @@ def _bound(folder: str, place: str) -> contextlib.AbstractContextManager[str]:
 def _place_signed(source: Source, esp: str, boot: str) -> None:
     if source.signed:
         uuid = holder(source.folder, source.tree.mounts).uuid
-        text = signed.configuration(uuid, grub.relative(f"{boot}/grub"), modules=source.own)
+        text = signed.configuration(uuid, grub.relative(f"{boot}/grub"), modules=bool(source.modules))
         signed.place(source.signed, esp, text)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bareon.boot import bareon_boot, deployed, esp, esp_copies, esp_room, grub_probe, systemd_boot
@@ -84,7 +84,7 @@ class InstallGrub(Step):
         """See that kernels have room where systemd-boot needs them, as far as the image tells by now."""
         platform = self.disks[0].platform
         programs = systemd_boot.programs(platform)
-        makers = [f"{place}/{program}" for program, _ in menu_makers() for place in _PLACES]
+        makers = [f"{place}/{program}" for program, *_ in menu_makers() for place in _PLACES]
         found = early([*programs, *makers]) if programs else {}
         loader = next((found[x] for x in programs if x in found), None)
         if loader is None or any(x in found for x in makers):
@@ -95,7 +95,7 @@ class InstallGrub(Step):
         udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
-            brings = _own_grub(tree, self.disks[0].platform.grub_target) if there else None
+            brings = _own_grub(tree.is_file, self.disks[0].platform.grub_target) if there else None
             loader = None if brings else systemd_boot.program(tree, self.disks[0].platform)
             starts = systemd_boot.starts(tree, there) if loader else []
             check_system(tree, self.image, starts or there)
@@ -110,7 +110,7 @@ class InstallGrub(Step):
             selinux.label(tree)
         return done
 
-    def _from_grub(self, tree: Tree, there: Sequence[Kernel], own: tuple[str, str] | None) -> Outcome:
+    def _from_grub(self, tree: Tree, there: Sequence[Kernel], own: tuple[str, str, str] | None) -> Outcome:
         if own:
             _check_default(tree, self.image, there)
             return {"grub": "image", **self._from_image(tree, there, *own)}
@@ -141,13 +141,13 @@ class InstallGrub(Step):
     def _parameters(self, tree: Tree) -> str:
         return parameters(self.kernel_params, tree, self.layout, self.image)
 
-    def _from_image(self, tree: Tree, there: Sequence[Kernel], mkconfig: str, folder: str) -> Outcome:
+    def _from_image(self, tree: Tree, there: Sequence[Kernel], mkconfig: str, folder: str, modules: str) -> Outcome:
         settings = tree.read("/etc/default/grub") or ""
         changed = with_kernel_params(settings, self._parameters(tree))
         if changed != settings:
             tree.write("/etc/default/grub", changed)
         found = signed(tree, self.disks[0].platform)
-        source = Source(tree, folder, True, found.folder if found else esp.vendor(tree), found)
+        source = Source(tree, folder, modules, found.folder if found else esp.vendor(tree), found)
         done = self._install(source)
         grub.mkconfig(self._view(tree), f"{folder}/grub.cfg", mkconfig)
         return done | self._checked(tree, f"{folder}/grub.cfg", there)
@@ -199,12 +199,15 @@ def _brought(start: systemd_boot.Start, tree: Tree) -> Parameters:
 _PLACES = ("/usr/sbin", "/usr/bin", "/sbin")
 
 
-def _own_grub(tree: Tree, target: str) -> tuple[str, str] | None:
-    """(grub-mkconfig, folder of grub.cfg) of an image that brings GRUB for ``target``."""
-    for program, folder in menu_makers():
-        there = any(tree.is_file(f"{d}/{program}") for d in _PLACES)
-        if there and tree.is_file(f"{grub.MODULES}/{target}/normal.mod"):
-            return program, folder
+def _own_grub(has: Callable[[str], bool], target: str) -> tuple[str, str, str] | None:
+    """(grub-mkconfig, folder of grub.cfg, folder of the modules) of an image that brings GRUB for ``target``.
+
+    :param has: tells whether the image has a file.
+    """
+    for program, folder, modules in menu_makers():
+        there = any(has(f"{place}/{program}") for place in _PLACES)
+        if there and has(f"{modules}/{target}/normal.mod"):
+            return program, folder, f"{modules}/{target}"
     return None
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bareon.tools.grub import MODULES
+
 
 @dataclass(frozen=True)
 class Family:
     """``kernels`` and ``initramfs`` are names in ``/boot``, with ``{}`` for the version.
 
-    ``mkconfig`` is the program that writes GRUB's menu, ``folder`` the one in which it lies.
+    ``mkconfig`` is the program that writes GRUB's menu, ``folder`` the one in which it lies. ``modules`` is that with
+    GRUB's modules, in a folder for each platform.
     """
 
     name: str
@@ -22,12 +25,16 @@ class Family:
     initramfs: tuple[str, ...]
     mkconfig: str = "grub-mkconfig"
     folder: str = "/boot/grub"
+    modules: str = MODULES
 
 
 FAMILIES = (
     Family("Debian, Ubuntu", ("vmlinuz-{}",), ("initrd.img-{}",)),
     Family("RHEL, Fedora", ("vmlinuz-{}",), ("initramfs-{}.img",), "grub2-mkconfig", "/boot/grub2"),
-    Family("SUSE", ("vmlinuz-{}", "Image-{}"), ("initrd-{}",), "grub2-mkconfig", "/boot/grub2"),
+    Family(
+        *("SUSE", ("vmlinuz-{}", "Image-{}"), ("initrd-{}",), "grub2-mkconfig", "/boot/grub2"),
+        modules="/usr/share/grub2",
+    ),
     Family("Arch", ("vmlinuz-{}",), ("initramfs-{}.img",)),
     Family("Alpine", ("vmlinuz-{}",), ("initramfs-{}",)),
     Family(
@@ -55,6 +62,6 @@ def kernel_starts() -> list[str]:
     return sorted({x.partition("{")[0] for row in FAMILIES for x in row.kernels}, key=lambda x: (-len(x), x))
 
 
-def menu_makers() -> list[tuple[str, str]]:
-    """The programs that write GRUB's menu, each with the folder in which it lies."""
-    return list(dict.fromkeys((row.mkconfig, row.folder) for row in FAMILIES))
+def menu_makers() -> list[tuple[str, str, str]]:
+    """The programs that write GRUB's menu, each with the folder in which it lies, and that of GRUB's modules."""
+    return list(dict.fromkeys((row.mkconfig, row.folder, row.modules) for row in FAMILIES))

@@ -192,7 +192,7 @@ def test_grub_is_put_together_from_the_tree(tree: Tree, tmp_path: Path, bound: d
     # Of the package of GRUB for EFI of Fedora and its kin.
     grub2 = Path(tree.folder("/boot/grub2"))
     (grub2 / "grubenv").symlink_to("../efi/EFI/redhat/grubenv")
-    with _staged(Source(tree, "/boot/grub2", own=True), "i386-pc") as (boot, modules):
+    with _staged(Source(tree, "/boot/grub2", "/usr/lib/grub/i386-pc"), "i386-pc") as (boot, modules):
         assert (boot, modules) == (f"{tmp_path}/stage/boot", f"{tmp_path}/stage/modules")
     assert bound == {
         "/stage/boot/grub": f"{tree.root}/boot/grub2",
@@ -218,7 +218,10 @@ def test_links_where_grub_is_are_refused(tree: Tree, tmp_path: Path, bound: dict
         tree.folder("/boot/grub")
     tree.folder("/boot")
     Path(tree.root, link).symlink_to(tmp_path)
-    with pytest.raises(ActionFailed, match="a link"), _staged(Source(tree, "/boot/grub", own=True), "i386-pc"):
+    with (
+        pytest.raises(ActionFailed, match="a link"),
+        _staged(Source(tree, "/boot/grub", "/usr/lib/grub/i386-pc"), "i386-pc"),
+    ):
         pass
     assert "/stage/modules" not in bound
 
@@ -230,17 +233,21 @@ def test_endless_modules_are_refused(tree: Tree, bound: dict[str, str]) -> None:
             file.truncate(install._LARGEST // 2 + 1)
     with (
         pytest.raises(ActionFailed, match="more than 64 MiB"),
-        _staged(Source(tree, "/boot/grub", own=True), "i386-pc"),
+        _staged(Source(tree, "/boot/grub", "/usr/lib/grub/i386-pc"), "i386-pc"),
     ):
         pass
 
 
 def test_the_image_needs_no_grub_install(tree: Tree) -> None:
     tree.write("/usr/lib/grub/x86_64-efi/normal.mod", "")
-    assert _own_grub(tree, "x86_64-efi") is None
+    assert _own_grub(tree.is_file, "x86_64-efi") is None
     tree.write("/usr/sbin/grub2-mkconfig", "")
-    assert _own_grub(tree, "x86_64-efi") == ("grub2-mkconfig", "/boot/grub2")
-    assert _own_grub(tree, "i386-pc") is None
+    folder = "/usr/lib/grub/x86_64-efi"
+    assert _own_grub(tree.is_file, "x86_64-efi") == ("grub2-mkconfig", "/boot/grub2", folder)
+    assert _own_grub(tree.is_file, "i386-pc") is None
+    # Of SUSE.
+    tree.write("/usr/share/grub2/i386-pc/normal.mod", "")
+    assert _own_grub(tree.is_file, "i386-pc") == ("grub2-mkconfig", "/boot/grub2", "/usr/share/grub2/i386-pc")
 
 
 def _step(name: str) -> InstallGrub:

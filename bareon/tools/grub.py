@@ -10,7 +10,7 @@ from bareon.tools import sandbox
 
 PROGRAMS = ("grub-install", "grub-mkrelpath")
 MODULES = "/usr/lib/grub"
-"""The folder with GRUB's modules, in a folder for each platform; the same in all systems."""
+"""The folder with GRUB's modules, in a folder for each platform: the ramdisk's, and that of most systems."""
 
 _TIMEOUT = 600.0  # seconds; slow under emulation
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bareon.boot.platform import PLATFORMS
 from bareon.drivers.deploy.early import EarlyFiles
 from bareon.storage.reader import Reader, oldest
+from bareon.system.family import FAMILIES
 
 if TYPE_CHECKING:
     from bareon.drivers.deploy.rsync import FetchTree
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 _MODULES = ("/lib/modules", "/usr/lib/modules")
 _RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})[.-]")
-_MODINFO = tuple(f"/usr/lib/grub/{x.grub_target}/modinfo.sh" for x in PLATFORMS)
+_FOLDERS = dict.fromkeys(x.modules for x in FAMILIES)
+_MODINFO = tuple(f"{folder}/{x.grub_target}/modinfo.sh" for folder in _FOLDERS for x in PLATFORMS)
 _GRUB_VERSION = re.compile(rb'^grub_version="?(\d{1,4})\.(\d{1,4})', re.MULTILINE)
 
 
