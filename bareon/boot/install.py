@@ -31,8 +31,8 @@ class Source:
     """What is installed. ``tree`` takes GRUB's files, in ``folder``, and its configuration comes to lie there.
 
     ``modules`` is the folder of GRUB's modules for the platform in the tree; without one they are the ramdisk's.
-    ``loader`` is the folder below ``EFI`` on an EFI system partition, ``signed`` what is to be there in place of a
-    GRUB without a signature.
+    ``signed``, which is to be there in place of a GRUB without a signature, needs none of them. ``loader`` is the
+    folder below ``EFI`` on an EFI system partition.
     """
 
     tree: Tree
@@ -63,8 +63,9 @@ def install_loaders(disks: Sequence[BootDisk], source: Source) -> list[str]:
             if disk.esp:
                 place = source.tree.folder(ESP_MOUNT)
                 with _at_its_place(disk.esp, source.tree):
-                    grub.install_uefi(place, boot, modules=modules, loader=source.loader)
-                    _place_signed(source, place, boot)
+                    if source.modules or not source.signed:
+                        grub.install_uefi(place, boot, modules=modules, loader=source.loader)
+                    _place_signed(source, place, boot, disk.platform.grub_target)
                     loaders.append(esp.add_removable(place, disk.platform))
                     mount.write_back(place)
             else:
@@ -100,10 +101,12 @@ def _bound(folder: str, place: str) -> contextlib.AbstractContextManager[str]:
     return mount.mounted(folder, place, kind="bind")
 
 
-def _place_signed(source: Source, esp: str, boot: str) -> None:
+def _place_signed(source: Source, esp: str, boot: str, target: str) -> None:
     if source.signed:
         uuid = holder(source.folder, source.tree.mounts).uuid
-        text = signed.configuration(uuid, grub.relative(f"{boot}/grub"), modules=bool(source.modules))
+        # Modules of another build, of an earlier deployment, must not be loaded.
+        prefix = bool(source.modules) or not Path(boot, "grub", target).exists()
+        text = signed.configuration(uuid, grub.relative(f"{boot}/grub"), prefix=prefix)
         signed.place(source.signed, esp, text)
 
 

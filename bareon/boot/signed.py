@@ -109,6 +109,11 @@ class Signed:
     folder: str
     files: Mapping[str, bytes]
 
+    @property
+    def reads_entries(self) -> bool:
+        """True where GRUB reads entries of the Boot Loader Specification by itself, as that of Fedora and its kin."""
+        return any(b"blscfg\0" in content for content in self.files.values())
+
 
 def signed(tree: Tree, platform: Platform) -> Signed | None:
     """That of an image; ``None`` where it brings none for the platform."""
@@ -152,12 +157,12 @@ def place(found: Signed, esp: str, configuration: str) -> None:
     tree.write(f"/EFI/{found.folder}/grub.cfg", configuration)
 
 
-def configuration(uuid: str, folder: str, *, modules: bool) -> str:
+def configuration(uuid: str, folder: str, *, prefix: bool) -> str:
     """``grub.cfg`` beside a signed GRUB: it goes on with the one in a folder of another file system.
 
     :param folder: of GRUB there, from the root of the file system.
-    :param modules: whether the modules there are of the same GRUB. Those of another one must not be loaded.
+    :param prefix: whether that folder is to be GRUB's prefix, where it keeps its environment, and finds modules.
     """
     lines = [f"search.fs_uuid {word(uuid)} root"]
-    lines += [f"set prefix=($root){quoted(folder)}"] if modules else []
+    lines += [f"set prefix=($root){quoted(folder)}"] if prefix else []
     return "\n".join([*lines, f"configfile ($root){quoted(f'{folder}/grub.cfg')}", ""])

@@ -91,11 +91,21 @@ class InstallGrub(Step):
             return []  # it may boot by GRUB
         return esp_room.check(self.image, early, self.disks, len(loader))
 
+    def _brought(self, tree: Tree) -> tuple[str, str, str] | None:
+        """What :func:`_own_grub` tells, without modules where a signed GRUB of the image needs none for its menu."""
+        platform = self.disks[0].platform
+        own = _own_grub(tree.is_file, platform.grub_target)
+        maker = next((x for x in menu_makers() if _has_maker(tree.is_file, x[0])), None)
+        if own or not maker or not bls.read(tree):
+            return own
+        found = signed(tree, platform)
+        return (*maker[:2], "") if found and found.reads_entries else None
+
     def run(self, progress: Progress) -> Outcome:
         udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
-            brings = _own_grub(tree.is_file, self.disks[0].platform.grub_target) if there else None
+            brings = self._brought(tree) if there else None
             loader = None if brings else systemd_boot.program(tree, self.disks[0].platform)
             starts = systemd_boot.starts(tree, there) if loader else []
             check_system(tree, self.image, starts or there)
@@ -205,10 +215,13 @@ def _own_grub(has: Callable[[str], bool], target: str) -> tuple[str, str, str] |
     :param has: tells whether the image has a file.
     """
     for program, folder, modules in menu_makers():
-        there = any(has(f"{place}/{program}") for place in _PLACES)
-        if there and has(f"{modules}/{target}/normal.mod"):
+        if _has_maker(has, program) and has(f"{modules}/{target}/normal.mod"):
             return program, folder, f"{modules}/{target}"
     return None
+
+
+def _has_maker(has: Callable[[str], bool], program: str) -> bool:
+    return any(has(f"{place}/{program}") for place in _PLACES)
 
 
 def _check_default(tree: Tree, image: str, own: Sequence[Kernel]) -> None:

@@ -44,9 +44,10 @@ from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.entries import bls, grub_cfg, uki
 from bareon.boot.entries.entry import BootEntry
+from bareon.boot.install import Source
 from bareon.boot.installed import own_kernels
 from bareon.boot.menu import Entry, configuration
-from bareon.boot.platform import PC_BIOS
+from bareon.boot.platform import PC_BIOS, PC_UEFI, Platform
 from bareon.boot.single import InstallGrub
 from bareon.errors import ActionFailed
 from bareon.model.layout import Layout
@@ -521,7 +522,9 @@ def test_what_makes_entries_later_has_the_parameters_too(tmp_path: Path, monkeyp
     )
 
 
-def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, Tree]:
+def _installed(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: Platform = PC_BIOS
+) -> tuple[Outcome, Tree]:
     """What the step makes of a system; its ``grub-mkconfig`` and ``grub-install`` are played."""
     tree, planned = deployed_tree(case, tmp_path)
 
@@ -536,13 +539,41 @@ def _installed(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
     for path in case.get("menu", {}):
         tree.write("/usr/sbin/grub2-mkconfig" if "grub2" in path else "/usr/sbin/grub-mkconfig", "")
         tree.write("/usr/lib/grub/i386-pc/normal.mod", "")
+
+    def installed(disks: Sequence[BootDisk], source: Source, _: str) -> Outcome:
+        signed = source.signed.folder if source.signed else "nothing"
+        what = f"{source.folder}, {source.modules or 'no modules'}, {signed} signed"
+        return {"from": what} if disks[0].esp else {}
+
     monkeypatch.setattr(single, "mounted_tree", mounted_tree)
-    monkeypatch.setattr(single, "install", lambda *_: {})
+    monkeypatch.setattr(single, "install", installed)
     monkeypatch.setattr(udev, "settle", lambda: None)
     monkeypatch.setattr(grub, "mkconfig", mkconfig)
-    disk = BootDisk("/dev/vda", "bareon x", PC_BIOS)
+    esp = PlannedFilesystem("/dev/vda1", 1, "vfat", "ABCD-0001", Filesystem("vfat", ()))
+    disk = BootDisk("/dev/vda", "bareon x", platform, esp if platform.grub else None)
     step = InstallGrub("do_bootloader", "a", planned, (disk,), case.get("asked", ""))
     return step.run(lambda *_: None), tree
+
+
+@pytest.mark.parametrize(
+    ("built_in", "maker", "outcome"),
+    [
+        ("blscfg\0", True, {"grub": "image", "from": "/boot/grub2, no modules, fedora signed"}),
+        ("", True, {"grub": "ramdisk", "from": "/boot/grub, no modules, fedora signed"}),
+        ("blscfg\0", False, {"grub": "ramdisk", "from": "/boot/grub, no modules, fedora signed"}),
+    ],
+)
+def test_a_signed_grub_that_reads_entries_has_the_menu_of_its_image(
+    built_in: str, *, maker: bool, outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Fedora brings it for UEFI, with all modules in it: a menu of bareon's would not follow its kernels."""
+    case = load(HERE / "fedora-41.yaml")
+    case["files"]["/boot/efi/EFI/fedora/grubx64.efi"] = f"MZ\0/EFI/fedora\0{built_in}"
+    if not maker:
+        del case["menu"]
+    found, tree = _installed(case, tmp_path, monkeypatch, PC_UEFI)
+    assert found == outcome
+    assert tree.is_file("/boot/grub2/grub.cfg") == (outcome["grub"] == "image")
 
 
 @pytest.mark.parametrize(("name", "whose"), [("rocky-9", "image"), ("debian-12", "image"), ("alpine", "ramdisk")])

@@ -147,9 +147,9 @@ def test_an_endless_program_is_no_program(tree: Tree) -> None:
 
 def test_configuration_beside_a_signed_grub() -> None:
     text = "search.fs_uuid u-1 root\nset prefix=($root)'/grub'\nconfigfile ($root)'/grub/grub.cfg'\n"
-    assert configuration("u-1", "/grub", modules=True) == text
-    # The ramdisk's modules are of another build than a signed GRUB, which would load them.
-    assert "prefix" not in configuration("u-1", "/grub", modules=False)
+    assert configuration("u-1", "/grub", prefix=True) == text
+    # Modules of another build are there, which a signed GRUB would load.
+    assert "prefix" not in configuration("u-1", "/grub", prefix=False)
 
 
 @pytest.mark.parametrize(
