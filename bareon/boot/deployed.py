@@ -12,6 +12,7 @@ from bareon.model.layout import Layout
 from bareon.storage.filesystem import Mounted
 from bareon.storage.kind import Signature
 from bareon.system.bindings.binding import shown
+from bareon.system.bindings.boot_entries import ENDING
 from bareon.system.bindings.home import identifiers, normal
 from bareon.system.tree import Tree, holder
 
@@ -22,6 +23,17 @@ _OF_KERNEL = ("PARTUUID=", "PARTLABEL=", "/dev/sd", "/dev/vd", "/dev/nvme", "/de
 _UNIFIED = (
     "systemd-boot alone starts, on UEFI, from /usr/lib/systemd/boot/efi of the image; GRUB needs a kernel and its"
     " initramfs in /boot"
+)
+
+#: Where entries are that GRUB and systemd-boot read from the EFI system partition, with the kernels that they start.
+_ENTRIES = ("/boot/efi/loader/entries", "/efi/loader/entries")
+_ON_ESP = (
+    "whose kernels lie on the EFI system partition, as sdbootutil of SUSE has them there; bareon starts kernels of"
+    " /boot: bring an image that is made for GRUB without entries on that partition (grub2, not grub2-bls)"
+)
+_BESIDE = (
+    "which lies beside its modules alone; have the image's kernel-install put it into /boot, with an initramfs, when"
+    " the image is made"
 )
 
 
@@ -122,6 +134,18 @@ def without_system(tree: Tree) -> str | None:
     return f"there is no system at the top of its root file system{there}"
 
 
+def _elsewhere(tree: Tree) -> str:
+    """What an image without a kernel in ``/boot`` has elsewhere, in words; empty where it has none at all."""
+    if unified := [x.source for x in uki.read(tree)]:
+        return f"it has {', '.join(map(shown, unified))}, which {_UNIFIED}"
+    entries = [f"{x}/{name}" for x in _ENTRIES for name in tree.names(x) if name.endswith(ENDING)]
+    if entries:
+        return f"it has {', '.join(map(shown, entries))}, {_ON_ESP}"
+    beside = [f"{uki.MODULES}/{x}/vmlinuz" for x in tree.names(uki.MODULES)]
+    there = ", ".join(shown(x) for x in beside if tree.is_file(x))
+    return f"it has {there}, {_BESIDE}" if there else ""
+
+
 def check_system(tree: Tree, image: str, found: Sequence[object]) -> None:
     """See that there is something to start, and a system for it.
 
@@ -130,8 +154,7 @@ def check_system(tree: Tree, image: str, found: Sequence[object]) -> None:
     """
     lacking = without_system(tree)
     if not found:
-        others = ", ".join(shown(x.source) for x in uki.read(tree))
-        unified = f"it has {others}, which {_UNIFIED}" if others else ""
-        raise ActionFailed("; ".join(filter(None, [f"image {image!r} has no kernel in /boot", lacking, unified])))
+        told = [f"image {image!r} has no kernel in /boot", lacking, _elsewhere(tree)]
+        raise ActionFailed("; ".join(filter(None, told)))
     if lacking:
         raise ActionFailed(f"image {image!r} would not come up: {lacking}")

@@ -475,6 +475,36 @@ def test_a_unified_kernel_image_is_told(tmp_path: Path) -> None:
         check_system(tree, "a", [])
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            [
+                "/usr/lib/modules/6.11.8-1-default/vmlinuz",
+                "/boot/efi/loader/entries/opensuse-6.11.8-1-default-1.conf",
+            ],
+            "it has /boot/efi/loader/entries/opensuse-6.11.8-1-default-1.conf, whose kernels lie on the EFI system",
+        ),
+        (
+            [
+                "/usr/lib/modules/6.17.1-300.fc43.x86_64/vmlinuz",
+                "/usr/lib/modules/6.16.0-300.fc43.x86_64/modules.dep",
+            ],
+            "it has /usr/lib/modules/6.17.1-300.fc43.x86_64/vmlinuz, which lies beside its modules alone; have the",
+        ),
+        ([], ""),
+    ],
+)
+def test_where_else_the_kernels_of_an_image_are_is_told(files: list[str], said: str, tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    for path in (*files, "/usr/sbin/init"):
+        tree.write(path, "x")
+    with pytest.raises(ActionFailed) as caught:
+        check_system(tree, "a", own_kernels(tree, "a"))
+    words = str(caught.value).removeprefix("image 'a' has no kernel in /boot").removeprefix("; ")
+    assert words.startswith(said) and bool(words) == bool(said)
+
+
 def test_parameters_of_a_document_replace_those_of_another(tmp_path: Path) -> None:
     tree, _ = deployed_tree(load(HERE / "rocky-9.yaml"), tmp_path)
     names = [f"{FOLDER}/{x}" for x in tree.names(FOLDER)]
