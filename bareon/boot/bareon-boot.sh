@@ -363,13 +363,32 @@ is_on() {
     numbers_of_device "$1" | grep -Fqx -e "$device"
 }
 
-# Prints the number of the image whose root file system is at $root.
+# Prints the subvolume of a btrfs that the folder $1 is in, as GRUB names it: "/@"; nothing where it is in none.
+subvolume_of() {
+    found= longest=
+    while read -r _ _ _ inside point _; do
+        case ${1%/}/ in "${point%/}"/*) ;; *) continue ;; esac
+        if [ "${#point}" -ge "${#longest}" ]; then longest=$point found=${inside%/}; fi
+    done < "${BAREON_MOUNTS:-/proc/self/mountinfo}"
+    echo "$found"
+}
+
+# Prints the subvolume that the entry $1 has for its root; nothing where it names none.
+root_subvolume_in() {
+    printf '%s\n' "$1" | sed -En 's,^  linux .* rootflags=([^ ]*\,)?subvol=/?([^ \,]+).*,/\2,p'
+}
+
+# Prints the number of the image whose root file system is at $root. Several may have theirs in one btrfs.
 number_of_root() {
+    inside=$(subvolume_of "${root:-/}")
     while IFS=$tab read -r number _ _ root_uuid _; do
         case $number in *[!0-9]*) continue ;; esac
         if [ "$root_uuid" != - ] && is_on "${root:-/}" "$root_uuid"; then
-            echo "$number"
-            return
+            wanted=$(root_subvolume_in "$(entry_of "$number")")
+            if [ -z "$wanted" ] || [ "$wanted" = "$inside" ]; then
+                echo "$number"
+                return
+            fi
         fi
     done < "$images"
     fail 4 "this system is none of the images in the menu"
@@ -611,7 +630,10 @@ refresh() {
     filesystem=$(filesystem_in "$entry")
     case $entry in "menuentry '"*"' {$line_end"*) ;; *) kernel= ;; esac
     [ -n "$kernel" ] && [ -n "$filesystem" ] || fail 6 "entry $1 of grub.cfg is not as bareon writes them"
-    case $kernel in /boot/*) prefix=/boot ;; *) prefix= ;; esac
+    # GRUB goes through a subvolume from the top of its file system.
+    above=$(subvolume_of "$root/boot")
+    case $kernel in "$above"/*) ;; *) above= ;; esac
+    case ${kernel#"$above"} in /boot/*) prefix=$above/boot ;; *) prefix=$above ;; esac
     there=0
     is_on "$root/boot" "$filesystem" || there=$?
     [ "$there" != 1 ] || fail 4 "$root/boot is not on the file system that GRUB reads kernels from, UUID=$filesystem"

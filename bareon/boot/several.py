@@ -43,8 +43,8 @@ ROOT = "/run/bareon"
 class Found:
     """A system that was found: ``entry`` boots its ``kernel``; ``settings`` are those of its ``/etc/default/grub``.
 
-    ``kernel`` is a path from ``/boot``. ``older`` is the next newest of its kernels, as ``bareon-boot refresh``
-    chooses it, with paths as the entry has them.
+    ``place`` is where its root lies, for people. ``kernel`` is a path from ``/boot``. ``older`` is the next newest of
+    its kernels, as ``bareon-boot refresh`` chooses it, with paths as the entry has them.
     """
 
     device: str
@@ -54,6 +54,7 @@ class Found:
     entry: Entry
     settings: Mapping[str, str]
     kernel: str
+    place: str
     older: Kernel | None = None
 
 
@@ -164,7 +165,8 @@ class InstallMultiboot(Step):
         warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, self.layout, name)])
         older = next((x for x in there[1:] if x.initrd or not there[0].initrd), None)
         called = about.get("PRETTY_NAME") or name
-        more = (there[0].name, older and older.from_top(boot))
+        inside = [f"subvolume {x}" for x in (root.mount.subvolume,) if x]
+        more = (there[0].name, ", ".join([root.device, *inside]), older and older.from_top(boot))
         return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, *more)
 
     def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:
@@ -173,7 +175,7 @@ class InstallMultiboot(Step):
         number = 0
         for image in self.images:
             if found := systems[image.name]:
-                title = f"{found.name} (on {found.device})"
+                title = f"{found.name} (on {found.place})"
                 listed.append(Listed(image, number, found.os_id, title, found.uuid))
                 number += 1
             else:

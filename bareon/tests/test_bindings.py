@@ -446,6 +446,17 @@ def test_words_of_another_machine_are_taken_out_of_the_parameters(words: str, le
             assert KernelWords().bound("/etc/default/grub", change.text, home) == Change(change.text)
 
 
+@pytest.mark.parametrize("policy", ["clean", "verify"])
+def test_the_subvolume_of_the_layout_is_the_roots(policy: Policy) -> None:
+    home = _home(_layout(("btrfs", "/", "u-root"), policy=policy))
+    root = home.volumes[0]
+    home = replace(home, volumes=(replace(root, mount=replace(root.mount, subvolume="@")),))
+    words = "rootflags=noatime,subvol=@ rootflags=subvol=/@ rootflags=subvol=@home rootflags=subvolid=7,noatime"
+    change = KernelWords().bound("/etc/default/grub", f'GRUB_CMDLINE_LINUX="{words}"\n', home)
+    left = "rootflags=noatime,subvol=@ rootflags=subvol=/@ rootflags=noatime"
+    assert change.text == f'GRUB_CMDLINE_LINUX="{left}"\n'
+
+
 def test_field_03_words_on_further_lines_and_of_additions_are_looked_at() -> None:
     text = (
         'GRUB_CMDLINE_LINUX="a \\\n root=LABEL=gone b"\nGRUB_CMDLINE_LINUX+=" root=UUID=gone c"\nX="root=/dev/gone"\n'

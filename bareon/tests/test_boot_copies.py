@@ -167,7 +167,10 @@ def test_each_menu_is_written_and_started_by_its_own_disk(tmp_path: Path, monkey
     monkeypatch.setattr(mount, "write_back", lambda root: None)
     monkeypatch.setattr(nvram, "remember", remember)
     entry = Entry("x", "/vmlinuz", None, "u", ())
-    systems = {x.name: Found(f"/dev/{x.name}", "u", None, x.name, entry, {}, "vmlinuz") for x in step.images}
+    systems = {
+        x.name: Found(f"/dev/{x.name}", "u", None, x.name, entry, {}, "vmlinuz", f"/dev/{x.name}")
+        for x in step.images
+    }
     places = {disk: Tree(str(tmp_path / Path(disk).name)) for disk in step.layout.menus}
     for tree in places.values():
         Path(tree.root).mkdir()

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,58 @@ def test_the_kernels_are_those_that_a_deployment_chooses(path: Path, partition: 
     before = (partition / "grub.cfg").stat()
     assert "up to date" in _run(Path(tree.root))[1]
     assert (partition / "grub.cfg").stat() == before
+
+
+@pytest.fixture
+def mounts(tmp_path: Path, system: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A list of mounts in which the system is in a subvolume of a btrfs."""
+    file = tmp_path / "mountinfo"
+    lines = ["20 1 0:20 / / rw - btrfs /dev/none rw", f"21 1 0:30 /@b {system} rw - btrfs /dev/none rw"]
+    file.write_text("".join(f"{x}\n" for x in lines))
+    monkeypatch.setenv("BAREON_MOUNTS", str(file))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kernel", "found"),
+    [
+        ("/@b/boot/vmlinuz-0", "/@b/boot/vmlinuz-6.1.0-10-amd64"),
+        ("/boot/vmlinuz-0", "/boot/vmlinuz-6.1.0-10-amd64"),
+        ("/vmlinuz-0", "/vmlinuz-6.1.0-10-amd64"),
+        ("/@bc/boot/vmlinuz-0", "/vmlinuz-6.1.0-10-amd64"),
+        ("/@b/vmlinuz-0", "/@b/vmlinuz-6.1.0-10-amd64"),
+    ],
+)
+def test_a_kernel_in_a_subvolume_keeps_it_in_its_path(
+    partition: Path, system: Path, mounts: Path, kernel: str, found: str
+) -> None:
+    (partition / "grub.cfg").write_text(_menu(_starting(OURS, Kernel(kernel, "/initrd-0", "0"))))
+    code, said = _run(system)
+    assert code == 0, said
+    assert f"  linux {found} root=UUID=b" in (partition / "grub.cfg").read_text()
+
+
+@pytest.mark.parametrize(("inside", "number"), [("/@a", 0), ("/@b", 1), ("/@", None), ("/", None)])
+def test_images_in_one_btrfs_are_told_apart(
+    partition: Path, system: Path, mounts: Path, inside: str, number: int | None
+) -> None:
+    names = (("one", "@a"), ("two", "@b"))
+    entries = [
+        Entry(x, f"/{y}/boot/vmlinuz-0", "/i", "u", ("root=UUID=same", f"rootflags=subvol={y},noatime"))
+        for x, y in names
+    ]
+    (partition / "grub.cfg").write_text(menu.configuration(entries, menu.once(), default=1))
+    (partition / "bareon-images").write_text(info.table([replace(x, root_uuid="same") for x in IMAGES[:2]]))
+    mounts.write_text(mounts.read_text().replace("/@b", inside))
+    text = bareon_boot.script(["u"]).replace("is_on() {", "is_on() { return 0; }\nis_really_on() {")
+    words = ["sh", "-s", "--", "refresh", "--root", str(system)]
+    done = subprocess.run(words, input=text, capture_output=True, text=True)
+    lines = (partition / "grub.cfg").read_text().split("\n")
+    changed = [n for n, (_, y) in enumerate(names) if any(f"/{y}/boot/vmlinuz-6.1.0-10" in x for x in lines)]
+    if number is None:
+        assert (done.returncode, changed) == (4, []), done.stderr
+    else:
+        assert (done.returncode, changed) == (0, [number]), done.stderr
 
 
 def test_versions_sort_as_those_of_a_deployment(partition: Path, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def overlaps(layout: Layout, images: Sequence[Image]) -> Iterator[tuple[Image, I
     """Two images each, in their order, and the folder of the second in which both bring files."""
     areas = {image.name: list(_areas(layout, image)) for image in images}
     for first, second in combinations(images, 2):
-        for device, folder, point in areas[second.name]:
-            same = [other for where, other, _ in areas[first.name] if where == device]
+        for place, folder, point in areas[second.name]:
+            same = [other for where, other, _ in areas[first.name] if where == place]
             if any(holds(other, folder) or holds(folder, other) for other in same):
                 yield first, second, point
                 break
@@ -45,10 +45,10 @@ def neighbours(layout: Layout, images: Sequence[Image], image: Image) -> Iterato
     """
     if not layout.has_root(image.system):
         return
-    own = {(x.device, x.point) for x in layout.tree(image.system) if holds(image.target, x.point)}
+    own = {(x.place, x.point) for x in layout.tree(image.system) if holds(image.target, x.point)}
     for other in images[: images.index(image)]:
         if other.system != image.system and layout.has_root(other.system):
-            shared = own & {(x.device, x.point) for x in layout.tree(other.system) if holds(other.target, x.point)}
+            shared = own & {(x.place, x.point) for x in layout.tree(other.system) if holds(other.target, x.point)}
             yield from (Neighbour(other, point) for _, point in sorted(shared))
 
 
@@ -76,13 +76,13 @@ def common(first: Mapping[str, bool], second: Mapping[str, bool]) -> list[str]:
     return sorted(path for path, folder in second.items() if path in first and not (folder and first[path]))
 
 
-def _areas(layout: Layout, image: Image) -> Iterator[tuple[str, str, str]]:
-    """Each device that the image brings something to, the folder in its file system, and in the deployed system."""
+def _areas(layout: Layout, image: Image) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """Each place that the image brings something to, the folder in its file system, and in the deployed system."""
     mounts = layout.tree(image.system)
     if not any(holds(x.point, image.target) for x in mounts):
         return
     top = holder(image.target, mounts)
-    yield top.device, posixpath.join("/", posixpath.relpath(image.target, top.point)).rstrip("."), image.target
+    yield top.place, posixpath.join("/", posixpath.relpath(image.target, top.point)).rstrip("."), image.target
     for mount in mounts:
         if mount.point != top.point and holds(image.target, mount.point):
-            yield mount.device, "/", mount.point
+            yield mount.place, "/", mount.point

@@ -103,7 +103,13 @@ class Home:
     def may_have_subvolumes(self) -> bool:
         """True where the root file system was not made by bareon, and so may be a part of a btrfs."""
         root = next((x for x in self.volumes if x.point == "/"), None)
-        return bool(root and root.type == "btrfs" and (root.kept or root.filesystem.wanted.from_image))
+        made = root and (self.subvolume or not (root.kept or root.filesystem.wanted.from_image))
+        return bool(root and root.type == "btrfs" and not made)
+
+    @property
+    def subvolume(self) -> str | None:
+        """The name of the subvolume that the layout has for the root; ``None`` where it has none."""
+        return next((x.mount.subvolume for x in self.volumes if x.point == "/"), None)
 
     @property
     def swap(self) -> Mounted | None:

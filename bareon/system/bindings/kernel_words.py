@@ -89,6 +89,8 @@ def without_strangers(line: str, home: Home) -> tuple[str, list[str]]:
         return f"resume=UUID={home.swap.uuid}" if word[1] == "resume" and home.swap else ""
 
     def flags(word: re.Match[str]) -> str:
+        if home.subvolume and {f"subvol={x}{home.subvolume}" for x in ("", "/")} & set(word[2].split(",")):
+            return word[0]
         removed.append(word[0])
         left = [x for x in word[2].split(",") if not x.startswith(("subvol=", "subvolid="))]
         return word[1] + ",".join(left) if left else ""
