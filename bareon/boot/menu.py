@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_script import quoted, word, words
@@ -61,6 +61,10 @@ class Entry:
     arguments: tuple[str, ...]
     modules: tuple[str, ...] = ()
 
+    def called(self, title: str) -> Entry:
+        """The same with another title."""
+        return replace(self, title=title)
+
     def read(self, source: str) -> BootEntry:
         """What a boot loader reads of it in ``source``."""
         initrds = (self.initrd,) if self.initrd else ()
@@ -87,17 +91,20 @@ def configuration(
     marked = [("", x) for x in entries]
     marked += [(f"# An older kernel of entry {n}.", x) for n, x in sorted((older or {}).items())]
     for mark, entry in marked:
-        lines += [
-            "",
-            *filter(None, [mark]),
-            f"menuentry {quoted(entry.title)} {{",
-            *(f"  insmod {module}" for module in entry.modules if not signed),
-            f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
-            "  " + words(["linux", entry.kernel, *entry.arguments]),
-            *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),
-            "}",
-        ]
+        lines += ["", *filter(None, [mark]), *written(entry, signed=signed)]
     return "\n".join(lines) + "\n"
+
+
+def written(entry: Entry, *, signed: bool = False) -> list[str]:
+    """The lines of an entry in ``grub.cfg``."""
+    return [
+        f"menuentry {quoted(entry.title)} {{",
+        *(f"  insmod {module}" for module in entry.modules if not signed),
+        f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
+        "  " + words(["linux", entry.kernel, *entry.arguments]),
+        *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),
+        "}",
+    ]
 
 
 def terminal(settings: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +56,10 @@ class Found:
     kernel: str
     place: str
     older: Kernel | None = None
+
+    def listed(self, image: Image, number: int) -> Listed:
+        """Its image as it is listed, with the number of its entry."""
+        return Listed(image, number, self.os_id, f"{self.name} (on {self.place})", self.uuid)
 
 
 @dataclass(frozen=True)
@@ -138,36 +142,7 @@ class InstallMultiboot(Step):
         return mounted_tree(self.layout.tree(self.images[number].name), root=f"{ROOT}/images/{number}")
 
     def _found(self, name: str, trees: Mapping[str, Tree]) -> Found | None:
-        """The system of an image, with the newest of its own kernels; ``None`` where there is none."""
-        tree = trees[name]
-        root = tree.mounts[0]
-        if root.point != "/":
-            return None
-        boot = holder("/boot", tree.mounts)
-        there = own_kernels(tree, name, _kernels_of_others(name, trees))
-        if not there:
-            return None
-        check_system(tree, name, there)
-        check_usr(tree, name, there[0])
-        settings, about, brought = defaults(tree), release(tree), of_image(tree, there[0])
-        newest = there[0].from_top(boot)
-        entry = Entry(
-            name,
-            newest.image,
-            newest.initrd,
-            boot.uuid,
-            arguments(
-                root_words(root, self.layout, initramfs=there[0].initrd is not None),
-                *(brought.words, root, parameters(self.kernel_params, tree, self.layout, name)),
-            ),
-            self.layout.system(boot.filesystem).grub_modules,
-        )
-        warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, self.layout, name)])
-        older = next((x for x in there[1:] if x.initrd or not there[0].initrd), None)
-        called = about.get("PRETTY_NAME") or name
-        inside = [f"subvolume {x}" for x in (root.mount.subvolume,) if x]
-        more = (there[0].name, ", ".join([root.device, *inside]), older and older.from_top(boot))
-        return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, *more)
+        return find(name, trees[name], self.layout, self.kernel_params, _kernels_of_others(name, trees))
 
     def _listed(self, systems: Mapping[str, Found | None]) -> list[Listed]:
         """The images in the order of the input; those that can boot are numbered as the menu will be."""
@@ -175,8 +150,7 @@ class InstallMultiboot(Step):
         number = 0
         for image in self.images:
             if found := systems[image.name]:
-                title = f"{found.name} (on {found.place})"
-                listed.append(Listed(image, number, found.os_id, title, found.uuid))
+                listed.append(found.listed(image, number))
                 number += 1
             else:
                 listed.append(Listed(image))
@@ -218,7 +192,7 @@ class InstallMultiboot(Step):
         bootable = [x for x in listed if x.number is not None]
         entries = [replace(_sure(systems[x.image.name]).entry, title=x.title) for x in bootable]
         older = {
-            x.number or 0: _with_older_kernel(entry, kernel)
+            x.number or 0: with_older_kernel(entry, kernel)
             for x, entry in zip(bootable, entries, strict=True)
             if (kernel := _sure(systems[x.image.name]).older)
         }
@@ -233,6 +207,41 @@ class InstallMultiboot(Step):
             older=older,
             signed=self.secure_boot,
         )
+
+
+def find(name: str, tree: Tree, layout: Layout, kernel_params: str, others: Collection[str] = ()) -> Found | None:
+    """The system of an image in its tree, with the newest of its own kernels; ``None`` where there is none.
+
+    :param others: the paths of kernels on the file system of its ``/boot`` that belong to other images.
+    """
+    root = tree.mounts[0]
+    if root.point != "/":
+        return None
+    boot = holder("/boot", tree.mounts)
+    there = own_kernels(tree, name, others)
+    if not there:
+        return None
+    check_system(tree, name, there)
+    check_usr(tree, name, there[0])
+    settings, about, brought = defaults(tree), release(tree), of_image(tree, there[0])
+    newest = there[0].from_top(boot)
+    entry = Entry(
+        name,
+        newest.image,
+        newest.initrd,
+        boot.uuid,
+        arguments(
+            root_words(root, layout, initramfs=there[0].initrd is not None),
+            *(brought.words, root, parameters(kernel_params, tree, layout, name)),
+        ),
+        layout.system(boot.filesystem).grub_modules,
+    )
+    warned(name, [*brought.warnings, *check(entry.read("the menu"), tree, layout, name)])
+    older = next((x for x in there[1:] if x.initrd or not there[0].initrd), None)
+    called = about.get("PRETTY_NAME") or name
+    inside = [f"subvolume {x}" for x in (root.mount.subvolume,) if x]
+    more = (there[0].name, ", ".join([root.device, *inside]), older and older.from_top(boot))
+    return Found(root.device, root.uuid, about.get("ID"), called, entry, settings, *more)
 
 
 def _kernels_of_others(name: str, trees: Mapping[str, Tree]) -> set[str]:
@@ -282,7 +291,7 @@ def _probed(systems: Mapping[str, Found]) -> Outcome:
     return outcome
 
 
-def _with_older_kernel(entry: Entry, kernel: Kernel) -> Entry:
+def with_older_kernel(entry: Entry, kernel: Kernel) -> Entry:
     title = f"{entry.title}, older kernel {kernel.release}"
     return replace(entry, title=title, kernel=kernel.image, initrd=kernel.initrd)
 

@@ -16,7 +16,7 @@ from bareon.boot import bareon_boot, info, menu
 from bareon.boot.info import Listed
 from bareon.boot.installed import own_kernels
 from bareon.boot.menu import Entry
-from bareon.boot.several import _with_older_kernel
+from bareon.boot.several import with_older_kernel
 from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.system.kernel import Kernel
@@ -86,7 +86,7 @@ def _starting(entry: Entry, kernel: Kernel) -> Entry:
 
 
 def _older(entry: Entry, version: str) -> Entry:
-    return _with_older_kernel(entry, Kernel(f"/boot/vmlinuz-{version}", f"/boot/initrd.img-{version}", version))
+    return with_older_kernel(entry, Kernel(f"/boot/vmlinuz-{version}", f"/boot/initrd.img-{version}", version))
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.yaml")), ids=lambda x: x.stem)
@@ -105,7 +105,7 @@ def test_the_kernels_are_those_that_a_deployment_chooses(path: Path, partition: 
     code, said = _run(Path(tree.root))
     assert code == 0, said
     wanted = _starting(OURS, there[0])
-    rescue = {1: _with_older_kernel(wanted, older)} if older else {}
+    rescue = {1: with_older_kernel(wanted, older)} if older else {}
     assert (partition / "grub.cfg").read_text() == _menu(wanted, rescue)
     before = (partition / "grub.cfg").stat()
     assert "up to date" in _run(Path(tree.root))[1]
