@@ -27,11 +27,15 @@ END
 usage() {
     cat <<'END'
 usage: bareon-boot list
+       bareon-boot status [--json]
        bareon-boot switch IMAGE [--once]
+       bareon-boot confirm
        bareon-boot refresh [--image IMAGE] [--root FOLDER]
 
 list shows each image with its number in the boot menu ("-" for one that cannot boot), its UUID and its name.
 "*" marks the one that boots by default, ">" the one that boots next time only.
+status says which image runs, which is the default, and which one boots next time only; with --json as one line of JSON.
+confirm makes the image that runs the default, after it was started once.
 switch makes IMAGE the default. IMAGE is the name, the UUID or the number of an image.
 --once: only for the next boot; the one after that takes the default again.
 refresh has the entry of the image that runs start its newest kernel, and another one an older kernel. Packages of
@@ -286,6 +290,40 @@ list() {
     done < "$images" | tr -d '\001-\010\013-\037\177'
 }
 
+# Which image runs, is the default, and boots next time only. $1: json, or nothing for people.
+status() {
+    default=$(default_number)
+    next=$(next_number)
+    running=$(running_number)
+    if [ -z "$1" ]; then
+        printf '%s\n' "running: $(name_of "$running")" "default: $(name_of "$default")" "next time only: $(name_of "$next")"
+        return
+    fi
+    printf '{"running": %s, "default": %s, "next": %s, "images": [' "${running:-null}" "${default:-null}" "${next:-null}"
+    separator=
+    while IFS=$tab read -r number name image_uuid root_uuid _ title; do
+        case $number in '' | *[!0-9]*) number=null ;; esac
+        printf '%s{"number": %s, "name": %s, "uuid": %s, "root_uuid": %s, "title": %s}' "$separator" "$number" \
+            "$(quoted "$name")" "$(quoted "$image_uuid")" "$(quoted "$root_uuid")" "$(quoted "$title")"
+        separator=', '
+    done < "$images"
+    echo ']}'
+}
+
+# The name of the image with the number $1, for people.
+name_of() {
+    name=none
+    while IFS=$tab read -r number called _; do
+        if [ "$number" = "$1" ]; then name=$called; fi
+    done < "$images"
+    printf '%s\n' "$name" | tr -d '\001-\011\013-\037\177'
+}
+
+# A string of JSON; null for what is not there.
+quoted() {
+    case $1 in '' | -) echo null ;; *) printf '%s\n' "$1" | tr -d '\001-\011\013-\037\177' | sed 's/[\\"]/\\&/g; s/.*/"&"/' ;; esac
+}
+
 # Prints the number of the image that $1 means. Names come before UUIDs, and those before numbers.
 number_of() {
     for column in 2 3 4 5 1; do
@@ -378,8 +416,9 @@ root_subvolume_in() {
     printf '%s\n' "$1" | sed -En 's,^  linux .* rootflags=([^ ]*\,)?subvol=/?([^ \,]+).*,/\2,p'
 }
 
-# Prints the number of the image whose root file system is at $root. Several may have theirs in one btrfs.
-number_of_root() {
+# Prints the number of the image whose root file system is at $root; nothing where that is none of them. Several may
+# have theirs in one btrfs.
+running_number() {
     inside=$(subvolume_of "${root:-/}")
     while IFS=$tab read -r number _ _ root_uuid _; do
         case $number in *[!0-9]*) continue ;; esac
@@ -391,7 +430,12 @@ number_of_root() {
             fi
         fi
     done < "$images"
-    fail 4 "this system is none of the images in the menu"
+}
+
+number_of_root() {
+    found=$(running_number)
+    [ -n "$found" ] || fail 4 "this system is none of the images in the menu"
+    echo "$found"
 }
 
 # The lines of the entry with the number $1.
@@ -709,6 +753,27 @@ case $command in
             if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
         else
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
+    status)
+        json=
+        case ${1:-} in --json) json=json; shift ;; esac
+        [ $# -eq 0 ] || fail 2 "status has no argument $1"
+        root=
+        open ro
+        status "$json"
+        [ -n "$json" ] || compare
+        ;;
+    confirm)
+        [ $# -eq 0 ] || fail 2 "confirm takes no arguments"
+        root=
+        open ro
+        number=$(number_of_root)
+        if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)" ]; then
+            if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+            set_default "$number" || fail 6 "the boot loader's partition cannot be written"
+        fi
+        follow >&2
+        list
+        ;;
         fi
         follow >&2
         list

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> None:
         nonlocal code
-        if set(words) & {"list", "switch", "refresh"}:
+        if set(words) & {"list", "status", "switch", "confirm", "refresh"}:
             code = _on_the_node(words)
         else:
             code = _script(words)
