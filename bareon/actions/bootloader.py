@@ -11,6 +11,7 @@ from bareon.boot import verification
 from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed
+from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
@@ -19,7 +20,7 @@ from bareon.model.image import Early, Image
 from bareon.model.node import NodeFacts
 from bareon.model.settings import BOOT_INFO, SANDBOX, runs_programs
 from bareon.step import Step
-from bareon.tools import authenticode, grub, mount, osprober, sandbox, udev
+from bareon.tools import authenticode, grub, menu, mount, osprober, sandbox, udev
 
 _NOBODYS = "the menu of several images has a GRUB that is put together on the node, signed by nobody"
 
@@ -36,6 +37,8 @@ class Bootloader(Action):
     options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX, "allow_unbootable": False}
 
     def requires(self, job: Job) -> set[str]:
+        if _beside(job):
+            return {*mount.PROGRAMS, *udev.PROGRAMS, *menu.PROGRAMS}
         several = osprober.PROGRAMS if job.layout.multiboot else ()
         verifying = authenticode.PROGRAMS if _is_on(job.node) else ()
         inside = sandbox.PROGRAMS if runs_programs(self.settings) and not job.layout.multiboot else ()
@@ -52,8 +55,10 @@ class Bootloader(Action):
             defects = [Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")]
         if defects:
             raise InvalidInput(defects)
-        if in_use := busy(job.node, {disk.device for disk in job.layout.disks}):
-            raise UnsuitableNode(*(f"{x}: the boot loader would be installed beside it" for x in in_use))
+        if _beside(job) and _is_on(job.node):
+            raise UnsuitableNode(
+                "with Secure Boot on, images are brought in the ramdisk, where all kernels are compared"
+            )
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
         if job.node.firmware_bits == 32:
@@ -91,6 +96,10 @@ class Bootloader(Action):
         disks = boot_disks(job.layout, job.node)
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         order = job.deployment.boot_order
+        if _beside(job):
+            brought = tuple(x for x in systems if job.deployment.brings(x))
+            renew = [RenewEntries(self.name, brought, job.layout, params)] if brought else []
+            return [*self._drivers(job, default, [x.name for x in brought]), *renew]
         if job.layout.multiboot:
             on = _is_on(job.node)
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
@@ -122,6 +131,12 @@ class Bootloader(Action):
 
     def _verification(self, job: Job, image: str, disks: tuple[BootDisk, ...]) -> list[Step]:
         return [verification.VerifyLoader(self.name, image, job.layout, disks, _is_on(job.node), _early(job, image))]
+
+
+def _beside(job: Job) -> bool:
+    """True where an image of several runs from the disks: GRUB and the entries of those that stay are left alone."""
+    alone = job.deployment.brought is not None and job.layout.multiboot is not None
+    return alone and bool(busy(job.node, {disk.device for disk in job.layout.disks}))
 
 
 def _without_copies(job: Job) -> str | None:

@@ -714,6 +714,27 @@ END
     echo "the menu has been changed: $first, older kernel ${older:-none}"
 }
 
+# Has the entry of the image with the number $1 be as the files "entry", "older" (which may be missing) and "listed" in
+# the folder $2 have it; a deployment beside a running system calls it.
+renew() {
+    [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
+    case $(entry_of "$1") in "menuentry '"*"' {$line_end"*) ;; *) fail 6 "entry $1 of grub.cfg is not as bareon writes them" ;; esac
+    older_entry=
+    if [ -f "$2/older" ]; then older_entry=$(cat "$2/older"); fi
+    compose "$1" "$(cat "$2/entry")" "$older_entry"
+    table=$(while IFS= read -r line; do
+        case $line in "$1$tab"*) cat "$2/listed" ;; *) printf '%s\n' "$line" ;; esac
+    done < "$images")
+    if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+    if [ "$table" != "$(cat "$images")" ]; then
+        rm -f "$images.new"
+        printf '%s\n' "$table" > "$images.new"
+        [ "$(cat "$images.new")" = "$table" ] || fail 6 "the list of images was cut off"
+        put "$images"
+    fi
+    if [ "$menu" != "$(cat "$config")" ]; then put_menu "$menu"; fi
+}
+
 # The kernels that entries of other images than $1 start from the file system $2.
 kernels_of_others() {
     while IFS=$tab read -r number _; do
@@ -731,6 +752,27 @@ case $command in
         open ro
         list
         compare
+        ;;
+    status)
+        json=
+        case ${1:-} in --json) json=json; shift ;; esac
+        [ $# -eq 0 ] || fail 2 "status has no argument $1"
+        root=
+        open ro
+        status "$json"
+        [ -n "$json" ] || compare
+        ;;
+    confirm)
+        [ $# -eq 0 ] || fail 2 "confirm takes no arguments"
+        root=
+        open ro
+        number=$(number_of_root)
+        if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)" ]; then
+            if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+            set_default "$number" || fail 6 "the boot loader's partition cannot be written"
+        fi
+        follow >&2
+        list
         ;;
     switch)
         image=
@@ -753,27 +795,6 @@ case $command in
             if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
         else
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
-    status)
-        json=
-        case ${1:-} in --json) json=json; shift ;; esac
-        [ $# -eq 0 ] || fail 2 "status has no argument $1"
-        root=
-        open ro
-        status "$json"
-        [ -n "$json" ] || compare
-        ;;
-    confirm)
-        [ $# -eq 0 ] || fail 2 "confirm takes no arguments"
-        root=
-        open ro
-        number=$(number_of_root)
-        if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)" ]; then
-            if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
-            set_default "$number" || fail 6 "the boot loader's partition cannot be written"
-        fi
-        follow >&2
-        list
-        ;;
         fi
         follow >&2
         list
@@ -794,6 +815,13 @@ case $command in
         open ro
         if [ -n "$image" ]; then number=$(number_of "$image"); else number=$(number_of_root); fi
         refresh "$number"
+        follow
+        ;;
+    renew)
+        [ $# -eq 2 ] && [ -d "$2" ] || fail 2 "renew takes an image and a folder"
+        open ro
+        number=$(number_of "$1")
+        renew "$number" "$2"
         follow
         ;;
     -h | --help)

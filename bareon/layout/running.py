@@ -23,7 +23,8 @@ _OF_THE_LOADER = "esp"
 def beside(layout: Layout, deployment: Deployment, node: NodeFacts) -> Layout:
     """The layout for a run on disks of which some are in use, with what is to be left as it is.
 
-    Only a run that brings some images alone may have such disks: what is none of these images' is not written then.
+    Only a run that brings some images alone may have such disks: what is none of these images' is not written then,
+    but for the menu of all.
 
     :raises UnsuitableNode: naming each use that stands in the way, or that nobody can tell what it is of.
     """

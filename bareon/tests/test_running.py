@@ -14,7 +14,7 @@ from bareon.drivers.deploy.rsync import FetchTree, Rsync
 from bareon.errors import UnsuitableNode
 from bareon.layout.chosen import chosen
 from bareon.model.deployment import Deployment
-from bareon.model.node import NodeFacts, Use
+from bareon.model.node import NodeFacts, SecureBootFacts, Use
 from bareon.plan.plan import Plan
 from bareon.tests import cases
 from bareon.tests.simulation import after
@@ -48,6 +48,17 @@ def plan(wanted: Deployment, node: NodeFacts) -> Plan:
     for action in actions:
         action.configure({})
     return decide(wanted, node, actions, Rsync(), cases.SEED).plan
+
+
+def test_the_menu_keeps_all_but_the_entry_of_the_image(deployed: NodeFacts) -> None:
+    found = plan_of_all(chosen(deployment("verify"), ["b"]), used(deployed, ROOT_A, SRV))
+    assert found.steps[-1].description == (
+        "Renew the entry of image 'b' in the menu on /dev/vdb2; the default and other entries stay"
+    )
+    assert not any("GRUB" in x.description for x in found.steps)
+    enabled = replace(used(deployed, ROOT_A), firmware="bios", secure_boot=SecureBootFacts("enabled"))
+    with pytest.raises(UnsuitableNode, match="with Secure Boot on"):
+        plan_of_all(chosen(deployment("verify"), ["b"]), enabled)
 
 
 def refusals(wanted: Deployment, node: NodeFacts) -> list[str]:

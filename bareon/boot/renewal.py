@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The menu of several images where one of them runs: the entries of others are renewed in place."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bareon.boot import bareon_boot, info
+from bareon.boot.menu import FOLDER, written
+from bareon.boot.several import ROOT, Found, find, with_older_kernel
+from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.image import Image
+from bareon.model.layout import Layout
+from bareon.step import Outcome, Progress, Step
+from bareon.system.tree import Tree, holder, mounted_tree
+from bareon.tools import menu, mount, udev
+
+_ENTRY = re.compile(r"^menuentry .*?^\}$", re.MULTILINE | re.DOTALL)
+_ANEW = "have the menu made anew in the ramdisk, by do_bootloader without --image"
+
+
+@dataclass(frozen=True)
+class RenewEntries(Step):
+    """Renew the entries of some images in the menu, of which another one may run.
+
+    The default and all other entries stay as they are, and so does GRUB, which is none of the images'.
+    """
+
+    images: tuple[Image, ...]
+    layout: Layout
+    kernel_params: str
+
+    @property
+    def description(self) -> str:
+        names = ", ".join(repr(x.name) for x in self.images)
+        return f"Renew the entry of image {names} in the menu on {self._device}; the default and other entries stay"
+
+    def preflight(self) -> None:
+        """See that the menu has an entry for each of the images."""
+        text, listed = self._menu()
+        entries = _ENTRY.findall(text)
+        for image in self.images:
+            number = numbers(listed).get(image.name)
+            if number is None or number >= len(entries):
+                raise UnsuitableNode(f"image {image.name!r} has no entry in the menu on {self._device}: {_ANEW}")
+
+    def run(self, progress: Progress) -> Outcome:
+        udev.settle()
+        text, listed = self._menu()
+        uuids = [x.uuid for x in self.layout.menus.values()]
+        for place, image in enumerate(self.images):
+            number = numbers(listed)[image.name]
+            with mounted_tree(self.layout.tree(image.name), root=f"{ROOT}/images/{place}") as tree:
+                boot = holder("/boot", tree.mounts).uuid
+                others = kernels(text, boot, number)
+                found = find(image.name, tree, self.layout, self.kernel_params, others)
+                if not found:
+                    raise ActionFailed(
+                        f"image {image.name!r} has no kernel in /boot; its entry in the menu is as it was"
+                    )
+                bareon_boot.install(tree, uuids)
+            self._renew(image, found, number, uuids)
+        return {"menu": f"{len(self.images)} of {len(numbers(listed))} images"}
+
+    @property
+    def _device(self) -> str:
+        return next(iter(self.layout.menus.values())).device
+
+    def _menu(self) -> tuple[str, str]:
+        """The menu and the list of the images beside it, read without changing anything."""
+        with (
+            tempfile.TemporaryDirectory(prefix="bareon-") as folder,
+            mount.mounted(self._device, folder, kind="ext4", options="ro,noload"),
+        ):
+            tree = Tree(folder, name="the multiboot partition")
+            texts = [tree.read(f"{FOLDER}/{name}") for name in ("grub.cfg", "bareon-images")]
+        if texts[0] is None or texts[1] is None:
+            raise UnsuitableNode(f"there is no menu of images on {self._device}: {_ANEW}")
+        return texts[0], texts[1]
+
+    def _renew(self, image: Image, found: Found, number: int, uuids: list[str]) -> None:
+        listed = found.listed(image, number)
+        texts: Mapping[str, str | None] = {
+            "entry": _text(found, listed.title),
+            "older": _text(found, listed.title, older=True) if found.older else None,
+            "listed": info.table([listed]),
+        }
+        with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
+            for name, text in texts.items():
+                if text is not None:
+                    (Path(folder) / name).write_text(text, errors="surrogateescape")
+            menu.renew(bareon_boot.script(uuids), image.name, folder)
+
+
+def _text(found: Found, title: str, *, older: bool = False) -> str:
+    entry = found.entry.called(title)
+    if older and found.older:
+        entry = with_older_kernel(entry, found.older)
+    return "\n".join(written(entry)) + "\n"
+
+
+def numbers(listed: str) -> dict[str, int]:
+    """The number of the entry of each image, by the lines of :func:`bareon.boot.info.table`."""
+    fields = [line.split("\t") for line in listed.splitlines()]
+    return {x[1]: int(x[0]) for x in fields if len(x) > 1 and re.fullmatch("[0-9]{1,4}", x[0])}
+
+
+def kernels(text: str, uuid: str, number: int) -> set[str]:
+    """The kernels that entries of a menu other than the one with a number start from a file system."""
+    found = set()
+    for place, entry in enumerate(_ENTRY.findall(text)):
+        kernel = re.search(r"^  linux '?([^' \n]+)", entry, re.MULTILINE)
+        if place != number and kernel and re.search(rf"--set=root '?{re.escape(uuid)}'?$", entry, re.MULTILINE):
+            found.add(kernel[1])
+    return found

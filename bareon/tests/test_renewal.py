@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry of one image renewed in the menu of several: all else stays, the default too."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from bareon.boot import bareon_boot, info, menu
+from bareon.boot.menu import Entry
+from bareon.boot.renewal import _text, kernels, numbers
+from bareon.boot.several import Found, with_older_kernel
+from bareon.model.image import Image
+from bareon.model.location import Location
+from bareon.system.kernel import Kernel
+
+NAMES = ("one", "two", "three")
+OLD = [Entry(f"{x} (on /dev/{x})", "/boot/vmlinuz-1", "/boot/initrd.img-1", f"u-{x}", ("ro",)) for x in NAMES]
+NEW = Entry("two", "/boot/vmlinuz-3", "/boot/initrd.img-3", "u-new", ("root=UUID=new", "x=$a'b c"), ("lvm",))
+OLDER = Kernel("/boot/vmlinuz-2", "/boot/initrd.img-2", "2")
+LISTED = [
+    Found(f"/dev/{x}", f"r-{x}", None, x, entry, {}, "vmlinuz", f"/dev/{x}").listed(
+        Image(x, Location(f"rsync://a/{x}"), uuid=f"i-{x}"), n
+    )
+    for n, (x, entry) in enumerate(zip(NAMES, OLD, strict=True))
+]
+
+
+def _older(*which: int) -> Mapping[int, Entry]:
+    return {n: with_older_kernel(OLD[n], Kernel("/boot/vmlinuz-0", None, "0")) for n in which}
+
+
+@pytest.fixture
+def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "multiboot/boot/grub2"
+    folder.mkdir(parents=True)
+    (folder / "grubenv").write_text(menu.environment())
+    (folder / "bareon-images").write_text(info.table(LISTED))
+    monkeypatch.setenv("BAREON_MULTIBOOT", str(folder.parents[1]))
+    return folder
+
+
+def _renew(tmp_path: Path, found: Found, image: str = "two") -> subprocess.CompletedProcess[str]:
+    place = tmp_path / "new"
+    place.mkdir(exist_ok=True)
+    listed = found.listed(LISTED[1].image, 1)
+    (place / "entry").write_text(_text(found, listed.title))
+    if found.older:
+        (place / "older").write_text(_text(found, listed.title, older=True))
+    (place / "listed").write_text(info.table([listed]))
+    words = ["sh", "-s", "--", "renew", image, str(place)]
+    return subprocess.run(words, input=bareon_boot.script(["u"]), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "default", "older", "after", "then"),
+    [
+        ((), 0, None, (), 0),
+        ((), 2, OLDER, (1,), 2),
+        ((0, 1, 2), 1, OLDER, (0, 1, 2), 1),
+        ((0, 1, 2), 5, None, (0, 2), 4),
+        ((0, 2), 4, OLDER, (0, 1, 2), 5),
+    ],
+)
+def test_the_entry_alone_is_another_one(
+    partition: Path,
+    tmp_path: Path,
+    before: tuple[int, ...],
+    default: int,
+    older: Kernel | None,
+    after: tuple[int, ...],
+    then: int,
+) -> None:
+    (partition / "grub.cfg").write_text(menu.configuration(OLD, menu.once(), default=default, older=_older(*before)))
+    found = Found("/dev/new", "r-new", None, "Two 13", NEW, {}, "vmlinuz", "/dev/new", older)
+    done = _renew(tmp_path, found)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    entry = NEW.called("Two 13 (on /dev/new)")
+    wanted = {**_older(*after), **({1: with_older_kernel(entry, older)} if older else {})}
+    entries = [OLD[0], entry, OLD[2]]
+    assert (partition / "grub.cfg").read_text() == menu.configuration(
+        entries, menu.once(), default=then, older=wanted
+    )
+    table = [LISTED[0], found.listed(LISTED[1].image, 1), LISTED[2]]
+    assert (partition / "bareon-images").read_text() == info.table(table)
+    files = {x.name: x.stat().st_ino for x in partition.iterdir()}
+    assert _renew(tmp_path, found).returncode == 0
+    assert {x.name: x.stat().st_ino for x in partition.iterdir()} == files  # again is nothing
+
+
+def test_a_menu_that_is_not_as_bareon_writes_it_stays(partition: Path, tmp_path: Path) -> None:
+    text = menu.configuration(OLD, menu.once()).replace("menuentry '", 'menuentry "')
+    (partition / "grub.cfg").write_text(text)
+    done = _renew(tmp_path, Found("/dev/new", "r-new", None, "Two", NEW, {}, "vmlinuz", "/dev/new"))
+    assert (done.returncode, done.stderr) == (6, "bareon-boot: entry 1 of grub.cfg is not as bareon writes them\n")
+    assert (partition / "grub.cfg").read_text() == text
+    assert (
+        _renew(tmp_path, Found("/dev/new", "r-new", None, "Two", NEW, {}, "vmlinuz", "/dev/new"), "four").returncode
+        == 2
+    )
+
+
+def test_what_the_menu_says_of_the_images() -> None:
+    assert numbers(info.table([*LISTED, info.Listed(LISTED[0].image)])) == {"one": 0, "two": 1, "three": 2}
+    assert numbers("x\n\t\n-\ta\n99999\tb\n") == {}
+    shared = [OLD[0], Entry("b", "/vmlinuz-9", None, "u-one", ())]
+    text = menu.configuration(shared, older=_older(0))
+    assert kernels(text, "u-one", 1) == {"/boot/vmlinuz-1", "/boot/vmlinuz-0"}
+    assert kernels(text, "u-one", 0) == {"/vmlinuz-9", "/boot/vmlinuz-0"}
+    assert kernels(text, "u", 1) == set()
