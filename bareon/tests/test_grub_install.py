@@ -13,15 +13,18 @@ import pytest
 from bareon.actions.base import Job
 from bareon.actions.bootloader import Bootloader
 from bareon.boot import install
+from bareon.boot.disks import BootDisk
 from bareon.boot.esp import vendor
 from bareon.boot.install import Source, _staged
 from bareon.boot.platform import PC_BIOS, PC_UEFI
 from bareon.boot.signed import Signed, configuration, place, signed
 from bareon.boot.single import InstallGrub, _own_grub
 from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.storage.filesystem import Filesystem, PlannedFilesystem
 from bareon.system import sandbox as system_sandbox
 from bareon.system.tree import LARGEST, Tree
 from bareon.tests.cases import HERE, load, node, plan_of
+from bareon.tests.test_boot_systems import ROOT, deployed_tree
 from bareon.tools import grub, mount, sandbox
 
 GRUB = "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
@@ -199,6 +202,47 @@ def test_grub_is_put_together_from_the_tree(tree: Tree, tmp_path: Path, bound: d
         "/stage/modules": f"{tree.root}/usr/lib/grub/i386-pc",
     }
     assert list(grub2.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "modules", "prefix"), [(False, False, True), (True, False, False), (False, True, True)]
+)
+def test_a_signed_grub_is_not_put_together_of_foreign_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool, modules: bool, prefix: bool
+) -> None:
+    """Those of its own build are installed, those of another that are there are kept out of its sight."""
+    (tmp_path / "root").mkdir()
+    tree, _ = deployed_tree({"kernels": {}, "files": {}}, tmp_path / "root")
+    if there:
+        tree.write("/boot/grub2/x86_64-efi/normal.mod", "of another build")
+    if modules:
+        tree.write("/usr/lib/grub/x86_64-efi/normal.mod", "of its own")
+    calls: list[str] = []
+
+    @contextlib.contextmanager
+    def mounted(source: str, target: str, *, kind: str, **_: object) -> Iterator[str]:
+        if kind == "bind":
+            Path(target).rmdir()
+            Path(target).symlink_to(source)
+        yield target
+        if kind == "bind":
+            Path(target).unlink()
+
+    monkeypatch.setattr(mount, "mounted", mounted)
+    monkeypatch.setattr(mount, "write_back", lambda _: None)
+    monkeypatch.setattr(install, "PLACE", str(tmp_path / "stage"))
+    monkeypatch.setattr(grub, "install_uefi", lambda *_, modules, **__: calls.append(modules))
+    monkeypatch.setattr(grub, "relative", lambda _: "/boot/grub2")
+    esp = PlannedFilesystem("/dev/vda1", 1, "vfat", "ABCD-0001", Filesystem("vfat", ()))
+    found = Signed("fedora", {"grubx64.efi": b"grub", "shimx64.efi": b"shim"})
+    source = Source(tree, "/boot/grub2", "/usr/lib/grub/x86_64-efi" if modules else "", "fedora", found)
+    loaders = install.install_loaders([BootDisk("/dev/vda", "bareon x", PC_UEFI, esp)], source)
+    assert loaders == ["\\EFI\\fedora\\shimx64.efi"]
+    assert calls == ([f"{tmp_path}/stage/modules"] if modules else [])
+    text = str(tree.read("/boot/efi/EFI/fedora/grub.cfg"))
+    assert f"search.fs_uuid {ROOT} root\n" in text
+    assert ("set prefix=($root)'/boot/grub2'\n" in text) == prefix
+    assert tree.read("/boot/efi/EFI/BOOT/BOOTX64.EFI") == "shim"
 
 
 def test_the_ramdisk_s_modules(tree: Tree, bound: dict[str, str]) -> None:
