@@ -68,6 +68,7 @@ class _Translation:
         if not disks:
             self.defects.append(Defect("$.ks_meta.pm_data.ks_spaces", "nothing is made on any disk"))
         self.defects += spaces.defects
+        self.warnings += spaces.warnings
         return deployment
 
     def _images(self) -> list[Image]:

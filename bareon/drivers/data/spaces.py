@@ -22,7 +22,7 @@ _Placed = tuple[dict[str, Any], str]
 
 
 class Spaces:
-    """From the entries to the model. ``defects`` collects what the schema cannot express.
+    """From the entries to the model. ``defects`` collects what no schema can express, ``warnings`` what is left out.
 
     :param root: where the entries are, a JSON path.
     :param images: of each file system.
@@ -37,6 +37,7 @@ class Spaces:
         formats: Mapping[str, str],
     ) -> None:
         self.defects: list[Defect] = []
+        self.warnings: list[str] = []
         self._images = images
         self._formats = formats
         self._made_up: list[Aggregate] = []
@@ -66,9 +67,20 @@ class Spaces:
         return tuple(self._made_up)
 
     def groups(self) -> tuple[VolumeGroup, ...]:
-        """The volume groups that have a physical volume, or logical ones to be made."""
-        found = tuple(self._group(entry, path) for entry, path in self._groups)
-        return tuple(group for group in found if group.volumes or group.name in self._used_groups)
+        """The volume groups that have a physical volume; of the others ``warnings`` names the volumes.
+
+        Where a physical volume is of a group that is not there, one name may be meant for the other: all are taken.
+        """
+        if self._used_groups - {entry["id"] for entry, _ in self._groups}:
+            found = tuple(self._group(entry, path) for entry, path in self._groups)
+            return tuple(group for group in found if group.volumes or group.name in self._used_groups)
+        for entry, path in self._groups:
+            left = [volume["name"] for volume, _ in _made(entry, path)]
+            if left and entry["id"] not in self._used_groups:
+                said = f"volume group {entry['id']!r} has no physical volume, so that nothing is made of it"
+                self.warnings.append(f"{path}: {said}: {', '.join(left)}")
+        made = [x for x in self._groups if x[0]["id"] in self._used_groups]
+        return tuple(self._group(entry, path) for entry, path in made)
 
     def _only_bootable(self) -> str | None:
         """The path of the disk that is said to be the one to boot from."""
@@ -83,13 +95,13 @@ class Spaces:
         return marked[0][1] if marked else None
 
     def _disk(self, value: dict[str, Any], path: str) -> Disk:
-        size = int(value["size"])
         made = list(_made(value, path))
-        if made and not size:
+        if made and not value["size"]:
             self.defects.append(Defect(f"{path}.size", "a disk of no size cannot hold volumes"))
         volumes = [(x, self._volume(x, where)) for x, where in made]
         wanted = tuple(volume for x, volume in volumes if self._is_wanted(x, path))
-        return Disk(DiskIds(tuple(_ranks(value))), size * MIB or None, wanted, path, any_firmware=True)
+        # Fuel has measured that size, in a ramdisk of its own and by its own rules; the real disk is the limit.
+        return Disk(DiskIds(tuple(_ranks(value))), None, wanted, path, any_firmware=True)
 
     def _is_wanted(self, volume: dict[str, Any], disk: str) -> bool:
         return self._bootable is None or disk == self._bootable or not _is_boot(volume)
