@@ -17,7 +17,7 @@ from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind
 from bareon.drivers.deploy.listing import Survey, listed
 from bareon.drivers.deploy.overlap import neighbours
-from bareon.drivers.deploy.placing import Placing
+from bareon.drivers.deploy.placing import Placing, of_the_node
 from bareon.drivers.deploy.swift import SCHEMES, is_fetchable, unfetchable, unsigned
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, UnsuitableNode
 from bareon.model.deployment import Deployment
@@ -27,7 +27,6 @@ from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import Mounted
-from bareon.system.bindings.table import of_node
 from bareon.system.tree import Tree, mounted_tree
 from bareon.tools import copy, device, gpgv, mount, tar
 
@@ -128,7 +127,7 @@ class UnpackArchive(Step):
         return published(self.image, self.settings)
 
     def _placing(self) -> Placing:
-        own = of_node() if self.image.target == "/" else ()
+        own = of_the_node(self.image.target)
         return Placing(Survey(self.image.target, self.mounts), self.kept, own)
 
     def run(self, progress: Progress) -> Outcome:

@@ -15,7 +15,7 @@ from bareon.drivers.deploy.archive import OneFile, UnpackArchive, join
 from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.layers import Layering
 from bareon.drivers.deploy.listing import Survey
-from bareon.drivers.deploy.placing import Placing
+from bareon.drivers.deploy.placing import Placing, of_the_node
 from bareon.errors import Defect, ImageFailed
 from bareon.model.deployment import Deployment
 from bareon.model.image import Image
@@ -24,7 +24,6 @@ from bareon.model.reference import FORM, SCHEMES, reference
 from bareon.model.settings import TransferSettings
 from bareon.sizes import mib
 from bareon.step import Outcome, Progress
-from bareon.system.bindings.table import of_node
 from bareon.system.tree import Tree
 from bareon.tools import copy, device, openssl, tar
 from bareon.tools.sandbox import available_memory
@@ -94,7 +93,7 @@ class UnpackLayers(UnpackArchive):
         return placing.hidden
 
     def _judge(self, spared: Mapping[str, int]) -> Layering:
-        own = of_node() if self.image.target == "/" else ()
+        own = of_the_node(self.image.target)
         return Layering(Survey(self.image.target, self.mounts), self.kept, own, spared)
 
     def _placing(self) -> Placing:

@@ -143,6 +143,14 @@ class Placing:
             raise ImageFailed(f"has {described(*found)} at {where}")
 
 
+def of_the_node(target: str) -> tuple[str, ...]:
+    """The files of the deployed system that an image with such a target may not bring to a root that is kept."""
+    # All that binds a system to its node takes longer to load than each kind of image, and a plan needs neither.
+    from bareon.system.bindings.table import of_node
+
+    return of_node() if target == "/" else ()
+
+
 def inside(name: str, member: str) -> str:
     """A path below the top folder, without the parts that mean nothing; empty for that folder.
 

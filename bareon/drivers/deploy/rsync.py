@@ -23,6 +23,7 @@ from bareon.drivers.deploy.fitness import unfit_for_trees
 from bareon.drivers.deploy.kind import Kind, OfKinds
 from bareon.drivers.deploy.listing import Share, Survey, listed
 from bareon.drivers.deploy.overlap import Neighbour, common, neighbours, overlaps, paths
+from bareon.drivers.deploy.placing import of_the_node
 from bareon.drivers.deploy.reader import readers
 from bareon.errors import ActionFailed, CommandError, Defect, ImageFailed, InvalidInput
 from bareon.model.deployment import Deployment
@@ -34,7 +35,6 @@ from bareon.sizes import mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.filesystem import SWAP, Mounted
 from bareon.storage.reader import Reader
-from bareon.system.bindings.table import of_node
 from bareon.system.tree import Tree, holds, mounted_tree
 from bareon.tools import mount, rsync
 
@@ -183,7 +183,7 @@ def flags_for(
     """
     # On what is kept its fstab is kept too, and what else is the node's own: bareon changes only its lines in it.
     # The first rule that fits decides, so they come before those of the input.
-    own = of_node() if share.mount.kept and image.target == "/" and not clean else ()
+    own = of_the_node(image.target) if share.mount.kept and not clean else ()
     kept = [f"--exclude={path}" for path in own if holds(share.mount.point, path)]
     apart = [f"--exclude=/{rsync.literal(folder)}" for folder in share.apart]
     fresh = () if share.mount.kept else _FRESH
