@@ -50,8 +50,7 @@ def probe() -> NodeFacts:
             links.get(device.path, ()),
             users,
             asked.get(device.path, smartctl.UNKNOWN),
-            # Of what can be no module no index of another kernel says anything.
-            tuple(Driver(*x) for x in driver.bound(device.path) if x[0] in modular),
+            _drivers(device.path, modular),
         )
         for device in devices
         if device.type in ("disk", "loop", "rom")
@@ -85,6 +84,15 @@ def _renamed(uses: Sequence[Use], devices: Sequence[lsblk.BlockDevice], found: S
 def is_passed_over(device: lsblk.BlockDevice) -> bool:
     """True for memory, such as the ramdisk's own, and for floppies: nothing is ever deployed to them."""
     return device.name.startswith(_NO_DISKS)
+
+
+def _drivers(device: str, modular: frozenset[str]) -> tuple[Driver, ...] | None:
+    """The drivers that a disk is reached by; ``None`` where the running kernel does not tell.
+
+    :param modular: the names of all that is a module to it, or could be. Of others no index of a kernel tells.
+    """
+    bound = driver.bound(device)
+    return tuple(Driver(*x) for x in bound if x[0] in modular) if bound and modular else None
 
 
 def is_boot_medium(disk: DiskFacts, uses: Sequence[Use], booted: str | None) -> bool:
@@ -122,7 +130,7 @@ def _disk(
     links: tuple[str, ...],
     users: dict[str, list[str]],
     health: smartctl.Health,
-    drivers: tuple[Driver, ...],
+    drivers: tuple[Driver, ...] | None,
 ) -> DiskFacts:
     found = tags(device.path) if device.type != "rom" and device.size else {}
     table = found.get("PTTYPE")

@@ -10,7 +10,7 @@ from bareon.actions.base import Action, Job
 from bareon.boot import verification
 from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
-from bareon.boot.drivers import VerifyDrivers, needed
+from bareon.boot.drivers import VerifyDrivers, needed, unknown
 from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
@@ -88,6 +88,7 @@ class Bootloader(Action):
                     f" another disk when that of {mounted.device} has failed"
                 )
 
+        yield from filter(None, (unknown(job.layout, job.node, x) for x in _started(job)))
         yield from _secure_boot_warnings(job)
 
     def plan(self, job: Job) -> Sequence[Step]:
@@ -99,19 +100,19 @@ class Bootloader(Action):
         if _beside(job):
             brought = tuple(x for x in systems if job.deployment.brings(x))
             renew = [RenewEntries(self.name, brought, job.layout, params)] if brought else []
-            return [*self._drivers(job, default, [x.name for x in brought]), *renew]
+            return [*self._drivers(job, default), *renew]
         if job.layout.multiboot:
             on = _is_on(job.node)
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [
-                *self._drivers(job, default, [x.name for x in images]),
+                *self._drivers(job, default),
                 InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order, on),
                 *([VerifyChain(self.name, _by_default(systems), _early_of(job, systems), disks)] if on else []),
             ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []
         return [
-            *self._drivers(job, default, [default]),
+            *self._drivers(job, default),
             InstallGrub(
                 *(self.name, default, job.layout, disks, params, order),
                 programs=runs_programs(self.settings),
@@ -122,9 +123,9 @@ class Bootloader(Action):
             *verify,
         ]
 
-    def _drivers(self, job: Job, default: str, systems: Sequence[str]) -> Iterator[Step]:
+    def _drivers(self, job: Job, default: str) -> Iterator[Step]:
         """A step for each system with a disk of which the drivers are known."""
-        for name in dict.fromkeys(systems):
+        for name in _started(job):
             if wanted := needed(job.layout, job.node, name):
                 allowed = bool(self.settings.get("allow_unbootable")) or name != default
                 yield VerifyDrivers(self.name, name, job.layout, wanted, allowed, _early(job, name))
@@ -195,6 +196,18 @@ def _by_default(systems: Sequence[Image]) -> tuple[str, ...]:
 def _systems(job: Job) -> list[Image]:
     """The images with a root file system, which alone can boot."""
     return [image for image in job.deployment.images if job.layout.has_root(image.name)]
+
+
+def _started(job: Job) -> list[str]:
+    """The names of the images that the boot loader starts: one, or all with volumes of their own in a menu.
+
+    Beside a system that runs they are those that are brought.
+    """
+    if _beside(job):
+        return [image.name for image in _systems(job) if job.deployment.brings(image)]
+    if job.layout.multiboot:
+        return [image.name for image in job.deployment.images if job.layout.tree(image.name)]
+    return [_default(_systems(job))]
 
 
 def _bootif(cmdline: str) -> list[str]:

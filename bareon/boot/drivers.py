@@ -37,9 +37,26 @@ _Lack = tuple[str, str]
 
 def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
     """The drivers of the disks that hold the root file system of an image, and its ``/usr``, each with its disk."""
+    below = _below(layout, image)
+    return tuple((disk.device, x) for disk in node.disks if disk.device in below for x in disk.drivers or ())
+
+
+def unknown(layout: Layout, node: NodeFacts, image: str) -> str | None:
+    """What nobody can tell of the disks that hold the root file system of an image; ``None`` where all is known."""
+    below = _below(layout, image)
+    disks = [disk.device for disk in node.disks if disk.device in below and disk.drivers is None]
+    if not disks:
+        return None
+    return (
+        f"image {image!r}: whether its kernel and initramfs have the drivers of {', '.join(disks)} is not asked: the"
+        " facts of the node do not tell by which drivers the running system reaches it"
+    )
+
+
+def _below(layout: Layout, image: str) -> set[str]:
+    """The disks that hold the root file system of an image, and its ``/usr``."""
     devices = {x.device for x in layout.tree(image) if x.point in _NEEDED}
-    below = {disk for device in devices for disk in _disks(layout, device)}
-    return tuple((disk.device, x) for disk in node.disks if disk.device in below for x in disk.drivers)
+    return {disk for device in devices for disk in _disks(layout, device)}
 
 
 def _disks(layout: Layout, device: str) -> Iterator[str]:
@@ -78,8 +95,10 @@ class VerifyDrivers(Step):
         """
         if self.early is None or not (found := self._brought(self.early)):
             return []
-        # A folder without an index is what a kernel has left that was removed.
+        # A folder without an index is what a kernel has left that was removed, unless there is no other.
         known = {release: index for release, index in found.items() if any(name in index for name in NAMES)}
+        if not known:
+            return [self._unasked(list(found)[-1])]
         told = [self._lacking(release, index) for release, index in reversed(known.items())]
         lacks = [*(told[:1] if all(told) else []), self._without(self.early)]
         return [words for x in lacks if x for words in self._told(x, UnsuitableNode)]
@@ -90,13 +109,22 @@ class VerifyDrivers(Step):
             boots = self._boots(tree)
             if not boots:
                 return {}  # that is said by who installs the boot loader
-            lack = self._lacking(boots.version, index_of(tree, boots.version))
+            index = index_of(tree, boots.version)
+            unasked = [] if any(name in index for name in NAMES) else [self._unasked(boots.version)]
+            lack = self._lacking(boots.version, index)
             looked = Looked() if lack or not boots.path else looked_into(tree, boots, self._needs)
             lack = lack or self._not_carried(boots, looked)
-        warnings = [*(self._told(lack, ActionFailed) if lack else []), *map(visible, looked.unknown)]
+        warnings = [*(self._told(lack, ActionFailed) if lack else []), *unasked, *map(visible, looked.unknown)]
         for warning in warnings:
             LOG.warning("%s", warning)
         return {"warnings": "; ".join(warnings)} if warnings else {}
+
+    def _unasked(self, release: str) -> str:
+        disks = ", ".join(dict.fromkeys(disk for disk, _ in self.needed))
+        return (
+            f"image {self.image!r}: whether kernel {visible(release)} has the drivers of {disks} is not known: there"
+            f" is no {' and no '.join(NAMES)} in its folder of modules, which would tell"
+        )
 
     def _brought(self, early: Early) -> Mapping[str, Mapping[str, bytes]]:
         """The index of each of the newest kernels, by its release."""

@@ -258,7 +258,7 @@ class DiskFacts:
     ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
     number of it, another one after each start of the machine. ``zoned`` is the kernel's word for what must be written
     in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it. ``drivers`` are those that
-    it is reached by, the disk's own first; none where that is not known.
+    it is reached by, the disk's own first; ``None`` where that is not known.
     """
 
     device: str
@@ -285,7 +285,7 @@ class DiskFacts:
     zoned: str = "none"
     health: Health = "unknown"
     health_words: tuple[str, ...] = ()
-    drivers: tuple[Driver, ...] = ()
+    drivers: tuple[Driver, ...] | None = None
 
     @property
     def unwritable(self) -> str | None:

@@ -93,8 +93,9 @@ def missing(needs: Needs, there: Carried, index: Mapping[str, bytes]) -> list[st
 
     :param index: the files of :data:`INDEX` of the kernel's modules; what is built in need not be carried.
     """
+    programs = [f"the program {x[0]}" for x in needs.programs if there.programs.isdisjoint(x)]
     if "modules.dep" not in index:
-        return []  # a kernel whose modules nobody knows
+        return programs  # a kernel whose modules nobody knows
     built_in = named({name: index[name] for name in index if name != "modules.dep"})
     known = named(index)
     # What the kernel does not have at all is no matter of its initramfs.
@@ -102,7 +103,7 @@ def missing(needs: Needs, there: Carried, index: Mapping[str, bytes]) -> list[st
     gone = [x.name for x in lacking(drivers, _of_carried(index, there.modules))]
     gone += [x for x in needs.modules if x in known and x not in built_in | there.modules]
     words = [f"the module {name}" for name in dict.fromkeys(gone)]
-    return words + [f"the program {x[0]}" for x in needs.programs if there.programs.isdisjoint(x)]
+    return words + programs
 
 
 def _of_carried(index: Mapping[str, bytes], modules: frozenset[str]) -> dict[str, bytes]:

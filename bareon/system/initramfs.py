@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from bareon.system.carried import Needs, carried, index_of, missing
@@ -101,7 +101,13 @@ def looked_into(tree: Tree, ramdisk: InitialRamdisk, needs: Needs) -> Looked:
     except ValueError as error:
         named = ", ".join(needs.words)
         return Looked(unknown=(f"{ramdisk.path}: whether it carries {named} is not known: {error}",))
-    return Looked(tuple(missing(needs, there, index_of(tree, ramdisk.version))))
+    index = index_of(tree, ramdisk.version)
+    unknown: tuple[str, ...] = ()
+    if "modules.dep" not in index and (needs.drivers or needs.modules):
+        named = ", ".join(replace(needs, programs=()).words)
+        reason = f"kernel {ramdisk.version} has no modules.dep, which would tell what is a module"
+        unknown = (f"{ramdisk.path}: whether it carries {named} is not known: {reason}",)
+    return Looked(tuple(missing(needs, there, index)), unknown)
 
 
 def maker(tree: Tree) -> str | None:

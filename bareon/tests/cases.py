@@ -99,8 +99,12 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def node(name: str) -> NodeFacts:
-    """A node of the folder ``nodes``. Sizes may be written as ``4096 MiB``."""
+    """A node of the folder ``nodes``. Sizes may be written as ``4096 MiB``.
+
+    A disk that has no ``drivers`` there is reached by none that is a module; ``null`` is for what is not known.
+    """
     found = yaml.safe_load((HERE / "nodes" / f"{name}.yaml").read_text())
+    found["disks"] = [{"drivers": [], **disk} for disk in found["disks"]]
     return from_json(_bytes({"format": 1, **found}))
 
 

@@ -203,8 +203,9 @@ def test_what_is_missing(needs: Needs, there: Carried, gone: Sequence[str]) -> N
     assert missing(needs, there, INDEX) == gone
 
 
-def test_of_a_kernel_without_an_index_nothing_is_said() -> None:
-    assert missing(Needs((AHCI,), ("ext4",), (("lvm",),)), Carried(frozenset(), frozenset()), {}) == []
+def test_of_a_kernel_without_an_index_no_module_is_missing() -> None:
+    needs = Needs((AHCI,), ("ext4",), (("lvm",),))
+    assert missing(needs, Carried(frozenset(), frozenset()), {}) == ["the program lvm"]
 
 
 def test_an_initramfs_in_a_tree(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bareon import probe
 from bareon.boot import drivers
 from bareon.boot.drivers import VerifyDrivers
 from bareon.drivers.deploy.early import EarlyFiles
@@ -121,7 +122,6 @@ OLD = DEP + b"kernel/drivers/ata/ahci.ko:\n"
         ({"6.1.0-9-cloud": DEP, "6.1.0-10-cloud": DEP}, "kernel 6.1.0-10-cloud has no ahci"),
         # What is left of a kernel that was removed has no say.
         ({"6.1.0-9-cloud": DEP, "6.1.0-10-amd64": None}, "kernel 6.1.0-9-cloud has no ahci"),
-        ({"6.1.0-10-amd64": None}, None),
         # Which of them boots is seen when the image has been copied.
         ({"6.1.0-9-amd64": OLD, "6.1.0-10-cloud": DEP}, None),
         # Of the many that a system may have kept the newest count.
@@ -242,7 +242,6 @@ WHOLE = OLD + b"kernel/fs/ext4/ext4.ko:\nkernel/drivers/md/dm-mod.ko:\nkernel/dr
         ),
         # Of a kernel without an initramfs it is said by somebody else.
         (WHOLE, None, None),
-        (None, [*PROGRAMS], None),
     ],
 )
 def test_what_boots_is_looked_into_once_it_is_there(
@@ -261,6 +260,58 @@ def test_what_boots_is_looked_into_once_it_is_there(
     assert said in str(caught.value)
     outcome = dataclasses.replace(step, allowed=True).run(lambda *_: None)
     assert str(outcome["warnings"]).startswith(str(caught.value).rpartition("; ")[0])
+
+
+def test_a_kernel_without_an_index_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        f"image 'a': whether kernel {KERNEL} has the drivers of /dev/sda, /dev/vda is not known: there is no"
+        " modules.dep and no modules.builtin in its folder of modules, which would tell"
+    )
+    # Beforehand, unless there is another kernel that tells.
+    assert list(_step({KERNEL: None}).preflight()) == [said]
+    assert list(_step({KERNEL: None, "6.1.0-10-amd64": OLD}).preflight()) == []
+    step = _installed(tmp_path, monkeypatch, None, PROGRAMS)
+    carries = (
+        f"/boot/initrd.img-{KERNEL}: whether it carries sd_mod, ahci, virtio_blk, ext4, dm_mod, raid1 is not known:"
+        f" kernel {KERNEL} has no modules.dep, which would tell what is a module"
+    )
+    assert step.run(lambda *_: None) == {"warnings": f"{said}; {carries}"}
+    # Programs are no matter of an index.
+    (tmp_path / f"boot/initrd.img-{KERNEL}").write_bytes(archive("usr/sbin/lvm"))
+    with pytest.raises(ActionFailed, match="lacks the program mdadm; bring"):
+        step.run(lambda *_: None)
+
+
+def test_facts_without_drivers_are_told_in_the_plan() -> None:
+    case = cases.load(cases.HERE / "cases/plan/drivers-of-root.yaml")
+    assert cases.plan_of(case).warnings == ()
+    plan = cases.plan_of({**case, "node": "driven-by-nobody-knows"})
+    assert plan.warnings == (
+        "image 'a': whether its kernel and initramfs have the drivers of /dev/sda is not asked: the facts of the node"
+        " do not tell by which drivers the running system reaches it",
+    )
+    (step,) = (x for x in plan.steps if isinstance(x, VerifyDrivers))
+    assert step.needed == (("/dev/vda", BLK),)
+
+
+@pytest.mark.parametrize(
+    ("bound", "modular", "drivers"),
+    [
+        ([("sd_mod", "scsi:t-0x00"), ("own", "pci:x")], {"sd_mod"}, (SD,)),
+        ([("own", "pci:x")], {"sd_mod"}, ()),
+        # Nothing to tell by.
+        ([], {"sd_mod"}, None),
+        ([("own", "pci:x")], set(), None),
+    ],
+)
+def test_what_a_probe_knows_of_drivers(
+    bound: Sequence[tuple[str, str]],
+    modular: set[str],
+    drivers: Sequence[Driver] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(driver, "bound", lambda _: bound)
+    assert probe._drivers("/dev/sda", frozenset(modular)) == drivers
 
 
 def test_what_nobody_can_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
