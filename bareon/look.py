@@ -7,6 +7,7 @@ Those that do not run are started read-only meanwhile, and stopped again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,15 +63,16 @@ def tags(device: str) -> dict[str, str]:
     return found
 
 
-def signature(found: dict[str, str]) -> Signature | None:
-    """The signature among blkid's tags, if there is one."""
+def signature(device: str, found: dict[str, str]) -> Signature | None:
+    """The signature among blkid's tags of a device, if there is one, with what the kinds can tell of it."""
     if "AMBIVALENT" in found:
         return Signature("ambivalent")
     if "UNREADABLE" in found:
         return UNREADABLE
     if "TYPE" not in found:
         return None
-    return Signature(found["TYPE"], found.get("UUID"), found.get("LABEL"))
+    seen = Signature(found["TYPE"], found.get("UUID"), found.get("LABEL"))
+    return functools.reduce(lambda x, kind: kind.seen(device, x), KINDS, seen)
 
 
 class _Look:
@@ -103,7 +105,7 @@ class _Look:
         return len(self._partitioned)
 
     def content(self, device: str) -> Signature | None:
-        return signature(tags(device))
+        return signature(device, tags(device))
 
     def offer(self, device: str, signature: Signature | None, *, partitioned: bool = False) -> None:
         self._signatures[device] = signature

@@ -155,7 +155,7 @@ def _disk(
         removable=device.removable,
         links=links,
         table=table,
-        content=signature(found),
+        content=signature(device.path, found),
         partitions=partitions,
         users=(*users.get(device.path, ()), *forgotten),
         sequence=lsblk.sequence(device.path),
@@ -193,7 +193,7 @@ def _partitions(
             type=entry.type,
             guid=entry.guid,
             name=entry.name,
-            content=signature(found.get(entry.device, {})),
+            content=signature(entry.device, found.get(entry.device, {})),
             users=tuple(users.get(entry.device, ())),
         )
         for entry in entries

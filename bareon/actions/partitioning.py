@@ -20,7 +20,6 @@ from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.kind import words
 from bareon.storage.mkfsoptions import turned_on
 from bareon.storage.reader import unread
-from bareon.tools import filesystem
 
 
 class Partitioning(Action):
@@ -31,9 +30,8 @@ class Partitioning(Action):
     mounts = False
 
     def requires(self, job: Job) -> set[str]:
-        made = (fs for fs in job.layout.filesystems() if fs.is_made)
         return {
-            *(filesystem.maker(fs.type) for fs in made),
+            *(program for fs in job.layout.filesystems() for program in fs.programs),
             *gpt.PROGRAMS,
             *(program for structure in job.layout.structures() for program in structure.programs),
             *(program for disk in job.layout.disks for program in erase.programs(disk)),

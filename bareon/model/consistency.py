@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from bareon.errors import Defect
 from bareon.model.deployment import Deployment
 from bareon.sizes import Absolute, mib
-from bareon.storage.filesystem import ESP_MOUNT, SWAP, Filesystem, smallest_fat32
+from bareon.storage.filesystem import ESP_MOUNT, SWAP, smallest_fat32
 from bareon.storage.kinds import KINDS
 
 _ESP_LEFT_OUT = "leave it out, bareon makes one on each disk that has none"
@@ -57,23 +57,23 @@ def _image_names(deployment: Deployment) -> Iterator[Defect]:
         )
 
 
-def _trees(deployment: Deployment) -> dict[str, list[tuple[str, Filesystem]]]:
-    """The mount points of each image with their file systems, swap left out.
+def _trees(deployment: Deployment) -> dict[str, list[tuple[str, str]]]:
+    """The mount points of each image with the paths of what describes them, swap left out.
 
     Without images they still belong to one system, which has the empty name.
     """
-    found: dict[str, list[tuple[str, Filesystem]]] = defaultdict(list)
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for fs in deployment.filesystems():
         for mount in fs.mounts:
             if mount.point != SWAP:
                 for image in mount.images or ("",):
-                    found[image].append((mount.point, fs))
+                    found[image].append((mount.point, mount.path or fs.path))
     return found
 
 
 def _mounts(deployment: Deployment) -> Iterator[Defect]:
     for image, mounts in _trees(deployment).items():
-        for point, first, again in _repeated((point, fs.path) for point, fs in mounts):
+        for point, first, again in _repeated(mounts):
             where = f" of image {image!r}" if image else ""
             hint = f": {_ESP_LEFT_OUT}" if point == ESP_MOUNT else ""
             yield Defect(f"{again}.mount", f"{point} is already the mount point of {first}{where}{hint}")

@@ -64,6 +64,7 @@ def layout_document(layout: Layout) -> dict[str, Any]:
         "firmware": layout.firmware,
         "disks": [_disk(disk) for disk in layout.disks],
         **{kind.section: found[kind.section] for kind in sections() if kind.always or found[kind.section]},
+        **({"subvolumes": parts} if (parts := [part for fs in layout.filesystems() for part in fs.parts]) else {}),
     }
 
 

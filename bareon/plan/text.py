@@ -47,6 +47,7 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
             if structure.kind is kind:
                 yield ""
                 yield from _view(structure.view())
+    yield from _subvolumes(plan)
     yield ""
     yield from _images(plan)
     yield from _made(plan)
@@ -56,6 +57,23 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
     lost = sorted({device for step in plan.steps for device in step.destroys})
     yield ""
     yield f"Content that will be lost: {', '.join(lost)}" if lost else "No content will be lost."
+
+
+def _subvolumes(plan: Plan) -> Iterator[str]:
+    """A table of the subvolumes."""
+    parts = [part for fs in plan.layout.filesystems() for part in fs.parts]
+    if not parts:
+        return
+    heading = ("name", "device", "mount", "options", "images", "decision")
+    rows = [
+        (
+            *(part["name"] + (" (default)" if part["default"] else ""), part["device"], part["mount"] or "-"),
+            *(part["options"] or "-", ", ".join(part["images"]) or "-", part["decision"]),
+        )
+        for part in parts
+    ]
+    yield from ("", "Subvolumes", "")
+    yield from table([heading, *rows], indent="  ")
 
 
 def _images(plan: Plan) -> Iterator[str]:

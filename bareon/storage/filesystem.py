@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -118,6 +118,7 @@ class Mount:
 
     ``point`` is a normal absolute path, or :data:`SWAP`; ``enabled`` says whether its line in fstab is no comment.
     ``subvolume`` is the part that is mounted, by its path from the top; ``None`` for all of the file system.
+    ``path`` is the JSON path of what describes it, where that is not the volume itself.
     """
 
     point: str
@@ -125,6 +126,7 @@ class Mount:
     enabled: bool = True
     images: tuple[str, ...] = ()
     subvolume: str | None = None
+    path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -270,6 +272,24 @@ class PlannedFilesystem(PlannedContent):
         """The names of the features that it is made without, for the sake of its oldest readers."""
         found = unread(self.type, self.wanted.readers) if self.is_made else ()
         return tuple(x.name for x in mkfsoptions.left_off(found, self.wanted.mkfs_options))
+
+    @property
+    def parts(self) -> tuple[Mapping[str, Any], ...]:
+        """The subvolumes, each as an item of that section in the JSON of the plan."""
+        return ()
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that make it."""
+        return (tools.filesystem.maker(self.type),) if self.is_made else ()
+
+    def spoil(self, mount: Mount) -> None:
+        """Take away what is at one of its mounts, so that nobody takes a part of an image for all of it.
+
+        :raises CommandError: when it cannot be.
+        :raises UnsuitableNode: when it is in use.
+        """
+        tools.device.wipe([self.device])
 
     def make(self, action: str) -> Iterator[Step]:
         """The steps of partitioning that make it."""
@@ -486,8 +506,8 @@ class _Filesystems(Kind):
                     yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
             for mount in fs.mounts:
                 if (fs.type == SWAP) != (mount.point == SWAP):
-                    yield Defect(f"{fs.path}.mount", f"{fs.type} cannot be mounted at {mount.point!r}")
-                yield from _mount_point(mount.point, fs.path)
+                    yield Defect(f"{mount.path or fs.path}.mount", f"{fs.type} cannot be mounted at {mount.point!r}")
+                yield from _mount_point(mount.point, mount.path or fs.path)
             yield from _label(fs)
             for number, reason in mkfsoptions.refusals(fs.type, fs.mkfs_options):
                 yield Defect(f"{fs.path}.mkfs_options[{number}]", reason)

@@ -397,11 +397,15 @@ class Comparison(Protocol):
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …"""
+    """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …
+
+    ``subvolumes`` are the names of those in the top folder of a btrfs, sorted; ``None`` where they are not known.
+    """
 
     type: str
     uuid: str | None = None
     label: str | None = None
+    subvolumes: tuple[str, ...] | None = None
 
     @property
     def words(self) -> str:
@@ -633,6 +637,10 @@ class Kind:
     def defects(self, deployment: Deployment) -> Iterable[Defect]:
         """The contradictions inside a deployment that no node is needed to know."""
         return ()
+
+    def seen(self, device: str, signature: Signature) -> Signature:
+        """A signature that was found on a device, with what this kind can tell of it besides. It changes nothing."""
+        return signature
 
     def search(self, look: Look) -> Search | None:
         """The search for what there is of it on this machine."""

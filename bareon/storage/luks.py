@@ -261,7 +261,7 @@ def _read(value: Mapping[str, Any], path: str, content: Content | None, found: l
             return content
         more = (key.get("in_system", False), value.get("recovery_key", False), options)
         return Container(name, source, content, *more, path=path)
-    if not isinstance(content, Filesystem) or content.point not in _AT_EACH_START:
+    if type(content) is not Filesystem or content.point not in _AT_EACH_START:
         message = f"what has another key each time is empty each time: only for {', '.join(_AT_EACH_START)}"
         found.append(Defect(f"{path}.key.random", message))
         return content

@@ -26,7 +26,7 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
 ``keyring``, ``cosign_key``
     The path of a keyring that images must be signed by a key of, and of the key for those of registries; none where
     they are left out.
-``disks``, ``arrays``, ``volume_groups``, and the section of any other kind of storage
+``disks``, ``arrays``, ``volume_groups``, ``subvolumes``, and the section of any other kind of storage
     The decided layout, a line for each item; see :func:`describe`.
 ``steps``
     The steps' descriptions, where they matter.
@@ -70,7 +70,7 @@ GIVEN = (
     *("allow_failing_disks", "options", "keyring", "cosign_key", "image"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.
-PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}}
+PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}, "subvolumes": []}
 OTHERS = [kind.section for kind in sections() if kind.section not in PARTS]
 PARTS |= {section: [] for section in OTHERS}
 #: Keys of a case by the folder it is in.
@@ -142,8 +142,9 @@ def describe(plan: Plan) -> dict[str, Any]:
     """The layout of a plan in the form of the case files, taken from the published JSON form.
 
     ``disks`` has for each device the lines ``NUMBER START+SIZE ROLE FILESYSTEM MOUNT DECISION``, with starts and
-    sizes in MiB and ``-`` for what is not there; a section that has no form of its own here has the lines
-    ``NAME on MEMBERS SIZE FILESYSTEM MOUNT DECISION``.
+    sizes in MiB and ``-`` for what is not there; ``subvolumes`` has the lines ``DEVICE NAME MOUNT OPTIONS IMAGES
+    DECISION``, with ``default`` behind it for the one that is; a section that has no form of its own here has the
+    lines ``NAME on MEMBERS SIZE FILESYSTEM MOUNT DECISION``.
     """
     whole = document(plan)
     return {
@@ -158,6 +159,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             ]
             for group in whole["volume_groups"]
         },
+        "subvolumes": [_subvolume(item) for item in whole.get("subvolumes", ())],
         **{section: [_structure(item) for item in whole.get(section, ())] for section in OTHERS},
         "images": [_image(item) for item in whole.get("images", ())],
         "steps": [step["description"] for step in whole["steps"]],
@@ -172,6 +174,11 @@ def _image(item: dict[str, Any]) -> str:
 
 def _partition(part: dict[str, Any]) -> str:
     return f"{part['number']} {_mib(part['start'])}+{_mib(part['size'])} {part['role']} {_filesystem(part)}"
+
+
+def _subvolume(item: dict[str, Any]) -> str:
+    where = f"{item['device']} {item['name']} {item['mount'] or '-'} {item['options'] or '-'}"
+    return f"{where} {','.join(item['images'])} {item['decision']}{' default' * item['default']}"
 
 
 def _structure(item: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from bareon.sizes import GIB, MIB
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Decision
 from bareon.system.tree import Tree
-from bareon.tests.cases import plan_of
+from bareon.tests.cases import HERE, load, plan_of
 from bareon.tools import inode, rsync
 from bareon.tools.rsync import Entry
 
@@ -73,6 +73,12 @@ def test_what_lies_on_one_device_is_counted_together() -> None:
     assert _said(_survey(*large, mounts=mounts), UnsuitableNode)[0].startswith(
         "image 'a' has 1200 MiB for /, /home, and /dev// holds 1024 MiB"
     )
+
+
+def test_subvolumes_of_one_device_are_volumes_apart() -> None:
+    plan = plan_of(load(HERE / "cases/plan/btrfs-two-images.yaml"))
+    found = {x.image.name: [y.point for y in x.beside] for x in plan.steps if isinstance(x, FetchTree)}
+    assert found == {"a": [], "b": ["/home"]}
 
 
 def test_field_41_a_volume_of_two_systems_is_looked_up_for_the_second() -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bareon.tools import (
         blkid,
         block,
+        btrfs,
         clevis,
         cryptsetup,
         device,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         lsblk,
         lvm,
         mdadm,
+        mount,
         nvme,
         parted,
         sfdisk,
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
         udev,
     )
 
-    __all__ = ["blkid", "block", "clevis", "cryptsetup", "device", "filesystem", "hdparm", "https", "lsblk", "lvm"]
-    __all__ += ["mdadm", "nvme", "parted", "sfdisk", "smartctl", "udev"]
+    __all__ = ["blkid", "block", "btrfs", "clevis", "cryptsetup", "device", "filesystem", "hdparm", "https"]
+    __all__ += ["lsblk", "lvm", "mdadm", "mount", "nvme", "parted", "sfdisk", "smartctl", "udev"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -223,7 +223,7 @@ class UnpackArchive(Step):
         for share in survey.shares:
             if share.mount.point not in self.kept:
                 try:
-                    device.wipe([share.mount.device])
+                    share.mount.filesystem.spoil(share.mount.mount)
                 except (CommandError, UnsuitableNode) as error:  # the first error matters more
                     LOG.error("%s still has its file system: %s", share.mount.device, error)
 

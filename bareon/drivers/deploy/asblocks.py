@@ -64,7 +64,7 @@ def _own(image: Image, deployment: Deployment) -> Iterator[Filesystem]:
 
 def _fits(image: Image, deployment: Deployment, entry: Entry, target: str, kind: str) -> bool:
     fs = next((x for x in _own(image, deployment) if any(mount.point == target for mount in x.mounts)), None)
-    if fs is None or fs.type != kind or fs.mkfs_options:
+    if fs is None or fs.type != kind or fs.mkfs_options or any(mount.subvolume for mount in fs.mounts):
         return False
     if [mount.images for mount in fs.mounts] != [(image.system,)] or (deployment.policy != "clean" and fs.keep_data):
         return False
