@@ -29,7 +29,7 @@ _bareon() {{
     if [[ $word == = ]]; then word=; elif [[ $before == = ]]; then before=${{COMP_WORDS[COMP_CWORD-2]}}; fi
     case ${{1##*/}} in
         bareon-boot)
-            [[ $COMP_CWORD -eq 1 ]] && options="list status switch confirm refresh"
+            [[ $COMP_CWORD -eq 1 ]] && options="list status switch confirm await refresh"
             [[ ${{COMP_WORDS[1]}} == switch ]] && options="--once"
             [[ ${{COMP_WORDS[1]}} == refresh ]] && options="--image --root"
             COMPREPLY=($(compgen -W "$options" -- "$word"))

@@ -28,8 +28,9 @@ usage() {
     cat <<'END'
 usage: bareon-boot list
        bareon-boot status [--json]
-       bareon-boot switch IMAGE [--once]
+       bareon-boot switch IMAGE [--once [--within MINUTES]]
        bareon-boot confirm
+       bareon-boot await
        bareon-boot refresh [--image IMAGE] [--root FOLDER]
 
 list shows each image with its number in the boot menu ("-" for one that cannot boot), its UUID and its name.
@@ -38,6 +39,8 @@ status says which image runs, which is the default, and which one boots next tim
 confirm makes the image that runs the default, after it was started once.
 switch makes IMAGE the default. IMAGE is the name, the UUID or the number of an image.
 --once: only for the next boot; the one after that takes the default again.
+--within: and that one reboots by itself unless it was confirmed within so many minutes of its start, or at once if
+/etc/bareon/health is a program there that fails. await does this; systemd calls it in each image, where there is one.
 refresh has the entry of the image that runs start its newest kernel, and another one an older kernel. Packages of
 kernels call it. --root: the folder where the image is mounted; --image: which one that is.
 Where several disks have a copy of the menu, switch and refresh write all that are there, and each says which is missing.
@@ -279,6 +282,13 @@ next_number() {
     fi
 }
 
+# Prints NUMBER:MINUTES of an image that is to be confirmed, or was not; nothing where there is none.
+trial() {
+    if [ -f "$environment" ]; then
+        sed -n 's/^bareon_trial=\([0-9]\{1,4\}:[1-9][0-9]\{0,3\}\)$/\1/p' "$environment" | sed -n 1p
+    fi
+}
+
 list() {
     default=$(default_number)
     next=$(next_number)
@@ -295,11 +305,18 @@ status() {
     default=$(default_number)
     next=$(next_number)
     running=$(running_number)
+    tried=
+    if [ -z "$next" ]; then
+        tried=$(trial)
+        tried=${tried%%:*}
+    fi
     if [ -z "$1" ]; then
-        printf '%s\n' "running: $(name_of "$running")" "default: $(name_of "$default")" "next time only: $(name_of "$next")"
+        printf '%s\n' "running: $(name_of "$running")" "default: $(name_of "$default")" "next time only: $(name_of "$next")" \
+            "started once, not confirmed: $(name_of "$tried")"
         return
     fi
-    printf '{"running": %s, "default": %s, "next": %s, "images": [' "${running:-null}" "${default:-null}" "${next:-null}"
+    printf '{"running": %s, "default": %s, "next": %s, "tried": %s, "images": [' \
+        "${running:-null}" "${default:-null}" "${next:-null}" "${tried:-null}"
     separator=
     while IFS=$tab read -r number name image_uuid root_uuid _ title; do
         case $number in '' | *[!0-9]*) number=null ;; esac
@@ -308,6 +325,34 @@ status() {
         separator=', '
     done < "$images"
     echo ']}'
+}
+
+# Goes back to the default image, by a restart, unless the one that runs once has been confirmed in its time.
+await() {
+    open ro
+    number=$(running_number)
+    trial=$(trial)
+    if [ -z "$number" ] || [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ]; then
+        echo "nothing is to be confirmed"
+        return
+    fi
+    close
+    echo "this image is to be confirmed within ${trial#*:} minutes, by bareon-boot confirm"
+    if [ -x /etc/bareon/health ] && ! /etc/bareon/health; then
+        warn "/etc/bareon/health has failed: back to the image before"
+        reboot
+        return
+    fi
+    sleep $((${trial#*:} * 60))
+    copies= place=
+    open ro
+    if [ "$(default_number)" = "$number" ]; then
+        echo "this image has been confirmed"
+        return
+    fi
+    close
+    warn "this image has not been confirmed: back to the image before"
+    reboot
 }
 
 # The name of the image with the number $1, for people.
@@ -350,13 +395,15 @@ number_of() {
     fail 2 "there is no image '$1'; bareon-boot list shows those there are"
 }
 
-# Writes the environment block, which GRUB takes at a size of exactly 1024 bytes only.
+# Writes the environment block, which GRUB takes at a size of exactly 1024 bytes only. $1: the number of the image that
+# boots next time only, or nothing; $2: the minutes in which it is to be confirmed, or nothing.
 set_next() {
     rm -f "$environment.new"
     {
         echo '# GRUB Environment Block'
-        if [ -f "$environment" ]; then sed -e '/^#/d' -e '/^next_entry=/d' "$environment"; fi
+        if [ -f "$environment" ]; then sed -e '/^#/d' -e '/^next_entry=/d' -e '/^bareon_trial=/d' "$environment"; fi
         if [ -n "$1" ]; then echo "next_entry=$1"; fi
+        if [ -n "$2" ]; then echo "bareon_trial=$1:$2"; fi
     } > "$environment.new"
     missing=$((1024 - $(wc -c < "$environment.new")))
     [ "$missing" -ge 0 ] || fail 6 "the environment block is full"
@@ -367,7 +414,7 @@ set_next() {
 set_default() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
     put_menu "$(sed "s/^set default=[0-9].*/set default=$1/" "$config")"
-    set_next ''
+    set_next '' ''
 }
 
 # What follows is for refresh. $root is the folder of the system, empty for the one that runs.
@@ -767,7 +814,7 @@ case $command in
         root=
         open ro
         number=$(number_of_root)
-        if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)" ]; then
+        if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)$(trial)" ]; then
             if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
         fi
@@ -775,29 +822,42 @@ case $command in
         list
         ;;
     switch)
-        image=
-        once=
-        for word; do
-            case $word in
+        image= once= minutes=
+        while [ $# -gt 0 ]; do
+            case $1 in
                 --once) once=yes ;;
-                -*) fail 2 "switch has no option $word" ;;
+                --within)
+                    case ${2:-} in
+                        '' | 0* | *[!0-9]* | ?????*) fail 2 "--within takes minutes, from 1 to 9999" ;;
+                    esac
+                    minutes=$2
+                    shift
+                    ;;
+                -*) fail 2 "switch has no option $1" ;;
                 *)
                     [ -z "$image" ] || fail 2 "switch takes one image"
-                    image=$word
+                    image=$1
                     ;;
             esac
+            shift
         done
+        [ -z "$minutes" ] || [ -n "$once" ] || fail 2 "--within is for --once"
         [ -n "$image" ] || fail 2 "which image? bareon-boot list shows those there are"
         open rw
         number=$(number_of "$image")
         if [ -n "$once" ]; then
-            set_next "$number" || fail 6 "the boot loader's partition cannot be written"
+            set_next "$number" "$minutes" || fail 6 "the boot loader's partition cannot be written"
             if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
         else
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
         fi
         follow >&2
         list
+        ;;
+    await)
+        [ $# -eq 0 ] || fail 2 "await takes no arguments"
+        root=
+        await
         ;;
     refresh)
         image= root=

@@ -18,6 +18,22 @@ from bareon.system.tree import Tree
 
 PLACE = "/usr/local/sbin/bareon-boot"
 
+_UNIT = "bareon-boot-await.service"
+_UNITS = "/etc/systemd/system"
+_WANTED = f"{_UNITS}/multi-user.target.wants/{_UNIT}"
+_SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+#: Without a menu (exit code 4), as on a copy of the system, there is nothing to go back to.
+_SERVICE = f"""\
+[Unit]
+Description=Go back to the image before, unless the one that was started once is confirmed
+ConditionPathExists={PLACE}
+
+[Service]
+Type=exec
+ExecStart={PLACE} await
+SuccessExitStatus=4
+"""
+
 _MARK = "# Written by bareon: the menu of the images of this node follows the kernels of this system."
 #: What is not there to be changed (exit code 4), such as on a copy of the system, must not keep a package from being
 #: installed. Standard output may be debconf's.
@@ -67,15 +83,21 @@ def script(uuids: Sequence[str] = ()) -> str:
 
 
 def install(tree: Tree, uuids: Sequence[str]) -> None:
-    """Write the script into an image, and the hooks that the image has callers of."""
+    """Write the script into an image, and the hooks and the unit that the image has callers of."""
     tree.write(tree.real(PLACE), script(uuids), 0o755)  # /usr/local/sbin may be a link to bin
     for hook in HOOKS:
         if any(map(tree.is_file, hook.callers)):
             tree.write(hook.path, _HOOK, 0o755)
+    if any(map(tree.is_file, _SYSTEMD)):
+        tree.write(f"{_UNITS}/{_UNIT}", _SERVICE)
+        tree.link(_WANTED, f"../{_UNIT}")
 
 
 def remove(tree: Tree) -> None:
-    """Take the hooks out of a system that is no longer one of several: what they change is another's menu, if any."""
+    """Take hooks and unit out of a system that is no longer one of several: they are for another's menu, if any."""
     for hook in HOOKS:
         if _MARK in (tree.read(hook.path) or ""):
             tree.remove(hook.path)
+    if tree.is_file(f"{_UNITS}/{_UNIT}"):
+        tree.remove(_WANTED)
+        tree.remove(f"{_UNITS}/{_UNIT}")

@@ -14,6 +14,7 @@ from bareon.boot.info import Listed
 from bareon.boot.menu import Entry
 from bareon.model.image import Image
 from bareon.model.location import Location
+from bareon.system.tree import Tree
 
 NO_SYSTEM = "(cannot boot: holds no system)"
 ODD = 'a "b" \\c'
@@ -36,20 +37,27 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _run(*words: str, running: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the script where the image with that number is the one that runs."""
-    there = f"is_on() {{ [ \"$2\" = '{running}' ]; }}\ncommand=${{1:-}}\n" if running else "command=${1:-}\n"
-    script = bareon_boot.script(["u"]).replace("command=${1:-}\n", there)
+def _run(*words: str, running: str = "", meanwhile: str = ":", health: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the script where the image with that UUID is the one that runs.
+
+    ``meanwhile`` is run in place of waiting, ``health`` is the program that tells of it.
+    """
+    there = [f"is_on() {{ [ \"$2\" = '{running}' ]; }}"] if running else []
+    there += ["reboot() { echo it restarts; }", f"sleep() {{ echo waits $1; {meanwhile}; }}", "command=${1:-}\n"]
+    script = bareon_boot.script(["u"]).replace("command=${1:-}\n", "\n".join(there))
+    script = script.replace("/etc/bareon/health", health or "/absent")
     return subprocess.run(["sh", "-s", "--", *words], input=script, capture_output=True, text=True)
 
 
 def test_it_says_what_runs_and_what_comes_next(partition: Path) -> None:
     done = _run("status")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "running: none\ndefault: one\nnext time only: none\n"
+    assert done.stdout.splitlines()[:3] == ["running: none", "default: one", "next time only: none"]
     assert _run("switch", "--once", "1").returncode == 0
     done = _run("status", running="r-1")
-    assert done.stdout == f"running: one\ndefault: one\nnext time only: {ODD}\n"
+    assert done.stdout.splitlines() == [
+        *("running: one", "default: one", f"next time only: {ODD}", "started once, not confirmed: none")
+    ]
 
 
 def test_programs_get_it_as_json(partition: Path) -> None:
@@ -57,6 +65,7 @@ def test_programs_get_it_as_json(partition: Path) -> None:
         "running": 1,
         "default": 0,
         "next": None,
+        "tried": None,
         "images": [
             {"number": 0, "name": "one", "uuid": "i-1", "root_uuid": "r-1", "title": "One"},
             {"number": 1, "name": ODD, "uuid": None, "root_uuid": "r-2", "title": ODD},
@@ -76,6 +85,57 @@ def test_what_runs_becomes_the_default(partition: Path) -> None:
     assert (partition / "grub.cfg").stat().st_ino == before
 
 
+def test_what_is_not_confirmed_in_its_time_goes_back(partition: Path) -> None:
+    assert _run("switch", "one", "--once", "--within", "9").returncode == 0
+    env = partition / "grubenv"
+    assert (len(env.read_bytes()), "bareon_trial=0:9\n" in env.read_text()) == (1024, True)
+    _run("switch", "--within", "3", "--once", "1")
+    assert "nothing is to be confirmed" in _run("await", running="r-1").stdout
+    env.write_text(env.read_text().replace("next_entry=1\n", "").ljust(1024, "#"))  # as GRUB does it
+    assert json.loads(_run("status", "--json").stdout)["tried"] == 1
+    done = _run("await", running="r-2")
+    assert done.stdout.splitlines()[1:] == ["waits 180", "it restarts"]
+    assert done.stderr == "bareon-boot: this image has not been confirmed: back to the image before\n"
+    assert "nothing is to be confirmed" in _run("await", running="r-1").stdout  # and there it stays
+    assert _run("status", running="r-1").stdout.splitlines()[-1] == f"started once, not confirmed: {ODD}"
+
+
+def test_what_is_confirmed_stays(partition: Path) -> None:
+    _run("switch", "--within", "3", "--once", "1")
+    config = partition / "grub.cfg"
+    confirmed = f"sed -i 's/^set default=.*/set default=1/' {config}"
+    done = _run("await", running="r-2", meanwhile=confirmed)
+    assert done.stdout.splitlines()[1:] == ["waits 180", "this image has been confirmed"]
+    config.write_text(config.read_text().replace("default=1", "default=0"))
+    assert _run("confirm", running="r-2").returncode == 0
+    assert json.loads(_run("status", "--json").stdout)["tried"] is None
+    assert "nothing is to be confirmed" in _run("await", running="r-2").stdout
+    _run("switch", "--within", "3", "--once", "0")
+    _run("switch", "1")
+    assert "bareon_trial" not in (partition / "grubenv").read_text()
+
+
+@pytest.mark.parametrize(("code", "lines"), [(1, ["it restarts"]), (0, ["waits 60", "it restarts"])])
+def test_an_image_that_ails_goes_back_at_once(partition: Path, tmp_path: Path, code: int, lines: list[str]) -> None:
+    _run("switch", "--within", "1", "--once", "1")
+    program = tmp_path / "health"
+    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.chmod(0o755)
+    assert _run("await", running="r-2", health=str(program)).stdout.splitlines()[1:] == lines
+
+
+def test_systemd_waits_in_each_image(tmp_path: Path) -> None:
+    tree = Tree(str(tmp_path))
+    bareon_boot.install(tree, ["u"])
+    assert tree.names("/etc/systemd") == []
+    tree.write("/usr/lib/systemd/systemd", "")
+    bareon_boot.install(tree, ["u"])
+    wanted = tmp_path / "etc/systemd/system/multi-user.target.wants/bareon-boot-await.service"
+    assert "ExecStart=/usr/local/sbin/bareon-boot await\n" in wanted.read_text()
+    bareon_boot.remove(tree)
+    assert [x for x in (tmp_path / "etc/systemd").rglob("*") if not x.is_dir()] == []
+
+
 def test_a_system_that_is_no_image_confirms_nothing(partition: Path) -> None:
     before = (partition / "grub.cfg").read_text()
     done = _run("confirm")
@@ -83,6 +143,17 @@ def test_a_system_that_is_no_image_confirms_nothing(partition: Path) -> None:
     assert (partition / "grub.cfg").read_text() == before
 
 
-@pytest.mark.parametrize("words", [("status", "x"), ("status", "--json", "x"), ("confirm", "one")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "x"),
+        ("status", "--json", "x"),
+        ("confirm", "one"),
+        ("await", "x"),
+        ("switch", "one", "--within", "1"),
+        ("switch", "1", "--once", "--within", "0"),
+        ("switch", "1", "--once", "--within"),
+    ],
+)
 def test_words_that_no_command_has(partition: Path, words: tuple[str, ...]) -> None:
     assert _run(*words).returncode == 2

@@ -42,7 +42,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bareon-data-validator i", ["input.json"]),
         ("bareon-report --h", ["--html", "--help"]),
         ("bareon-ironic-callback --ss", ["--ssh_port"]),
-        ("bareon-boot ", ["list", "switch", "refresh"]),
+        ("bareon-boot ", ["list", "status", "switch", "confirm", "await", "refresh"]),
         ("bareon-boot switch 2 ", ["--once"]),
     ],
 )
