@@ -17,7 +17,7 @@ from bareon.storage.filesystem import SWAP, PlannedFilesystem
 _NEEDED = ("/", "/boot", "/usr", "/var")
 """Mount points that an image must have its own files on: by these it starts, and knows its packages."""
 _OF_THE_LOADER = "esp"
-"""The role of a partition that a run which brings some images alone does not write to."""
+"""The role of a partition that a run does not write to where the images have one loader apart from them."""
 
 
 def beside(layout: Layout, deployment: Deployment, node: NodeFacts) -> Layout:
@@ -76,7 +76,7 @@ def _reasons(use: Use, layout: Layout, systems: set[str]) -> Iterator[str]:
     role = next(
         (part.role for disk in layout.disks for part in disk.partitions if part.device == use.device), "volume"
     )
-    if role not in ("volume", _OF_THE_LOADER):
+    if role != "volume" and not (role == _OF_THE_LOADER and layout.multiboot):
         yield f"{words}, and is to be written to as {role}"
     elif found.decision != "keep":
         yield f"{words}, and is to be made anew"

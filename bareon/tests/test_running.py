@@ -10,6 +10,7 @@ import pytest
 from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
 from bareon.decide import decide
+from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.rsync import FetchTree, Rsync
 from bareon.errors import UnsuitableNode
 from bareon.layout.chosen import chosen
@@ -174,3 +175,20 @@ def test_another_path_of_a_disk_in_use_is_refused(deployed: NodeFacts) -> None:
         chosen(deployment("verify"), ["b"]), used(node, Use("/dev/vdx4", "mounted", ("/dev/vdx",), "/srv"))
     )
     assert said.startswith("in use: /dev/vdx4 is mounted at /srv, and is no volume of the input")
+
+
+def test_the_boot_loader_of_all_images_may_be_mounted(deployed: NodeFacts) -> None:
+    """Nothing is written to the ESP, and an image without a system has no entry."""
+    case = cases.load(cases.HERE / "cases/plan/multiboot-uefi.yaml")
+    document = {**case["input"], "partitions_policy": "verify"}
+    wanted = Ironic().parse(cases.json.dumps(document).encode())
+    layout = cases.plan_of(case).layout
+    uses = (Use("/dev/vda1", "mounted", VDA, "/boot/efi"), Use("/dev/vda3", "mounted", VDA, "/"))
+    node = used(after(layout, cases.node("uefi")), *uses)
+    found = plan_of_all(chosen(wanted, ["b"]), node)
+    assert [x.description for x in found.steps] == ["Copy image 'b' from rsync://server/b to /data"]
+    (said,) = refusals(chosen(wanted, ["a"]), node)
+    assert said == "in use: /dev/vda3 is mounted at /, and is to be / of an image that is brought"
+    menu = replace(uses[0], device="/dev/vda2", at="/mnt")
+    (said,) = refusals(chosen(wanted, ["b"]), used(node, menu))
+    assert said == "in use: /dev/vda2 is mounted at /mnt, and is to be written to as multiboot"
