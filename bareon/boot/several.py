@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.boot import bareon_boot, info, nvram
+from bareon.boot import bareon_boot, info, nvram, other_systems
 from bareon.boot.arguments import arguments, of_image
 from bareon.boot.chain import common
 from bareon.boot.deployed import check, check_system, root_words
@@ -32,7 +31,7 @@ from bareon.storage.filesystem import Mount, Mounted, PlannedFilesystem
 from bareon.system.initramfs import with_modules
 from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
-from bareon.tools import grub, mount, osprober, udev
+from bareon.tools import grub, mount, udev
 
 LOG = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class InstallMultiboot(Step):
             signed = self._signed(trees, {x: starting[x] for x in first})
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
             places = {disk: stack.enter_context(self._menu_mounted(disk)) for disk in self._menus}
-            outcome = _probed({name: found for name, found in systems.items() if found})
+            outcome = other_systems.probed({name: found.device for name, found in systems.items() if found})
             listed = self._listed(systems)
             outcome |= self._install(places, systems, listed, signed)
             for x in listed:
@@ -269,26 +268,6 @@ def _warn_of_one_kernel(entries: Mapping[str, Entry]) -> None:
                 " differ",
                 *(", ".join(names), kernel),
             )
-
-
-def _probed(systems: Mapping[str, Found]) -> Outcome:
-    """Which of the systems os-prober sees, and which others.
-
-    Not their names: it reads them in files of the image, through links that lead to those of the ramdisk.
-    """
-    try:
-        seen = {os.path.realpath(device): name for device, name in osprober.systems().items()}
-    except CommandError as error:
-        LOG.warning("os-prober failed, the menu is made of what was deployed: %s", error)
-        return {"os_prober": "failed"}
-    devices = {os.path.realpath(found.device): image for image, found in systems.items()}
-    if missed := [image for device, image in devices.items() if device not in seen]:
-        LOG.warning("os-prober does not see %s; their entries are made of what was deployed", ", ".join(missed))
-    outcome: Outcome = {"os_prober": f"{len(devices) - len(missed)} of {len(devices)}"}
-    if others := [f"{name} on {device}" for device, name in seen.items() if device not in devices]:
-        LOG.warning("systems that are none of the images, not in the boot menu: %s", ", ".join(others))
-        outcome["other_systems"] = ", ".join(others)
-    return outcome
 
 
 def with_older_kernel(entry: Entry, kernel: Kernel) -> Entry:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot import bareon_boot, info, menu
+from bareon.boot import bareon_boot, info, menu, other_systems
 from bareon.boot.disks import _name
 from bareon.boot.info import Listed
 from bareon.boot.install import _at_its_place
-from bareon.boot.several import InstallMultiboot, _probed, _warn_of_one_kernel
+from bareon.boot.several import InstallMultiboot, _warn_of_one_kernel
 from bareon.boot.single import InstallGrub
 from bareon.cmd import boot
 from bareon.errors import ActionFailed, UnsuitableNode
@@ -314,7 +314,7 @@ def test_titles_are_what_the_images_say_themselves(tmp_path: Path, monkeypatch: 
     there = {image: found for image, found in systems.items() if found}
     read = {found.device: "a line of the ramdisk's /etc/shadow" for found in there.values()}
     monkeypatch.setattr(osprober, "systems", lambda: read)
-    assert _probed(there) == {"os_prober": "2 of 2"}
+    assert other_systems.probed({image: found.device for image, found in there.items()}) == {"os_prober": "2 of 2"}
     titles = [x.title.partition(" (on ")[0] for x in step._listed(systems)]
     assert titles == ["Debian 12: bookworm", "deb13"]
 
