@@ -108,7 +108,8 @@ class InstallMultiboot(Step):
             signed = self._signed(trees, {x: starting[x] for x in first})
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})
             places = {disk: stack.enter_context(self._menu_mounted(disk)) for disk in self._menus}
-            outcome = other_systems.probed({name: found.device for name, found in systems.items() if found})
+            with other_systems.esps_mounted(self.disks, {x.device for tree in trees.values() for x in tree.mounts}):
+                outcome = other_systems.probed({name: found.device for name, found in systems.items() if found})
             listed = self._listed(systems)
             outcome |= self._install(places, systems, listed, signed)
             for x in listed:
