@@ -20,6 +20,7 @@ from bareon.boot.platform import PC_BIOS, PC_UEFI
 from bareon.boot.signed import Signed, configuration, place, signed
 from bareon.boot.single import InstallGrub, _own_grub
 from bareon.errors import ActionFailed, UnsuitableNode
+from bareon.model.deployment import Deployment
 from bareon.storage.filesystem import Filesystem, PlannedFilesystem
 from bareon.system import sandbox as system_sandbox
 from bareon.system.tree import LARGEST, Tree
@@ -319,7 +320,7 @@ def test_the_sandbox_is_required_where_a_program_of_an_image_can_run() -> None:
         layout = plan_of(case).layout
         action = Bootloader()
         action.configure({"image_programs": choice})
-        job = Job(None, node(case["node"]), layout, (), None, None)  # type: ignore[arg-type]
+        job = Job(Deployment("clean", ()), node(case["node"]), layout, (), None, None)  # type: ignore[arg-type]
         return set(sandbox.PROGRAMS) <= set(action.requires(job))
 
     assert required("uefi-boot-loader", "sandbox")
