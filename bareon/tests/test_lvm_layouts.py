@@ -81,6 +81,7 @@ def test_what_has_its_own_blocks_is_kept(layout: str, health: str, warnings: Seq
         ("linear", "partial", "/dev/os/srv: LVM says that it is not well (partial); mend it first, see lvs(8)"),
     ],
 )
+@pytest.mark.pain("snapshots")
 def test_what_shares_blocks_or_is_not_well_is_refused(layout: str, health: str, said: str) -> None:
     with pytest.raises(DisksDiffer) as caught:
         plan("verify", deployed(layout, health))

@@ -371,6 +371,7 @@ def certificate(folder: Path, start: str, end: str) -> Path:
         ("20900101000000Z", "20910101000000Z", "is not yet valid"),
     ],
 )
+@pytest.mark.pain("clock-wrong")
 def test_clocks(tmp_path: Path, pauses: list[float], start: str, end: str, words: str) -> None:
     pem = certificate(tmp_path, start, end)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

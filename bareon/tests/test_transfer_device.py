@@ -110,6 +110,7 @@ def test_runs_of_zeros_are_not_written(tmp_path: Path) -> None:
         assert done.written == 2 * MIB or not device.startswith("/dev/")
 
 
+@pytest.mark.pain("wrong-device-name")
 def test_errors_name_the_device(tmp_path: Path) -> None:
     with pytest.raises(ActionFailed, match="/dev/none: cannot be opened for writing: No such file"):
         Device("/dev/none", MIB)

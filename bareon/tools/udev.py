@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -12,21 +13,31 @@ from pathlib import Path
 from bareon.errors import ActionFailed
 from bareon.run import run
 
+LOG = logging.getLogger(__name__)
+
 PROGRAMS = ("udevadm",)
 
 
 def settle(seconds: int = 30) -> None:
-    """Wait until udev has handled all events so far."""
-    run(["udevadm", "settle", f"--timeout={seconds}"], timeout=seconds + 10.0)
+    """Wait until udev has handled all events so far, at most some seconds; at once where there is no udev.
+
+    That it takes longer is no error: it may be busy for minutes with a device that is nobody's concern. What is
+    needed is waited for by :func:`wait_for`.
+    """
+    done = run(["udevadm", "settle", f"--timeout={seconds}"], timeout=seconds + 10.0, ok=(0, 1))
+    if done.code:
+        LOG.warning("udev is still busy after %d s; going on", seconds)
 
 
 def look_again(device: str) -> None:
-    """Have udev read a device that was written to, and wait until its links are up to date.
+    """Have udev read a device that was written to, and wait until its links are up to date, or for a minute.
 
     udev watches devices itself, but misses a change while it handles an earlier event of the same device; links in
     ``/dev/disk/by-uuid`` would then stay stale.
     """
-    run(["udevadm", "trigger", "--settle", "--action=change", device], timeout=60.0)
+    # With its option --settle it would wait for ever where there is no udev.
+    run(["udevadm", "trigger", "--action=change", device], timeout=60.0)
+    settle(60)
 
 
 def wait_for(sizes: Mapping[str, int | None], seconds: float = 30.0) -> None:
@@ -34,18 +45,17 @@ def wait_for(sizes: Mapping[str, int | None], seconds: float = 30.0) -> None:
 
     :raises ActionFailed: naming those that are not, after the time limit.
     """
-    deadline = time.monotonic() + seconds
     settle()
+    deadline = time.monotonic() + seconds
     while True:
         absent = [device for device, size in sizes.items() if not _present(device, size)]
         if not absent:
             return
         if time.monotonic() > deadline:
             raise ActionFailed(f"not there, or not of its size, after {seconds:g} s: {', '.join(absent)}")
-        run(
-            ["udevadm", "wait", f"--timeout={max(1, int(deadline - time.monotonic()))}", *absent],
-            ok=(0, 1),
-        )
+        left = max(1, int(deadline - time.monotonic()))
+        # What udev has not come to yet, or never will where there is none, is there all the same.
+        run(["udevadm", "wait", "--initialized=no", f"--timeout={left}", *absent], ok=(0, 1))
 
 
 def _present(device: str, size: int | None) -> bool:
