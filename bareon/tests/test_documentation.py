@@ -101,7 +101,7 @@ def test_readme_quotes_the_example_and_its_plan() -> None:
     assert (EXAMPLES / "transcripts/two-disks.txt").read_text() in blocks
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CONTRIBUTING.rst", "SECURITY.rst"])
+@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst", "CONTRIBUTING.rst", "SECURITY.rst"])
 def test_plain_pages_need_no_sphinx(name: str) -> None:
     assert _parsed(ROOT / name).findall(docutils.nodes.section)
 
