@@ -178,7 +178,19 @@ def test_a_boot_that_is_not_mounted_changes_nothing(node: Node, tmp_path: Path) 
     assert menu_on(node.multiboot) == before
 
 
-def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path) -> None:
+def renewed(node: Node, folder: Path) -> list[str]:
+    """The words that have another entry in the place of the first image's."""
+    folder.mkdir()
+    words = tuple(f"other{number}={'y' * 90}" for number in range(60))
+    entry = Entry("System anew", "/boot/vmlinuz-1", "/boot/initrd.img-1", node.roots[0], words)
+    (folder / "entry").write_text("\n".join(menu.written(entry)) + "\n")
+    image = Listed(Image("i0", Location("rsync://a/a")), 0, None, "anew", node.roots[0])
+    (folder / "listed").write_text(info.table([image]))
+    return ["renew", "i0", str(folder)]
+
+
+@pytest.mark.parametrize(("command", "entries"), [("refresh", 3), ("renew", 2)])
+def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path, command: str, entries: int) -> None:
     """At any command of the script, whatever the order in which blocks reach the disk then."""
     states, shims = tmp_path / "states", tmp_path / "shims"
     states.mkdir()
@@ -192,10 +204,12 @@ def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path) 
         program.chmod(0o755)
     old = menu_on(node.multiboot)
     (states / "00-start").write_bytes(node.multiboot.read_bytes())
-    code, said = refresh(node.systems[0], node.script.replace("\nPATH=", f"\nPATH={shims}:", 1))
+    words = renewed(node, tmp_path / "new") if command == "renew" else ["refresh", "--root", str(node.systems[0])]
+    script = node.script.replace("\nPATH=", f"\nPATH={shims}:", 1)
+    code, said = _started(*words, script=script, cache=tmp_path / "blkid")
     assert code == 0, said
     new = menu_on(node.multiboot)
-    assert new != old == config(node.roots) and new.count("menuentry ") == 3
+    assert new != old == config(node.roots) and new.count("menuentry ") == entries
     journal = {int(x) for x in run(["debugfs", "-R", "blocks <8>", node.multiboot], timeout=30).stdout.split()}
     found = sorted(states.iterdir())
     assert {path.name[3:] for path in found} >= {"mount", "ln", "sync", "mv", "umount"}
