@@ -146,8 +146,9 @@ def _bar(
     for part in _parts(item) if size else ():
         inside = part is not item
         words = f"{part['name']} {label(part, '')}".strip() if inside else label(part, kind.noun)
-        blocks.append(_block(at, part["size"], words, _device(part), state(part)))
-        at += part["size"]
+        room = part.get("taken", part["size"])
+        blocks.append(_block(at, room, words, _device(part), state(part)))
+        at += room
     about = f"{kind.about(item)}, {human(size) if size else 'not running'}, on {', '.join(item['members'])}"
     return Bar(str(item.get("alias") or item["name"]), about, size, tuple(blocks))
 

@@ -50,10 +50,7 @@ def allocate(budget: int, available: int, requests: Sequence[Request], unit: int
     :param unit: what sizes are rounded to: explicit ones up, relative ones down.
     :raises DoesNotFit: naming by how much.
     """
-    fixed = [_fixed(request.size, budget, unit) for request in requests]
-    for request, size in zip(requests, fixed, strict=True):
-        if size == 0:
-            raise DoesNotFit(request.path, f"comes to nothing: less than {mib(unit)} of {mib(budget)}")
+    fixed = [None if isinstance(x.size, Remaining) else fixed_size(x, budget, unit) for x in requests]
     total = sum(size for size in fixed if size is not None)
     open_ended = [request for request in requests if isinstance(request.size, Remaining)]
     if len(open_ended) > 1:
@@ -78,11 +75,22 @@ def allocate(budget: int, available: int, requests: Sequence[Request], unit: int
     return [rest if size is None else size for size in fixed]
 
 
-def _fixed(size: Size, budget: int, unit: int) -> int | None:
+def fixed_size(request: Request, budget: int, unit: int = MIB) -> int:
+    """The size in bytes of a request for anything but what remains; see :func:`allocate`.
+
+    :raises DoesNotFit: when that is nothing.
+    """
+    size = _fixed(request.size, budget, unit)
+    if size == 0:
+        raise DoesNotFit(request.path, f"comes to nothing: less than {mib(unit)} of {mib(budget)}")
+    return size
+
+
+def _fixed(size: Size, budget: int, unit: int) -> int:
     match size:
         case Absolute():
             return round_up(size.size, unit)
         case Relative():
             return round_down(int(size.share * budget), unit)
         case Remaining():
-            return None
+            raise TypeError("what remains has no fixed size")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logical volumes that are there and not linear: what verify takes over, and what it refuses."""
+"""Logical volumes that are there and not linear: what verify takes over, what it refuses, and how they are made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bareon.errors import DisksDiffer
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.plan.plan import Plan
-from bareon.storage.lvm import VolumeGroupFacts
+from bareon.storage.lvm import MakeGroup, VolumeGroup, VolumeGroupFacts
 from bareon.tests import cases
 from bareon.tests.simulation import after
+from bareon.tools import lvm, udev
 
 DOCUMENT = {
     "partitions": [
@@ -87,3 +88,99 @@ def test_what_shares_blocks_or_is_not_well_is_refused(layout: str, health: str, 
         plan("verify", deployed(layout, health))
     assert list(caught.value.differences) == [said]
     assert plan("clean", deployed(layout, health)).steps
+
+
+def spread(policy: str, **keys: object) -> Deployment:
+    """A document with a volume of these keys in a group over two disks."""
+    volume = {"type": "lv", "name": "srv", "mount": "/srv", "file_system": "ext4", "size": "100 MiB", **keys}
+    disks = [
+        {
+            "type": "disk",
+            "id": {"type": "name", "value": name},
+            "volumes": [{"type": "pv", "vg": "os", "size": "1 GiB"}],
+        }
+        for name in ("vda", "vdb")
+    ]
+    group = {"type": "vg", "id": "os", "tags": ["bench"], "volumes": [volume]}
+    document = {"partitions_policy": policy, "partitions": [*disks, group]}
+    return Ironic().parse(cases.json.dumps(document).encode())
+
+
+def planned(deployment: Deployment, node: NodeFacts) -> Plan:
+    return decide(deployment, node, [Partitioning()], Rsync(), cases.SEED).plan
+
+
+def made(**keys: object) -> NodeFacts:
+    """The node on which such a volume was made."""
+    bare = cases.node("two-disks")
+    return after(planned(spread("clean", **keys), bare).layout, bare)
+
+
+@pytest.mark.parametrize("kind", ["linear", "striped", "raid1"])
+def test_verify_takes_over_what_was_made(kind: str) -> None:
+    found = planned(spread("verify", kind=kind, tags=["a"]), made(kind=kind, tags=["a"]))
+    assert not found.steps
+    assert not found.warnings
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "said"),
+    [
+        ("linear", "raid1", "expected raid1 on 2 physical volumes, 2 copies, found linear on 1 physical volumes"),
+        ("striped", "raid1", "expected raid1 on 2 physical volumes, 2 copies, found striped on 2 physical volumes"),
+        ("raid1", "striped", "expected striped on 2 physical volumes, found raid1 on 2 physical volumes, 2 copies"),
+    ],
+)
+def test_another_segment_type_is_a_difference(there: str, wanted: str, said: str) -> None:
+    with pytest.raises(DisksDiffer) as caught:
+        planned(spread("verify", kind=wanted, size="104 MiB"), made(kind=there, size="104 MiB"))
+    assert list(caught.value.differences) == [f"/dev/os/srv: {said}"]
+
+
+def test_a_missing_copy_is_a_difference() -> None:
+    node = _changed(made(kind="raid1"), copies=3, legs=3)
+    with pytest.raises(DisksDiffer) as caught:
+        planned(spread("verify", kind="raid1"), node)
+    said = "expected raid1 on 2 physical volumes, 2 copies, found raid1 on 3 physical volumes, 3 copies"
+    assert list(caught.value.differences) == [f"/dev/os/srv: {said}"]
+
+
+def test_a_missing_tag_is_a_warning() -> None:
+    found = planned(spread("verify", tags=["a", "b"]), made(tags=["b", "c"]))
+    assert list(found.warnings) == ["/dev/os/srv has not the tag a, and stays so; lvchange --addtag gives it"]
+
+
+def _changed(node: NodeFacts, **values: object) -> NodeFacts:
+    """The node with other values of its logical volume."""
+    (group,) = (x for x in node.structures if isinstance(x, VolumeGroupFacts))
+    volumes = tuple(replace(x, **values) for x in group.volumes)  # type: ignore[arg-type]
+    return replace(node, structures=(replace(group, volumes=volumes),))
+
+
+def test_volumes_with_a_place_of_their_own_are_made_before_linear_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = cases.node("two-disks")
+    document = spread("clean", kind="raid1")
+    (group,) = document.aggregates
+    assert isinstance(group, VolumeGroup)
+    first = replace(group.volumes[0], name="plain", kind="linear", content=None)
+    group = replace(group, volumes=(first, *group.volumes))
+    found = planned(replace(document, aggregates=(group,)), bare)
+    (step,) = (x for x in found.steps if isinstance(x, MakeGroup))
+    said: list[tuple[object, ...]] = []
+    for name in ("create_physical_volume", "create_group", "create_volume", "create_spread_volume"):
+        monkeypatch.setattr(lvm, name, lambda *words, name=name, **more: said.append((name, *words[:2])))
+    monkeypatch.setattr(udev, "wait_for", lambda devices: None)
+    monkeypatch.setattr(MakeGroup, "_check", lambda self: None)
+    step.run(lambda *_: None)  # type: ignore[arg-type]
+    assert said[2:] == [
+        ("create_group", "os", 4 << 20),
+        ("create_spread_volume", "os", "srv"),
+        ("create_volume", "os", "plain"),
+    ]
+
+
+def test_the_deployed_system_gets_what_starts_a_mirror() -> None:
+    found = planned(spread("clean", kind="raid1"), cases.node("two-disks")).layout
+    (volume,) = (x for x in found.aggregates[0].devices)
+    assert volume.system.modules == ("dm_raid", "raid1")
+    assert volume.system.kernel_arguments == ("rd.lvm.lv=os/srv",)

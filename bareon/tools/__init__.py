@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         clevis,
         cryptsetup,
         device,
+        dmsetup,
         filesystem,
         hdparm,
         https,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
         udev,
     )
 
-    __all__ = ["blkid", "block", "btrfs", "clevis", "cryptsetup", "device", "filesystem", "hdparm", "https"]
-    __all__ += ["lsblk", "lvm", "mdadm", "mount", "nvme", "parted", "sfdisk", "smartctl", "udev"]
+    __all__ = ["blkid", "block", "btrfs", "clevis", "cryptsetup", "device", "dmsetup", "filesystem", "hdparm"]
+    __all__ += ["https", "lsblk", "lvm", "mdadm", "mount", "nvme", "parted", "sfdisk", "smartctl", "udev"]
 
 
 def __getattr__(name: str) -> ModuleType:

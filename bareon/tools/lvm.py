@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bareon.run import Command, run
@@ -32,6 +33,7 @@ class Volume:
     """A logical volume, size in bytes.
 
     ``layout`` and ``health`` are LVM's words, such as ``raid,raid1`` and ``partial``; nothing where all is well.
+    ``legs`` are its stripes, copies and parities together, ``copies`` those of its data.
     """
 
     name: str
@@ -40,6 +42,9 @@ class Volume:
     active: bool
     layout: str = "linear"
     health: str = ""
+    legs: int = 1
+    copies: int = 1
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Group:
     uuid: str
     size: int
     extent: int
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,54 @@ class Report:
 def report() -> Report:
     """Read the metadata of all physical volumes; nothing needs to be active."""
     return Report(
-        _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size", "vg", _group),
+        _rows("vgs", "vg_name,vg_uuid,vg_size,vg_extent_size,vg_tags", "vg", _group),
         _rows("pvs", "pv_name,vg_uuid,pe_start", "pv", _physical_volume),
-        _rows("lvs", "lv_name,vg_uuid,lv_size,lv_active,lv_layout,lv_health_status", "lv", _volume),
+        _whole(_rows("lvs", _VOLUME, "lv", _volume)),
     )
 
 
+_VOLUME = "lv_name,vg_uuid,lv_size,lv_active,lv_layout,lv_health_status,stripes,data_copies,lv_tags"
+
+
+def _whole(segments: Sequence[Volume]) -> tuple[Volume, ...]:
+    """Each volume once: LVM tells of one that lies in several segments as often, for the sake of their stripes."""
+    found: dict[tuple[str, str], Volume] = {}
+    for x in segments:
+        first = found.setdefault((x.group_uuid, x.name), x)
+        found[x.group_uuid, x.name] = replace(first, legs=max(first.legs, x.legs))
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a volume begins: ``size`` bytes in a row, from extent ``extent`` of the physical volume ``device`` on."""
+
+    name: str
+    group_uuid: str
+    device: str
+    extent: int
+    size: int
+
+
+def beginnings() -> tuple[Beginning, ...]:
+    """The beginnings of all volumes that begin on a physical volume, parts of others included."""
+    return tuple(filter(None, _rows("lvs", _BEGINNING, "lv", _beginning, more=("--all",))))
+
+
+_BEGINNING = "lv_name,vg_uuid,seg_start,seg_size,devices"
+
+
+def _beginning(row: dict[str, str]) -> Beginning | None:
+    # The name of what is a part of another volume is in brackets.
+    place = re.fullmatch(r"(/[^,]+)\(([0-9]+)\)", row["devices"])
+    if row["seg_start"] != "0" or not place:
+        return None
+    return Beginning(row["lv_name"].strip("[]"), row["vg_uuid"], place[1], int(place[2]), int(row["seg_size"]))
+
+
 def _group(row: dict[str, str]) -> Group:
-    return Group(row["vg_name"], row["vg_uuid"], int(row["vg_size"]), int(row["vg_extent_size"]))
+    sizes = int(row["vg_size"]), int(row["vg_extent_size"])
+    return Group(row["vg_name"], row["vg_uuid"], *sizes, _tags(row["vg_tags"]))
 
 
 def _physical_volume(row: dict[str, str]) -> PhysicalVolume:
@@ -80,11 +126,19 @@ def _physical_volume(row: dict[str, str]) -> PhysicalVolume:
 
 def _volume(row: dict[str, str]) -> Volume:
     told = row["lv_layout"], row["lv_health_status"]
-    return Volume(row["lv_name"], row["vg_uuid"], int(row["lv_size"]), row["lv_active"] == "active", *told)
+    figures = int(row["stripes"]), int(row["data_copies"])
+    size, active = int(row["lv_size"]), row["lv_active"] == "active"
+    return Volume(row["lv_name"], row["vg_uuid"], size, active, *told, *figures, _tags(row["lv_tags"]))
 
 
-def _rows(command: str, columns: str, kind: str, read: Callable[[dict[str, str]], T]) -> tuple[T, ...]:
-    argv = ["lvm", command, "--foreign", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+def _rows(
+    command: str, columns: str, kind: str, read: Callable[[dict[str, str]], T], more: Sequence[str] = ()
+) -> tuple[T, ...]:
+    argv = ["lvm", command, *more, "--foreign", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns]
     # 5: something is wrong with a group, for instance a missing physical volume; the report is there all the same.
     done = run([*argv, "--config", _CONFIG], ok=(0, 5))
     return done.read(lambda output: tuple(map(read, parse(output, kind))))
@@ -115,15 +169,45 @@ def create_physical_volume(device: str, metadata: int, backup: int = 0) -> None:
     run(["lvm", *argv, "--metadatasize", f"{size // KIB}k", device, "--config", config])
 
 
-def create_group(name: str, extent: int, devices: Sequence[str]) -> None:
+def create_group(name: str, extent: int, devices: Sequence[str], tags: Sequence[str] = ()) -> None:
     """Make a volume group; ``extent`` in bytes."""
-    _lvm("vgcreate", "--yes", "--physicalextentsize", f"{extent // KIB}k", name, *devices)
+    _lvm("vgcreate", "--yes", "--physicalextentsize", f"{extent // KIB}k", *_tagged(tags), name, *devices)
 
 
-def create_volume(group: str, name: str, extents: int) -> None:
-    """Make a logical volume of so many extents, old signatures in it wiped."""
-    argv = ["lvcreate", "--yes", "--wipesignatures", "y", "--zero", "y"]
-    _lvm(*argv, "--name", name, "--extents", str(extents), group)
+def create_volume(group: str, name: str, extents: int, tags: Sequence[str] = ()) -> None:
+    """Make a linear logical volume of so many extents, old signatures in it wiped."""
+    _lvm(*_CREATE, "--name", name, "--extents", str(extents), *_tagged(tags), group)
+
+
+def create_spread_volume(
+    group: str,
+    name: str,
+    extents: int,
+    kind: str,
+    devices: Sequence[str],
+    tags: Sequence[str] = (),
+    *,
+    stripes: int | None = None,
+    stripe: int = 0,
+    mirrors: int | None = None,
+) -> None:
+    """Make a logical volume of a segment type that spreads it over physical volumes, one for each leg.
+
+    :param extents: those of the volume itself, without copies and parity.
+    :param stripe: bytes of each stripe on one physical volume, where it has ``stripes``.
+    :param mirrors: copies besides the first, where it has any.
+    """
+    shape = [] if stripes is None else ["--stripes", str(stripes), "--stripesize", f"{stripe // KIB}k"]
+    shape += [] if mirrors is None else ["--mirrors", str(mirrors)]
+    size = ["--name", name, "--extents", str(extents)]
+    _lvm(*_CREATE, *size, "--type", kind, *shape, *_tagged(tags), group, *devices)
+
+
+_CREATE = ("lvcreate", "--yes", "--wipesignatures", "y", "--zero", "y")
+
+
+def _tagged(tags: Sequence[str]) -> list[str]:
+    return [word for tag in tags for word in ("--addtag", tag)]
 
 
 def activate(group: str, *, read_only: bool = False) -> None:
@@ -132,6 +216,12 @@ def activate(group: str, *, read_only: bool = False) -> None:
     if read_only:
         config += f' activation/read_only_volume_list=["{group}"]'
     run(["lvm", "vgchange", "--activate", "y", "--config", config, group])
+
+
+def activate_volumes(group: str, volumes: Sequence[str]) -> None:
+    """Make some volumes of a group usable, for reading only."""
+    config = f'{_CONFIG} activation/read_only_volume_list=["{group}"]'
+    run(["lvm", "lvchange", "--activate", "y", "--config", config, *(f"{group}/{volume}" for volume in volumes)])
 
 
 def deactivate(group_uuid: str) -> None:

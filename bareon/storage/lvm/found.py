@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bareon.sizes import human
 from bareon.step import Step
 from bareon.storage.kind import Found, Signature, words
+from bareon.storage.lvm.segment import SEGMENT_TYPES
 from bareon.storage.lvm.step import DeactivateGroup
 
 SIGNATURE = "LVM2_member"
@@ -19,7 +20,8 @@ PROGRAMS = ("lvm",)
 class LogicalVolumeFacts:
     """A logical volume. What is in it is only known where it could be activated.
 
-    ``layout`` is LVM's list of what it is, ``health`` what LVM finds wrong with it; lvs(8).
+    ``layout`` is LVM's list of what it is, ``health`` what LVM finds wrong with it; lvs(8). ``legs`` is the number of
+    its stripes, copies and parities together, ``copies`` that of its data where it has mirrors.
     """
 
     name: str
@@ -29,6 +31,18 @@ class LogicalVolumeFacts:
     content: Signature | None = None
     layout: str = "linear"
     health: str = ""
+    legs: int = 1
+    copies: int = 1
+    tags: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> str:
+        """How it lies on physical volumes, in words that are alike where it is."""
+        kinds = self.layout.split(",")
+        known = next((name for name, form in SEGMENT_TYPES.items() if form.layout in kinds), self.layout)
+        mirrored = known in SEGMENT_TYPES and SEGMENT_TYPES[known].mirrored
+        copies = f", {self.copies} copies" if mirrored else ""
+        return f"{known} on {self.legs} physical volumes{copies}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class VolumeGroupFacts(Found):
     members: tuple[str, ...]
     missing: int = 0
     volumes: tuple[LogicalVolumeFacts, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -15,6 +15,7 @@ from bareon.storage.lvm import wanted
 from bareon.storage.lvm.found import VolumeGroupFacts
 from bareon.storage.lvm.name import group_defects, volume_defects
 from bareon.storage.lvm.search import GroupSearch, group_of
+from bareon.storage.lvm.segment import SEGMENT_TYPES
 from bareon.storage.lvm.wanted import PhysicalVolume, VolumeGroup
 from bareon.storage.schema import Schema
 
@@ -46,6 +47,7 @@ class _Lvm(Kind):
                     "size": schema.count("What it offers in whole extents."),
                     "members": schema.items("The devices of its physical volumes."),
                     "decision": {**schema.DECISION, "description": "create or keep."},
+                    "tags": schema.items("Its tags."),
                     "volumes": schema.items("Its logical volumes.", "logical_volume"),
                 },
             ),
@@ -54,7 +56,13 @@ class _Lvm(Kind):
                 {
                     "name": schema.string("Its name."),
                     "device": schema.string("The kernel's name of it."),
-                    "size": schema.count("Its size."),
+                    "size": schema.count("Its size, without copies and parity."),
+                    "taken": schema.count("What it takes of the group, copies, parity and metadata included."),
+                    "kind": schema.string(f"How it lies on physical volumes: {', '.join(SEGMENT_TYPES)}."),
+                    "stripes": schema.count("The number of stripes with data, 1 for none."),
+                    "mirrors": schema.count("The number of copies besides the first one."),
+                    "physical_volumes": schema.items("The physical volumes of one that is not linear."),
+                    "tags": schema.items("Its tags."),
                     **filesystem.planned_fields(),
                     "decision": schema.DECISION,
                 },
@@ -70,6 +78,7 @@ class _Lvm(Kind):
                     "name": schema.string("Its name."),
                     "size": schema.count("What it offers."),
                     "members": schema.items("The physical volumes that are there."),
+                    "tags": schema.items("Its tags."),
                     "volumes": schema.items("Its logical volumes.", "found_logical_volume"),
                 },
             ),
@@ -84,6 +93,9 @@ class _Lvm(Kind):
                         "What it is in LVM's words: linear, striped, raid,raid1, thin,sparse, ..."
                     ),
                     "health": schema.string("What LVM finds wrong with it; empty for nothing."),
+                    "legs": schema.count("The number of its stripes, copies and parities together."),
+                    "copies": schema.count("The number of copies of its data, where it has mirrors."),
+                    "tags": schema.items("Its tags."),
                 },
             ),
         }
@@ -125,6 +137,8 @@ class _Lvm(Kind):
                 message = f"volume group {group.name!r} has no physical volume: no pv, and no raid, names it by 'vg'"
                 yield Defect(group.path, message)
             yield from volume_defects(group)
+            yield from shape_defects(group, deployment)
+            yield from _on_one_disk(group, deployment)
 
     def search(self, look: Look) -> Search:
         return GroupSearch(look)
@@ -134,6 +148,35 @@ class _Lvm(Kind):
         if uuid:
             tools.lvm.deactivate(uuid)
         return uuid is not None
+
+
+def shape_defects(group: VolumeGroup, deployment: Deployment) -> Iterator[Defect]:
+    """The defects of the volumes of a group by their segment types."""
+    booted = deployment.booted()
+    for volume in group.volumes:
+        form = SEGMENT_TYPES[volume.kind]
+        if volume.stripes is not None and not form.striped:
+            yield Defect(f"{volume.path}.stripes", f"a volume that is {volume.kind} has no stripes")
+        if volume.mirrors is not None and not form.mirrored:
+            yield Defect(f"{volume.path}.mirrors", f"a volume that is {volume.kind} has no copies")
+        held = () if form.grub or not volume.content else volume.content.nested()
+        mounts = [mount for fs in held if isinstance(fs, filesystem.Filesystem) for mount in fs.mounts]
+        if images := sorted({name for x in mounts for name in x.images if (name, x.point) in booted}):
+            message = f"GRUB reads /boot of image {', '.join(map(repr, images))} from here, and cannot read"
+            yield Defect(f"{volume.path}.kind", f"{message} {volume.kind}: give /boot a volume of its own")
+
+
+def _on_one_disk(group: VolumeGroup, deployment: Deployment) -> Iterator[Defect]:
+    """The defects of a second physical volume on a disk, where copies or parity of a volume may come to lie there."""
+    forms = [SEGMENT_TYPES[volume.kind] for volume in group.volumes]
+    if not any(form.mirrored or form.parity for form in forms):
+        return
+    for disk in deployment.disks:
+        contents = [x for volume in disk.volumes if volume.content for x in volume.content.nested()]
+        found = [x for x in contents if isinstance(x, PhysicalVolume) and x.vg == group.name]
+        for other in found[1:]:
+            message = f"a second physical volume of {group.name!r} on one disk, beside {found[0].path}"
+            yield Defect(other.path, f"{message}: with the disk more than one copy of a mirrored volume may be lost")
 
 
 KIND = _Lvm()

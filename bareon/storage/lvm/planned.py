@@ -24,6 +24,8 @@ from bareon.storage.kind import (
     cells,
 )
 from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
+from bareon.storage.lvm.room import EXTENT
+from bareon.storage.lvm.segment import LINEAR, Segment
 from bareon.storage.lvm.step import ActivateGroup, MakeGroup
 
 _OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
@@ -58,13 +60,66 @@ class PlannedPhysicalVolume(PlannedContent):
 
 @dataclass(frozen=True)
 class PlannedVolume(Device):
-    """A logical volume of whole extents."""
+    """A logical volume of whole extents. ``on`` are the physical volumes of one that is not linear."""
 
     name: str
+    segment: Segment = LINEAR
+    on: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def taken(self) -> int:
+        """The bytes of its group that it takes, copies and parity included."""
+        form = self.segment.type
+        leg = self.size // self.segment.stripes + form.metadata * EXTENT
+        return leg * self.segment.legs
 
     @property
     def system(self) -> System:
-        return System(kernel_arguments=(f"rd.lvm.lv={self.device.removeprefix('/dev/')}",))
+        needs = self.segment.type.system
+        return replace(needs, kernel_arguments=(f"rd.lvm.lv={self.device.removeprefix('/dev/')}",))
+
+    def differences(self, found: LogicalVolumeFacts, comparison: Comparison) -> Iterator[str]:
+        """Differences from the volume that has its name."""
+        if found.size != self.size:
+            yield f"{self.device}: expected {mib(self.size)}, found {mib(found.size)}"
+        if self.segment == LINEAR:
+            yield from _layout_differences(found, comparison)
+        elif (there := found.shape) != (here := _shape(self.segment)):
+            yield f"{self.device}: expected {here}, found {there}"
+        if found.health:
+            yield f"{found.device}: LVM says that it is not well ({found.health}); mend it first, see lvs(8)"
+        yield from comparison.differences(self, found.content)
+
+    def found(self) -> LogicalVolumeFacts:
+        """Facts that a probe will find once it is made."""
+        shape = self.segment
+        layout = shape.type.layout if shape.type.metadata == 0 else f"raid,{shape.type.layout}"
+        content = self.content.signature if self.content else None
+        return LogicalVolumeFacts(
+            *(self.name, self.device, self.size, False, content),
+            layout=layout,
+            legs=shape.legs,
+            copies=shape.mirrors + 1,
+            tags=self.tags,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Item of its group's ``volumes`` in the JSON of the plan."""
+        shape = self.segment
+        return {
+            "name": self.name,
+            "device": self.device,
+            "size": self.size,
+            "taken": self.taken,
+            "kind": shape.kind,
+            "stripes": shape.stripes,
+            "mirrors": shape.mirrors,
+            "physical_volumes": list(self.on),
+            "tags": list(self.tags),
+            **filesystem.document(self.content),
+            "decision": self.decision,
+        }
 
 
 @dataclass(frozen=True)
@@ -75,6 +130,7 @@ class PlannedGroup(PlannedAggregate):
     extent: int
     physical: tuple[PlannedPhysicalVolume, ...]
     volumes: tuple[PlannedVolume, ...]
+    tags: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -120,11 +176,7 @@ class PlannedGroup(PlannedAggregate):
             if volume.name not in there:
                 yield f"{volume.device}: expected a logical volume of {mib(volume.size)}, found none"
                 continue
-            other = there.pop(volume.name)
-            if other.size != volume.size:
-                yield f"{volume.device}: expected {mib(volume.size)}, found {mib(other.size)}"
-            yield from _layout_differences(other, comparison)
-            yield from comparison.differences(volume, other.content)
+            yield from volume.differences(there.pop(volume.name), comparison)
         for extra in there.values():
             yield f"{extra.device}: expected no logical volume, found one of {mib(extra.size)}"
 
@@ -132,7 +184,18 @@ class PlannedGroup(PlannedAggregate):
         found = next(x for x in comparison.found(VolumeGroupFacts, everywhere=True) if self.means(x))
         there = {volume.name: volume for volume in found.volumes}
         volumes = (comparison.adopted(volume, there[volume.name].content) for volume in self.volumes)
+        for notice in self._noticed(found):
+            comparison.warn(notice)
         return replace(self, decision="keep", volumes=tuple(volumes))
+
+    def _noticed(self, found: VolumeGroupFacts) -> Iterator[str]:
+        """What is not as asked for, but harms nothing, in words."""
+        there = {volume.device: volume.tags for volume in found.volumes} | {found.title: found.tags}
+        asked = {volume.device: volume.tags for volume in self.volumes} | {found.title: self.tags}
+        for name, tags in asked.items():
+            if gone := sorted(set(tags) - set(there[name])):
+                change = "vgchange" if name == found.title else "lvchange"
+                yield f"{name} has not the tag {', '.join(gone)}, and stays so; {change} --addtag gives it"
 
     def make(self, action: str) -> Iterator[Step]:
         yield MakeGroup(action, self)
@@ -141,12 +204,16 @@ class PlannedGroup(PlannedAggregate):
         yield ActivateGroup(action, self.name)
 
     def view(self) -> View:
-        rows = tuple((x.name, human(x.size), *cells(x.content), x.decision) for x in self.volumes)
+        plain = all(volume.segment == LINEAR for volume in self.volumes)
+        rows = tuple(
+            (x.name, human(x.size), *([] if plain else [_lies(x)]), *cells(x.content), x.decision)
+            for x in self.volumes
+        )
         return View(
             f"volume group {self.name}  ({human(self.size)}, on {', '.join(self.members)})",
-            ("name", "size", "file system", "mount", "decision"),
+            ("name", "size", *([] if plain else ["kind"]), "file system", "mount", "decision"),
             rows,
-            tuple((volume.name, volume.size) for volume in self.volumes),
+            tuple((volume.name, volume.taken) for volume in self.volumes),
             self.size,
         )
 
@@ -156,16 +223,8 @@ class PlannedGroup(PlannedAggregate):
             "size": self.size,
             "members": list(self.members),
             "decision": self.decision,
-            "volumes": [
-                {
-                    "name": volume.name,
-                    "device": volume.device,
-                    "size": volume.size,
-                    **filesystem.document(volume.content),
-                    "decision": volume.decision,
-                }
-                for volume in self.volumes
-            ],
+            "tags": list(self.tags),
+            "volumes": [volume.document() for volume in self.volumes],
         }
 
     def found(self) -> VolumeGroupFacts:
@@ -175,15 +234,24 @@ class PlannedGroup(PlannedAggregate):
             size=self.size,
             extent=self.extent,
             members=tuple(sorted(self.members)),
-            volumes=tuple(
-                LogicalVolumeFacts(x.name, x.device, x.size, False, x.content.signature if x.content else None)
-                for x in self.volumes
-            ),
+            tags=self.tags,
+            volumes=tuple(volume.found() for volume in self.volumes),
         )
 
 
 def _listed(devices: Sequence[str]) -> str:
     return ", ".join(sorted(set(devices))) or "none"
+
+
+def _lies(volume: PlannedVolume) -> str:
+    """How a volume lies on its group, and where, for the text of the plan."""
+    return volume.segment.words + (f" on {', '.join(volume.on)}" if volume.on else "")
+
+
+def _shape(segment: Segment) -> str:
+    """A segment in the words of :attr:`LogicalVolumeFacts.shape`."""
+    copies = f", {segment.mirrors + 1} copies" if segment.type.mirrored else ""
+    return f"{segment.type.layout} on {segment.legs} physical volumes{copies}"
 
 
 def _layout_differences(found: LogicalVolumeFacts, comparison: Comparison) -> Iterator[str]:
@@ -193,5 +261,3 @@ def _layout_differences(found: LogicalVolumeFacts, comparison: Comparison) -> It
         yield f"{found.device}: expected a linear logical volume, found one that is {found.layout}"
     elif "linear" not in kinds:
         comparison.warn(f"{found.device}: expected a linear logical volume, found {found.layout}; it is kept")
-    if found.health:
-        yield f"{found.device}: LVM says that it is not well ({found.health}); mend it first, see lvs(8)"

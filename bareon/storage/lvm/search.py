@@ -27,6 +27,7 @@ class GroupSearch(Search):
         self._asked: int | None = None
         self._tried: set[str] = set()
         self._groups: dict[str, VolumeGroupFacts] = {}
+        self._shown: dict[tuple[str, str], str] = {}
 
     def go_on(self, *, sure: bool) -> bool:
         members, nested = self._look.devices(SIGNATURE), self._look.nested
@@ -50,10 +51,11 @@ class GroupSearch(Search):
         unique = sum(other.name == group.name for other in report.groups) == 1
         looked_at = any(volume.active for volume in volumes)
         if volumes and not looked_at and unique and len(present) == len(members) and group.uuid not in self._tried:
-            looked_at = self._activated(group, [f"/dev/{group.name}/{volume.name}" for volume in volumes])
+            looked_at = self._activated(group, volumes)
+            self._show(group, [volume for volume in volumes if _is_raid(volume)], report)
         # At a second look it may be active because of the first.
         before = {x.name: x.active for x in self._groups[group.uuid].volumes} if group.uuid in self._groups else {}
-        found = (self._volume(group.name, x, looked_at, before.get(x.name, x.active)) for x in volumes)
+        found = (self._volume(group, x, looked_at, before.get(x.name, x.active)) for x in volumes)
         self._groups[group.uuid] = VolumeGroupFacts(
             name=group.name,
             uuid=group.uuid,
@@ -62,28 +64,66 @@ class GroupSearch(Search):
             members=tuple(present),
             missing=len(members) - len(present),
             volumes=tuple(found),
+            tags=group.tags,
         )
 
-    def _activated(self, group: tools.lvm.Group, volumes: Sequence[str]) -> bool:
+    def _activated(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume]) -> bool:
         self._tried.add(group.uuid)
+        names = [volume.name for volume in volumes if not _is_raid(volume)]
         try:
-            tools.lvm.activate(group.name, read_only=True)
+            if len(names) == len(volumes):
+                tools.lvm.activate(group.name, read_only=True)
+            elif names:
+                tools.lvm.activate_volumes(group.name, names)
         except CommandError as error:
             LOG.warning("volume group %s cannot be activated: %s", group.name, error)
-        self._look.begun(_Started(group.name, group.uuid, tuple(map(tools.device.kernel_name, volumes))))
+        devices = [tools.device.kernel_name(f"/dev/{group.name}/{name}") for name in names]
+        self._look.begun(_Started(group.name, group.uuid, tuple(devices)))
         with contextlib.suppress(CommandError):  # udev may be about to start an array on a volume
             tools.udev.settle()
         return group.uuid in _active()
 
-    def _volume(self, group: str, volume: tools.lvm.Volume, looked_at: bool, active: bool) -> LogicalVolumeFacts:
-        device = f"/dev/{group}/{volume.name}"
+    def _show(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume], report: tools.lvm.Report) -> None:
+        """Show the beginnings of RAID volumes, which are not activated: that would write to them."""
+        starts = {x.device: x.start for x in report.physical}
+        there = {x.name: x for x in tools.lvm.beginnings() if x.group_uuid == group.uuid} if volumes else {}
+        for number, volume in enumerate(volumes):
+            # Its first stripe, or its first copy, begins as the volume itself does.
+            image = there.get(f"{volume.name}_rimage_0")
+            if image and image.device in starts:
+                start = starts[image.device] + image.extent * group.extent
+                self._show_one(group, volume.name, f"bareon-{group.uuid}-{number}", image, start)
+
+    def _show_one(
+        self, group: tools.lvm.Group, volume: str, name: str, image: tools.lvm.Beginning, start: int
+    ) -> None:
+        device = f"/dev/{group.name}/{volume}"
+        try:
+            shown = tools.dmsetup.map_part(name, image.device, start, image.size)
+        except CommandError as error:
+            LOG.warning("%s cannot be read: %s", device, error)
+            return
+        self._look.begun(_Shown(f"{group.name}/{volume}", name, (tools.device.kernel_name(shown),)))
+        self._look.name(shown, device)
+        self._shown[group.uuid, volume] = shown
+
+    def _volume(
+        self, group: tools.lvm.Group, volume: tools.lvm.Volume, there: bool, active: bool
+    ) -> LogicalVolumeFacts:
+        device = f"/dev/{group.name}/{volume.name}"
+        at = self._shown.get((group.uuid, volume.name), device)
         # A pool offers nothing by itself.
-        visible = looked_at and "pool" not in volume.layout.split(",") and _is_there(device)
-        content = self._look.content(device) if visible else None
+        visible = (there or at != device) and "pool" not in volume.layout.split(",") and _is_there(at)
+        content = self._look.content(at) if visible else None
         if content:
-            self._look.offer(device, content)
+            self._look.offer(at, content)
         return LogicalVolumeFacts(
-            *(volume.name, device, volume.size, active, content), layout=volume.layout, health=volume.health
+            *(volume.name, device, volume.size, active, content),
+            layout=volume.layout,
+            health=volume.health,
+            legs=volume.legs,
+            copies=volume.copies,
+            tags=volume.tags,
         )
 
     def found(self) -> Sequence[VolumeGroupFacts]:
@@ -119,6 +159,30 @@ class _Started:
 
     def stop(self) -> None:
         tools.lvm.deactivate(self.uuid)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The beginning of a logical volume, shown as a device by itself, which the device mapper calls ``mapped``."""
+
+    volume: str
+    mapped: str
+    devices: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"a view of logical volume {self.volume}"
+
+    def runs(self) -> bool:
+        return _is_there(f"/dev/mapper/{self.mapped}")
+
+    def stop(self) -> None:
+        tools.dmsetup.remove(self.mapped)
+
+
+def _is_raid(volume: tools.lvm.Volume) -> bool:
+    """True for a volume whose activation writes to it, though it were for reading only: the kernel's RAID starts."""
+    return "raid" in volume.layout.split(",")
 
 
 def _active() -> set[str]:

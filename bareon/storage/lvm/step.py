@@ -11,9 +11,10 @@ from bareon import tools
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.sizes import human
 from bareon.step import Outcome, Progress, Step
+from bareon.storage.lvm.segment import STRIPE
 
 if TYPE_CHECKING:
-    from bareon.storage.lvm.planned import PlannedGroup
+    from bareon.storage.lvm.planned import PlannedGroup, PlannedVolume
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class MakeGroup(Step):
     @property
     def description(self) -> str:
         group = self.group
-        volumes = ", ".join(f"{volume.name} ({human(volume.size)})" for volume in group.volumes)
+        shapes = {x.name: f", {x.segment.kind}" if x.on else "" for x in group.volumes}
+        volumes = ", ".join(f"{x.name} ({human(x.size)}{shapes[x.name]})" for x in group.volumes)
         on = ", ".join(group.members)
         return f"Make volume group {group.name} ({human(group.size)}) on {on}" + (f": {volumes}" if volumes else "")
 
@@ -38,12 +40,26 @@ class MakeGroup(Step):
         group = self.group
         for member in group.physical:
             tools.lvm.create_physical_volume(member.device, member.metadata, member.backup)
-        tools.lvm.create_group(group.name, group.extent, group.members)
-        for volume in group.volumes:
-            tools.lvm.create_volume(group.name, volume.name, volume.size // group.extent)
+        tools.lvm.create_group(group.name, group.extent, group.members, group.tags)
+        # Linear volumes take what they find; the others were promised their physical volumes.
+        for volume in sorted(group.volumes, key=lambda volume: not volume.on):
+            self._create(volume)
         tools.udev.wait_for({volume.device: volume.size for volume in group.volumes})
         self._check()
         return {"bytes": group.size, "volumes": len(group.volumes)}
+
+    def _create(self, volume: PlannedVolume) -> None:
+        group, shape = self.group, volume.segment
+        extents = volume.size // group.extent
+        if not volume.on:
+            tools.lvm.create_volume(group.name, volume.name, extents, volume.tags)
+            return
+        tools.lvm.create_spread_volume(
+            *(group.name, volume.name, extents, shape.kind, volume.on, volume.tags),
+            stripes=shape.stripes if shape.type.striped else None,
+            stripe=STRIPE,
+            mirrors=shape.mirrors if shape.type.mirrored else None,
+        )
 
     def _check(self) -> None:
         report = tools.lvm.report()
@@ -54,8 +70,8 @@ class MakeGroup(Step):
         metadata = {tools.device.kernel_name(member.device): member.metadata for member in self.group.physical}
         if {tools.device.kernel_name(device): start for device, start in starts.items()} != metadata:
             raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
-        sizes = {x.name: x.size for x in report.volumes if x.group_uuid == found[0].uuid}
-        wanted = {volume.name: volume.size for volume in self.group.volumes}
+        sizes = {x.name: (x.size, x.legs) for x in report.volumes if x.group_uuid == found[0].uuid}
+        wanted = {volume.name: (volume.size, volume.segment.legs) for volume in self.group.volumes}
         if sizes != wanted:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {sizes}, not {wanted}")
 

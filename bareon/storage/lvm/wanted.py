@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 from bareon.errors import Defect
 from bareon.sizes import MIB, Absolute, mib, parse_size, round_down, round_up
 from bareon.storage import filesystem
-from bareon.storage.allocate import Request, allocate
 from bareon.storage.disk import Partition
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import Aggregate, Content, Device, Fragment, Key, Place, Read, Reader, Volume
 from bareon.storage.lvm.planned import PlannedGroup, PlannedPhysicalVolume, PlannedVolume
+from bareon.storage.lvm.room import EXTENT, Asked, grant
+from bareon.storage.lvm.segment import SEGMENT_TYPES, Segment, segment
 
 LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 """The partition type GUID of a physical volume; Discoverable Partitions Specification."""
 
-EXTENT = 4 * MIB  # bytes, LVM's default
 METADATA = MIB  # bytes of each physical volume that LVM takes with its defaults
 LEAST_METADATA = 10 * MIB  # bytes, where a size is given
 
@@ -40,6 +40,17 @@ _PV: Mapping[str, Any] = {
         },
     },
 }
+_TAGS: Mapping[str, Any] = {
+    "description": "Tags, by which programs of LVM can select it.",
+    "type": "array",
+    "items": {
+        "type": "string",
+        "maxLength": 1024,
+        "pattern": "^[A-Za-z0-9_+./=!:&#][A-Za-z0-9_+./=!:&#-]*$",
+        "x-pattern": "a tag for LVM: letters, digits and _ + . - / = ! : & # only, not beginning with a hyphen",
+    },
+    "uniqueItems": True,
+}
 _VG: Mapping[str, Any] = {
     "description": "A volume group over the physical volumes that name it.",
     "type": "object",
@@ -48,6 +59,7 @@ _VG: Mapping[str, Any] = {
     "properties": {
         "type": {"enum": ["vg"]},
         "id": {"$ref": "#/$defs/vg_name"},
+        "tags": _TAGS,
         "volumes": {
             "description": "The logical volumes.",
             "type": "array",
@@ -70,6 +82,28 @@ _LV: Mapping[str, Any] = {
             "pattern": "^(?!\\.{1,2}$)[A-Za-z0-9+_.][A-Za-z0-9+_.-]*$",
             "x-pattern": "a name for LVM: letters, digits and + _ . - only, not beginning with a hyphen",
         },
+        "kind": {
+            "description": "How it lies on the physical volumes of the group: linear, anywhere; striped, in turn on"
+            " several; raid1, with copies; raid5, in stripes with parity; raid10, in stripes with copies. Each"
+            " stripe, copy and parity has a physical volume of its own. The size is that without copies and parity."
+            " Default: linear.",
+            "enum": list(SEGMENT_TYPES),
+        },
+        "stripes": {
+            "description": "The number of stripes with data, of a volume that has stripes. Default: as many as there"
+            " are physical volumes for, but at least two.",
+            "type": "integer",
+            "minimum": 2,
+            "maximum": 64,
+        },
+        "mirrors": {
+            "description": "The number of copies besides the first one, as lvcreate counts them, of a volume that has"
+            " copies. Default: 1.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 9,
+        },
+        "tags": _TAGS,
         **filesystem.fields(),
     },
 }
@@ -115,9 +149,16 @@ class PhysicalVolume(Content):
 
 @dataclass(frozen=True)
 class LogicalVolume(Volume):
-    """A logical volume that shall be."""
+    """A logical volume that shall be, of a kind of :data:`SEGMENT_TYPES`.
+
+    How many ``stripes`` it has, and ``mirrors`` besides the first copy, is ``None`` where the input does not say.
+    """
 
     name: str = field(kw_only=True)
+    kind: str = field(default="linear", kw_only=True)
+    stripes: int | None = field(default=None, kw_only=True)
+    mirrors: int | None = field(default=None, kw_only=True)
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -125,6 +166,7 @@ class VolumeGroup(Aggregate):
     """A volume group. Its physical volumes name it by ``vg``."""
 
     volumes: tuple[LogicalVolume, ...]
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def key(self) -> Key:
@@ -146,17 +188,23 @@ class VolumeGroup(Aggregate):
 
     def plan(self, members: Sequence[Device], identifiers: Identifiers) -> PlannedGroup:
         physical = tuple(x.content for x in members if isinstance(x.content, PlannedPhysicalVolume))
-        rooms = (member.size - member.metadata - member.backup for member in physical)
-        size = sum(max(0, round_down(room, EXTENT)) for room in rooms)
-        requests = [Request(volume.size, f"{volume.path}.size") for volume in self.volumes]
-        sizes = allocate(size, size, requests, EXTENT)
-        volumes = (self._planned(x, y, identifiers) for x, y in zip(self.volumes, sizes, strict=True))
-        return PlannedGroup(self.name, size, EXTENT, physical, tuple(volumes))
+        rooms = [max(0, round_down(x.size - x.metadata - x.backup, EXTENT)) for x in physical]
+        segments = [segment(x.kind, x.stripes, x.mirrors, len(physical)) for x in self.volumes]
+        asked = (Asked(x.size, f"{x.path}.size", y) for x, y in zip(self.volumes, segments, strict=True))
+        granted = grant(rooms, list(asked))
+        on = (tuple(physical[number].device for number in x.on) for x in granted)
+        volumes = (
+            self._planned(wanted, shape, room.size, over, identifiers)
+            for wanted, shape, room, over in zip(self.volumes, segments, granted, on, strict=True)
+        )
+        return PlannedGroup(self.name, sum(rooms), EXTENT, physical, tuple(volumes), self.tags)
 
-    def _planned(self, wanted: LogicalVolume, size: int, identifiers: Identifiers) -> PlannedVolume:
+    def _planned(
+        self, wanted: LogicalVolume, shape: Segment, size: int, on: tuple[str, ...], identifiers: Identifiers
+    ) -> PlannedVolume:
         place = Place(f"/dev/{self.name}/{wanted.name}", size, f"{wanted.path}.size", identifiers)
         content = wanted.content.plan(place) if wanted.content else None
-        return PlannedVolume(place.device, size, wanted.name, content=content)
+        return PlannedVolume(place.device, size, wanted.name, shape, on, wanted.tags, content=content)
 
 
 def physical_volume(value: dict[str, Any], path: str, reader: Reader) -> PhysicalVolume:
@@ -176,11 +224,20 @@ def readers(reader: Reader) -> Mapping[str, Read]:
 
     def group(value: dict[str, Any], path: str) -> VolumeGroup:
         volumes = (reader.volume(x, f"{path}.volumes[{i}]") for i, x in enumerate(value["volumes"]))
-        return VolumeGroup(value["id"], tuple(_logical(x) for x in volumes if x), path=path)
+        found = tuple(_logical(x) for x in volumes if x)
+        return VolumeGroup(value["id"], found, tags=tuple(value.get("tags", ())), path=path)
 
     def volume(value: dict[str, Any], path: str) -> LogicalVolume:
-        size = parse_size(value["size"])
-        return LogicalVolume(size, reader.content(value, path), name=value["name"], path=path)
+        return LogicalVolume(
+            parse_size(value["size"]),
+            reader.content(value, path),
+            name=value["name"],
+            kind=value.get("kind", "linear"),
+            stripes=value.get("stripes"),
+            mirrors=value.get("mirrors"),
+            tags=tuple(value.get("tags", ())),
+            path=path,
+        )
 
     def physical(value: dict[str, Any], path: str) -> Partition:
         content = reader.contained(value, path, physical_volume(value, path, reader))
