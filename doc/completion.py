@@ -30,7 +30,7 @@ _bareon() {{
     case ${{1##*/}} in
         bareon-boot)
             [[ $COMP_CWORD -eq 1 ]] && options="list status switch confirm await refresh"
-            [[ ${{COMP_WORDS[1]}} == switch ]] && options="--once"
+            [[ ${{COMP_WORDS[1]}} == switch ]] && options="--once --within"
             [[ ${{COMP_WORDS[1]}} == refresh ]] && options="--image --root"
             COMPREPLY=($(compgen -W "$options" -- "$word"))
             return ;;

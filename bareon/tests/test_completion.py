@@ -43,7 +43,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bareon-report --h", ["--html", "--help"]),
         ("bareon-ironic-callback --ss", ["--ssh_port"]),
         ("bareon-boot ", ["list", "status", "switch", "confirm", "await", "refresh"]),
-        ("bareon-boot switch 2 ", ["--once"]),
+        ("bareon-boot switch 2 ", ["--once", "--within"]),
     ],
 )
 def test_completion(line: str, wanted: list[str], tmp_path: Path) -> None:
