@@ -43,6 +43,8 @@ def _granted(rooms: Sequence[int], volumes: Sequence[Volume]) -> list[tuple[int,
         ("raid10", None, None, 6, 6, "raid10 of 3 stripes, 1 mirror"),
         ("raid10", None, 2, 6, 6, "raid10 of 2 stripes, 2 mirrors"),
         ("raid10", None, None, 5, 4, "raid10 of 2 stripes, 1 mirror"),
+        ("raid5", None, None, 80, 64, "raid5 of 63 stripes"),
+        ("raid10", None, None, 80, 64, "raid10 of 32 stripes, 1 mirror"),
     ],
 )
 def test_shapes(kind: str, stripes: int | None, mirrors: int | None, count: int, legs: int, words: str) -> None:

@@ -159,11 +159,25 @@ def shape_defects(group: VolumeGroup, deployment: Deployment) -> Iterator[Defect
             yield Defect(f"{volume.path}.stripes", f"a volume that is {volume.kind} has no stripes")
         if volume.mirrors is not None and not form.mirrored:
             yield Defect(f"{volume.path}.mirrors", f"a volume that is {volume.kind} has no copies")
+        yield from _too_many(volume)
         held = () if form.grub or not volume.content else volume.content.nested()
         mounts = [mount for fs in held if isinstance(fs, filesystem.Filesystem) for mount in fs.mounts]
         if images := sorted({name for x in mounts for name in x.images if (name, x.point) in booted}):
             message = f"GRUB reads /boot of image {', '.join(map(repr, images))} from here, and cannot read"
             yield Defect(f"{volume.path}.kind", f"{message} {volume.kind}: give /boot a volume of its own")
+
+
+def _too_many(volume: wanted.LogicalVolume) -> Iterator[Defect]:
+    """The defects of a volume of more parts than lvcreate takes, which would refuse it when all is cleared."""
+    form, mirrors = SEGMENT_TYPES[volume.kind], volume.mirrors or 1
+    if form.mirrored and mirrors > form.mirrors:
+        copies = f"{form.mirrors} mirror{'s' if form.mirrors > 1 else ''}"
+        yield Defect(f"{volume.path}.mirrors", f"LVM makes a volume that is {volume.kind} with {copies} at most")
+    elif form.striped and volume.stripes:
+        most = form.legs // (mirrors + 1 if form.mirrored else 1) - form.parity
+        if volume.stripes > most:
+            message = f"LVM makes a volume that is {volume.kind} with {most} stripes at most"
+            yield Defect(f"{volume.path}.stripes", message)
 
 
 def _on_one_disk(group: VolumeGroup, deployment: Deployment) -> Iterator[Defect]:

@@ -18,7 +18,8 @@ class SegmentType:
     """Properties of a segment type.
 
     ``striped`` and ``mirrored`` say what of it can be asked for, ``parity`` how many physical volumes hold parity,
-    ``metadata`` how many extents each has beside its data (``rmeta``). ``layout`` is LVM's word for it among those of
+    ``metadata`` how many extents each has beside its data (``rmeta``). ``legs``, all of its parts, and ``mirrors``
+    are the most that lvcreate takes: tools/lvcreate.c of LVM. ``layout`` is LVM's word for it among those of
     ``lv_layout``; lvs(8). ``grub`` says whether GRUB reads it: grub-core/disk/lvm.c there knows no others.
     """
 
@@ -27,6 +28,8 @@ class SegmentType:
     mirrored: bool = False
     parity: int = 0
     metadata: int = 0
+    legs: int = 64
+    mirrors: int = 0
     grub: bool = True
     system: System = field(default_factory=System)
 
@@ -34,12 +37,18 @@ class SegmentType:
 SEGMENT_TYPES: dict[str, SegmentType] = {
     "linear": SegmentType("linear"),
     "striped": SegmentType("striped", striped=True),
-    "raid1": SegmentType("raid1", mirrored=True, metadata=1, system=System(modules=("dm_raid", "raid1"))),
+    "raid1": SegmentType("raid1", mirrored=True, metadata=1, mirrors=9, system=System(modules=("dm_raid", "raid1"))),
     "raid5": SegmentType(
         "raid5", striped=True, parity=1, metadata=1, system=System(("raid5rec",), modules=("dm_raid", "raid456"))
     ),
     "raid10": SegmentType(
-        "raid10", striped=True, mirrored=True, metadata=1, grub=False, system=System(modules=("dm_raid", "raid10"))
+        "raid10",
+        striped=True,
+        mirrored=True,
+        metadata=1,
+        mirrors=1,
+        grub=False,
+        system=System(modules=("dm_raid", "raid10")),
     ),
 }
 
@@ -78,5 +87,5 @@ def segment(kind: str, stripes: int | None, mirrors: int | None, physical: int) 
     """The shape of a volume of that kind: what is ``None`` is as on a group of so many physical volumes it can be."""
     form = SEGMENT_TYPES[kind]
     copies = (mirrors or 1) if form.mirrored else 0
-    room = physical // (copies + 1) - form.parity
+    room = min(physical, form.legs) // (copies + 1) - form.parity
     return Segment(kind, (stripes or max(2, room)) if form.striped else 1, copies)

@@ -98,7 +98,7 @@ _LV: Mapping[str, Any] = {
         },
         "mirrors": {
             "description": "The number of copies besides the first one, as lvcreate counts them, of a volume that has"
-            " copies. Default: 1.",
+            " copies; 1 at most for raid10. Default: 1.",
             "type": "integer",
             "minimum": 1,
             "maximum": 9,
