@@ -149,3 +149,11 @@ def test_a_broken_image_takes_away_its_own_subvolumes_alone(device: str, tmp_pat
     assert files(device) == {"@snapshots/others": "others"}
     found = signature(device, tags(device))
     assert found == Signature("btrfs", identity(device), "pool", ("@snapshots",))
+
+
+def test_a_default_subvolume_of_a_broken_image_is_taken_away_too(device: str, tmp_path: Path) -> None:
+    volumes = made(device, default="@")
+    file = archive(tmp_path / "a.tar.gz", ("a", REG, "", b"a"), ("home", DIR, "", b""), ("home/u", REG, "", b"u"))
+    assert "was wanted" in failed(step(file, volumes, digest="0" * 64), ImageFailed)
+    found = signature(device, tags(device))
+    assert found == Signature("btrfs", identity(device), "pool", ("@snapshots",))

@@ -170,6 +170,8 @@ class PlannedDivided(PlannedFilesystem):
 
     def spoil(self, mount: Mount) -> None:
         with _top(self.device) as top:
+            if any(x.default and x.name == mount.subvolume for x in self.wanted.subvolumes):
+                tools.btrfs.set_default_to_top(top)
             tools.btrfs.delete(f"{top}/{mount.subvolume}")
 
     def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:

@@ -62,3 +62,8 @@ def delete(path: str) -> None:
 def set_default(path: str) -> None:
     """Have a subvolume mounted where none is named."""
     run(["btrfs", "subvolume", "set-default", path])
+
+
+def set_default_to_top(top: str) -> None:
+    """Have the top itself mounted where no subvolume is named: what is the default cannot be taken away."""
+    run(["btrfs", "subvolume", "set-default", str(_TOP), top])
