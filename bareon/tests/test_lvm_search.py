@@ -116,3 +116,22 @@ def test_what_is_active_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     found = read(machine, monkeypatch, tmp_path)
     assert machine.log == ["read root"]
     assert found.volumes[0].active
+
+
+def test_a_view_goes_though_a_signal_comes_while_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Interrupted(Machine):
+        def map_part(self, name: str, device: str, start: int, size: int) -> str:
+            super().map_part(name, device, start, size)
+            raise KeyboardInterrupt
+
+    machine = Interrupted({"root": "raid,raid1"})
+    with pytest.raises(KeyboardInterrupt):
+        read(machine, monkeypatch, tmp_path)
+    assert (machine.log[-1], machine.shown) == ("hide", set())
+
+
+def test_a_view_of_a_run_that_was_killed_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = Machine({"root": "raid,raid1"})
+    machine.shown.add(f"bareon-{GROUP}-0")
+    read(machine, monkeypatch, tmp_path)
+    assert [x.split()[0] for x in machine.log] == ["hide", "show", "read", "hide"]

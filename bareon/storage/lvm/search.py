@@ -97,13 +97,16 @@ class GroupSearch(Search):
     def _show_one(
         self, group: tools.lvm.Group, volume: str, name: str, image: tools.lvm.Beginning, start: int
     ) -> None:
-        device = f"/dev/{group.name}/{volume}"
+        device, view = f"/dev/{group.name}/{volume}", _Shown(f"{group.name}/{volume}", name)
+        # Before it is there: a signal may come as soon as it is.
+        self._look.begun(view)
         try:
+            if view.runs():  # of a run that was killed
+                view.stop()
             shown = tools.dmsetup.map_part(name, image.device, start, image.size)
         except CommandError as error:
             LOG.warning("%s cannot be read: %s", device, error)
             return
-        self._look.begun(_Shown(f"{group.name}/{volume}", name, (tools.device.kernel_name(shown),)))
         self._look.name(shown, device)
         self._shown[group.uuid, volume] = shown
 
@@ -167,11 +170,14 @@ class _Shown:
 
     volume: str
     mapped: str
-    devices: tuple[str, ...]
 
     @property
     def title(self) -> str:
         return f"a view of logical volume {self.volume}"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (tools.device.kernel_name(f"/dev/mapper/{self.mapped}"),)
 
     def runs(self) -> bool:
         return _is_there(f"/dev/mapper/{self.mapped}")
