@@ -30,6 +30,7 @@ class Machine:
         self.shown: set[str] = set()
         self.layouts = layouts
         self.active = active
+        self.hidden: Sequence[str] = ()
 
     def report(self) -> lvm.Report:
         volumes = (
@@ -43,11 +44,10 @@ class Machine:
         )
 
     def beginnings(self) -> tuple[lvm.Beginning, ...]:
-        return tuple(
-            lvm.Beginning(f"{name}_rimage_0", GROUP, "/dev/vdb", 6, 40 * MIB)
-            for name, layout in self.layouts.items()
-            if "raid" in layout
-        )
+        images = {"raid": "rimage", "mirror": "mimage"}
+        found = [(name, images.get(layout.split(",")[0])) for name, layout in self.layouts.items()]
+        names = [*(f"{name}_{image}_0" for name, image in found if image), *self.hidden]
+        return tuple(lvm.Beginning(name, GROUP, "/dev/vdb", 6, 40 * MIB) for name in names)
 
     def map_part(self, name: str, device: str, start: int, size: int) -> str:
         self.log.append(f"show {device} from {start // MIB} MiB, {size // MIB} MiB")
@@ -64,14 +64,23 @@ class Machine:
 
     def is_there(self, path: str) -> bool:
         name = Path(path).name
-        return name in self.shown if path.startswith("/dev/mapper/") else "raid" not in self.layouts[name]
+        if path.startswith("/dev/mapper/"):
+            return name in self.shown
+        return self.layouts[name].split(",")[0] not in ("raid", "mirror")
 
 
-def read(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> VolumeGroupFacts:
-    """What is found of the group."""
+def read(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: list[str] | None = None
+) -> VolumeGroupFacts:
+    """What is found of the group. ``done`` takes what was done until the group was stopped again."""
     for module in (look, search):
         monkeypatch.setattr(module, "SYS", tmp_path)
     log = machine.log
+
+    def stop() -> None:
+        (done if done is not None else []).extend(log)
+        log.clear()
+
     monkeypatch.setattr(search, "_is_there", machine.is_there)
     monkeypatch.setattr(search, "_active", lambda: {GROUP} if any("activate" in x for x in log) else set())
     monkeypatch.setattr(device, "missing", lambda programs: [])
@@ -80,7 +89,7 @@ def read(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> V
         monkeypatch.setattr(lvm, name, getattr(machine, name))
     monkeypatch.setattr(lvm, "activate", lambda group, read_only: log.append(f"activate all of {group}"))
     monkeypatch.setattr(lvm, "activate_volumes", lambda group, names: log.append(f"activate {','.join(names)}"))
-    monkeypatch.setattr(lvm, "deactivate", lambda uuid: log.clear())
+    monkeypatch.setattr(lvm, "deactivate", lambda uuid: stop())
     for name in ("map_part", "remove"):
         monkeypatch.setattr(dmsetup, name, getattr(machine, name))
     monkeypatch.setattr(blkid, "probe", machine.probe)
@@ -108,6 +117,24 @@ def test_only_the_others_of_its_group_are_activated(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine, "log", asked)
     found = read(machine, monkeypatch, tmp_path)
     assert [x.content and x.content.label for x in found.volumes] == [f"bareon-{GROUP}-0", "srv"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "hidden", "asked"),
+    [
+        ("mirror", [], ["activate srv"]),
+        ("thin,pool", ["pool_tdata_rimage_0", "pool_tdata_rimage_1"], ["activate srv"]),
+        ("thin,pool", [], ["activate all of os"]),
+    ],
+)
+def test_nothing_is_activated_that_the_kernel_would_bring_into_step(
+    layout: str, hidden: Sequence[str], asked: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine({"root": layout, "srv": "linear"})
+    machine.hidden = hidden
+    done: list[str] = []
+    read(machine, monkeypatch, tmp_path, done)
+    assert [x for x in done if "activate" in x] == asked
 
 
 def test_what_is_active_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

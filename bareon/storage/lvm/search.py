@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class GroupSearch(Search):
         looked_at = any(volume.active for volume in volumes)
         if volumes and not looked_at and unique and len(present) == len(members) and group.uuid not in self._tried:
             looked_at = self._activated(group, volumes)
-            self._show(group, [volume for volume in volumes if _is_raid(volume)], report)
+            self._show(group, [volume for volume in volumes if _is_mirrored(volume)], report)
         # At a second look it may be active because of the first.
         before = {x.name: x.active for x in self._groups[group.uuid].volumes} if group.uuid in self._groups else {}
         found = (self._volume(group, x, looked_at, before.get(x.name, x.active)) for x in volumes)
@@ -69,7 +70,9 @@ class GroupSearch(Search):
 
     def _activated(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume]) -> bool:
         self._tried.add(group.uuid)
-        names = [volume.name for volume in volumes if not _is_raid(volume)]
+        names = [volume.name for volume in volumes if not _is_mirrored(volume)]
+        if not all(map(_is_plain, volumes)) and any(_is_image(x, group) for x in tools.lvm.beginnings()):
+            names = [volume.name for volume in volumes if _is_plain(volume)]  # pools may lie on them
         try:
             if len(names) == len(volumes):
                 tools.lvm.activate(group.name, read_only=True)
@@ -84,12 +87,12 @@ class GroupSearch(Search):
         return group.uuid in _active()
 
     def _show(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume], report: tools.lvm.Report) -> None:
-        """Show the beginnings of RAID volumes, which are not activated: that would write to them."""
+        """Show the beginnings of mirrored volumes, which are not activated: that would write to them."""
         starts = {x.device: x.start for x in report.physical}
         there = {x.name: x for x in tools.lvm.beginnings() if x.group_uuid == group.uuid} if volumes else {}
         for number, volume in enumerate(volumes):
             # Its first stripe, or its first copy, begins as the volume itself does.
-            image = there.get(f"{volume.name}_rimage_0")
+            image = there.get(f"{volume.name}_rimage_0") or there.get(f"{volume.name}_mimage_0")
             if image and image.device in starts:
                 start = starts[image.device] + image.extent * group.extent
                 self._show_one(group, volume.name, f"bareon-{group.uuid}-{number}", image, start)
@@ -186,9 +189,19 @@ class _Shown:
         tools.dmsetup.remove(self.mapped)
 
 
-def _is_raid(volume: tools.lvm.Volume) -> bool:
-    """True for a volume whose activation writes to it, though it were for reading only: the kernel's RAID starts."""
-    return "raid" in volume.layout.split(",")
+def _is_mirrored(volume: tools.lvm.Volume) -> bool:
+    """True for a volume whose copies the kernel brings into step once it is active, though for reading only."""
+    return not {"raid", "mirror"}.isdisjoint(volume.layout.split(","))
+
+
+def _is_plain(volume: tools.lvm.Volume) -> bool:
+    """True for a volume with no other one below it."""
+    return {"linear", "striped"}.issuperset(volume.layout.split(","))
+
+
+def _is_image(part: tools.lvm.Beginning, group: tools.lvm.Group) -> bool:
+    """True for a leg of something mirrored in the group, which may be a part of a pool that no report tells of."""
+    return part.group_uuid == group.uuid and re.search("_[rm]image_[0-9]+$", part.name) is not None
 
 
 def _active() -> set[str]:
