@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hints at what a key of an input was meant to be."""
+"""What is said of defects that a schema finds: hints at what a key was meant to be, and limits."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ def test_no_hint_leads_to_a_key_without_effect(more: dict[str, Any], ends: str) 
     with pytest.raises(InvalidInput) as caught:
         Ironic().parse(json.dumps({"partitions": [disk]}).encode())
     assert [line for line in caught.value.lines() if line.endswith(ends)], caught.value.lines()
+
+
+def test_a_list_that_is_too_long_is_counted_and_not_quoted() -> None:
+    subvolumes = [{"name": f"s{x}"} for x in range(257)]
+    volume = {"type": "partition", "size": "1 GiB", "file_system": "btrfs", "subvolumes": subvolumes}
+    disk = {"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": [volume]}
+    with pytest.raises(InvalidInput) as caught:
+        Ironic().parse(json.dumps({"partitions": [disk]}).encode())
+    assert caught.value.lines() == ["$.partitions[0].volumes[0].subvolumes: has 257 items, more than 256"]

@@ -315,6 +315,8 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
             yield Defect(path, f"{_shown(value)} is {bound} than {rule}")
         case "maxLength":
             yield Defect(path, f"longer than {rule} characters")
+        case "maxItems":
+            yield Defect(path, f"has {len(value)} items, more than {rule}")
         case "uniqueItems":
             yield Defect(path, "duplicate item")
         case _:
