@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _TOP = "/run/bareon/btrfs"
 _OF_TOP = "subvolid=5"
 """The option that mounts the top, whatever is the default."""
 _NAMING = ("subvol=", "subvolid=")
+_NAMED = 10
+"""How many of the subvolumes that were found are named: there may be hundreds of snapshots."""
 _NOT_BESIDE = ("mount", "fstab_options", "fstab_enabled")
 
 
@@ -70,11 +72,15 @@ _SUBVOLUMES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Subvolume:
-    """A subvolume as wanted, by its name in the top folder, and the images that it belongs to."""
+    """A subvolume as wanted, by its name in the top folder, and the images that it belongs to.
+
+    ``asked`` is the JSON path of what names its images.
+    """
 
     name: str
     images: tuple[str, ...] = ()
     default: bool = False
+    asked: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,10 @@ class Divided(Filesystem):
     """A btrfs that is divided into subvolumes, of which its mounts are."""
 
     subvolumes: tuple[Subvolume, ...] = ()
+
+    @property
+    def asked_images(self) -> Iterable[tuple[str, str]]:
+        return dict.fromkeys((name, x.asked) for x in self.subvolumes for name in x.images)
 
     def plan(self, place: Place) -> PlannedDivided:
         return PlannedDivided(**vars(super().plan(place)))
@@ -102,10 +112,14 @@ def _divided(
     for number, item in enumerate(value["subvolumes"]):
         place = f"{path}.subvolumes[{number}]"
         images, options = tuple(item.get("images", content.images)), item.get("options", Mount.options)
-        subvolumes.append(Subvolume(item["name"], images, item.get("default", False)))
+        asked = f"{place if 'images' in item else path}.images"
+        subvolumes.append(Subvolume(item["name"], images, item.get("default", False), asked))
         if any(x.startswith(_NAMING) for x in options.split(",")):
             found.append(Defect(f"{place}.options", "subvol= is bareon's to add, for the name that is given here"))
-        if item.get("mount", "none") != "none":
+        if item.get("mount", "none") == "none":
+            if "options" in item:
+                found.append(Defect(f"{place}.options", "without a mount there is no line in fstab to have them"))
+        else:
             mounts.append(Mount(item["mount"], options, images=images, subvolume=item["name"], path=place))
     found += _ambiguous(subvolumes, path)
     images = tuple(dict.fromkeys(name for x in subvolumes for name in x.images))
@@ -184,7 +198,9 @@ class PlannedDivided(PlannedFilesystem):
             return
         for name in names:
             if name not in found.subvolumes:
-                there = ", ".join(map(repr, found.subvolumes)) or "none"
+                there = ", ".join(map(repr, found.subvolumes[:_NAMED])) or "none"
+                more = len(found.subvolumes) - _NAMED
+                there += f" and {more} more" if more > 0 else ""
                 yield f"{self.device}: expected a subvolume {name}, found {there}"
 
 

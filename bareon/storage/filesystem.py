@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -156,6 +156,11 @@ class Filesystem(Content):
     def point(self) -> str | None:
         """Its first mount point."""
         return self.mounts[0].point if self.mounts else None
+
+    @property
+    def asked_images(self) -> Iterable[tuple[str, str]]:
+        """The names of the images that it belongs to, each with the JSON path that names it."""
+        return [(name, f"{self.path}.images") for name in self.images]
 
     def plan(self, place: Place) -> PlannedFilesystem:
         what, smallest = self._smallest(place.sector)
@@ -500,10 +505,10 @@ class _Filesystems(Kind):
     def defects(self, deployment: Deployment) -> Iterator[Defect]:
         known = {image.name for image in deployment.images}
         for fs in deployment.filesystems():
-            for name in fs.images:
+            for name, path in fs.asked_images:
                 if name not in known:
                     listed = ", ".join(map(repr, sorted(known))) or "none"
-                    yield Defect(f"{fs.path}.images", f"no image is named {name!r}; known: {listed}")
+                    yield Defect(path, f"no image is named {name!r}; known: {listed}")
             for mount in fs.mounts:
                 if (fs.type == SWAP) != (mount.point == SWAP):
                     yield Defect(f"{mount.path or fs.path}.mount", f"{fs.type} cannot be mounted at {mount.point!r}")
