@@ -14,6 +14,7 @@ from bareon.storage.kinds import KINDS
 from bareon.tools.lsblk import BlockDevice
 from bareon.tools.mount import unescaped
 
+_SYS = Path("/sys")
 _WHOLE = ("disk", "loop", "rom")
 # What is stacked on a device and reported by itself, as arrays and volume groups.
 _KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
@@ -53,16 +54,19 @@ def uses(devices: Sequence[BlockDevice]) -> list[Use]:
     by_path = {device.path: device for device in devices}
     for number, source, point, process in mounts():
         # btrfs shows a number of its own, so that the source must do.
-        device = by_number.get(number) or by_path.get(source) or by_path.get(_resolved(source))
+        device = by_number.get(number) or by_path.get(source) or by_number.get(_number(source) or "")
         if device:
             note(device, "mounted", point, process)
+    for together in _mounted_together(by_name):
+        paths = {device.path for device in together}
+        seen = {(use.at, use.process) for use in found if use.way == "mounted" and use.device in paths}
+        for device in together:
+            for at, by in sorted(seen, key=str) or [(None, None)]:
+                note(device, "mounted", at, by or "")
     for line in Path("/proc/swaps").read_text().splitlines()[1:]:
         # /proc/swaps says /dev/dm-1 where lsblk says /dev/mapper/...: only the number is the same for both.
-        place = Path(unescaped(line.split()[0]))
-        if place.is_block_device():
-            number = f"{os.major(place.stat().st_rdev)}:{os.minor(place.stat().st_rdev)}"
-            if device := by_number.get(number):
-                note(device, "swap")
+        if device := by_number.get(_number(unescaped(line.split()[0])) or ""):
+            note(device, "swap")
     for device in devices:
         if device.type not in _KNOWN or _foreign(device):
             for name in _below(device, by_name):
@@ -81,24 +85,50 @@ def _all_below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> list[
 
 def _foreign(device: BlockDevice) -> bool:
     """An array of firmware RAID, which is not reported as an array."""
-    version = Path("/sys/class/block", device.name, "md/metadata_version")
+    version = _SYS / "class/block" / device.name / "md/metadata_version"
     return version.exists() and version.read_text().startswith("external")
 
 
 def _below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:
     """The kernel names of the devices that a device is directly stacked on.
 
-    A partition of an array is stacked on the array; one of a disk is reported by itself.
+    A partition of an array is stacked on the array; one of a disk is reported by itself. So is a loop device, unless
+    what it makes a disk of is itself a device: of that the kernel tells nowhere else, and does not keep others off.
     """
     if device.type == "part":
         parent = by_name.get(device.parent or "")
-        return {parent.name} if parent and parent.type not in ("disk", "loop") else set()
-    slaves = Path("/sys/class/block") / device.name.replace("/", "!") / "slaves"
-    return {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else set()
+        alone = not parent or parent.type == "disk" or (parent.type == "loop" and not _behind(parent, by_name))
+        return {parent.name} if parent and not alone else set()
+    slaves = _SYS / "class/block" / device.name.replace("/", "!") / "slaves"
+    return {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else _behind(device, by_name)
 
 
-def _resolved(source: str) -> str:
-    return str(Path(source).resolve()) if source.startswith("/dev/") else source
+def _behind(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:
+    """The kernel name of the device that a loop device is of; nothing where it is of a file."""
+    try:
+        source = (_SYS / "class/block" / device.name / "loop/backing_file").read_text().removesuffix("\n")
+    except OSError:
+        return set()
+    number = _number(source)
+    return {x.name for x in by_name.values() if x.path == source or x.number == number}
+
+
+def _mounted_together(by_name: Mapping[str, BlockDevice]) -> list[list[BlockDevice]]:
+    """The devices of each btrfs that is mounted anywhere, of which a mount shows no more than one.
+
+    Documentation/ABI/testing/sysfs-fs-btrfs of Linux has no word on ``devices``; fs/btrfs/sysfs.c makes it.
+    """
+    folders = sorted((_SYS / "fs/btrfs").glob("*/devices"))
+    return [[by_name[x.name] for x in sorted(folder.iterdir()) if x.name in by_name] for folder in folders]
+
+
+def _number(path: str) -> str | None:
+    """The numbers of a block device (major:minor) by any of its names."""
+    place = Path(path)
+    if not place.is_absolute() or not place.is_block_device():
+        return None
+    status = place.stat()
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
 def mounts() -> list[tuple[str, str, str, str]]:

@@ -46,7 +46,8 @@ class Use:
     """A use of a device now: it is ``mounted`` at a mount point, used as ``swap``, or ``held`` by another device.
 
     ``device`` is called as elsewhere in the facts, where it is in them. ``disks`` are those that it lies on. ``at``
-    is the mount point or the other device, ``process`` one that sees the mount, where the one that looked does not.
+    is the mount point, where it is known, or the other device; ``process`` sees the mount, where the one that looked
+    does not.
     """
 
     device: str
@@ -60,7 +61,7 @@ class Use:
         """The use for people: what is true of the device."""
         if self.way == "swap":
             return "used as swap"
-        where = f"mounted at {self.at}" if self.way == "mounted" else f"held by {self.at}"
+        where = f"held by {self.at}" if self.way == "held" else f"mounted at {self.at}" if self.at else "mounted"
         return where + (f" by process {self.process}" if self.process else "")
 
 

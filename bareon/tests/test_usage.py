@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bareon import usage
@@ -35,6 +37,9 @@ FOUND = [
 ]
 
 
+BELOW = usage._below
+
+
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def mounts() -> list[tuple[str, str, str, str]]:
@@ -59,6 +64,40 @@ def test_its_words_stand_at_all_that_lies_below() -> None:
         "/dev/vdb": [root],
         "/dev/vda1": ["mounted at /mnt by process 7", "held by /dev/mapper/odd (dm)"],
     }
+
+
+def test_a_loop_device_of_a_device_is_a_use_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lets others write to what lies behind one, even exclusively."""
+    devices = [
+        *DEVICES,
+        *(_device(f"/dev/loop{n}", f"loop{n}", "loop", f"7:{n}") for n in (0, 1)),
+        _device("/dev/loop0p1", "loop0p1", "part", "259:9", "loop0"),
+        _device("/dev/loop1p1", "loop1p1", "part", "259:10", "loop1"),
+    ]
+    for name, source in (("loop0", "/dev/vda2"), ("loop1", "/srv/file")):
+        (tmp_path / "class/block" / name / "loop").mkdir(parents=True)
+        (tmp_path / "class/block" / name / "loop/backing_file").write_text(f"{source}\n")
+    monkeypatch.setattr(usage, "_SYS", tmp_path)
+    monkeypatch.setattr(usage, "_below", BELOW)
+    monkeypatch.setattr(usage, "mounts", lambda: [("259:9", "/dev/x", "/a", ""), ("259:10", "/dev/y", "/b", "")])
+    found = usage.uses(devices)
+    assert [x for x in found if x.way != "swap"] == [
+        Use("/dev/loop0p1", "mounted", ("/dev/vda", "/dev/loop0"), "/a"),
+        Use("/dev/loop1p1", "mounted", ("/dev/loop1",), "/b"),
+        Use("/dev/vda2", "held", ("/dev/vda",), "/dev/loop0"),
+    ]
+    assert usage.users(devices, found)["/dev/vda2"] == ["mounted at /a as /dev/loop0p1", "held by /dev/loop0 (loop)"]
+
+
+def test_a_btrfs_uses_all_its_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mounts show one of them, or a name that no device has, such as /dev/root."""
+    for name in ("one/devices/vda1", "one/devices/vdb", "two/devices/dm-1", "two/devices/gone", "features/x"):
+        (tmp_path / "fs/btrfs" / name).mkdir(parents=True)
+    monkeypatch.setattr(usage, "_SYS", tmp_path)
+    assert [(x.device, x.words) for x in usage.uses(DEVICES) if x.way == "mounted"][2:] == [
+        ("/dev/vdb", "mounted at /mnt by process 7"),
+        ("/dev/mapper/odd", "mounted"),
+    ]
 
 
 def test_the_facts_have_them() -> None:
