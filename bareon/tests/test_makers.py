@@ -143,6 +143,14 @@ def test_features_of_mkinitfs(conf: str, needs: Needs, line: str | None, tmp_pat
     assert mkinitfs.MAKER.lines(tree, needs) == ({mkinitfs.CONF: [line]} if line else {})
 
 
+@pytest.mark.parametrize("name", ["$(id)", "`id`", 'a"b', "a b", "a;b", "a\nb", "\u00e9", ""])
+def test_no_name_of_a_file_is_a_word_of_the_shell(name: str, tmp_path: Path) -> None:
+    files = {x: text for x, text in ALPINE.items() if "ext4" not in x and "rescue" not in x}
+    odd = {f"/etc/mkinitfs/features.d/{name}.modules": "kernel/fs/ext4\n"}
+    tree = _tree(tmp_path, {**files, **odd, mkinitfs.CONF: "features=base\n"})
+    assert mkinitfs.MAKER.lines(tree, PLAIN) == {mkinitfs.CONF: ['features="$features ata"']}
+
+
 def test_programs_that_are_called_alike_are_none(tmp_path: Path) -> None:
     assert table.of(_tree(tmp_path, {"/usr/bin/mkinitfs": "", "/usr/bin/mkinitcpio": ""})) is None
 

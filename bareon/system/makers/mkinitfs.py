@@ -22,6 +22,8 @@ _FEATURES = "/etc/mkinitfs/features.d"
 #: sh(1) reads the file.
 _ASSIGNED = re.compile(r"""^[ \t]*features=(?:"([^"\n]{0,4096})"|'([^'\n]{0,4096})'|([\w.-]+))""", re.MULTILINE)
 _ITSELF = ("$features", "${features}")
+#: What may stand in a line that sh(1) reads, whatever else a file is called.
+_WORD = re.compile(r"[\w.-]+", re.ASCII)
 
 
 def features(tree: Tree) -> tuple[str, ...]:
@@ -44,7 +46,7 @@ def _lines(tree: Tree, needs: Needs) -> Lines:
 
 def _wanted(tree: Tree, needs: Needs) -> Iterator[Sequence[str]]:
     """For each thing that is needed, the features that have it, the one that is called as it is first."""
-    names = sorted({x.rpartition(".")[0] for x in tree.names(_FEATURES)})
+    names = sorted({x for file in tree.names(_FEATURES) if _WORD.fullmatch(x := file.rpartition(".")[0])})
     modules, files = ({x: _patterns(tree, f"{x}.{kind}") for x in names} for kind in ("modules", "files"))
     wanted = dict.fromkeys([*needs.modules, *(x.name for x in needs.drivers)])
     for release in tree.names("/lib/modules"):
