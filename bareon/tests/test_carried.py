@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def test_the_other_magic_is_one_with_checksums() -> None:
         (lz4.MAGIC, "there is nothing in it"),
         (b"\x89LZO\0....", "its form is lzo"),
         (b"\x5d\0\0\x80....", "the lzma stream does not end"),
+        (b"\x5d\0\0\0\x80" + b"\xff" * 8 + bytes(32), "needs more memory than allowed"),
         (archive("a", "b")[:200], "cut off|no header"),
         (PACKERS["gzip"](archive("a"))[:-9], "the gzip stream does not end"),
         (zstd.compress(archive("a"))[:20], "damaged|does not end"),
@@ -132,9 +134,32 @@ def test_there_is_a_limit_to_what_is_read(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpio, "_TOGETHER", 2000)
     with pytest.raises(ValueError, match="longer names than can be"):
         names(archive("a" * 1000, "b" * 1000))
+    packed = [zstd.compress(archive(x * 1000)) for x in ("a", "b")]
+    for parts in ([packed[0], packed[1]], [archive("a" * 1000), packed[1]]):
+        with pytest.raises(ValueError, match="longer names than can be"):
+            names(b"".join(parts))
     monkeypatch.setattr(cpio, "_MOST", 2)
     with pytest.raises(ValueError, match="it has more than 2 members"):
         names(archive("a", "b", "c"))
+
+
+def test_there_is_a_limit_to_the_number_of_parts() -> None:
+    """Each has what is read ahead put back as a whole."""
+    part = gzip.compress(b"\0", mtime=0)
+    assert names(archive("a") + part * 1024) == {"a"}
+    with pytest.raises(ValueError, match="it has more than 1024 parts"):
+        names(archive("a") + part * 1025)
+
+
+def test_few_zeros_in_many_places_are_looked_at_once() -> None:
+    """The rest of a piece is not copied for each: from 64 MiB in few bytes that would be hours."""
+    gaps = cpio._Bytes(iter([(b"\0" * 4 + b"x" * 12) * 65536]))
+    seen = 0
+    before = time.process_time()
+    while gaps.more():
+        gaps.skip_zeros()
+        seen += len(gaps.take(12))
+    assert (seen, time.process_time() - before < 5) == (12 * 65536, True)
 
 
 @pytest.mark.parametrize("form", PACKERS)

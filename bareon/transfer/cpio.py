@@ -24,6 +24,7 @@ _NUMBER = re.compile(rb"[0-9A-Fa-f]{8}")
 _END = b"TRAILER!!!"
 _LONGEST = 4096  # bytes of a name; PATH_MAX
 _MOST = 1 << 18  # names
+_PARTS = 1 << 10  # that are compressed, each on its own: a few bytes may be one
 _TOGETHER = 64 * MIB  # bytes of all names
 _LARGEST = 4 * GIB  # bytes, decoded
 _FORMATS: tuple[tuple[bytes, Format], ...] = (
@@ -39,11 +40,11 @@ _LZO = b"\x89LZO"
 class _Bytes:
     """Bytes that come in pieces."""
 
-    def __init__(self, pieces: Iterator[bytes], before: int = 0) -> None:
+    def __init__(self, pieces: Iterator[bytes], before: int = 0, named: int = 0) -> None:
         self._pieces = pieces
         self._piece = memoryview(b"")
         self.taken = before
-        self.named = 0
+        self.named = named
 
     def more(self) -> bool:
         """Whether there are any left."""
@@ -81,8 +82,8 @@ class _Bytes:
     def skip_zeros(self) -> None:
         """Pass zeros over."""
         while self.more() and self._piece[0] == 0:
-            rest = bytes(self._piece).lstrip(b"\0")
-            self._next(len(self._piece) - len(rest))
+            near = bytes(self._piece[:_LONGEST])  # there may be few zeros in each of many places
+            self._next(len(near) - len(near.lstrip(b"\0")))
 
     def rest(self, first: bytes) -> Iterator[memoryview]:
         """All that is left, behind bytes that were taken."""
@@ -108,15 +109,18 @@ def names(file: IO[bytes]) -> frozenset[str]:
     """
     found: set[str] = set()
     source = _Bytes(iter(lambda: file.read(MIB), b""))
-    unpacked = 0  # bytes, of all that is compressed: there may be any number of it
+    unpacked = parts = 0  # bytes, of all that is compressed
     while (magic := _archives(source, found)) is not None:
-        inner = _Bytes(_plain(magic, source), unpacked)
+        parts += 1
+        if parts > _PARTS:
+            raise ValueError(f"it has more than {_PARTS} parts that are compressed")
+        inner = _Bytes(_plain(magic, source), unpacked, source.named)
         try:
             if _archives(inner, found) is not None:
                 raise ValueError("there is something else than cpio in it")
         except ImageFailed as error:
             raise ValueError(f"it {error}") from None
-        unpacked = inner.taken
+        unpacked, source.named = inner.taken, inner.named
     if not found:
         raise ValueError("there is nothing in it")
     return frozenset(found)
