@@ -100,8 +100,9 @@ def decide(
         deployment = returned(action.reserve(deployment), Deployment, f"{action.name}: reserve")
     deployment = readable(deployment)
     layout, noticed = _layout(deployment, node, makes, seed)
-    layout = beside(layout, deployment, node)
-    noticed = (*noticed, *left(layout, deployment, node))
+    if not reads_only(actions):
+        layout = beside(layout, deployment, node)
+        noticed = (*noticed, *left(layout, deployment, node))
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)
     for action in actions:
         action.validate(job)
@@ -162,6 +163,11 @@ def _for_configdrive(
         return configdrive_as_found(replace(deployment, configdrive=None), node)
     later = any("configdrive" in action.after for action in actions)
     return replace(deployment, configdrive=None) if later else deployment
+
+
+def reads_only(actions: Sequence[Action]) -> bool:
+    """True for a run that changes nothing on the node, by what its actions say."""
+    return bool(actions) and not any(action.writes for action in actions)
 
 
 def check_order(actions: Sequence[Action]) -> None:

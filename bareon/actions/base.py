@@ -95,7 +95,8 @@ class Action(ABC):
     it makes: ``layout`` (tables, arrays, groups, file systems), ``configdrive``, ``images``, ``boot loader``, or
     others of its own. ``after`` are the things, or the names of actions, that it must not come before in a run;
     nothing can follow one that is ``last``. ``mounts`` says whether its steps mount file systems of the layout, so
-    that what these lie on must have been started. ``options`` are the configuration options it takes, each with its
+    that what these lie on must have been started. ``writes`` says whether they change anything on the node: with
+    actions alone that do not, disks may be in use. ``options`` are the configuration options it takes, each with its
     default; their values are in ``settings``.
     """
 
@@ -104,6 +105,7 @@ class Action(ABC):
     after: ClassVar[tuple[str, ...]] = ()
     last: ClassVar[bool] = False
     mounts: ClassVar[bool] = True
+    writes: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Any]] = {}
     settings: Mapping[str, Any] = {}
 
@@ -124,6 +126,7 @@ class Action(ABC):
 
         :raises InvalidInput: when the input must change.
         :raises UnsuitableNode: when this node cannot do it.
+        :raises UsageError: when it cannot be queued with the others.
         """
 
     def warnings(self, job: Job) -> Iterable[str]:

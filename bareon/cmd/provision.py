@@ -58,6 +58,12 @@ def reboot(argv: Sequence[str] | None = None) -> int:
     return _Run("bareon-reboot", "Restarts this node.", "do_reboot", argv).exit_code()
 
 
+def verify(argv: Sequence[str] | None = None) -> int:
+    """The comparison alone, which changes nothing."""
+    usage = "Compares the disks of this node with the input, and changes nothing."
+    return _Run("bareon-verify", usage, "do_verify", argv).exit_code()
+
+
 class _Run:
     """One run of a program. ``action`` presets ``--actions``."""
 
@@ -68,6 +74,7 @@ class _Run:
         self._argv = list(sys.argv[1:] if argv is None else argv)
         self._log: str | None = None
         self._bundled: str | None = None
+        self._reads_only = False
         self._seed = uuid.uuid4()
         self._report: Report | None = None  # a plan has none
         self._conf: ConfigOpts
@@ -79,7 +86,8 @@ class _Run:
     def _hints(self, error: BaseException) -> list[str]:
         """Hints at the other policy, and at the bundle and the log of a failed run."""
         places = (("bundle", self._bundled), ("log", self._log))
-        return [*_other_policy(error), *(f"the {name} is {path}" for name, path in places if path)]
+        policy = [] if self._reads_only else _other_policy(error)
+        return [*policy, *(f"the {name} is {path}" for name, path in places if path)]
 
     def _body(self) -> None:
         from bareon import conf as options
@@ -138,6 +146,7 @@ class _Run:
         names = names or transport.flow
         actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
         decide.check_order(actions)
+        self._reads_only = decide.reads_only(actions)
         for action in actions:
             action.configure(options.values(conf, action.options))
         if self._action is None and not conf.actions and not self._deployment.images:
@@ -241,8 +250,13 @@ class _Run:
         _conclude(plan, report)
 
     def _bundle(self, error: BaseException) -> None:
-        """Write the bundle of a failure on this node; none for a wrong input or a run that somebody ended."""
+        """Write the bundle of a failure on this node.
+
+        There is none for a wrong input, for a run that somebody ended, and for differences that were asked for.
+        """
         path = self._conf.bundle
+        if self._reads_only and isinstance(error, DisksDiffer):
+            return
         if not path or not isinstance(error, Exception) or isinstance(error, UsageError | InvalidInput):
             return
         from bareon.report import bundle

@@ -101,6 +101,16 @@ def test_differences_are_in_the_json_plan(facts: str) -> None:
     ]
 
 
+def test_differences_that_were_asked_for(facts: str) -> None:
+    """There is no advice to clear the disks, and under any policy the disks are compared."""
+    for policy in ("clean", "verify"):
+        text = json.dumps({**INPUT, "partitions_policy": policy})
+        done = _run("bareon-verify", "--plan", "--plan_format=json", "--node_facts", facts, "--input_data", text)
+        assert done.returncode == 5
+        assert json.loads(done.stdout)["differences"] == ["/dev/vda: expected a gpt table, found none"]
+        assert done.stderr == "bareon-verify: /dev/vda: expected a gpt table, found none\n"
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "says"),
     [

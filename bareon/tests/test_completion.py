@@ -36,6 +36,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("bareon-provision --data_driver ", ["ironic", "nailgun"]),
         ("bareon-provision --deploy_driver s", ["swift"]),
         ("bareon-provision --actions do_b", ["do_bootloader"]),
+        ("bareon-verify --actions do_v", ["do_verify"]),
         ("bareon-provision --input_data_file in", ["input.json"]),
         ("bareon-provision --plan in", ["input.json"]),
         ("bareon-data-validator --d", ["--data_driver", "--deploy_driver"]),
@@ -59,5 +60,5 @@ def test_every_command_is_completed() -> None:
     commands = [
         line.split()[0] for line in setup.splitlines() if line.startswith("    bareon-") and "bareon.cmd" in line
     ]
-    assert len(commands) == 10
-    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 10
+    assert len(commands) == 11
+    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 11

@@ -35,6 +35,7 @@ _FORMS = ("partition", "configdrive", "copyimage", "bootloader", "reboot")
 man_pages = [
     ("man/bareon-provision", "bareon-provision", "deploy this node", author, 8),
     *(("man/bareon-provision", f"bareon-{name}", "one stage of a deployment", author, 8) for name in _FORMS),
+    ("man/bareon-provision", "bareon-verify", "compare this node with its input", author, 8),
     ("man/bareon-boot", "bareon-boot", "choose the image that boots", author, 8),
     ("man/bareon-ironic-callback", "bareon-ironic-callback", "tell Ironic of this ramdisk", author, 8),
     ("man/bareon-data-validator", "bareon-data-validator", "check an input of bareon", author, 1),
