@@ -67,12 +67,15 @@ def execute(plan: Plan, listeners: Sequence[Listener]) -> None:
 
     :raises BareonError: what the step raised; the listeners have been told.
     """
+    written = False
     for number, step in enumerate(plan.steps, 1):
+        written = written or step.writes
         LOG.info("step %d of %d: %s: %s", number, len(plan.steps), step.action, step.description)
         _run(
             step,
             Event("started", number, len(plan.steps), step.action, step.description),
             listeners,
+            written=written,
         )
 
 
@@ -82,7 +85,7 @@ def conclude(plan: Plan) -> None:
         step.conclude()
 
 
-def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
+def _run(step: Step, event: Event, listeners: Sequence[Listener], *, written: bool) -> None:
     started = time.monotonic()
 
     def tell(kind: Kind, **more: Any) -> None:
@@ -94,8 +97,10 @@ def _run(step: Step, event: Event, listeners: Sequence[Listener]) -> None:
     try:
         outcome = step.run(lambda done, total: tell("progressed", done=done, total=total))
     except (UsageError, UnsuitableNode, InvalidInput, DisksDiffer, Locked) as error:
-        # Those mean that nothing was written, which is no longer so once steps run.
         tell("failed", error=str(error))
+        if not written:
+            raise
+        # Those mean that nothing was written, which is no longer so.
         raise ActionFailed(str(error)) from error
     except BaseException as error:
         tell("failed", error=str(error) or type(error).__name__)

@@ -12,6 +12,7 @@ import contextvars
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 Outcome = dict[str, int | float | str]
 Progress = Callable[[int, int | None], None]
@@ -46,8 +47,12 @@ def confide(words: str) -> None:
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One thing to do. ``action`` is the name of the action that planned it."""
+    """One thing to do. ``action`` is the name of the action that planned it.
 
+    ``writes`` says whether it changes anything on the node. Until one does, an error means what it does before a run.
+    """
+
+    writes: ClassVar[bool] = True
     action: str
 
     @property

@@ -3,13 +3,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from bareon.actions.base import Action, Job
-from bareon.errors import UsageError
+from bareon.errors import DisksDiffer, UsageError
 from bareon.layout.stack import on_disks
-from bareon.step import Step
+from bareon.model.layout import Layout
+from bareon.step import Outcome, Progress, Step
+from bareon.storage.filesystem import Mounted
 from bareon.storage.kind import UNKNOWN
+from bareon.system.bindings import fstab
+from bareon.system.tree import Tree
+from bareon.tools import mount
+
+LOG = logging.getLogger(__name__)
+
+#: How a file system is mounted without its journal being played back: the driver, and its option.
+_UNREPLAYED = {
+    **dict.fromkeys(("ext2", "ext3", "ext4"), ("ext4", "noload")),
+    "xfs": ("xfs", "norecovery"),
+    "btrfs": ("btrfs", "rescue=nologreplay"),
+}
 
 
 class Verify(Action):
@@ -19,8 +38,11 @@ class Verify(Action):
     """
 
     name = "do_verify"
-    mounts = False
+    mounts = False  # an array that is started for it would be written to
     writes = False
+
+    def requires(self, job: Job) -> Sequence[str]:
+        return mount.PROGRAMS
 
     def validate(self, job: Job) -> None:
         if job.makes:
@@ -35,4 +57,64 @@ class Verify(Action):
                 yield f"{device} cannot be looked at as it is now: what it holds is not compared"
 
     def plan(self, job: Job) -> Sequence[Step]:
-        return ()
+        images = tuple(
+            x.name for x in job.deployment.images if job.deployment.brings(x) and job.layout.has_root(x.name)
+        )
+        in_use = frozenset(use.device for use in job.node.uses)
+        return [CompareFstab(self.name, images, job.layout, in_use)] if images else []
+
+
+@dataclass(frozen=True)
+class CompareFstab(Step):
+    """Compare what bareon has written into ``/etc/fstab`` of images with what is there.
+
+    A root file system that is mounted is read there. One of ``in_use`` that is mounted where this process does not
+    see it, or whose device is not started, is passed over. All others are mounted without their journals being
+    played back, which would write them.
+    """
+
+    writes = False
+    images: tuple[str, ...]
+    layout: Layout
+    in_use: frozenset[str]
+
+    @property
+    def description(self) -> str:
+        return f"Compare /etc/fstab of {', '.join(f'image {x!r}' for x in self.images)} with the input"
+
+    def run(self, progress: Progress) -> Outcome:
+        passed_over, differences = [], []
+        for image in self.images:
+            root = next(x for x in self.layout.tree(image) if x.point == "/")
+            with self._tree(root) as tree:
+                if tree is None:
+                    passed_over.append(f"image {image!r}: {root.device} cannot be read as it is now")
+                    continue
+                found = fstab.differences(tree.read(fstab.PLACE), self._volumes(image))
+                differences += [f"image {image!r}: {fstab.PLACE}: {x}" for x in found]
+        for line in passed_over:
+            LOG.warning(line)
+        if differences:
+            raise DisksDiffer(differences)
+        return {"passed_over": "; ".join(passed_over)} if passed_over else {}
+
+    def _volumes(self, image: str) -> list[Mounted]:
+        esp = self.layout.mounted_esp(image)
+        here = (*self.layout.tree(image), *([esp] if esp else []), *self.layout.swaps(image))
+        return [x for x in (*here, *self.layout.made_at_start(image)) if not x.filesystem.unseen]
+
+    @contextlib.contextmanager
+    def _tree(self, root: Mounted) -> Iterator[Tree | None]:
+        """The tree of a root file system, where it can be read."""
+        if at := mount.place(root.device, root.above or "/"):
+            yield Tree(at)
+        elif root.device in self.in_use or not Path(root.device).is_block_device():
+            yield None
+        else:
+            kind, option = _UNREPLAYED.get(root.type, (root.type, "ro"))
+            options = ",".join(["ro", option, *root.flags])
+            with (
+                tempfile.TemporaryDirectory(prefix="bareon-") as folder,
+                mount.mounted(root.device, folder, kind=kind, options=options),
+            ):
+                yield Tree(folder)

@@ -104,6 +104,24 @@ def test_fstab() -> None:
     ]
 
 
+def test_what_of_fstab_is_not_as_it_was_written() -> None:
+    home = _kept(("ext4", "/", "u-root"), ("xfs", "/srv", "u-srv"))
+    text = _written(home, "server:/x /x nfs ro 0 0\n")
+    assert list(fstab.differences(text, home.volumes)) == []
+    assert list(fstab.differences(f"{text}UUID=usb /mnt ext4 defaults 0 0\n", home.volumes)) == []
+    root, srv = "UUID=u-root / ext4 defaults 0 1", "UUID=u-srv /srv xfs defaults 0 0"
+    assert list(fstab.differences(text.replace(srv, f"#{srv}"), home.volumes)) == [
+        f"expected the line '{srv}', found none"
+    ]
+    assert list(fstab.differences(text.replace("u-srv", "u-old"), home.volumes)) == [
+        f"expected the line '{srv}', found none",
+        f"expected no line '{srv.replace('u-srv', 'u-old')}', found it",
+    ]
+    assert list(fstab.differences(None, home.volumes)) == [
+        f"expected the line {x!r}, found none" for x in (root, srv)
+    ]
+
+
 def test_fstab_says_which_subvolume_is_mounted() -> None:
     home = _home(_layout(("btrfs", "/", "u-root"), options="noatime"))
     root = home.volumes[0]

@@ -6,9 +6,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bareon import executor
+from bareon.errors import ActionFailed, DisksDiffer
+from bareon.model.layout import Layout
+from bareon.plan.plan import Plan
+from bareon.step import Outcome, Progress, Step
 from bareon.tests import cases
 
 # The machine that the test runs on is none to compare with.
@@ -27,7 +35,8 @@ sys.exit(provision.verify(sys.argv[1:]))
 
 def verify(case: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run it with the input of a case: how it ended, and its report."""
-    text = json.dumps(cases.load(cases.HERE / "cases" / f"{case}.yaml")["input"])
+    # Without images, whose files would be looked for on this machine.
+    text = json.dumps({**cases.load(cases.HERE / "cases" / f"{case}.yaml")["input"], "images": []})
     places = {"report": "report.json", "bundle": "bundle", "log-file": "log"}
     argv = [word for option, name in places.items() for word in (f"--{option}", str(folder / name))]
     command = [sys.executable, "-c", RUN, *argv, "--input_data", text]
@@ -51,3 +60,30 @@ def test_differences_are_an_answer(tmp_path: Path) -> None:
         f"bareon-verify: the log is {tmp_path}/log",
     ]
     assert not (tmp_path / "bundle").exists()
+
+
+@dataclass(frozen=True)
+class Differing(Step):
+    writes = False
+
+    @property
+    def description(self) -> str:
+        return "Differ"
+
+    def run(self, progress: Progress) -> Outcome:
+        raise DisksDiffer(["one"])
+
+
+class Writing(Differing):
+    writes = True
+
+    def run(self, progress: Progress) -> Outcome:
+        return {}
+
+
+def test_a_difference_that_a_step_finds_leaves_the_disks_untouched_where_none_has_written() -> None:
+    layout = Layout("verify", "bios", ())
+    with pytest.raises(DisksDiffer):
+        executor.execute(Plan(layout, (Differing("x"), Writing("x"))), [])
+    with pytest.raises(ActionFailed):
+        executor.execute(Plan(layout, (Writing("x"), Differing("x"))), [])

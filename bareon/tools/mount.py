@@ -61,6 +61,24 @@ def points() -> set[str]:
     return {unescaped(line.split(" ")[4]) for line in lines if line}
 
 
+def place(device: str, top: str) -> str | None:
+    """Where a device is mounted in the namespace of this process; ``None`` where it is not.
+
+    :param top: the path on its file system that lies there, such as ``/`` or that of a subvolume.
+    """
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n"):
+        found, _, about = line.partition(" - ")
+        source = unescaped(about.split(" ")[1]) if about else ""
+        if source.startswith("/dev/") and unescaped(found.split(" ")[3]) == top and _same_device(source, device):
+            return unescaped(found.split(" ")[4])
+    return None
+
+
+def _same_device(one: str, other: str) -> bool:
+    places = Path(one), Path(other)
+    return all(x.is_block_device() for x in places) and places[0].stat().st_rdev == places[1].stat().st_rdev
+
+
 def unescaped(text: str) -> str:
     """A field of mountinfo or fstab(5) as it is meant: with spaces, for instance; proc_pid_mountinfo(5)."""
     return re.sub(r"\\([0-7]{3})", lambda x: chr(int(x[1], 8)), text)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 from bareon.storage.filesystem import SWAP, TYPES, Mounted
 from bareon.system.bindings import block
@@ -28,6 +29,17 @@ class Fstab(Binding):
             if not line.startswith("#") and (lacking := home.lacking(line.split()[:1])):
                 warnings.append(f"{path}: {shown(line)!r} is kept, and the node lacks {shown(lacking[0])}")
         return Change(block.joined(HEADER, [_line(x) for x in home.volumes], others), (), tuple(warnings))
+
+
+def differences(text: str | None, volumes: Iterable[Mounted]) -> Iterator[str]:
+    """What of a file is no longer as it is written for these volumes. Lines of others are theirs.
+
+    :param text: the file as it is, ``None`` where there is none.
+    """
+    wanted = [_line(x) for x in volumes]
+    yield from (f"expected the line {x!r}, found none" for x in wanted if x not in (text or "").split("\n"))
+    own = block.within(text or "", HEADER, lambda line: bool(_OWN.fullmatch(line)))
+    yield from (f"expected no line {shown(x)!r}, found it" for x in own if x not in wanted)
 
 
 def _line(mounted: Mounted) -> str:
