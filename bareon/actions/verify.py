@@ -101,7 +101,7 @@ class CompareFstab(Step):
     def _volumes(self, image: str) -> list[Mounted]:
         esp = self.layout.mounted_esp(image)
         here = (*self.layout.tree(image), *([esp] if esp else []), *self.layout.swaps(image))
-        return [x for x in (*here, *self.layout.made_at_start(image)) if not x.filesystem.unseen]
+        return [*here, *self.layout.made_at_start(image)]
 
     @contextlib.contextmanager
     def _tree(self, root: Mounted) -> Iterator[Tree | None]:

@@ -122,6 +122,15 @@ def test_what_of_fstab_is_not_as_it_was_written() -> None:
     ]
 
 
+def test_the_line_of_a_volume_that_could_not_be_looked_at_may_be_any() -> None:
+    home = _kept(("ext4", "/", "u-root"), ("xfs", "/srv", "u-srv"))
+    root, srv = home.volumes
+    unseen = (root, replace(srv, filesystem=replace(srv.filesystem, unseen=True, uuid="unknown")))
+    assert list(fstab.differences(_written(home), unseen)) == []
+    found = fstab.differences(_written(home).replace("/srv", "/data"), unseen)
+    assert list(found) == ["expected no line 'UUID=u-srv /data xfs defaults 0 0', found it"]
+
+
 def test_fstab_says_which_subvolume_is_mounted() -> None:
     home = _home(_layout(("btrfs", "/", "u-root"), options="noatime"))
     root = home.volumes[0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from bareon.storage.filesystem import SWAP, TYPES, Mounted
 from bareon.system.bindings import block
@@ -31,15 +31,23 @@ class Fstab(Binding):
         return Change(block.joined(HEADER, [_line(x) for x in home.volumes], others), (), tuple(warnings))
 
 
-def differences(text: str | None, volumes: Iterable[Mounted]) -> Iterator[str]:
+def differences(text: str | None, volumes: Sequence[Mounted]) -> Iterator[str]:
     """What of a file is no longer as it is written for these volumes. Lines of others are theirs.
+
+    A volume that could not be looked at may have any line for its mount point.
 
     :param text: the file as it is, ``None`` where there is none.
     """
-    wanted = [_line(x) for x in volumes]
+    wanted = [_line(x) for x in volumes if not x.filesystem.unseen]
+    unseen = {_point(_line(x)) for x in volumes if x.filesystem.unseen}
     yield from (f"expected the line {x!r}, found none" for x in wanted if x not in (text or "").split("\n"))
     own = block.within(text or "", HEADER, lambda line: bool(_OWN.fullmatch(line)))
-    yield from (f"expected no line {shown(x)!r}, found it" for x in own if x not in wanted)
+    strange = [x for x in own if x not in wanted and _point(x) not in unseen]
+    yield from (f"expected no line {shown(x)!r}, found it" for x in strange)
+
+
+def _point(line: str) -> str:
+    return line.removeprefix("# ").split()[1]
 
 
 def _line(mounted: Mounted) -> str:
