@@ -90,7 +90,7 @@ class CompareFstab(Step):
                 if tree is None:
                     passed_over.append(f"image {image!r}: {root.device} cannot be read as it is now")
                     continue
-                found = fstab.differences(tree.read(fstab.PLACE), self._volumes(image))
+                found = fstab.differences(tree.read(fstab.PLACE), self.volumes(image))
                 differences += [f"image {image!r}: {fstab.PLACE}: {x}" for x in found]
         for line in passed_over:
             LOG.warning(line)
@@ -98,7 +98,8 @@ class CompareFstab(Step):
             raise DisksDiffer(differences)
         return {"passed_over": "; ".join(passed_over)} if passed_over else {}
 
-    def _volumes(self, image: str) -> list[Mounted]:
+    def volumes(self, image: str) -> list[Mounted]:
+        """What the fstab of an image is written of."""
         esp = self.layout.mounted_esp(image)
         here = (*self.layout.tree(image), *([esp] if esp else []), *self.layout.swaps(image))
         return [*here, *self.layout.made_at_start(image)]

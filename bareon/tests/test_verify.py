@@ -6,18 +6,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bareon import executor
+from bareon.actions.copyimage import BindSystem
+from bareon.actions.verify import CompareFstab
 from bareon.errors import ActionFailed, DisksDiffer
 from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
 from bareon.step import Outcome, Progress, Step
+from bareon.system.bindings import fstab
 from bareon.tests import cases
+from bareon.tests.simulation import after
 
 # The machine that the test runs on is none to compare with.
 RUN = """
@@ -87,3 +91,29 @@ def test_a_difference_that_a_step_finds_leaves_the_disks_untouched_where_none_ha
         executor.execute(Plan(layout, (Differing("x"), Writing("x"))), [])
     with pytest.raises(ActionFailed):
         executor.execute(Plan(layout, (Writing("x"), Differing("x"))), [])
+
+
+def _binds(plan: Plan) -> list[BindSystem]:
+    return [step for step in plan.steps if isinstance(step, BindSystem)]
+
+
+def test_nothing_differs_on_a_node_that_was_just_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every case that clears its disks and brings a system, whatever it lies on."""
+    compared = 0
+    for path in cases.cases("plan"):
+        case = cases.load(path)
+        plan, before = cases.plan_of(case), cases.node(case["node"])
+        if plan.layout.policy != "clean" or not _binds(plan):
+            continue
+        deployed = after(plan.layout, before)
+        with monkeypatch.context() as patch:
+            patch.setattr(cases, "node", lambda _, found=deployed: found)
+            (step,) = cases.plan_of({**case, "actions": ["do_verify"]}).steps
+        assert isinstance(step, CompareFstab)
+        for image in (bind.home.image for bind in _binds(plan)):
+            volumes = tuple(replace(step, layout=plan.layout).volumes(image))
+            home = replace(next(x.home for x in _binds(plan) if x.home.image == image), volumes=volumes)
+            text = fstab.Fstab().bound(fstab.PLACE, None, home).text
+            assert list(fstab.differences(text, step.volumes(image))) == [], path.stem
+            compared += 1
+    assert compared > 20
