@@ -100,7 +100,8 @@ def _below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:
         alone = not parent or parent.type == "disk" or (parent.type == "loop" and not _behind(parent, by_name))
         return {parent.name} if parent and not alone else set()
     slaves = _SYS / "class/block" / device.name.replace("/", "!") / "slaves"
-    return {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else _behind(device, by_name)
+    found = {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else set()
+    return found or _behind(device, by_name)
 
 
 def _behind(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:

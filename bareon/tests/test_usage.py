@@ -75,7 +75,8 @@ def test_a_loop_device_of_a_device_is_a_use_of_it(tmp_path: Path, monkeypatch: p
         _device("/dev/loop1p1", "loop1p1", "part", "259:10", "loop1"),
     ]
     for name, source in (("loop0", "/dev/vda2"), ("loop1", "/srv/file")):
-        (tmp_path / "class/block" / name / "loop").mkdir(parents=True)
+        for folder in ("loop", "slaves"):
+            (tmp_path / "class/block" / name / folder).mkdir(parents=True)
         (tmp_path / "class/block" / name / "loop/backing_file").write_text(f"{source}\n")
     monkeypatch.setattr(usage, "_SYS", tmp_path)
     monkeypatch.setattr(usage, "_below", BELOW)
