@@ -25,8 +25,6 @@ _TOP = "/run/bareon/btrfs"
 _OF_TOP = "subvolid=5"
 """The option that mounts the top, whatever is the default."""
 _NAMING = ("subvol=", "subvolid=")
-_NAMED = 10
-"""How many of the subvolumes that were found are named: there may be hundreds of snapshots."""
 _NOT_BESIDE = ("mount", "fstab_options", "fstab_enabled")
 
 
@@ -198,10 +196,7 @@ class PlannedDivided(PlannedFilesystem):
             return
         for name in names:
             if name not in found.subvolumes:
-                there = ", ".join(map(repr, found.subvolumes[:_NAMED])) or "none"
-                more = len(found.subvolumes) - _NAMED
-                there += f" and {more} more" if more > 0 else ""
-                yield f"{self.device}: expected a subvolume {name}, found {there}"
+                yield f"{self.device}: expected a subvolume {name}, found {found.parts}"
 
 
 def _top(device: str) -> AbstractContextManager[str]:

@@ -395,6 +395,9 @@ class Comparison(Protocol):
 # Found.
 
 
+_NAMED = 10  # subvolumes
+
+
 @dataclass(frozen=True)
 class Signature:
     """A signature as libblkid sees it: ``type`` is ``ext4``, ``swap``, ``LVM2_member``, ``linux_raid_member`` …
@@ -409,8 +412,16 @@ class Signature:
 
     @property
     def words(self) -> str:
-        """Its type and, if it has one, its label."""
-        return f"{self.type} {self.label!r}" if self.label else self.type
+        """Its type and, if it has them, its label and subvolumes."""
+        words = f"{self.type} {self.label!r}" if self.label else self.type
+        return f"{words} (subvolumes {self.parts})" if self.subvolumes else words
+
+    @property
+    def parts(self) -> str:
+        """Some of its subvolumes: there may be hundreds of snapshots."""
+        names = self.subvolumes or ()
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return (", ".join(map(repr, names[:_NAMED])) or "none") + more
 
 
 UNREADABLE = Signature("unreadable")
