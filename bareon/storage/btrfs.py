@@ -70,26 +70,26 @@ _SUBVOLUMES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Subvolume:
-    """A subvolume as wanted, by its name in the top folder, and the images that it belongs to.
-
-    ``asked`` is the JSON path of what names its images.
-    """
+    """A subvolume as wanted, by its name in the top folder, and the images that it belongs to."""
 
     name: str
     images: tuple[str, ...] = ()
     default: bool = False
-    asked: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Divided(Filesystem):
-    """A btrfs that is divided into subvolumes, of which its mounts are."""
+    """A btrfs that is divided into subvolumes, of which its mounts are.
+
+    ``asked`` are the names of images that the input gives, each with the JSON path that names it.
+    """
 
     subvolumes: tuple[Subvolume, ...] = ()
+    asked: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def asked_images(self) -> Iterable[tuple[str, str]]:
-        return dict.fromkeys((name, x.asked) for x in self.subvolumes for name in x.images)
+        return self.asked
 
     def plan(self, place: Place) -> PlannedDivided:
         return PlannedDivided(**vars(super().plan(place)))
@@ -107,11 +107,12 @@ def _divided(
             message = "the volume has subvolumes, each with its own mount and options: give it to one of them"
             found.append(Defect(f"{path}.{key}", message))
     subvolumes, mounts = [], []
+    asked = [(name, f"{path}.images") for name in value.get("images", ())]
     for number, item in enumerate(value["subvolumes"]):
         place = f"{path}.subvolumes[{number}]"
         images, options = tuple(item.get("images", content.images)), item.get("options", Mount.options)
-        asked = f"{place if 'images' in item else path}.images"
-        subvolumes.append(Subvolume(item["name"], images, item.get("default", False), asked))
+        asked += [(name, f"{place}.images") for name in item.get("images", ())]
+        subvolumes.append(Subvolume(item["name"], images, item.get("default", False)))
         if any(x.startswith(_NAMING) for x in options.split(",")):
             found.append(Defect(f"{place}.options", "subvol= is bareon's to add, for the name that is given here"))
         if item.get("mount", "none") == "none":
@@ -122,7 +123,7 @@ def _divided(
     found += _ambiguous(subvolumes, path)
     images = tuple(dict.fromkeys(name for x in subvolumes for name in x.images))
     plain = replace(content, mounts=tuple(mounts), images=images)
-    return Divided(**vars(plain), subvolumes=tuple(subvolumes))
+    return Divided(**vars(plain), subvolumes=tuple(subvolumes), asked=tuple(asked))
 
 
 def _ambiguous(subvolumes: list[Subvolume], path: str) -> Iterator[Defect]:
