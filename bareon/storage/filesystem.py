@@ -457,10 +457,8 @@ class MakeFilesystem(Step):
     @property
     def description(self) -> str:
         fs = self.filesystem
-        point = fs.wanted.point
-        return f"Make {fs.type} on {fs.device} ({human(fs.size)})" + (
-            f" for {point}" if point and point != SWAP else ""
-        )
+        points = ", ".join(dict.fromkeys(x.point for x in fs.wanted.mounts if x.point != SWAP))
+        return f"Make {fs.type} on {fs.device} ({human(fs.size)})" + (f" for {points}" if points else "")
 
     @property
     def destroys(self) -> tuple[str, ...]:
