@@ -33,6 +33,7 @@ class _Problem:
     device: str | None
     message: str
     have: int | None = None  # bytes there are, where that is what is too little
+    uneven: bool = False  # it might fit on disks of other sizes
 
 
 def build(deployment: Deployment, node: NodeFacts, identifiers: Identifiers) -> Layout:
@@ -63,6 +64,8 @@ def declared_defects(deployment: Deployment) -> list[Defect]:
         through = ", ".join(other.path for other in others) or "its own"
         return [Defect(first.path, f"{first.name!r} lies on itself, by way of {through}")]
     open_ended = {f"{disk.path}.volumes" for disk in deployment.disks if disk.size is None}
+    if open_ended:
+        problems = [x for x in problems if not x.uneven]  # only the node can tell
     whole = (
         "the volumes need more than the whole disk, however large it is: bareon adds a partition in front of them;"
         " write 'remaining' for what is left"
@@ -104,7 +107,8 @@ def _lay_out(
             _join(opened(aggregates[-1].devices), joined)
         except DoesNotFit as error:
             failed.add(aggregate.key)
-            problems.append(_Problem(error.path or f"{aggregate.path}.volumes", None, error.message))
+            path = error.path or f"{aggregate.path}.volumes"
+            problems.append(_Problem(path, None, error.message, uneven=error.uneven))
     return replace(layout, aggregates=tuple(aggregates)), problems
 
 

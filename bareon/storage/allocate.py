@@ -27,13 +27,15 @@ class Request:
 class DoesNotFit(Exception):
     """The requests cannot all be granted. ``path`` is the request to blame, or empty for all of them together.
 
-    ``have`` are the bytes there are, where that is what is too little.
+    ``have`` are the bytes there are, where that is what is too little. ``uneven`` says that the same percentages
+    might fit on devices of other sizes.
     """
 
-    def __init__(self, path: str, message: str, have: int | None = None) -> None:
+    def __init__(self, path: str, message: str, have: int | None = None, *, uneven: bool = False) -> None:
         self.path = path
         self.message = message
         self.have = have
+        self.uneven = uneven
         super().__init__(message)
 
 

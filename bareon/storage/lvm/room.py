@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bareon.sizes import MIB, Remaining, Size, mib, round_down
+from bareon.sizes import MIB, Relative, Remaining, Size, mib, round_down
 from bareon.storage.allocate import DoesNotFit, Request, allocate, fixed_size
 from bareon.storage.lvm.segment import Segment
 
@@ -68,7 +68,8 @@ def _placed(free: list[int], asked: Asked, whole: int) -> Granted:
     on = _most(free, asked)
     if free[on[-1]] < leg:
         have = f"of those with most room left one has {mib(free[on[-1]])}"
-        raise DoesNotFit(asked.path, f"{segment.words} needs {mib(leg)} on each of {segment.legs}; {have}")
+        message = f"{segment.words} needs {mib(leg)} on each of {segment.legs}; {have}"
+        raise DoesNotFit(asked.path, message, uneven=isinstance(asked.size, Relative))
     for number in on:
         free[number] -= leg
     return Granted(size, tuple(sorted(on)))
