@@ -79,7 +79,6 @@ close() {
     fi
 }
 
-# $1: ro or rw
 open() {
     given=${BAREON_MULTIBOOT:-}
     if [ -n "$given" ] && [ -d "$given" ]; then
@@ -91,7 +90,7 @@ open() {
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
         for source in $sources; do
-            if [ -d "$source" ]; then copies=$copies$source$tab$source$line_end; else mount_copy "$1" "$source"; fi
+            if [ -d "$source" ]; then copies=$copies$source$tab$source$line_end; else mount_copy "$source"; fi
         done
         [ -n "$copies" ] || fail 4 "the boot loader's partition" $sources "cannot be mounted"
     fi
@@ -109,16 +108,23 @@ open() {
     esac
 }
 
-# Mounts the partition $2 ($1: ro or rw). A disk may have died, and with it one copy of several.
+# Mounts the partition $1, to be read. A disk may have died, and with it one copy of several.
 mount_copy() {
     folder=$(mktemp -d /tmp/bareon-boot.XXXXXX) || fail 6 "no temporary folder"
-    if mount -t ext4 -o "$1,nosuid,nodev,noexec" "$2" "$folder"; then
+    # While another bareon-boot writes to it, it can only be mounted as that one has it; then this one waits.
+    if mount -t ext4 -o ro,nosuid,nodev,noexec "$1" "$folder" 2> /dev/null ||
+        mount -t ext4 -o rw,nosuid,nodev,noexec "$1" "$folder"; then
         mounted="$mounted $folder"
-        copies=$copies$folder$tab$2$line_end
+        copies=$copies$folder$tab$1$line_end
     else
         rmdir "$folder"
-        [ "$sources" = "$2" ] || warn "the copy of the menu on $2 is missing, or cannot be read"
+        [ "$sources" = "$1" ] || warn "the copy of the menu on $1 is missing, or cannot be read"
     fi
+}
+
+# Has the folder $place be one to write to.
+writable() {
+    [ -z "$mounted" ] || mount -o remount,rw "$place" || fail 6 "the boot loader's partition cannot be written"
 }
 
 # Sets $place to the copy that was changed last; of those that were changed as often, the first. Copies with a link
@@ -329,7 +335,7 @@ status() {
 
 # Goes back to the default image, by a restart, unless the one that runs once has been confirmed in its time.
 await() {
-    open ro
+    open
     number=$(running_number)
     trial=$(trial)
     if [ -z "$number" ] || [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ]; then
@@ -756,7 +762,7 @@ END
         echo "the menu is up to date: $first, older kernel ${older:-none}"
         return
     fi
-    if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+    writable
     put_menu "$menu"
     echo "the menu has been changed: $first, older kernel ${older:-none}"
 }
@@ -772,7 +778,7 @@ renew() {
     table=$(while IFS= read -r line; do
         case $line in "$1$tab"*) cat "$2/listed" ;; *) printf '%s\n' "$line" ;; esac
     done < "$images")
-    if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+    writable
     if [ "$table" != "$(cat "$images")" ]; then
         rm -f "$images.new"
         printf '%s\n' "$table" > "$images.new"
@@ -796,7 +802,7 @@ command=${1:-}
 case $command in
     list)
         [ $# -eq 0 ] || fail 2 "list takes no arguments"
-        open ro
+        open
         list
         compare
         ;;
@@ -805,17 +811,17 @@ case $command in
         case ${1:-} in --json) json=json; shift ;; esac
         [ $# -eq 0 ] || fail 2 "status has no argument $1"
         root=
-        open ro
+        open
         status "$json"
         [ -n "$json" ] || compare
         ;;
     confirm)
         [ $# -eq 0 ] || fail 2 "confirm takes no arguments"
         root=
-        open ro
+        open
         number=$(number_of_root)
         if [ "$number" != "$(default_number)" ] || [ -n "$(next_number)$(trial)" ]; then
-            if [ -n "$mounted" ]; then mount -o remount,rw "$place"; fi
+            writable
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"
         fi
         follow >&2
@@ -843,8 +849,9 @@ case $command in
         done
         [ -z "$minutes" ] || [ -n "$once" ] || fail 2 "--within is for --once"
         [ -n "$image" ] || fail 2 "which image? bareon-boot list shows those there are"
-        open rw
+        open
         number=$(number_of "$image")
+        writable
         if [ -n "$once" ]; then
             set_next "$number" "$minutes" || fail 6 "the boot loader's partition cannot be written"
             if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
@@ -872,14 +879,14 @@ case $command in
             esac
             shift 2
         done
-        open ro
+        open
         if [ -n "$image" ]; then number=$(number_of "$image"); else number=$(number_of_root); fi
         refresh "$number"
         follow
         ;;
     renew)
         [ $# -eq 2 ] && [ -d "$2" ] || fail 2 "renew takes an image and a folder"
-        open ro
+        open
         number=$(number_of "$1")
         renew "$number" "$2"
         follow

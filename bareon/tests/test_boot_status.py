@@ -37,13 +37,21 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _run(*words: str, running: str = "", meanwhile: str = ":", health: str = "") -> subprocess.CompletedProcess[str]:
+def _run(
+    *words: str, running: str = "", meanwhile: str = ":", health: str = "", instead: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run the script where the image with that UUID is the one that runs.
 
-    ``meanwhile`` is run in place of waiting, ``health`` is the program that tells of it.
+    ``meanwhile`` is run in place of waiting, ``health`` is the program that tells of it. ``instead`` are lines that
+    put something in the place of what the script calls.
     """
     there = [f"is_on() {{ [ \"$2\" = '{running}' ]; }}"] if running else []
-    there += ["reboot() { echo it restarts; }", f"sleep() {{ echo waits $1; {meanwhile}; }}", "command=${1:-}\n"]
+    there += [
+        "reboot() { echo it restarts; }",
+        f"sleep() {{ echo waits $1; {meanwhile}; }}",
+        instead,
+        "command=${1:-}\n",
+    ]
     script = bareon_boot.script(["u"]).replace("command=${1:-}\n", "\n".join(there))
     script = script.replace("/etc/bareon/health", health or "/absent")
     return subprocess.run(["sh", "-s", "--", *words], input=script, capture_output=True, text=True)
@@ -72,6 +80,22 @@ def test_programs_get_it_as_json(partition: Path) -> None:
             {"number": None, "name": "data", "uuid": None, "root_uuid": None, "title": NO_SYSTEM},
         ],
     }
+
+
+def test_one_waits_for_another_that_writes(partition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another has mounted to write to it cannot be mounted to be read alone."""
+    busy = f"""\
+mount() {{
+    case $* in *ro,nosuid*) return 32 ;; esac
+    for place; do :; done
+    cp -r '{partition.parents[1]}/boot' "$place"
+}}
+umount() {{ rm -r "$1/boot"; }}
+id() {{ echo 0; }}
+"""
+    monkeypatch.setenv("BAREON_MULTIBOOT", "UUID=u")
+    done = _run("list", instead=busy)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 3)
 
 
 def test_what_runs_becomes_the_default(partition: Path) -> None:
