@@ -404,22 +404,25 @@ number_of() {
 # Writes the environment block, which GRUB takes at a size of exactly 1024 bytes only. $1: the number of the image that
 # boots next time only, or nothing; $2: the minutes in which it is to be confirmed, or nothing.
 set_next() {
-    rm -f "$environment.new"
-    {
+    block=$(
         echo '# GRUB Environment Block'
         if [ -f "$environment" ]; then sed -e '/^#/d' -e '/^next_entry=/d' -e '/^bareon_trial=/d' "$environment"; fi
-        if [ -n "$1" ]; then echo "next_entry=$1"; fi
-        if [ -n "$2" ]; then echo "bareon_trial=$1:$2"; fi
-    } > "$environment.new"
-    missing=$((1024 - $(wc -c < "$environment.new")))
+    )
+    [ -z "$1" ] || block=$block${line_end}next_entry=$1
+    [ -z "$2" ] || block=$block${line_end}bareon_trial=$1:$2
+    block=$block$line_end
+    missing=$((1024 - ${#block}))
     [ "$missing" -ge 0 ] || fail 6 "the environment block is full"
-    printf "%${missing}s" '' | tr ' ' '#' >> "$environment.new"
+    block=$block$(printf "%${missing}s" '' | tr ' ' '#')
+    rm -f "$environment.new"
+    printf '%s' "$block" > "$environment.new"
+    [ "$(cat "$environment.new")" = "${block%"$line_end"}" ] || fail 6 "the environment block was cut off"
     put "$environment"
 }
 
 set_default() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
-    put_menu "$(sed "s/^set default=[0-9].*/set default=$1/" "$config")"
+    put_menu "$(sed "s/^set default=[0-9].*/set default=$1/" "$config")" || return
     set_next '' ''
 }
 

@@ -82,6 +82,22 @@ def test_programs_get_it_as_json(partition: Path) -> None:
     }
 
 
+def test_a_block_that_is_cut_off_takes_no_place(partition: Path) -> None:
+    before = (partition / "grubenv").read_bytes()
+    # So that no file can be larger than 512 bytes, as on a partition that is full.
+    done = _run("switch", "1", "--once", instead="trap '' XFSZ; ulimit -f 1")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.endswith("bareon-boot: the environment block was cut off\n")
+    assert (partition / "grubenv").read_bytes() == before
+
+
+def test_a_menu_that_cannot_be_replaced_is_told_of(partition: Path) -> None:
+    broken = 'mv() { case $2 in *grub.cfg) return 1 ;; esac; command mv "$@"; }'
+    done = _run("switch", "1", instead=broken)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr == "bareon-boot: the boot loader's partition cannot be written\n"
+
+
 def test_one_waits_for_another_that_writes(partition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another has mounted to write to it cannot be mounted to be read alone."""
     busy = f"""\
