@@ -322,12 +322,11 @@ status() {
         return
     fi
     printf '{"running": %s, "default": %s, "next": %s, "tried": %s, "images": [' \
-        "${running:-null}" "${default:-null}" "${next:-null}" "${tried:-null}"
+        "$(numeral "$running")" "$(numeral "$default")" "$(numeral "$next")" "$(numeral "$tried")"
     separator=
     while IFS=$tab read -r number name image_uuid root_uuid _ title; do
-        case $number in '' | *[!0-9]*) number=null ;; esac
-        printf '%s{"number": %s, "name": %s, "uuid": %s, "root_uuid": %s, "title": %s}' "$separator" "$number" \
-            "$(quoted "$name")" "$(quoted "$image_uuid")" "$(quoted "$root_uuid")" "$(quoted "$title")"
+        printf '%s{"number": %s, "name": %s, "uuid": %s, "root_uuid": %s, "title": %s}' "$separator" \
+            "$(numeral "$number")" "$(quoted "$name")" "$(quoted "$image_uuid")" "$(quoted "$root_uuid")" "$(quoted "$title")"
         separator=', '
     done < "$images"
     echo ']}'
@@ -370,9 +369,29 @@ name_of() {
     printf '%s\n' "$name" | tr -d '\001-\011\013-\037\177'
 }
 
-# A string of JSON; null for what is not there.
+# A string of JSON; null for what is not there. What is no UTF-8 throughout is none in JSON.
 quoted() {
-    case $1 in '' | -) echo null ;; *) printf '%s\n' "$1" | tr -d '\001-\011\013-\037\177' | sed 's/[\\"]/\\&/g; s/.*/"&"/' ;; esac
+    case $1 in
+        '' | -) echo null ;;
+        *)
+            printf '%s\n' "$1" | tr -d '\001-\011\013-\037\177' | sed 's/[\\"]/\\&/g; s/.*/"&"/' |
+                if is_utf8 "$1"; then cat; else tr '\200-\377' '?'; fi
+            ;;
+    esac
+}
+
+# A number of JSON; null for what is none.
+numeral() {
+    case $1 in '' | 0?* | *[!0-9]*) echo null ;; *) echo "$1" ;; esac
+}
+
+# RFC 3629, in bytes.
+is_utf8() {
+    tail=$(printf '[\200-\277]')
+    two=$(printf '[\302-\337]')$tail
+    three=$(printf '(\340[\240-\277]|[\341-\354\356\357]%s|\355[\200-\237])' "$tail")$tail
+    four=$(printf '(\360[\220-\277]|[\361-\363]%s|\364[\200-\217])' "$tail")$tail$tail
+    [ -z "$(printf '%s\n' "$1" | sed -E "s/$two|$three|$four//g" | tr -d '\001-\177')" ]
 }
 
 # Prints the number of the image that $1 means. Names come before UUIDs, and those before numbers.

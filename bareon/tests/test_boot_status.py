@@ -82,6 +82,26 @@ def test_programs_get_it_as_json(partition: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b"a\t\"\\$(id)`id`'\r\x1b", "a"),
+        ("gr\u00fcn \u65e5 \U0001f600".encode(), "gr\u00fcn \u65e5 \U0001f600"),
+        (b"a\xff", "a?"),
+        (b"\xc3", "?"),
+        (b"\xed\xa0\x80\xc0\x80", "?????"),  # a half of a pair, and a longer form than need be
+    ],
+)
+def test_the_json_is_json_whatever_the_list_holds(partition: Path, raw: bytes, name: str) -> None:
+    images = partition / "bareon-images"
+    images.write_bytes(b"007\t" + raw + b'\ti\t-\t-\t"\\\x0b\n')
+    config = partition / "grub.cfg"
+    config.write_text(config.read_text().replace("default=0", "default=08"))
+    found = json.loads(_run("status", "--json").stdout)
+    (image,) = found["images"]
+    assert (found["default"], image["number"], image["name"]) == (None, None, name)
+
+
 def test_a_block_that_is_cut_off_takes_no_place(partition: Path) -> None:
     before = (partition / "grubenv").read_bytes()
     # So that no file can be larger than 512 bytes, as on a partition that is full.
