@@ -641,7 +641,11 @@ in_folders() {
         case $path in */*/*) ;; *) continue ;; esac
         is_plain "$(printf '%s' "$path" | tr -d /)" && is_readable "$root/boot$path" || continue
         initrd=$(value_in "$entry" initrd)
-        if [ -z "$initrd" ] || ! is_readable "$root/boot$initrd"; then initrd=-; else initrd=$prefix$initrd; fi
+        if is_plain "$(printf '%s' "$initrd" | tr -d /)" && is_readable "$root/boot$initrd"; then
+            initrd=$prefix$initrd
+        else
+            initrd=-
+        fi
         release=$(release_in "$root/boot$path")
         if [ -z "$release" ]; then
             release=${path%/*}

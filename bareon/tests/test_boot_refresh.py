@@ -226,6 +226,21 @@ def test_the_default_stays_the_same_entry(
     assert f"\nset default={moved}\n" in (partition / "grub.cfg").read_text()
 
 
+@pytest.mark.parametrize("name", ["initrd", "a;reboot", "a$(b)", "a'b", 'a"{'])
+def test_no_name_of_a_file_is_a_word_of_grub(name: str, partition: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    for path in ("loader/entries", "id/6.1"):
+        (root / "boot" / path).mkdir(parents=True)
+    (root / "lib/modules/6.1/kernel").mkdir(parents=True)
+    for file in ("linux", name):
+        (root / "boot/id/6.1" / file).write_text("x")
+    entry = root / "boot/loader/entries/id-6.1.conf"
+    entry.write_text(f"title x\nlinux /id/6.1/linux\ninitrd /id/6.1/{name}\n")
+    code, said = _run(root)
+    written = f"/{name}\n" in (partition / "grub.cfg").read_text()
+    assert (code, written) == ((0, True) if name == "initrd" else (4, False)), said
+
+
 def test_a_kernel_whose_initramfs_is_not_made_yet_waits(partition: Path, system: Path) -> None:
     _add(system, "6.1.0-11-amd64", initrd=False)
     code, said = _run(system)
