@@ -742,7 +742,7 @@ compose() {
     elif [ -z "$had" ] && [ -n "$3" ] && [ "$default" -ge "$at" ]; then
         moved=$((default + 1))
     fi
-    menu=$(printf '%s' "$menu" | sed "s/^set default=$default\$/set default=$moved/")
+    menu=$(printf '%s' "$menu" | sed "s/^set default=$default[[:space:]]*\$/set default=$moved/")
 }
 
 # $1: the number of the image

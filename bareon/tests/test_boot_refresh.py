@@ -226,6 +226,12 @@ def test_the_default_stays_the_same_entry(
     assert f"\nset default={moved}\n" in (partition / "grub.cfg").read_text()
 
 
+def test_the_default_moves_in_a_line_that_people_have_edited(partition: Path, system: Path) -> None:
+    (partition / "grub.cfg").write_text(_menu(older={2: _older(THIRD, "0")}, default=3).replace("=3\n", "=3 \n"))
+    assert _run(system)[0] == 0
+    assert "\nset default=4\n" in (partition / "grub.cfg").read_text()
+
+
 @pytest.mark.parametrize("name", ["initrd", "a;reboot", "a$(b)", "a'b", 'a"{'])
 def test_no_name_of_a_file_is_a_word_of_grub(name: str, partition: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
