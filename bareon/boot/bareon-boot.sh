@@ -68,10 +68,10 @@ warn() {
 }
 
 close() {
+    exec 9<&-
     if [ -n "$mounted" ]; then
         was_mounted=$mounted
         mounted=
-        exec 9<&-
         sync
         for folder in $was_mounted; do
             umount "$folder" && rmdir "$folder" || fail 6 "the boot loader's partition cannot be unmounted from $folder"
@@ -343,21 +343,39 @@ await() {
     fi
     close
     echo "this image is to be confirmed within ${trial#*:} minutes, by bareon-boot confirm"
-    if [ -x /etc/bareon/health ] && ! /etc/bareon/health; then
-        warn "/etc/bareon/health has failed: back to the image before"
-        reboot
-        return
+    left=$((${trial#*:} * 60))
+    if [ -f /etc/bareon/health ] && [ -x /etc/bareon/health ]; then
+        end=$(($(uptime) + left))
+        code=0
+        # What hangs must not keep the image either.
+        timeout -s KILL "$left" /etc/bareon/health || code=$?
+        case $code in
+            0 | 124 | 137) left=$((end - $(uptime))) ;;
+            *)
+                warn "/etc/bareon/health has failed: back to the image before"
+                reboot
+                return
+                ;;
+        esac
     fi
-    sleep $((${trial#*:} * 60))
-    copies= place=
-    open ro
-    if [ "$(default_number)" = "$number" ]; then
+    [ "$left" -le 0 ] || sleep "$left"
+    # A menu that can no longer be read confirms nothing.
+    if (
+        copies= place=
+        open
+        [ "$(default_number)" = "$number" ]
+    ); then
         echo "this image has been confirmed"
         return
     fi
-    close
     warn "this image has not been confirmed: back to the image before"
     reboot
+}
+
+# Seconds since the start, whatever is done to the clock.
+uptime() {
+    read -r seconds _ < /proc/uptime
+    echo "${seconds%.*}"
 }
 
 # The name of the image with the number $1, for people.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -175,13 +176,39 @@ def test_what_is_confirmed_stays(partition: Path) -> None:
     assert "bareon_trial" not in (partition / "grubenv").read_text()
 
 
-@pytest.mark.parametrize(("code", "lines"), [(1, ["it restarts"]), (0, ["waits 60", "it restarts"])])
-def test_an_image_that_ails_goes_back_at_once(partition: Path, tmp_path: Path, code: int, lines: list[str]) -> None:
+def test_a_menu_that_has_gone_confirms_nothing(partition: Path) -> None:
+    _run("switch", "--within", "3", "--once", "1")
+    done = _run("await", running="r-2", meanwhile=f"rm {partition}/grub.cfg")
+    assert done.stdout.splitlines()[1:] == ["waits 180", "it restarts"]
+
+
+def test_who_waits_keeps_nobody_off(partition: Path) -> None:
+    _run("switch", "--within", "3", "--once", "1")
+    free = f"flock -n {partition.parents[1]} echo free"
+    assert _run("await", running="r-2", meanwhile=free).stdout.splitlines()[2] == "free"
+
+
+@pytest.mark.parametrize(
+    ("commands", "lines"),
+    [
+        ("exit 1", "it restarts"),
+        ("exit 0", "waits (60|[45].)\nit restarts"),
+        ("echo starts; exec sleep 100", "starts\nwaits (60|[45].)\nit restarts"),
+    ],
+)
+def test_an_image_that_ails_goes_back(partition: Path, tmp_path: Path, commands: str, lines: str) -> None:
     _run("switch", "--within", "1", "--once", "1")
     program = tmp_path / "health"
-    program.write_text(f"#!/bin/sh\nexit {code}\n")
+    program.write_text(f"#!/bin/sh\n{commands}\n")
     program.chmod(0o755)
-    assert _run("await", running="r-2", health=str(program)).stdout.splitlines()[1:] == lines
+    sooner = 'timeout() { echo "within $3"; command timeout "$1" "$2" 2 "$4"; }'
+    said = _run("await", running="r-2", health=str(program), instead=sooner).stdout.split("\n", 1)[1]
+    assert re.fullmatch(f"within 60\n{lines}\n", said), said
+
+
+def test_a_folder_tells_nothing_of_an_image(partition: Path, tmp_path: Path) -> None:
+    _run("switch", "--within", "1", "--once", "1")
+    assert _run("await", running="r-2", health=str(tmp_path)).stdout.splitlines()[1:] == ["waits 60", "it restarts"]
 
 
 def test_systemd_waits_in_each_image(tmp_path: Path) -> None:
