@@ -35,30 +35,28 @@ trap 'exit 143' TERM HUP
 # $1: a file, $2: its copy, which is whole at any time
 copy() {
     if ! cmp -s "$1" "$2"; then
-        cp "$1" "$2.new" || {
+        cp "$1" "$2.new" && sync && mv -f "$2.new" "$2" || {
             rm -f "$2.new"
             return 1
         }
-        sync
-        mv -f "$2.new" "$2"
         changed=yes
     fi
 }
 
 # $1: where an EFI system partition is mounted
 fill() {
-    mkdir -p "$1/EFI/$folder" "$1/EFI/BOOT"
+    mkdir -p "$1/EFI/$folder" "$1/EFI/BOOT" || return 1
     for file in "$mounted/EFI/$folder"/*; do
         name=${file##*/}
         case $name in *.new) continue ;; esac
         [ -f "$file" ] || continue
-        [ "$1" = "$mounted" ] || copy "$file" "$1/EFI/$folder/$name"
+        [ "$1" = "$mounted" ] || copy "$file" "$1/EFI/$folder/$name" || return 1
         [ -z "$token" ] || [ "$name" = "$loader" ] || continue
         case " $left_out " in *" $(printf %s "$name" | tr '[:upper:]' '[:lower:]') "*) continue ;; esac
         if [ "$name" = "$loader" ]; then
-            copy "$file" "$1/EFI/BOOT/$removable"
+            copy "$file" "$1/EFI/BOOT/$removable" || return 1
         else
-            copy "$file" "$1/EFI/BOOT/$name"
+            copy "$file" "$1/EFI/BOOT/$name" || return 1
         fi
     done
 }
@@ -80,7 +78,7 @@ follow() {
         name=${file#"$mounted/"}
         case $name in *.new) continue ;; esac
         [ -f "$file" ] || continue
-        mkdir -p "$1/${name%/*}"
+        mkdir -p "$1/${name%/*}" || return 1
         copy "$file" "$1/$name" || return 1
     done
 }
@@ -116,13 +114,19 @@ while [ -n "$changed" ] && [ "$tries" -lt 10 ]; do
         say "there is no entry of $token in $mounted/loader/entries; nothing is copied"
         exit 1
     fi
-    fill "$mounted"
+    fill "$mounted" || {
+        say "EFI/BOOT of $mounted cannot be written"
+        failed=yes
+    }
     for partition in $partitions; do
         [ "$partition" != "$own" ] || continue
         if [ ! -e "$devices/$partition" ]; then
             say "partition $partition is on no disk, and is passed over"
         elif mount -t vfat -o umask=0077,nosuid,nodev,noexec "$devices/$partition" "$place"; then
-            fill "$place"
+            fill "$place" || {
+                say "partition $partition has not got all of the boot loader"
+                failed=yes
+            }
             [ -z "$token" ] || follow "$place" || {
                 say "partition $partition has not got all of the entries"
                 failed=yes

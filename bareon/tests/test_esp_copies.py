@@ -143,6 +143,18 @@ ENTRIES = {
 }
 
 
+@pytest.mark.parametrize("broken", ["cp", "mv"])
+def test_a_partition_that_is_full_keeps_no_other_from_its_copy(machine: Machine, broken: str) -> None:
+    (machine.place / "cc-1").mkdir()
+    machine.put({"debian/grubx64.efi": "grub"})
+    full = f'case $(readlink -f "${{3:-$2}}") in */bb-1/*) exit 1 ;; esac; exec /bin/{broken} "$@"'
+    machine._program(broken, full)
+    code, said = machine.run(3)
+    assert (code, {*said.splitlines()}) == (1, {"bareon-esp: partition bb-1 has not got all of the boot loader"})
+    assert machine.files("cc-1") == machine.files("aa-1")
+    assert machine.files("bb-1") == {}
+
+
 def _systemd_boot(machine: Machine) -> tuple[int, str]:
     return machine.run(folder="systemd", token="debian")
 
