@@ -107,7 +107,10 @@ class Bootloader(Action):
             boot_info = str(self.settings.get("boot_info_path", BOOT_INFO))
             return [
                 *self._drivers(job, default),
-                InstallMultiboot(self.name, images, default, job.layout, disks, params, boot_info, order, on),
+                InstallMultiboot(
+                    *(self.name, images, default, job.layout, disks, params, boot_info, order, on),
+                    document=job.deployment.at_hand,
+                ),
                 *([VerifyChain(self.name, _by_default(systems), _early_of(job, systems), disks)] if on else []),
             ]
         verify = self._verification(job, default, disks) if verification.concerns(job.node.secure_boot) else []

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bareon.boot import bareon_boot, info, nvram, other_systems
+from bareon.boot import at_hand, bareon_boot, info, nvram, other_systems
 from bareon.boot.arguments import arguments, of_image
 from bareon.boot.chain import common
 from bareon.boot.deployed import check, check_system, root_words
@@ -66,7 +66,7 @@ class InstallMultiboot(Step):
     """One GRUB with a menu of all images that hold a system, each with one entry.
 
     ``default`` is the image that boots; ``boot_info`` the path of the file that tells about all of them. With
-    ``secure_boot`` the GRUB is a signed one of an image.
+    ``secure_boot`` the GRUB is a signed one of an image. ``document`` is left beside the menu.
     """
 
     images: tuple[Image, ...]
@@ -77,6 +77,7 @@ class InstallMultiboot(Step):
     boot_info: str
     boot_order: BootOrder = "first"
     secure_boot: bool = False
+    document: str | None = None
 
     @property
     def description(self) -> str:
@@ -184,6 +185,7 @@ class InstallMultiboot(Step):
                 tree.remove(f"{FOLDER}/bareon-copies")
             tree.write(f"{FOLDER}/grubenv", environment())
             tree.write(f"{FOLDER}/bareon-images", info.table(listed))
+            at_hand.leave(tree, self.document)
             tree.write(f"{FOLDER}/grub.cfg", text)
             mount.write_back(tree.root)
         return nvram.remember(self.disks, [loaders[x.device] for x in self.disks], self.boot_order) if loaders else {}

@@ -32,7 +32,8 @@ class Deployment:
 
     ``esp_copies`` is whether the deployed system copies its boot loader to the other disks after an update of it.
     ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
-    ``brought`` are the names of the images that this run brings, ``None`` for all of them.
+    ``brought`` are the names of the images that this run brings, ``None`` for all of them. ``at_hand`` is the text of
+    the document without its secrets, for later runs in a system of several; ``None`` where there can be none.
     """
 
     policy: Policy
@@ -46,6 +47,7 @@ class Deployment:
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
     brought: frozenset[str] | None = None
+    at_hand: str | None = None
 
     def brings(self, image: Image) -> bool:
         """True for an image that this run brings."""

@@ -104,6 +104,13 @@ class Location:
         """The same without user and password."""
         return Location(self._parts._replace(netloc=self._parts.netloc.rpartition("@")[2]).geturl())
 
+    def without_secrets(self) -> Location:
+        """The same without user, password, query and fragment; itself where it is broken, or has nothing to mask."""
+        if str(self) == self._whole or not self._sound:
+            return self
+        host = self._parts.netloc.rpartition("@")[2]
+        return Location(self._parts._replace(netloc=host, query="", fragment="").geturl())
+
     def joined(self, reference: str) -> Location:
         """A reference resolved against this location (RFC 3986, 5.2), such as that of a redirect."""
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,7 @@ def test_each_menu_is_written_and_started_by_its_own_disk(tmp_path: Path, monkey
     places = {disk: Tree(str(tmp_path / Path(disk).name)) for disk in step.layout.menus}
     for tree in places.values():
         Path(tree.root).mkdir()
+        tree.write("/boot/grub2/bareon-input.json", "that of another deployment")
     step._install(places, systems, step._listed(systems))
     assert started == [("vdb", ["/dev/vda", "/dev/vdb", "/dev/vdd"]), ("vdc", ["/dev/vdc"])]
     assert told == [(x, rf"\EFI\{x}") for x in ("/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/vdd")]
@@ -181,3 +183,8 @@ def test_each_menu_is_written_and_started_by_its_own_disk(tmp_path: Path, monkey
     assert first == second and first[3].split() == [x.uuid for x in step.layout.menus.values()]
     script = (tmp_path / "vdc/bareon-boot").read_text()
     assert all(x.uuid in script for x in step.layout.menus.values())
+    for tree in places.values():
+        left = Path(tree.root) / "boot/grub2/bareon-input.json"
+        assert left.read_text() == step.document and left.stat().st_mode & 0o777 == 0o600
+    replace(step, document=None)._install(places, systems, step._listed(systems))
+    assert not any(tree.has("/boot/grub2/bareon-input.json") for tree in places.values())

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from bareon.drivers.data import configdrive
 from bareon.drivers.data.base import DataDriver, checked
 from bareon.drivers.data.document import check, load
+from bareon.drivers.data.public import secrets, without_secrets
 from bareon.drivers.data.volume import Volumes
 from bareon.errors import Defect, InvalidInput
 from bareon.model.configdrive import Configdrive
@@ -39,7 +42,17 @@ class Ironic(DataDriver):
         translation = _Translation(value)
         deployment = translation.deployment()
         self._warnings = tuple(translation.warnings)
-        return checked(deployment, translation.defects)
+        found = checked(deployment, translation.defects)
+        return self._at_hand(found, value) if found.multiboot else found
+
+    def _at_hand(self, deployment: Deployment, value: dict[str, Any]) -> Deployment:
+        """The deployment with the document for later runs, or a warning of what keeps it from being left."""
+        public = without_secrets(value)
+        if kept := list(secrets(public)):
+            words = "is not left beside the menu for later runs: it is, or looks like, a secret"
+            self._warnings += (f"{', '.join(kept)}: the document {words}",)
+            return deployment
+        return replace(deployment, at_hand=json.dumps(public, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Translation:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The document that the systems of several images have at hand: what is left of it, and where no secret may be."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bareon.drivers.data.ironic import Ironic
+from bareon.model.deployment import Deployment
+from bareon.model.location import Location
+from bareon.tests.cases import HERE, load
+
+INPUT: dict[str, Any] = load(HERE / "cases/plan/multiboot.yaml")["input"]
+SEVERAL = [
+    case["input"]
+    for case in map(load, sorted((HERE / "cases/plan").glob("*.yaml")))
+    if "input" in case and case.get("driver", "ironic") == "ironic" and len(case["input"].get("images", ())) > 1
+]
+CONFIGDRIVE = {"meta_data": {"host_key": "planted"}, "user_data": "#cloud-config\n# planted\n"}
+
+
+def changed(**keys: Any) -> dict[str, Any]:
+    return copy.deepcopy({**INPUT, **keys})
+
+
+def left(document: dict[str, Any]) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+    """The document that is left, and the warnings."""
+    driver = Ironic()
+    found = driver.parse(json.dumps(document).encode()).at_hand
+    return json.loads(found) if found else None, driver.warnings
+
+
+def without_urls(deployment: Deployment) -> Deployment:
+    none = {"url": Location(""), "checksums_url": None, "signature_url": None}
+    return replace(deployment, images=tuple(replace(x, **none) for x in deployment.images))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", SEVERAL)
+def test_what_is_left_describes_the_same_disks_and_images(given: dict[str, Any]) -> None:
+    before = Ironic().parse(json.dumps(given).encode())
+    if not before.multiboot:
+        assert before.at_hand is None
+        return
+    assert before.at_hand
+    disks = tuple(replace(x, erase=None) for x in before.disks)
+    wanted = replace(before, policy="verify", configdrive=None, disks=disks)
+    after = Ironic().parse(before.at_hand.encode())  # which leaves the same again
+    assert without_urls(after) == without_urls(wanted)
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("rsync://server/a", "rsync://server/a"),
+        ("server::module/a", "server::module/a"),
+        ("planted@server::module/a", "rsync://server/module/a"),
+        ("http://u:planted@server:81/a.img?temp_url_sig=planted&x=1#planted", "http://server:81/a.img"),
+        (["http://one/a", "http://planted@two/a?planted"], ["http://one/a", "http://two/a"]),
+        ("oci://u:planted@server/a@sha256:" + "0" * 64, "oci://server/a@sha256:" + "0" * 64),
+    ],
+)
+@pytest.mark.parametrize("key", ["image_pull_url", "image_checksums_url", "image_signature_url"])
+def test_accounts_and_queries_are_left_out_of_urls(key: str, url: str | list[str], public: str | list[str]) -> None:
+    if isinstance(url, list) and key != "image_pull_url":
+        return
+    document = changed(configdrive=CONFIGDRIVE)
+    document["partitions"][0]["erase"] = "discard"
+    document["images"][0][key] = url
+    document["partitions_policy"] = "clean"
+    found, warnings = left(document)
+    assert found and not [x for x in warnings if "beside the menu" in x]
+    assert found["images"][0][key] == public
+    assert "planted" not in json.dumps(found) and "erase" not in found["partitions"][0]
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("$.deploy_data.kernel_params", changed(deploy_data={"kernel_params": "ro rd.luks.password=planted"})),
+        ("$.deploy_data.kernel_params", changed(deploy_data={"kernel_params": "x=http://u:planted@server/"})),
+        (
+            "$.image_deploy_flags.rsync_flags",
+            changed(image_deploy_flags={"rsync_flags": "-a --password-file=/tmp/planted"}),
+        ),
+        (
+            "$.images[0].image_pull_url",
+            changed(images=[{**INPUT["images"][0], "image_pull_url": "http://u:pl/anted@s/a"}, INPUT["images"][1]]),
+        ),
+    ],
+)
+def test_a_document_with_a_secret_that_it_needs_is_not_left(path: str, document: dict[str, Any]) -> None:
+    found, warnings = left(document)
+    assert found is None
+    assert (
+        f"{path}: the document is not left beside the menu for later runs: it is, or looks like, a secret" in warnings
+    )
+
+
+def test_nor_is_one_with_the_url_of_a_key() -> None:
+    document = changed()
+    volume = document["partitions"][0]["volumes"][1]
+    volume["encryption"] = {"type": "luks2", "name": "x", "key": {"url": "https://server/planted"}}
+    found, warnings = left(document)
+    assert found is None and any("volumes[1].encryption.key.url: the document" in x for x in warnings)
+    volume["encryption"]["key"] = {"file": "/tmp/key"}
+    assert left(document)[0] is not None
