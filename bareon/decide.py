@@ -155,11 +155,12 @@ def _for_configdrive(
     """The deployment with the configdrive that this run is about, and its partition where it is not the run's work.
 
     Partitioning alone makes the partition, for the configdrive may be written later. A run that partitions and then
-    goes on to a stage behind the configdrive, without it, is one without a configdrive.
+    goes on to a stage behind the configdrive, without it, is one without a configdrive. Where some images alone are
+    brought, the one that is there stays.
     """
     if "configdrive" in makes and deployment.configdrive:
         return deployment
-    if "layout" not in makes:
+    if "layout" not in makes or deployment.brought is not None:
         return configdrive_as_found(replace(deployment, configdrive=None), node)
     later = any("configdrive" in action.after for action in actions)
     return replace(deployment, configdrive=None) if later else deployment

@@ -10,10 +10,23 @@ from typing import Any
 
 import pytest
 
+from bareon.actions.bootloader import Bootloader
+from bareon.actions.configdrive import ConfigdriveAction
+from bareon.actions.copyimage import CopyImage
+from bareon.actions.partitioning import Partitioning
+from bareon.cmd.exit import code_of
+from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
+from bareon.drivers.deploy.rsync import Rsync
+from bareon.errors import DisksDiffer
+from bareon.layout.chosen import chosen
 from bareon.model.deployment import Deployment
 from bareon.model.location import Location
+from bareon.model.node import NodeFacts
+from bareon.plan.plan import Plan
+from bareon.tests import cases
 from bareon.tests.cases import HERE, load
+from bareon.tests.simulation import after
 
 INPUT: dict[str, Any] = load(HERE / "cases/plan/multiboot.yaml")["input"]
 SEVERAL = [
@@ -49,8 +62,8 @@ def test_what_is_left_describes_the_same_disks_and_images(given: dict[str, Any])
     assert before.at_hand
     disks = tuple(replace(x, erase=None) for x in before.disks)
     wanted = replace(before, policy="verify", configdrive=None, disks=disks)
-    after = Ironic().parse(before.at_hand.encode())  # which leaves the same again
-    assert without_urls(after) == without_urls(wanted)
+    again = Ironic().parse(before.at_hand.encode())  # which leaves the same again
+    assert without_urls(again) == without_urls(wanted)
 
 
 @pytest.mark.parametrize(
@@ -109,3 +122,43 @@ def test_nor_is_one_with_the_url_of_a_key() -> None:
     assert found is None and any("volumes[1].encryption.key.url: the document" in x for x in warnings)
     volume["encryption"]["key"] = {"file": "/tmp/key"}
     assert left(document)[0] is not None
+
+
+def plan(wanted: Deployment, node: NodeFacts) -> Plan:
+    actions = [Partitioning(), ConfigdriveAction(), CopyImage(), Bootloader()]
+    for action in actions:
+        action.configure({})
+    return decide(wanted, node, actions, Rsync(), cases.SEED).plan
+
+
+def parsed(document: dict[str, Any]) -> Deployment:
+    return Ironic().parse(json.dumps(document).encode())
+
+
+def test_with_what_is_left_an_image_is_brought_and_the_configdrive_stays() -> None:
+    document = changed(configdrive=CONFIGDRIVE)
+    document["partitions"][2]["volumes"][0]["keep_data"] = False
+    first, node = parsed(document), cases.node("two-disks")
+    layout = plan(first, node).layout
+    (drive,) = [x.device for disk in layout.disks for x in disk.partitions if x.role == "configdrive"]
+    found = plan(chosen(Ironic().parse((first.at_hand or "").encode()), ["b"]), after(layout, node))
+    assert [x.description for x in found.steps] == [
+        "Activate volume group os",
+        "Make xfs on /dev/os/b (300 MiB) for /",
+        "Copy image 'b' from rsync://server/b to /",
+        "Write /etc/fstab of image 'b', and what else names devices",
+        "Install GRUB with a menu of images 'a', 'b' on /dev/vdb, /dev/vda, 'b' by default",
+    ]
+    (kept,) = [x for disk in found.layout.disks for x in disk.partitions if x.role == "configdrive"]
+    assert (kept.device, kept.decision) == (drive, "keep")
+
+
+def test_what_describes_other_disks_is_refused_with_the_differences() -> None:
+    other = changed()
+    other["partitions"][0]["volumes"][0]["size"] = "700 MiB"
+    node = cases.node("two-disks")
+    deployed = after(plan(parsed(changed()), node).layout, node)
+    with pytest.raises(DisksDiffer) as caught:
+        plan(chosen(Ironic().parse((parsed(other).at_hand or "").encode()), ["b"]), deployed)
+    assert code_of(caught.value) == 5
+    assert caught.value.differences[0] == "/dev/vdb3: expected its end at 825 MiB, found 1149 MiB"
