@@ -27,7 +27,7 @@ from bareon.model.image import Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
-from bareon.system.tree import LARGEST, mounted_tree
+from bareon.system.tree import mounted_tree
 from bareon.tools import inode
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK
@@ -177,7 +177,7 @@ def test_single_files_come_before_the_first_write(tmp_path: Path) -> None:
     ):
         (tree / name).symlink_to(leads)
     with (tree / "usr/lib/shim/large").open("wb") as handle:
-        handle.truncate(LARGEST + 1)
+        handle.truncate(early.LARGEST + 1)
     os.mkfifo(tree / "usr/lib/shim/fifo")
     names = ("link", "plain", "left", "out", "host", "circle", "large", "fifo", "folder", "nothing")
     with served(tree) as url:
