@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import sys
@@ -191,6 +190,8 @@ def check_names(conf: cfg.ConfigOpts, others: Callable[[], Collection[str]]) -> 
                 known |= set(others())
             for name in values:
                 if name not in known:
+                    import difflib  # no start that goes well needs it
+
                     near = difflib.get_close_matches(name.replace("-", "_"), sorted(known), 1)
                     hint = f"; is {near[0]} meant?" if near else ""
                     raise UsageError(f"{where} has {name!r}, which is no option{hint}")

@@ -113,11 +113,15 @@ class OfKinds(DeployDriver):
 
     def kind_of(self, image: Image) -> Kind:
         """The kind of an image: by its URL and the input, then by its content where that was seen, else its name."""
-        fitting = [x for x in self.kinds if x.takes(image.url)] or [self.kinds[-1]]
+        fitting = self._taking(image) or [self.kinds[-1]]
         fitting = [x for x in fitting if x.has_parts and image.parts] or fitting
         seen = [x for x in fitting if x.name == image.content]
         named = [x for x in fitting if image.url.name.lower().endswith(x.endings)] if not image.content else []
         return [*seen, *named, fitting[-1]][0]
+
+    def _taking(self, image: Image) -> list[Kind]:
+        """The kinds that images from such a URL may be of."""
+        return [x for x in self.kinds if x.takes(image.url)]
 
     def look(self, deployment: Deployment, settings: TransferSettings) -> Deployment:
         """Look at the beginning of each file that may be of several kinds, and for what will read file systems."""
@@ -143,7 +147,7 @@ class OfKinds(DeployDriver):
         return found or image.readers
 
     def _seen(self, image: Image, settings: TransferSettings) -> str | None:
-        fitting = [x for x in self.kinds if x.takes(image.url)]
+        fitting = self._taking(image)
         if len(fitting) < 2:
             return image.content
         # requests, which it needs, takes longer to import than all that makes a plan.
@@ -169,7 +173,7 @@ class OfKinds(DeployDriver):
         for image in job.deployment.outer_first():
             if job.deployment.brings(image):
                 kind = self.kind_of(image)
-                sure = bool(image.content or image.parts) or sum(x.takes(image.url) for x in self.kinds) < 2
+                sure = bool(image.content or image.parts) or len(self._taking(image)) < 2
                 yield Origin(image.name, kind.title, tuple(kind.held(image, job.settings)), sure)
 
     def requires(self, job: Job) -> Iterable[str]:
@@ -203,14 +207,14 @@ class OfKinds(DeployDriver):
         """Images whose URLs none of several kinds takes; a single kind says itself what it needs."""
         forms = ", ".join(dict.fromkeys(x.forms for x in self.kinds))
         for image in images:
-            if len(self.kinds) > 1 and not any(x.takes(image.url) for x in self.kinds):
+            if len(self.kinds) > 1 and not self._taking(image):
                 yield Defect(
                     f"{image.path}.image_pull_url", f"{str(image.url)!r} is no URL of an image: write {forms}"
                 )
 
     def _fitting(self, images: Sequence[Image]) -> Iterable[tuple[Kind, list[Image]]]:
         """The images by their kinds, without those that several kinds do not take."""
-        fitting = [x for x in images if len(self.kinds) < 2 or any(kind.takes(x.url) for kind in self.kinds)]
+        fitting = [x for x in images if len(self.kinds) < 2 or self._taking(x)]
         return self._sorted(fitting).items()
 
     def fetch(self, image: Image, job: Job) -> Sequence[Step]:
