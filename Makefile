@@ -49,7 +49,7 @@ crash-matrix:
 
 ramdisk:
 	@$(PREPARE)
-	"$$python" -m tests_functional.bench.ramdisk $(ARGS)
+	"$$python" -m ramdisk $(ARGS)
 
 man:
 	@$(PREPARE)
@@ -64,7 +64,7 @@ lint:
 	"$$python" -m ruff check .
 	"$$python" -m ruff format --check .
 	"$$python" -m mypy
-	"$$python" -m mypy --strict tests_functional
+	"$$python" -m mypy --strict building ramdisk tests_functional
 	"$$(dirname "$$python")/lint-imports"
 
 clean:

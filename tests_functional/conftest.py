@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from building.process import ProgramError
 from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session
 from tests_functional.bench.template import Template
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from building.process import ProgramError
 from tests_functional.bench import cell, evidence, products
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.node import Node, NodeTimeoutError
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import UnreachableError
 from tests_functional.bench.template import Template

@@ -20,14 +20,14 @@ import yaml
 
 from bareon.tests import captured
 from bareon.tests.keys import known
+from building.process import ProgramError
+from building.wheel import VENV
 from tests_functional import node_capture
 from tests_functional.bench import case, cell, products
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.node import Node, NodeTimeoutError
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import UnreachableError
-from tests_functional.bench.wheel import VENV
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("captures.yaml")

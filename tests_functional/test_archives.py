@@ -26,9 +26,9 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
 from bareon.tools import blkid
+from building.process import run
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK, ImageServers
-from tests_functional.bench.process import run
 from tests_functional.bench.volumes import MIB, Volumes, volumes
 from tests_functional.bench.word import fill
 

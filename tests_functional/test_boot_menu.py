@@ -24,8 +24,8 @@ from bareon.boot.info import Listed
 from bareon.boot.menu import Entry
 from bareon.model.image import Image
 from bareon.model.location import Location
+from building.process import run
 from tests_functional.bench import loop
-from tests_functional.bench.process import run
 
 BLOCK = 4096
 #: The programs between which the disk is looked at: all that the script changes it by, and what writes it back.

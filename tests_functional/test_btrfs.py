@@ -23,9 +23,9 @@ from bareon.storage.filesystem import Mount
 from bareon.storage.kind import Signature
 from bareon.system.tree import mounted_tree
 from bareon.tools import udev
+from building.process import run
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
-from tests_functional.bench.process import run
 from tests_functional.bench.volumes import MIB, Volumes
 from tests_functional.test_archives import DIR, HARD, REG, archive, brought, failed, step
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from building.process import Completed
 from tests_functional.bench import case, check
 from tests_functional.bench.case import Case
 from tests_functional.bench.node import Node
-from tests_functional.bench.process import Completed
 from tests_functional.bench.session import PREPARE_LIMIT, Record, Session
 
 #: Where an Ironic conductor puts the input.

@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 
+from building import wheel
+from building.process import ProgramError
 from tests_functional import node_listing
-from tests_functional.bench import wheel
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.node import Node
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import Template
 

@@ -28,7 +28,7 @@ from bareon.step import Outcome, Step
 from bareon.storage.disk import Disk, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.tools import blkid, udev
-from tests_functional.bench.process import run
+from building.process import run
 from tests_functional.bench.volumes import MIB, Volumes, volumes
 from tests_functional.test_archives import entries, is_blank, source
 

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests_functional.bench import variant, wheel
+from building import wheel
+from tests_functional.bench import variant
 from tests_functional.bench.case import machine
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.node import Node

@@ -25,11 +25,11 @@ from bareon.model.image import Digest
 from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
 from bareon.transfer import image
+from building.process import run
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK, ImageServers
 from tests_functional.bench.nginx import Nginx
-from tests_functional.bench.process import run
 from tests_functional.bench.session import Record
 from tests_functional.bench.word import Words, fill
 from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from tests_functional.bench import leftovers, wheel
+from building import wheel
+from tests_functional.bench import leftovers
 
 MACHINE = "process qemu-system-x86"
 LIMIT = 120.0

@@ -20,7 +20,7 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.storage.mkfsoptions import arguments, left_off
 from bareon.storage.reader import FEATURES, FLOOR, Reader, unread
-from tests_functional.bench.process import run
+from building.process import run
 from tests_functional.test_trees import served, written
 
 UUID = "c0ffee00-0000-4000-8000-000000000001"

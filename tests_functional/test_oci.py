@@ -23,10 +23,10 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
 from bareon.tests.registry import Entry, archive
+from building.process import run
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.imageserver import LOOPBACK
-from tests_functional.bench.process import run
 from tests_functional.bench.registry import AMD64, INDEX, MANIFEST, PASSWORD, USER, Packed, Registry
 from tests_functional.bench.volumes import MIB, Volumes, volumes
 from tests_functional.test_archives import ATTRIBUTES, entries, is_blank, source

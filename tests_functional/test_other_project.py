@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests_functional.bench import wheel
-from tests_functional.bench.process import run
+from building import wheel
+from building.process import run
 
 EXAMPLE = wheel.CHECKOUT / "examples/bench-user"
 #: Seconds, with a ramdisk that boots.

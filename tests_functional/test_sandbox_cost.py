@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests_functional.bench import wheel
+from building import wheel
 from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import Template
 

@@ -18,7 +18,7 @@ from bareon.errors import ActionFailed, BareonError, ImageFailed, UnsuitableNode
 from bareon.model.image import Digest, Image
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from tests_functional.bench.process import run
+from building.process import run
 from tests_functional.bench.volumes import MIB, Volumes, volumes
 from tests_functional.test_archives import entries, is_blank, source
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests_functional.bench import wheel
+from building import wheel
+from building.process import run
 from tests_functional.bench.node import Node
-from tests_functional.bench.process import run
 from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import UnreachableError
 from tests_functional.bench.template import Template

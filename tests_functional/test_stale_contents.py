@@ -22,8 +22,8 @@ from bareon.storage.allocate import FIRST
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.gpt import ClearDisk, entries
 from bareon.tools import blkid, lsblk, sfdisk, udev
+from building.process import ProgramError, run
 from tests_functional.bench.cell import SCRATCH
-from tests_functional.bench.process import ProgramError, run
 
 MIB = 1 << 20
 SIZE = 160 * MIB

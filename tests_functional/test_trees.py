@@ -29,9 +29,9 @@ from bareon.model.settings import TransferSettings
 from bareon.step import Outcome
 from bareon.system.tree import mounted_tree
 from bareon.tools import inode
+from building.process import run
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK
-from tests_functional.bench.process import run
 from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.volumes import Volumes, volumes
 

@@ -22,9 +22,9 @@ from bareon.model.layout import Layout
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
 from bareon.system.bindings.fstab import HEADER
+from building.process import run
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
-from tests_functional.bench.process import run
 
 MIB = 1 << 20
 UUID = "0b5e6a0e-6d0c-4f0e-9c53-2f8f4a3f1d10"

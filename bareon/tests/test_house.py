@@ -20,7 +20,7 @@ CHECKS = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "format": [sys.executable, "-m", "ruff", "format", "--check", "."],
     "mypy": [sys.executable, "-m", "mypy", "--strict", "bareon"],
-    "mypy of the bench": [sys.executable, "-m", "mypy", "--strict", "tests_functional"],
+    "mypy of the bench": [sys.executable, "-m", "mypy", "--strict", "building", "ramdisk", "tests_functional"],
     "mypy of the benchmarks": [sys.executable, "-m", "mypy", "--strict", "benchmarks"],
     "layers": [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
 }

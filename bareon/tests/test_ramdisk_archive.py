@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests_functional.bench.ramdisk import archive
+from ramdisk import archive
 
 #: What a frame of zstd begins with; RFC 8878, 3.1.1.
 ZSTD = b"\x28\xb5\x2f\xfd"

@@ -12,8 +12,8 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import ProgramError, run
+from building import cache
+from building.process import ProgramError, run
 
 #: Set to one of :data:`KNOWN`, it decides, and nothing is tried.
 VARIABLE = "BAREON_ACCELERATOR"

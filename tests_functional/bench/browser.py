@@ -7,7 +7,7 @@ import struct
 import tempfile
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: Seconds for one picture; a page without scripts is drawn at once, but Chromium is slow to start.
 LIMIT = 120.0

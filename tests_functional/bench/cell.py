@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: Set inside a cell, to the directory for disks and the like; it is in memory and ends with it.
 SCRATCH_VARIABLE = "BAREON_CELL"

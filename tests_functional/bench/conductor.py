@@ -21,10 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests_functional.bench import cache, wheel
+from building import cache, wheel
+from building.process import run
 from tests_functional.bench.conductor_settings import LOOPBACK, Site, settings
 from tests_functional.bench.port import free_port
-from tests_functional.bench.process import run
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
 #: The newest version of the API that it is asked in; Ironic 35 has it too.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tests_functional.bench.process import run
+from building.process import run
 
 Bus = Literal["virtio", "scsi", "sata", "nvme"]
 #: Bytes read at a time.

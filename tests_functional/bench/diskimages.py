@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backports import zstd
 
-from tests_functional.bench.process import run
+from building.process import run
 from tests_functional.bench.treeimages import FILES, MIB, PACKERS, ZEROS
 
 SIZE = 20 * MIB

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from building.process import ProgramError
 from tests_functional.bench.node import Node
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.ssh import UnreachableError
 
 #: File name here, and the command on the node that yields it.

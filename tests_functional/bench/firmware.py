@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: The firmware's NVRAM as it leaves the factory: no keys, Setup Mode.
 BLANK = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")

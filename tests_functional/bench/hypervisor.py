@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench.process import ProgramError, run
+from building.process import ProgramError, run
 
 URI = "qemu:///system"
 NETWORK = "bareon"

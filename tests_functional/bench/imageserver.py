@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from building.cache import Report
 from tests_functional.bench.blockimage import Images
-from tests_functional.bench.cache import Report
 from tests_functional.bench.httpd import Httpd
 from tests_functional.bench.hypervisor import OTHER_NAME, SERVER
 from tests_functional.bench.registry import Registry, layered

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import run
+from building import cache
+from building.process import run
 
 PRIVATE = "id_ed25519"
 

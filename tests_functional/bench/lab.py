@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ramdisk import archive
 from tests_functional.bench import evidence, loader
 from tests_functional.bench.conductor import Conductor
 from tests_functional.bench.conductor_settings import Site
@@ -16,7 +17,6 @@ from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.hypervisor import NETWORK_BOOT_PORT, SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Node
-from tests_functional.bench.ramdisk import archive
 from tests_functional.bench.redfish import Emulator
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import Ssh

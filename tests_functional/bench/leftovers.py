@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from building.process import run
 from tests_functional.bench import cell
-from tests_functional.bench.process import run
 
 #: Programs that sessions start.
 PROGRAMS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 MODULES = (
     *("iso9660", "fat", "part_gpt", "part_msdos", "search", "search_label", "configfile", "normal", "linux"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from building.process import ProgramError
 from tests_functional.bench.port import accepts
-from tests_functional.bench.process import ProgramError
 
 #: Seconds until it accepts connections.
 START_LIMIT = 10.0

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from building.process import ProgramError
 from tests_functional.bench import accelerator
 from tests_functional.bench.disk import Disk
 from tests_functional.bench.hypervisor import Hypervisor, port
-from tests_functional.bench.process import ProgramError
 from tests_functional.bench.ssh import Ssh
 from tests_functional.bench.template import (
     DiskSpec,

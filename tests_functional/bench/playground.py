@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from tests_functional.bench.cache import Report
+from building.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.products import Products

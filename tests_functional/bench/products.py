@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import accelerator, blockimage, cache, conductor, ramdisk, redfish, tenant
+import ramdisk
+from building import cache
+from building.process import kill_running
+from tests_functional.bench import accelerator, blockimage, conductor, redfish, tenant
 from tests_functional.bench.keys import key_pair
-from tests_functional.bench.process import kill_running
 
 #: Tells a process in a cell where the products are.
 VARIABLE = "BAREON_PRODUCTS"
@@ -23,7 +25,7 @@ class Products:
     """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
 
     ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual
-    environment of a conductor, ``redfish`` that of a BMC.
+    environment of a conductor, ``redfish`` that of a BMC; ``key`` is the private SSH key that opens the machines.
     """
 
     ramdisk: ramdisk.Ramdisk
@@ -32,6 +34,7 @@ class Products:
     accelerator: str
     ironic: Path
     redfish: Path
+    key: Path
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -42,6 +45,7 @@ class Products:
             "accelerator": self.accelerator,
             "ironic": str(self.ironic),
             "redfish": str(self.redfish),
+            "key": str(self.key),
         }
         os.environ[VARIABLE] = json.dumps(places)
 
@@ -54,12 +58,13 @@ class Products:
         found = json.loads(os.environ[VARIABLE])
         disk = found["ramdisk"]
         return cls(
-            ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), Path(disk["key"]), disk["version"]),
+            ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), disk["version"]),
             {name: _tenant(places) for name, places in found["systems"].items()},
             blockimage.Images(Path(found["images"])),
             found["accelerator"],
             Path(found["ironic"]),
             Path(found["redfish"]),
+            Path(found["key"]),
         )
 
 
@@ -78,13 +83,13 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
-    key_pair()
+    key = key_pair()
     # Each build is busy on one processor for most of its time.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         builds["sealed"] = pool.submit(tenant.sealed.build, report)
-        disk = pool.submit(ramdisk.build, report)
+        disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text())
         ironic = pool.submit(conductor.build, report, other_ironic)
         bmc = pool.submit(redfish.build, report)
         try:
@@ -97,7 +102,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
             systems["entries"] = tenant.entries.build(report, systems["hostonly"])
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
-            return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result())
+            return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result(), key)
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -16,9 +16,9 @@ from typing import Any
 import requests
 
 from bareon.tests.registry import Entry, archive
+from building.process import ProgramError, run
 from tests_functional.bench.httpd.certificate import Certificate
 from tests_functional.bench.port import accepts, free_port
-from tests_functional.bench.process import ProgramError, run
 
 #: Seconds until it accepts connections.
 START_LIMIT = 20.0

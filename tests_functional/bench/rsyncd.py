@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from building.process import ProgramError
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.port import accepts
-from tests_functional.bench.process import ProgramError
 
 #: Seconds until the daemon accepts connections.
 START_LIMIT = 10.0

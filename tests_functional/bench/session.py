@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from building.cache import Report
 from tests_functional.bench import evidence, faulty, variant
-from tests_functional.bench.cache import Report
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER, Hypervisor
 from tests_functional.bench.imageserver import ImageServers
@@ -99,7 +99,7 @@ class Session:
     def node(self, template: Template, number: int = 0) -> Node:
         """Return a node that is off and has no disks yet."""
         place = SCRATCH / f"node{number}"
-        return Node(self.hypervisor, template, place, self.products.ramdisk.key, number=number)
+        return Node(self.hypervisor, template, place, self.products.key, number=number)
 
     @contextmanager
     def node_in_ramdisk(

@@ -9,8 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from building.process import Completed, ProgramError, run
 from tests_functional.bench import cell
-from tests_functional.bench.process import Completed, ProgramError, run
 
 #: ssh's own exit status when the connection, not the command, failed.
 CONNECTION_FAILED = 255

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests_functional.bench import wheel
+from building import wheel
+from building.process import run
 from tests_functional.bench.conductor import Conductor, until
 from tests_functional.bench.port import free_port
-from tests_functional.bench.process import run
 
 #: What is where bareon-provision is in a ramdisk.
 PROVISION = Path(__file__).with_name("standin_provision.py")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests_functional.bench.cache import Report
+from building.cache import Report
 from tests_functional.bench.disk import Disk
 from tests_functional.bench.node import Boot, Node, NodeTimeoutError
 from tests_functional.bench.ssh import UnreachableError

@@ -17,9 +17,9 @@ from swiftclient.client import Connection
 from swiftclient.exceptions import ClientException
 from swiftclient.utils import generate_temp_url
 
+from building.process import ProgramError, run
 from tests_functional.bench import swift_settings
 from tests_functional.bench.port import accepts
-from tests_functional.bench.process import ProgramError, run
 
 CONTAINER = "images"
 #: Bytes of each segment; the smallest that Swift takes is 1.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 USER = "bareon:deployer"
 KEY = "swift-secret-of-the-bench"

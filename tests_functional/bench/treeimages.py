@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backports import zstd
 
-from tests_functional.bench.process import run
+from building.process import run
 
 MIB = 1 << 20
 #: Bytes of the one large file: no multiple of any block, and found nowhere else in an image.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from bareon.storage.filesystem import Filesystem, Mount, Mounted, PlannedFilesystem
 from bareon.storage.kind import Decision
+from building.process import run
 from tests_functional.bench import loop
 from tests_functional.bench.cell import SCRATCH
-from tests_functional.bench.process import run
 
 MIB = 1 << 20
 MAKERS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "vfat": ["true"]}

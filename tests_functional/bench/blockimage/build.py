@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache as remembered
 from pathlib import Path
 
-from tests_functional.bench import cache
+from building import cache
+from building.process import run
 from tests_functional.bench.blockimage import damage, signed, wholedisk
-from tests_functional.bench.process import run
 from tests_functional.bench.tenant import Tenant
 
 MIB = 1 << 20

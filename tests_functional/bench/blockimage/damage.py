@@ -7,7 +7,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 MIB = 1 << 20
 #: Behind the end of a stream; long enough for another block of any form, and the start of none.

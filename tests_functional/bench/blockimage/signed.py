@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 KEYRING = "vendor.asc"
 CHECKSUMS = "SHA256SUMS"

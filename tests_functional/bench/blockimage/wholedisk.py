@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 MIB = 1 << 20
 #: Seconds for each program.

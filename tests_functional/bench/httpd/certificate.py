@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import cache, debian
+from building import cache, debian
+from building.process import run
 from tests_functional.bench.keys import key_pair
-from tests_functional.bench.process import run
 from tests_functional.bench.tenant import fidelity
 
 PACKAGES = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests_functional.bench import cache, debian
+from building import cache, debian
+from building.process import run
 from tests_functional.bench.keys import key_pair
-from tests_functional.bench.process import run
 from tests_functional.bench.tenant.build import EXCLUDED, Tenant, _configure, _describe
 from tests_functional.bench.tenant.build import PACKAGES as COMMON
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import run
+from building import cache
+from building.process import run
 from tests_functional.bench.tenant.build import Tenant
 
 #: The root in it is that of the machine on which it was made.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: The size of the sparse file, in bytes; small, since a copy may write out its zeros.
 SPARSE = 8 << 20

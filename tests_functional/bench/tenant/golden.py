@@ -6,9 +6,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import run
-from tests_functional.bench.ramdisk import archive
+from building import cache
+from building.process import run
+from ramdisk import archive
 from tests_functional.bench.tenant.build import Tenant
 
 #: A swap area and a file system that no node has.

@@ -12,9 +12,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from tests_functional.bench import cache
+from building import cache
+from building.process import run
 from tests_functional.bench.hypervisor import SERVER
-from tests_functional.bench.process import run
 from tests_functional.bench.tenant.build import Tenant
 
 PROBE = Path(__file__).with_name("probe.pl")

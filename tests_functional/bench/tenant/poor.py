@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import run
+from building import cache
+from building.process import run
 from tests_functional.bench.tenant.build import Tenant
 
 #: What makes them, in a mount namespace of its own, by their names. What is left out is what the builder's own disks

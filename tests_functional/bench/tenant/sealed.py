@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests_functional.bench import cache, debian
+from building import cache, debian
 from tests_functional.bench.keys import key_pair
 from tests_functional.bench.tenant.build import EXCLUDED, PACKAGES, Tenant, _configure, _describe
 

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests_functional.bench import cache
-from tests_functional.bench.process import run
+from building import cache
+from building.process import run
 from tests_functional.bench.tenant.build import Tenant
 
 PACKAGE = "systemd-boot-efi"

@@ -8,10 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests_functional.bench import cache, wheel
-from tests_functional.bench.keys import key_pair
-from tests_functional.bench.ramdisk import archive
-from tests_functional.bench.ramdisk.base import build_base
+from building import cache, wheel
+from ramdisk import archive
+from ramdisk.base import build_base
 
 #: What a node gets when the checkout has no sample configuration.
 DEFAULT_CONFIGURATION = "[DEFAULT]\nlog_file = /var/log/bareon.log\n"
@@ -24,30 +23,28 @@ class Ramdisk:
 
     kernel: Path
     initramfs: Path
-    key: Path
     version: str
 
     def copy_to(self, target: Path) -> None:
-        """Copy kernel, initramfs and the SSH key into a directory."""
+        """Copy kernel and initramfs into a directory."""
         target.mkdir(parents=True, exist_ok=True)
-        for path in (self.kernel, self.initramfs, self.key):
+        for path in (self.kernel, self.initramfs):
             shutil.copy2(path, target / path.name)
 
 
-def build(report: cache.Report) -> Ramdisk:
+def build(report: cache.Report, public_key: str | None = None) -> Ramdisk:
     """Return the ramdisk of the checkout as it stands, made if it is not in the cache.
 
+    :param public_key: a line of ``authorized_keys`` for root; without one nobody can log in by SSH
     :raises ProgramError: when a part cannot be fetched or built
     """
-    key = key_pair()
     base = build_base(report)
     version = wheel.version()
-    public = key.with_suffix(".pub").read_text()
-    inputs = cache.digest(base.name, version, public, Path(__file__), Path(archive.__file__), *_sources())
+    inputs = cache.digest(base.name, version, public_key or "", Path(__file__), Path(archive.__file__), *_sources())
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        _fill_overlay(tree, target, version, public)
+        _fill_overlay(tree, target, version, public_key)
         archive.pack(tree, target / "overlay.cpio")
         archive.join([base / "base.cpio.zst", target / "overlay.cpio"], target / "initramfs")
         os.link(base / "vmlinuz", target / "vmlinuz")
@@ -55,7 +52,7 @@ def build(report: cache.Report) -> Ramdisk:
         (target / "overlay.cpio").unlink()
 
     place = cache.product("ramdisk", inputs, make, report)
-    return Ramdisk(place / "vmlinuz", place / "initramfs", key, version)
+    return Ramdisk(place / "vmlinuz", place / "initramfs", version)
 
 
 def _sources() -> list[Path]:
@@ -64,7 +61,7 @@ def _sources() -> list[Path]:
     return [*wheel.source_files(), *([sample] if sample.is_file() else [])]
 
 
-def _fill_overlay(tree: Path, scratch: Path, version: str, public_key: str) -> None:
+def _fill_overlay(tree: Path, scratch: Path, version: str, public_key: str | None) -> None:
     """Lay out what the base lacks: bareon, its configuration, and who may log in."""
     built = wheel.build_own(scratch)
     wheel.install_into(tree, [built])
@@ -79,6 +76,11 @@ def _fill_overlay(tree: Path, scratch: Path, version: str, public_key: str) -> N
     sample = wheel.CHECKOUT / CONFIGURATION
     text = sample.read_text() if sample.is_file() else DEFAULT_CONFIGURATION
     (etc / "bareon" / "bareon.conf").write_text(text)
+    if public_key:
+        _let_in(tree, public_key)
+
+
+def _let_in(tree: Path, public_key: str) -> None:
     ssh = tree / "root" / ".ssh"
     ssh.mkdir(parents=True)
     (tree / "root").chmod(0o700)

@@ -6,6 +6,6 @@ third-party libraries, and a small archive with this checkout's wheel, which the
 the base.
 """
 
-from tests_functional.bench.ramdisk.build import Ramdisk, build
+from ramdisk.build import Ramdisk, build
 
 __all__ = ["Ramdisk", "build"]

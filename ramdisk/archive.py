@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests_functional.bench.process import ProgramError
+from building.process import ProgramError
 
 #: Seconds for packing half a gigabyte, several times what was measured.
 LIMIT = 600.0

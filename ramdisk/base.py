@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests_functional.bench import cache, debian, wheel
-from tests_functional.bench.process import run
-from tests_functional.bench.ramdisk import archive
+from building import cache, debian, wheel
+from building.process import run
+from ramdisk import archive
 
 SUITE = "bookworm"
 PACKAGES = (

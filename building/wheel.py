@@ -14,10 +14,10 @@ from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: The checkout this bench belongs to.
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 #: The Python of the ramdisk's Debian (12), which decides the wheels that fit.
 TARGET_PYTHON = (3, 11)
 VENV = Path("/opt/bareon")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests_functional.bench.process import run
+from building.process import run
 
 #: The list of files left out of every tree.
 EXCLUDED = Path(__file__).with_name("excluded.txt")
