@@ -173,16 +173,18 @@ def _disks(entries: Sequence[Mapping[str, Any]]) -> list[DiskSpec]:
     counts: dict[str, int] = {}
     disks = []
     for entry in entries:
-        _known(entry, frozenset({"size", "bus", "serial", "sector", "properties"}), "a disk")
+        _known(entry, frozenset({"size", "bus", "serial", "sector", "properties", "wwn", "paths"}), "a disk")
         bus = entry.get("bus", "virtio")
         prefix = {"virtio": "vd", "scsi": "sd", "sata": "sd", "nvme": "nvme"}[bus]
-        number = counts.get(prefix, 0)
-        counts[prefix] = number + 1
-        target = f"nvme{number}n1" if bus == "nvme" else prefix + chr(ord("a") + number)
-        serial = entry.get("serial", f"BAREON-{target}".upper())
+        number, paths = counts.get(prefix, 0), int(entry.get("paths", 1))
+        counts[prefix] = number + paths
+        targets = [f"nvme{number}n1" if bus == "nvme" else prefix + chr(ord("a") + number + x) for x in range(paths)]
+        serial = entry.get("serial", f"BAREON-{targets[0]}".upper())
         sector = int(entry.get("sector", 512))
         properties = tuple((str(name), int(value)) for name, value in entry.get("properties", {}).items())
-        disks.append(DiskSpec(target, bus, serial, size_in_bytes(entry["size"]), sector, properties))
+        hardware = (bus, serial, size_in_bytes(entry["size"]), sector, properties, str(entry.get("wwn", "")))
+        shared = targets[0] if paths > 1 else ""
+        disks += [DiskSpec(target, *hardware, shared, other) for other, target in enumerate(targets)]
     return disks
 
 

@@ -26,7 +26,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Disk:
-    """One disk of a node; ``target`` is its name in the ramdisk, ``sector`` in bytes, ``properties`` are qemu's."""
+    """One disk of a node; ``target`` is its name in the ramdisk, ``sector`` in bytes, ``properties`` are qemu's.
+
+    ``wwn`` are 16 hexadecimal digits. Disks with one ``path`` that are ``shared`` are paths of a LUN, those from the
+    second on being ``other`` ones, which have a controller of their own.
+    """
 
     path: Path
     target: str
@@ -34,6 +38,9 @@ class Disk:
     serial: str
     sector: int = 512
     properties: tuple[tuple[str, int], ...] = ()
+    wwn: str = ""
+    shared: bool = False
+    other: int = 0
 
     def make(self, size: int) -> None:
         """Create the file, ``size`` bytes of nothing."""

@@ -110,6 +110,8 @@ class Node:
                 ET.SubElement(system, tag).text = text
         devices = child(root, "devices")
         if disks:
+            for number in sorted({disk.other for disk in there} - {0}):
+                ET.SubElement(devices, "controller", type="scsi", index=str(number), model="virtio-scsi")
             elements = [disk_element(disk) for disk in there if disk.bus != "nvme"]
             devices.extend(elements)
             if boot is None and ordered:

@@ -88,6 +88,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
+        builds["multipath"] = pool.submit(tenant.multipath.build, report)
         builds["sealed"] = pool.submit(tenant.sealed.build, report)
         disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text())
         ironic = pool.submit(conductor.build, report, other_ironic)

@@ -43,8 +43,8 @@ class Strategy:
 
         :raises NodeTimeoutError: when a step takes too long
         """
-        # libvirt hands on properties at the start alone.
-        if all(disk.bus in HOT_PLUG and not disk.properties for disk in node.disks):
+        # libvirt hands on properties at the start alone, and paths appear all at once where there is a controller.
+        if all(disk.bus in HOT_PLUG and not (disk.properties or disk.shared) for disk in node.disks):
             self._restored(node)
             return
         node.power_on(self.boot)

@@ -42,7 +42,10 @@ def size_in_bytes(text: str) -> int:
 
 @dataclass(frozen=True)
 class DiskSpec:
-    """A disk that a node shall have; ``size`` and ``sector`` are in bytes, ``properties`` are qemu's."""
+    """A disk that a node shall have; ``size`` and ``sector`` are in bytes, ``properties`` are qemu's.
+
+    ``shared`` is the name of the disk that it is a path of, itself for the first one; see :class:`Disk` for the rest.
+    """
 
     target: str
     bus: Bus
@@ -50,12 +53,17 @@ class DiskSpec:
     size: int
     sector: int = 512
     properties: tuple[tuple[str, int], ...] = ()
+    wwn: str = ""
+    shared: str = ""
+    other: int = 0
 
     def make(self, place: Path) -> Disk:
         """Create the disk, empty, in a directory."""
-        path = place / f"{self.target}.raw"
-        disk = Disk(path, self.target, self.bus, self.serial, self.sector, self.properties)
-        disk.make(self.size)
+        path = place / f"{self.shared or self.target}.raw"
+        hardware = (self.bus, self.serial, self.sector, self.properties, self.wwn)
+        disk = Disk(path, self.target, *hardware, bool(self.shared), self.other)
+        if not self.other:
+            disk.make(self.size)
         return disk
 
 
@@ -139,6 +147,12 @@ def disk_element(disk: Disk) -> ET.Element:
         size = str(disk.sector)
         ET.SubElement(element, "blockio", logical_block_size=size, physical_block_size=size)
     ET.SubElement(element, "serial").text = disk.serial
+    if disk.wwn:
+        ET.SubElement(element, "wwn").text = disk.wwn
+    if disk.shared:
+        ET.SubElement(element, "shareable")
+        place: dict[str, str] = {"controller": str(disk.other), "bus": "0", "target": "0", "unit": "0"}
+        ET.SubElement(element, "address", {"type": "drive", **place})
     if disk.properties:
         ET.SubElement(element, "alias", name=_alias(disk))
     return element
