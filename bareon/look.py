@@ -88,9 +88,10 @@ class _Look:
         self._names: dict[str, str] = {}
         self._begun: list[Started] = []
         for disk in disks:
-            self.offer(disk.device, disk.content)
-            for part in disk.partitions:
-                self.offer(part.device, part.content)
+            for device, content in [(disk.device, disk.content), *((x.device, x.content) for x in disk.partitions)]:
+                self.offer(device, content)
+                if disk.multipath:  # of which the kernel has another name
+                    self.name(str(Path(device).resolve()), device)
 
     @property
     def began(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts, Use
 from bareon.run import missing
 from bareon.storage.disk import DiskFacts, Driver, PartitionFacts
 from bareon.storage.kind import Firmware, Found
+from bareon.storage.multipath import MapFacts, PathFacts, partition_device
 from bareon.system import module
 from bareon.text import redacted
-from bareon.tools import driver, efi, lsblk, sfdisk, smartctl
+from bareon.tools import driver, efi, lsblk, multipath, sfdisk, smartctl
 
 LOG = logging.getLogger(__name__)
 
@@ -43,17 +44,22 @@ def probe() -> NodeFacts:
     links = _links()
     modular = module.named(driver.index(module.NAMES))
     asked = health([device.path for device in devices if device.type == "disk"])
+    paths = _paths(devices)
+    alone = {device.path: [device] for device in devices if device.type in ("disk", "loop", "rom")}
+    for path in (path for found in paths.values() for path in found):
+        alone.pop(path.path, None)  # the map is the disk
     disks = tuple(
         _disk(
             device,
+            hardware,
             _kernel_partitions(device, devices),
-            links.get(device.path, ()),
+            links,
             users,
-            asked.get(device.path, smartctl.UNKNOWN),
-            _drivers(device.path, modular),
+            asked.get(hardware[0].path, smartctl.UNKNOWN),
+            _drivers([path.path for path in hardware], modular),
         )
         for device in devices
-        if device.type in ("disk", "loop", "rom")
+        if (hardware := {**alone, **paths}.get(device.path))
     )
     firmware: Firmware = "uefi" if Path("/sys/firmware/efi").is_dir() else "bios"
     booted = efi.booted_partition() if firmware == "uefi" else None
@@ -86,12 +92,21 @@ def is_passed_over(device: lsblk.BlockDevice) -> bool:
     return device.name.startswith(_NO_DISKS)
 
 
-def _drivers(device: str, modular: frozenset[str]) -> tuple[Driver, ...] | None:
+def _paths(devices: Sequence[lsblk.BlockDevice]) -> dict[str, list[lsblk.BlockDevice]]:
+    """The paths of each map of multipath, by the path of the map; of a map without any nothing is known."""
+    by_name = {device.name: device for device in devices}
+    maps = (device for device in devices if device.type == "mpath")
+    found = {x.path: [by_name[name] for name in multipath.paths(x.name) if name in by_name] for x in maps}
+    return {path: below for path, below in found.items() if below}
+
+
+def _drivers(paths: Sequence[str], modular: frozenset[str]) -> tuple[Driver, ...] | None:
     """The drivers that a disk is reached by; ``None`` where the running kernel does not tell.
 
+    :param paths: the disk, or all paths of it.
     :param modular: the names of all that is a module to it, or could be. Of others no index of a kernel tells.
     """
-    bound = driver.bound(device)
+    bound = list(dict.fromkeys(x for path in paths for x in driver.bound(path)))
     return tuple(Driver(*x) for x in bound if x[0] in modular) if bound and modular else None
 
 
@@ -126,34 +141,37 @@ def _kernel_partitions(disk: lsblk.BlockDevice, devices: list[lsblk.BlockDevice]
 
 def _disk(
     device: lsblk.BlockDevice,
+    hardware: Sequence[lsblk.BlockDevice],
     kernel: list[lsblk.BlockDevice],
-    links: tuple[str, ...],
+    links: Mapping[str, tuple[str, ...]],
     users: dict[str, list[str]],
     health: smartctl.Health,
     drivers: tuple[Driver, ...] | None,
 ) -> DiskFacts:
+    first, is_map = hardware[0], device.type == "mpath"
     found = tags(device.path) if device.type != "rom" and device.size else {}
     table = found.get("PTTYPE")
-    partitions = _partitions(device.path, table, kernel, users)
+    mapped = multipath.partitions(device.path) if is_map else None
+    partitions = _partitions(device.path, table, kernel, users, mapped)
     known = {part.device for part in partitions}
     # The kernel may still use partitions that the table on the disk has no longer.
     forgotten = [f"{words} as {x.path}" for x in kernel if x.path not in known for words in users.get(x.path, ())]
     return DiskFacts(
         device=device.path,
         size=device.size,
-        kind=device.type,
+        kind="disk" if is_map else device.type,
         logical_sector=device.logical_sector,
         physical_sector=device.physical_sector,
-        vendor=lsblk.vendor(device.path),
-        model=device.model,
-        serial=device.serial,
-        wwn=device.wwn,
-        scsi=device.scsi,
-        transport=device.transport,
-        rotational=lsblk.rotational(device.path),
+        vendor=lsblk.vendor(first.path),
+        model=first.model,
+        serial=first.serial,
+        wwn=first.wwn,
+        scsi=first.scsi,
+        transport=first.transport,
+        rotational=lsblk.rotational(first.path),
         read_only=device.read_only or health.read_only,
-        removable=device.removable,
-        links=links,
+        removable=first.removable,
+        links=links.get(str(Path(device.path).resolve()), ()) if is_map else links.get(device.path, ()),
         table=table,
         content=signature(device.path, found),
         partitions=partitions,
@@ -163,7 +181,15 @@ def _disk(
         health=health.state,
         health_words=health.words,
         drivers=drivers,
+        multipath=_map(device, hardware, links) if is_map else None,
     )
+
+
+def _map(
+    device: lsblk.BlockDevice, paths: Sequence[lsblk.BlockDevice], links: Mapping[str, tuple[str, ...]]
+) -> MapFacts:
+    name, wwid = device.path.removeprefix("/dev/mapper/"), multipath.wwid(device.name)
+    return MapFacts(name, wwid, tuple(PathFacts(x.path, x.scsi, links.get(x.path, ())) for x in paths))
 
 
 def health(disks: Sequence[str]) -> dict[str, smartctl.Health]:
@@ -175,14 +201,22 @@ def health(disks: Sequence[str]) -> dict[str, smartctl.Health]:
 
 
 def _partitions(
-    device: str, table: str | None, kernel: list[lsblk.BlockDevice], users: dict[str, list[str]]
+    device: str,
+    table: str | None,
+    kernel: list[lsblk.BlockDevice],
+    users: dict[str, list[str]],
+    mapped: Mapping[int, str] | None,
 ) -> tuple[PartitionFacts, ...]:
-    entries = tuple(_as_entry(part) for part in kernel)
+    """The partitions of a disk, of which those of a map are ``mapped`` by their numbers."""
+    entries = tuple(_as_entry(part) for part in kernel) if mapped is None else ()
     if table:
         try:
             entries = sfdisk.read(device).entries
         except CommandError as error:
             LOG.warning("%s: its %s table cannot be read, taking the kernel's view: %s", device, table, error)
+    if mapped is not None:
+        names = {x.number: mapped.get(x.number, partition_device(device, x.number)) for x in entries}
+        entries = tuple(replace(x, device=names[x.number]) for x in entries)
     found = {x.device: tags(x.device) for x in entries if Path(x.device).is_block_device()}
     return tuple(
         PartitionFacts(

@@ -15,7 +15,7 @@ from bareon.tools.lsblk import BlockDevice
 from bareon.tools.mount import unescaped
 
 _SYS = Path("/sys")
-_WHOLE = ("disk", "loop", "rom")
+_WHOLE = ("disk", "loop", "rom", "mpath")
 # What is stacked on a device and reported by itself, as arrays and volume groups.
 _KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
 
@@ -92,12 +92,15 @@ def _foreign(device: BlockDevice) -> bool:
 def _below(device: BlockDevice, by_name: Mapping[str, BlockDevice]) -> set[str]:
     """The kernel names of the devices that a device is directly stacked on.
 
-    A partition of an array is stacked on the array; one of a disk is reported by itself. So is a loop device, unless
-    what it makes a disk of is itself a device: of that the kernel tells nowhere else, and does not keep others off.
+    A partition of an array is stacked on the array; one of a disk, or of a map of multipath, is reported by itself.
+    So is a loop device, unless what it makes a disk of is itself a device: of that the kernel tells nowhere else, and
+    does not keep others off.
     """
     if device.type == "part":
         parent = by_name.get(device.parent or "")
-        alone = not parent or parent.type == "disk" or (parent.type == "loop" and not _behind(parent, by_name))
+        alone = (
+            not parent or parent.type in ("disk", "mpath") or (parent.type == "loop" and not _behind(parent, by_name))
+        )
         return {parent.name} if parent and not alone else set()
     slaves = _SYS / "class/block" / device.name.replace("/", "!") / "slaves"
     found = {slave.name for slave in slaves.iterdir()} if slaves.is_dir() else set()

@@ -14,7 +14,8 @@ from ramdisk import archive
 SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "smartmontools"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "multipath-tools"),
+    "smartmontools",
     *("cryptsetup-bin", "clevis", "clevis-tpm2"),
     *("nvme-cli", "hdparm"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
@@ -33,6 +34,7 @@ PLACES = (
     ("sshd_config", "etc/ssh/sshd_config", 0o644),
     ("lvmlocal.conf", "etc/lvm/lvmlocal.conf", 0o644),
     ("mdadm.conf", "etc/mdadm/mdadm.conf", 0o644),
+    ("multipath.conf", "etc/multipath.conf", 0o644),
 )
 #: Removed after installation, with the reason.
 REMOVED = (

@@ -84,7 +84,7 @@ def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[
         names[bool(below[device] & mine)].update(identifiers(device, content))
     for disk in node.disks:
         if disk.device not in mine:
-            names[False].update(disk.links)
+            names[False].update(disk.names)
             names[False].update(f"PARTUUID={part.guid.lower()}" for part in disk.partitions if part.guid)
             names[False].update(f"PARTLABEL={part.name}" for part in disk.partitions if part.name)
     elsewhere = frozenset(names[False])

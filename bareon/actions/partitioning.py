@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bareon import tools
 from bareon.actions.base import Action, Job
 from bareon.errors import UnsuitableNode
 from bareon.layout.claim import configdrive_claim
@@ -33,6 +34,7 @@ class Partitioning(Action):
         return {
             *(program for fs in job.layout.filesystems() for program in fs.programs),
             *gpt.PROGRAMS,
+            *(tools.multipath.PROGRAMS if any(disk.multipath for disk in job.layout.disks) else ()),
             *(program for structure in job.layout.structures() for program in structure.programs),
             *(program for disk in job.layout.disks for program in erase.programs(disk)),
         }
@@ -70,7 +72,8 @@ class Partitioning(Action):
             paths = all_paths(job.node, {disk.device}) if going else ()
             stacked = any(stands_on(structure, paths, below) for structure in going)
             contents = _contents(disk, job.node)
-            yield ClearDisk(self.name, disk.device, partitions, contents, stacked, disk.size, disk.sequence)
+            what = (disk.device, partitions, contents, stacked, disk.size, disk.sequence, disk.multipath is not None)
+            yield ClearDisk(self.name, *what)
         for planned in job.layout.disks:
             yield from erase.steps(self.name, planned)
 

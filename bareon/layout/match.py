@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bareon.errors import UnsuitableNode
-from bareon.layout.paths import all_paths, common_identity, known_as
+from bareon.layout.paths import all_paths, common_identity, known_as, unmapped
 from bareon.layout.rule import chosen
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
@@ -86,6 +86,9 @@ def _match(disk: Disk, node: NodeFacts, known: _Known, claimed: Mapping[str, str
         return chosen(disk.id, disk.path, node, claimed)
     rank = _deciding(disk.id, known)
     hits = [node.disks[place] for place in _places(rank, known) if _rejection(rank, node.disks[place]) is None]
+    # All hits are one disk then, or one of them is one.
+    if hits and (reason := unmapped(hits[0], node)) and len({x.wwn for x in hits}) == 1:
+        raise UnsuitableNode(f"{disk.path}.id: {disk.id}: {reason}")
     if len(hits) != 1:
         raise UnsuitableNode(_no_single(disk, disk.id, rank, hits, node))
     return hits[0]
@@ -153,16 +156,17 @@ def _key(wanted: DiskId) -> _Key:
 
 def _keys(disk: DiskFacts) -> set[_Key]:
     """The identities that name a disk."""
-    facts = (("scsi", disk.scsi), ("serial", disk.serial), ("wwn", disk.wwn))
-    paths = {("path", path) for path in (disk.device, *disk.links)}
-    return {("name", disk.device), *paths, *((kind, value) for kind, value in facts if value is not None)}
+    facts = (*(("scsi", x) for x in disk.addresses), ("serial", disk.serial), ("wwn", disk.wwn))
+    devices = (disk.device, *(path.device for path in (disk.multipath.paths if disk.multipath else ())))
+    named = {*(("path", name) for name in disk.names), *(("name", device) for device in devices)}
+    return {*named, *((kind, value) for kind, value in facts if value is not None)}
 
 
 def _difference(wanted: DiskId, disk: DiskFacts) -> str:
     if wanted.type in ("scsi", "serial", "wwn"):
         return f"its {wanted.type} is {getattr(disk, wanted.type) or 'not known'}"
     if wanted.type == "path":
-        links = ", ".join(link.removeprefix("/dev/") for link in disk.links) or "none"
+        links = ", ".join(link.removeprefix("/dev/") for link in disk.names[1:]) or "none"
         return f"its links: {links}"
     return "another name"
 

@@ -39,6 +39,24 @@ def common_identity(one: DiskFacts, other: DiskFacts) -> str | None:
     return None
 
 
+def unmapped(disk: DiskFacts, node: NodeFacts) -> str | None:
+    """Why a disk is not used that has other paths beside it which no map puts together; ``None`` where it has none.
+
+    Who uses one of the paths uses the LUN past the others. A serial number does not show that they are paths.
+    """
+    alike = [x for x in node.disks if x.wwn == disk.wwn and x.kind != "loop"]
+    if len(alike) < 2 or disk not in alike or not _is_wwn(disk.wwn):
+        return None
+    devices = ", ".join([disk.device, *(x.device for x in alike if x is not disk)])
+    if maps := [x.device for x in alike if x.multipath]:
+        return f"{devices} have one wwn ({disk.wwn}), but {maps[0]}, the map of multipath, does not have all paths"
+    return (
+        f"{devices} are paths of one disk (multipath, wwn {disk.wwn}) that no map puts"
+        " together, and none of them is used; multipathd of multipath-tools makes a map, where it runs and"
+        " find_multipaths is yes"
+    )
+
+
 def _is_wwn(wwn: str | None) -> bool:
     """True for a WWN that tells disks apart: some controllers report zeros for each drive."""
     digits = re.sub(r"^(0x|eui\.|naa\.|uuid\.)", "", wwn or "")

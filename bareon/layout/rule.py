@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bareon.errors import UnsuitableNode
-from bareon.layout.paths import common_identity, known_as
+from bareon.layout.paths import common_identity, known_as, unmapped
 from bareon.model.node import NodeFacts
 from bareon.sizes import mib
 from bareon.storage.disk import DiskFacts, DiskRule, Exclusion
@@ -70,6 +70,8 @@ def _see_that_it_is_meant(rule: DiskRule, path: str, disk: DiskFacts, node: Node
     :raises UnsuitableNode: saying why.
     """
     what = f"{path}.id: the rule ({rule}) means {known_as(disk)}"
+    if reason := unmapped(disk, node):
+        raise UnsuitableNode(f"{what}: {reason}")
     if others := [x.device for x in node.disks if x.device != disk.device and common_identity(x, disk)]:
         paths = ", ".join(others)
         raise UnsuitableNode(f"{what}, which is also {paths} (multipath); name one of these paths as the disk")
@@ -107,7 +109,7 @@ def _place(disk: DiskFacts) -> list[tuple[str, int, str]] | None:
 
     Numbers count as such: the tenth slot is behind the second.
     """
-    links = [link.removeprefix(_BY_PATH) for link in disk.links if link.startswith(_BY_PATH)]
+    links = [link.removeprefix(_BY_PATH) for link in disk.names if link.startswith(_BY_PATH)]
     return min(map(_key, links), default=None)
 
 
@@ -135,11 +137,13 @@ def _reasons(rule: DiskRule, disk: DiskFacts, claimed: Mapping[str, str]) -> Ite
     if rule.max_size is not None and disk.size > rule.max_size:
         yield f"its {mib(disk.size)} are more than {mib(rule.max_size)}"
     for name in ("model", "vendor", "scsi", "transport"):
-        wanted, there = getattr(rule, name), getattr(disk, name)
-        if wanted is not None and not _is_like(wanted, there):
-            yield f"its {name} is {there or 'not known'}"
-    if rule.path is not None and not any(_is_like(f"/dev/{rule.path.removeprefix('/dev/')}", x) for x in disk.links):
-        yield f"its links: {', '.join(x.removeprefix('/dev/') for x in disk.links) or 'none'}"
+        wanted, there = getattr(rule, name), disk.addresses if name == "scsi" else (getattr(disk, name),)
+        if wanted is not None and not any(_is_like(wanted, x) for x in there):
+            yield f"its {name} is {', '.join(filter(None, there)) or 'not known'}"
+    if rule.path is not None and not any(
+        _is_like(f"/dev/{rule.path.removeprefix('/dev/')}", x) for x in disk.names[1:]
+    ):
+        yield f"its links: {', '.join(x.removeprefix('/dev/') for x in disk.names[1:]) or 'none'}"
     if rule.rotational is not None and disk.rotational != rule.rotational:
         said = {True: "it rotates", False: "it does not rotate", None: "whether it rotates is not known"}
         yield said[disk.rotational]

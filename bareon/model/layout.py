@@ -151,7 +151,7 @@ class Layout:
             if used := [device for device in structure.devices if device.device in below]:
                 needs += [*(device.system for device in used), structure.system]
                 below |= set(structure.members)
-
+        needs += [disk.system for disk in self.disks if any(part.device in below for part in disk.partitions)]
         return _merged(needs)
 
     def early(self, image: str) -> System:

@@ -13,6 +13,7 @@ from bareon.plan.plan import Plan
 from bareon.storage import filesystem
 from bareon.storage.disk import PlannedDisk, PlannedPartition
 from bareon.storage.kinds import sections
+from bareon.storage.multipath import MapFacts
 
 
 def lines(value: dict[str, Any]) -> str:
@@ -76,8 +77,13 @@ def _disk(disk: PlannedDisk) -> dict[str, Any]:
         "guid": disk.guid,
         **({"rule": disk.rule.document()} if disk.rule else {}),
         **({"erase": disk.erase} if disk.erase else {}),
+        **({"multipath": _map(disk.multipath)} if disk.multipath else {}),
         "partitions": [_partition(partition) for partition in disk.partitions],
     }
+
+
+def _map(found: MapFacts) -> dict[str, Any]:
+    return {"name": found.name, "wwid": found.wwid, "paths": [path.device for path in found.paths]}
 
 
 def _partition(partition: PlannedPartition) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def _made(plan: Plan) -> Iterator[str]:
 def _disk(disk: PlannedDisk, found: DiskFacts) -> Iterator[str]:
     about = ", ".join(x for x in (human(disk.size), found.model, found.serial and f"serial {found.serial}") if x)
     yield f"{disk.device}  ({about})"
+    if disk.multipath:
+        yield f"  multipath: {', '.join(path.device for path in disk.multipath.paths)}"
     if disk.rule:
         yield from textwrap.wrap(f"chosen by its rule: {disk.rule}", WIDTH, **_RULE)
     yield from (f"  before {line}" if not i else f"         {line}" for i, line in enumerate(_before(found)))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from bareon.sizes import mib
-from bareon.storage.kind import LINUX_DATA, Device, Reservation, Signature, Volume
+from bareon.storage.kind import LINUX_DATA, Device, Reservation, Signature, System, Volume
+from bareon.storage.multipath import SYSTEM, MapFacts
 
 DiskIdType = Literal["name", "path", "scsi", "serial", "wwn"]
 Exclusion = Literal["removable", "usb", "virtual-media", "boot-medium"]
@@ -196,6 +197,7 @@ class PlannedDisk:
     """A disk of the input with its whole table. ``sector`` is the logical sector size in bytes.
 
     ``rule`` is what has chosen it, where that was a rule, ``erase`` how it is erased first, where it is.
+    ``multipath`` is the map that it is, where it is one.
     """
 
     device: str
@@ -206,6 +208,12 @@ class PlannedDisk:
     table: str = "gpt"
     rule: DiskRule | None = None
     erase: str | None = None
+    multipath: MapFacts | None = None
+
+    @property
+    def system(self) -> System:
+        """Needs of a deployed system to use the disk itself."""
+        return SYSTEM if self.multipath else System()
 
 
 # Found.
@@ -258,7 +266,8 @@ class DiskFacts:
     ``users`` are those of the whole device; those of its partitions stand there. ``sequence`` is the kernel's running
     number of it, another one after each start of the machine. ``zoned`` is the kernel's word for what must be written
     in zones. ``health`` is the disk's own judgement, ``health_words`` what it says of it. ``drivers`` are those that
-    it is reached by, the disk's own first; ``None`` where that is not known.
+    it is reached by, the disk's own first; ``None`` where that is not known. ``multipath`` is the map that the disk
+    is, where it is one; what the hardware says of itself is then what the first path says.
     """
 
     device: str
@@ -286,6 +295,19 @@ class DiskFacts:
     health: Health = "unknown"
     health_words: tuple[str, ...] = ()
     drivers: tuple[Driver, ...] | None = None
+    multipath: MapFacts | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its names in /dev, those of its paths among them."""
+        paths = self.multipath.paths if self.multipath else ()
+        return (self.device, *self.links, *(name for path in paths for name in (path.device, *path.links)))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its SCSI addresses: one, but for a map with one for each path."""
+        found = [path.scsi for path in self.multipath.paths] if self.multipath else [self.scsi]
+        return tuple(address for address in found if address is not None)
 
     @property
     def unwritable(self) -> str | None:

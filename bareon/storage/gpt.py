@@ -17,7 +17,7 @@ from bareon import tools
 from bareon.errors import ActionFailed, Defect
 from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
-from bareon.storage import erase, filesystem
+from bareon.storage import erase, filesystem, multipath
 from bareon.storage.allocate import FIRST, DoesNotFit, Request, allocate, usable_end
 from bareon.storage.disk import ChosenDisk, Disk, DiskFacts, Partition, PartitionFacts, PlannedDisk, PlannedPartition
 from bareon.storage.identifier import Identifiers
@@ -126,14 +126,17 @@ def disk_layout(wanted: Disk, real: DiskFacts, identifiers: Identifiers) -> Plan
     for number, (part, request, size) in enumerate(zip(parts, requests, sizes, strict=True), 1):
         if isinstance(part, Reservation) and part.at_end:
             start = FIRST + round_down(min(budget, available)) - size
-        device = partition_device(real.device, number)
+        device = partition_device(real, number)
         place = Place(device, size, request.path, identifiers, real.logical_sector)
         partitions.append(_partition(part, place, number, start))
         start += size
     guid = identifiers.guid(f"table {real.device}")
     rule = wanted.id.rule if isinstance(wanted.id, ChosenDisk) else None
     return PlannedDisk(
-        *(real.device, real.size, real.logical_sector, guid, tuple(partitions)), rule=rule, erase=wanted.erase
+        *(real.device, real.size, real.logical_sector, guid, tuple(partitions)),
+        rule=rule,
+        erase=wanted.erase,
+        multipath=real.multipath,
     )
 
 
@@ -150,9 +153,11 @@ def _request(part: Reservation | Partition, disk: Disk, sector: int) -> Request:
     return Request(size, f"{disk.path} (implicit {part.role})")
 
 
-def partition_device(disk: str, number: int) -> str:
-    """The kernel's name of a partition: with a ``p`` where the disk's name ends in a digit."""
-    return f"{disk}p{number}" if disk[-1].isdigit() else f"{disk}{number}"
+def partition_device(disk: DiskFacts, number: int) -> str:
+    """The name of a partition; the kernel's has a ``p`` where the disk's name ends in a digit."""
+    if disk.multipath:
+        return multipath.partition_device(disk.device, number)
+    return f"{disk.device}p{number}" if disk.device[-1].isdigit() else f"{disk.device}{number}"
 
 
 def _partition(part: Reservation | Partition, place: Place, number: int, start: int) -> PlannedPartition:
@@ -250,7 +255,8 @@ class ClearDisk(Step):
     """Remove every signature of the partitions and of the disk itself, the table and its backup included.
 
     ``stacked`` says that arrays or volume groups run on it now; ``size`` (bytes) and ``sequence`` tell whether the
-    device is still the disk that was decided about.
+    device is still the disk that was decided about. ``multipath`` says that it is a map, which the devices of its
+    partitions hold.
     """
 
     device: str
@@ -259,6 +265,7 @@ class ClearDisk(Step):
     stacked: bool = False
     size: int = 0
     sequence: int | None = None
+    multipath: bool = False
 
     @property
     def description(self) -> str:
@@ -271,15 +278,26 @@ class ClearDisk(Step):
 
     def preflight(self) -> None:
         if not self.stacked:  # else it is free only once the steps before this one have run
-            tools.device.refuse_if_busy(self.device)
+            self._refuse_if_busy()
+
+    def _refuse_if_busy(self) -> None:
+        held = tools.multipath.partitions(self.device).values() if self.multipath else ()
+        for device in held or (self.device,):
+            tools.device.refuse_if_busy(device)
 
     def run(self, progress: Progress) -> Outcome:
-        tools.device.refuse_if_busy(self.device)
+        self._refuse_if_busy()
         if (tools.lsblk.size(self.device), tools.lsblk.sequence(self.device)) != (self.size, self.sequence):
             raise ActionFailed(f"{self.device} is another disk than when the plan was made")
         # A table may have entries that the kernel made no device for.
-        devices = [*(part for part in self.partitions if Path(part).is_block_device()), self.device]
-        tools.device.wipe(devices)
+        parts = [part for part in self.partitions if Path(part).is_block_device()]
+        tools.device.wipe(parts)
+        if self.multipath:
+            for part in tools.multipath.partitions(self.device).values():
+                tools.dmsetup.remove(part.removeprefix("/dev/mapper/"))
+            parts = []
+        tools.device.wipe([self.device])
+        devices = [*parts, self.device]
         if left := tools.blkid.probe(devices):
             raise ActionFailed(f"signatures came back: {left}")
         return {}
@@ -302,12 +320,16 @@ class WriteTable(Step):
 
     def run(self, progress: Progress) -> Outcome:
         disk = self.disk
-        tools.sfdisk.write(disk.device, tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk)))
+        script = tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk))
+        tools.sfdisk.write(disk.device, script, told=disk.multipath is None)
         label, seen = tools.parted.read(disk.device)
         wanted = [(part.number, part.start, part.size) for part in disk.partitions]
         found = [(part.number, part.start, part.size) for part in seen]
         if label != disk.table or found != wanted:
             raise ActionFailed(f"{disk.device}: parted reads back {label} {found}, not {disk.table} {wanted}")
+        if disk.multipath:
+            tools.udev.settle()  # udev's rules do the same
+            tools.multipath.map_partitions(disk.device, multipath.DELIMITER)
         tools.udev.wait_for({part.device: part.size for part in disk.partitions})
         return {"partitions": len(wanted)}
 

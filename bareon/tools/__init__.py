@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         lvm,
         mdadm,
         mount,
+        multipath,
         nvme,
         parted,
         sfdisk,
@@ -35,7 +36,19 @@ if TYPE_CHECKING:
     )
 
     __all__ = ["blkid", "block", "btrfs", "clevis", "cryptsetup", "device", "dmsetup", "filesystem", "hdparm"]
-    __all__ += ["https", "lsblk", "lvm", "mdadm", "mount", "nvme", "parted", "sfdisk", "smartctl", "udev"]
+    __all__ += [
+        "https",
+        "lsblk",
+        "lvm",
+        "mdadm",
+        "mount",
+        "multipath",
+        "nvme",
+        "parted",
+        "sfdisk",
+        "smartctl",
+        "udev",
+    ]
 
 
 def __getattr__(name: str) -> ModuleType:

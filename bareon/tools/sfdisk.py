@@ -92,12 +92,15 @@ def script(guid: str, sector: int, first: int, entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(device: str, text: str) -> None:
+def write(device: str, text: str, *, told: bool = True) -> None:
     """Replace the table of ``device`` with that of a script, old signatures in the new partitions wiped.
 
     sfdisk holds ``flock`` on the disk meanwhile, so that udev does not look at a half-written one.
+
+    :param told: whether the kernel is, which makes no partitions of a mapped device.
     """
+    untold = () if told else ("--no-reread", "--no-tell-kernel")
     run(
-        ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", device],
+        ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", *untold, device],
         stdin=text,
     )

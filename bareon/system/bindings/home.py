@@ -128,6 +128,11 @@ class Home:
         new = (x for x in self.layout.aggregates if x.kind.name == "lvm" and x.decision != "keep")
         return next((f"volume group {group.name}" for group in new), None)
 
+    @property
+    def wwids(self) -> tuple[str, ...]:
+        """The WWIDs of the disks of the layout that are maps of multipath."""
+        return tuple(disk.multipath.wwid for disk in self.layout.disks if disk.multipath)
+
     @functools.cached_property
     def root(self) -> tuple[str, ...]:
         """The identifiers of the root file system."""
