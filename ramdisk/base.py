@@ -14,7 +14,7 @@ from ramdisk import archive
 SUITE = "bookworm"
 PACKAGES = (
     *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "mdadm", "multipath-tools"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
     "smartmontools",
     *("cryptsetup-bin", "clevis", "clevis-tpm2"),
     *("nvme-cli", "hdparm"),

@@ -90,6 +90,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
         builds["dracut"] = pool.submit(tenant.dracut.build, report)
         builds["multipath"] = pool.submit(tenant.multipath.build, report)
         builds["sealed"] = pool.submit(tenant.sealed.build, report)
+        builds["thin"] = pool.submit(tenant.thin.build, report)
         disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text())
         ironic = pool.submit(conductor.build, report, other_ironic)
         bmc = pool.submit(redfish.build, report)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tenant images: the operating systems that tests deploy, as directory trees."""
 
-from tests_functional.bench.tenant import dracut, entries, golden, hostile, multipath, poor, sealed, unified
+from tests_functional.bench.tenant import dracut, entries, golden, hostile, multipath, poor, sealed, thin, unified
 from tests_functional.bench.tenant.build import SYSTEMS, Tenant, build
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "multipath",
     "poor",
     "sealed",
+    "thin",
     "unified",
 ]
