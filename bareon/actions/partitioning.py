@@ -55,6 +55,9 @@ class Partitioning(Action):
             for reader in (x for x in fs.wanted.readers if x.image):
                 for feature in turned_on(unread(fs.type, [reader]), fs.wanted.mkfs_options):
                     yield f"{fs.wanted.path}.mkfs_options: {reader} does not read {fs.type} with {feature.name}"
+        for structure in job.layout.structures():
+            if structure.decision == "create":
+                yield from structure.cautions
 
     def plan(self, job: Job) -> Sequence[Step]:
         return [*self._clear(job), *self._tables(job), *self._structures(job), *self._filesystems(job)]

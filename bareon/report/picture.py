@@ -143,14 +143,21 @@ def _bar(
     """
     size = item["size"] or 0
     blocks, at = [], 0
-    for part in _parts(item) if size else ():
-        inside = part is not item
-        words = f"{part['name']} {label(part, '')}".strip() if inside else label(part, kind.noun)
+    parts = _parts(item) if size else []
+    names = {x["name"] for x in parts}
+    for part in (x for x in parts if x.get("pool") not in names):
+        held = ", ".join(_named(x, label) for x in parts if x.get("pool") == part["name"])
+        words = _named(part, label) if part is not item else label(part, kind.noun)
+        words += f" ({held})" if held else ""
         room = part.get("taken", part["size"])
         blocks.append(_block(at, room, words, _device(part), state(part)))
         at += room
     about = f"{kind.about(item)}, {human(size) if size else 'not running'}, on {', '.join(item['members'])}"
     return Bar(str(item.get("alias") or item["name"]), about, size, tuple(blocks))
+
+
+def _named(part: dict[str, Any], label: Callable[[dict[str, Any], str], str]) -> str:
+    return f"{part['name']} {label(part, '')}".strip()
 
 
 def _block(start: int, size: int, label: str, device: str, state: State) -> Coloured:

@@ -15,8 +15,9 @@ A kind takes one of three shapes:
 
 What a structure says of itself in JSON, planned and found, is drawn by ``bareon/report/picture.py``, which reads
 ``members``, ``size``, ``decision``, its ``volumes`` or itself as the only one, the first there is of ``alias``,
-``device`` and ``name`` for each, what they take of it (``taken``, else ``size``), what is in them (``content`` found;
-``mount``, ``file_system`` and ``volume_group`` planned), and nothing else.
+``device`` and ``name`` for each, what they take of it (``taken``, else ``size``), the name of another one that they
+take it of instead (``pool``), what is in them (``content`` found; ``mount``, ``file_system`` and ``volume_group``
+planned), and nothing else.
 
 Sizes are bytes. ``path`` is the JSON path of the input a value came from; it takes no part in comparisons.
 """
@@ -318,6 +319,11 @@ class Structure(ABC):
     @abstractmethod
     def programs(self) -> tuple[str, ...]:
         """The programs that make and start it."""
+
+    @property
+    def cautions(self) -> Iterator[str]:
+        """What is no mistake in it, but somebody should know of before it is made."""
+        yield from ()
 
     @abstractmethod
     def means(self, found: Found) -> bool:

@@ -16,6 +16,8 @@ from bareon.errors import DisksDiffer
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.plan.plan import Plan
+from bareon.sizes import GIB, KIB
+from bareon.storage.kind import UNKNOWN, Signature
 from bareon.storage.lvm import MakeGroup, VolumeGroup, VolumeGroupFacts
 from bareon.tests import cases
 from bareon.tests.simulation import after
@@ -184,3 +186,82 @@ def test_the_deployed_system_gets_what_starts_a_mirror() -> None:
     (volume,) = (x for x in found.aggregates[0].devices)
     assert volume.system.modules == ("dm_raid", "raid1")
     assert volume.system.kernel_arguments == ("rd.lvm.lv=os/srv",)
+
+
+POOL = {"type": "lv", "name": "pool", "size": "200 MiB", "kind": "thin-pool"}
+THIN = {"type": "lv", "name": "srv", "mount": "/srv", "file_system": "ext4", "size": "1 GiB", "kind": "thin"}
+
+
+def thin(policy: str, *volumes: dict[str, object]) -> Deployment:
+    """A document with these volumes in a group on one disk."""
+    group = {"type": "vg", "id": "os", "volumes": volumes}
+    document = {"partitions_policy": policy, "partitions": [DOCUMENT["partitions"][0], group]}
+    return Ironic().parse(cases.json.dumps(document).encode())
+
+
+def with_pool(**changes: object) -> NodeFacts:
+    """The node on which a thin volume in a pool was made, with other values of it."""
+    bare = cases.node("two-disks")
+    node = after(planned(thin("clean", {**THIN, "pool": "pool"}, POOL), bare).layout, bare)
+    (group,) = (x for x in node.structures if isinstance(x, VolumeGroupFacts))
+    first, *others = group.volumes
+    changed = replace(first, **changes)  # type: ignore[arg-type]
+    return replace(node, structures=(replace(group, volumes=(changed, *others)),))
+
+
+def test_verify_takes_over_a_thin_volume_with_what_is_in_it() -> None:
+    found = planned(thin("verify", {**THIN, "pool": "pool"}, POOL), with_pool(content=Signature("ext4", "its-own")))
+    assert not found.steps
+    assert [x.uuid for x in found.layout.filesystems()] == ["its-own"]
+
+
+def test_a_kept_pool_promises_no_more_than_it_did() -> None:
+    assert not planned(thin("verify", {**THIN, "pool": "pool"}, POOL), with_pool()).warnings
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pool": "other"}, "/dev/os/srv: expected thin in pool pool, found thin in pool other"),
+        (
+            {"layout": "linear"},
+            "/dev/os/srv: expected thin in pool pool, found linear on 1 physical volumes",
+        ),
+        (
+            {"content": UNKNOWN},
+            "/dev/os/srv: it is not active, and what is on it cannot be seen without writing to its pool",
+        ),
+        ({"name": "foreign"}, "/dev/os/srv: expected a logical volume of 1024 MiB, found none"),
+        ({"content": Signature("xfs")}, "/dev/os/srv: expected ext4, found xfs"),
+    ],
+)
+def test_another_thin_volume_is_a_difference(changes: dict[str, object], said: str) -> None:
+    keeping = {**THIN, "pool": "pool", "keep_data": True}
+    with pytest.raises(DisksDiffer) as caught:
+        planned(thin("verify", keeping, POOL), with_pool(**changes))
+    assert next(iter(caught.value.differences)) == said
+
+
+def test_a_foreign_volume_in_the_pool_is_a_difference() -> None:
+    with pytest.raises(DisksDiffer) as caught:
+        planned(thin("verify", POOL), with_pool())
+    assert list(caught.value.differences) == [
+        "/dev/os/srv: expected no logical volume, found one of 1024 MiB",
+    ]
+
+
+def test_thin_volumes_are_made_behind_their_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = planned(thin("clean", {**THIN, "pool": "pool"}, POOL), cases.node("two-disks"))
+    (step,) = (x for x in found.steps if isinstance(x, MakeGroup))
+    said: list[tuple[object, ...]] = []
+    for name in ("create_physical_volume", "create_group", "create_thin_pool", "create_thin_volume"):
+        monkeypatch.setattr(lvm, name, lambda *words, name=name: said.append((name, *words)))
+    waited: list[str] = []
+    monkeypatch.setattr(udev, "wait_for", waited.extend)
+    monkeypatch.setattr(MakeGroup, "_check", lambda self: None)
+    step.run(lambda *_: None)  # type: ignore[arg-type]
+    assert said[2:] == [
+        ("create_thin_pool", "os", "pool", 50, ("pool_metadata", 1), 64 * KIB, ()),
+        ("create_thin_volume", "os", "pool", "srv", GIB, ()),
+    ]
+    assert waited == ["/dev/os/srv"]  # a pool has no device

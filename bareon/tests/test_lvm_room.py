@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bareon.sizes import MIB, parse_size
-from bareon.storage.allocate import DoesNotFit
-from bareon.storage.lvm.room import EXTENT, Asked, grant
-from bareon.storage.lvm.segment import SEGMENT_TYPES, segment
+from bareon.sizes import GIB, KIB, MIB, parse_size
+from bareon.storage.allocate import DoesNotFit, Request
+from bareon.storage.lvm import pool
+from bareon.storage.lvm.room import Asked, grant
+from bareon.storage.lvm.segment import EXTENT, SEGMENT_TYPES, segment
 
 Volume = tuple[str, str, int | None, int | None]
 
@@ -57,6 +58,11 @@ def test_shapes(kind: str, stripes: int | None, mirrors: int | None, count: int,
     [
         # A linear volume takes any extents, so that only the sum matters.
         ([100, 40], [("linear", "140", None, None)], [(140, ())]),
+        # A thin pool takes its metadata beside it, and as much again once in the group.
+        ([40, 40], [("thin-pool", "remaining", None, None)], [(72, ())]),
+        ([40, 40], [("thin-pool", "20", None, None), ("thin-pool", "remaining", None, None)], [(20, ()), (48, ())]),
+        ([44, 44], [("thin-pool", "20", None, None), ("raid1", "remaining", None, None)], [(20, ()), (24, (0, 1))]),
+        ([44, 44], [("thin-pool", "20", None, None), ("linear", "remaining", None, None)], [(20, ()), (60, ())]),
         # A mirror takes its size and an extent of metadata of each.
         ([104, 104], [("raid1", "100", None, None)], [(100, (0, 1))]),
         ([104, 104], [("raid1", "remaining", None, None)], [(100, (0, 1))]),
@@ -131,6 +137,19 @@ def test_what_fits(rooms: Sequence[int], volumes: Sequence[Volume], granted: obj
             "$1",
             "only one volume can take what is remaining",
         ),
+        (
+            [40, 40],
+            [("thin-pool", "76", None, None)],
+            "",
+            "the volumes need 76 MiB, 4 MiB more than the 72 MiB that are free,"
+            " beside 8 MiB for metadata of thin pools",
+        ),
+        (
+            [8],
+            [("thin-pool", "remaining", None, None)],
+            "$0",
+            "nothing is remaining for a thin pool and its metadata",
+        ),
         ([44, 44], [("striped", "1%", None, None)], "$0", "comes to nothing: less than 8 MiB of 88 MiB"),
     ],
 )
@@ -142,7 +161,7 @@ def test_what_does_not_fit(rooms: Sequence[int], volumes: Sequence[Volume], path
 
 _VOLUMES = st.lists(
     st.tuples(
-        st.sampled_from(sorted(SEGMENT_TYPES)),
+        st.sampled_from(sorted(set(SEGMENT_TYPES) - {"thin"})),
         st.integers(1, 60).map(lambda size: f"{size * 2} MiB") | st.just("remaining") | st.just("20%"),
         st.none(),
         st.none(),
@@ -164,10 +183,61 @@ def test_nothing_is_given_twice(rooms: list[int], volumes: list[Volume]) -> None
     for wanted, found in zip(asked, granted, strict=True):
         shape = wanted.segment
         assert found.size > 0 and found.size % (EXTENT * shape.stripes) == 0
-        if shape.legs == 1:
+        if shape.legs == 1 and shape.kind != "thin":
             linear += found.size
         assert len(set(found.on)) == (0 if shape.legs == 1 else shape.legs)
         for number in found.on:
             free[number] -= found.size // shape.stripes + shape.type.metadata * EXTENT
     assert min(free) >= 0
-    assert linear <= sum(free)
+    pools = [x.size for wanted, x in zip(asked, granted, strict=True) if wanted.segment.kind == "thin-pool"]
+    assert linear + pool.beside(pools) <= sum(free)
+
+
+@pytest.mark.parametrize(
+    ("size", "chunk", "metadata"),
+    [
+        (4 * MIB, 64 * KIB, 4 * MIB),
+        (4 * GIB, 64 * KIB, 4 * MIB),
+        (4 * GIB + EXTENT, 64 * KIB, 8 * MIB),
+        (128 * GIB, 64 * KIB, 128 * MIB),
+        (128 * GIB + EXTENT, 128 * KIB, 68 * MIB),
+        (1024 * GIB, 512 * KIB, 128 * MIB),
+    ],
+)
+def test_chunks_and_metadata_of_a_thin_pool(size: int, chunk: int, metadata: int) -> None:
+    assert (pool.chunk(size), pool.metadata(size)) == (chunk, metadata)
+
+
+@settings(deadline=None, database=None)
+@given(st.integers(0, 2**43), st.lists(st.integers(1, 2**30).map(lambda x: x * EXTENT), max_size=2))
+def test_the_largest_thin_pool_fits_and_a_larger_one_would_not(room: int, others: list[int]) -> None:
+    there, size = pool.beside(others), pool.largest(room, others)
+    assert size % EXTENT == 0
+    assert size == 0 or size + pool.beside([*others, size]) - there <= room
+    assert size + EXTENT + pool.beside([*others, size + EXTENT]) - there > room
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        (["400 MiB", "1 GiB"], [400, 1024]),
+        (["50%", "remaining"], [100, 100]),
+        (["1 MiB", "100%"], [4, 200]),
+    ],
+)
+def test_sizes_of_thin_volumes_are_of_their_pool(sizes: Sequence[str], found: Sequence[int]) -> None:
+    requests = [Request(parse_size(size), "$") for size in sizes]
+    assert pool.thin_sizes(200 * MIB, requests) == [x * MIB for x in found]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (["200 MiB", "remaining"], "nothing is remaining of the 200 MiB of its pool: the other volumes take 200 MiB"),
+        (["remaining", "remaining"], "only one volume of a pool can take what is remaining of it"),
+    ],
+)
+def test_what_remains_of_a_pool_may_be_nothing(sizes: Sequence[str], said: str) -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        pool.thin_sizes(200 * MIB, [Request(parse_size(size), f"${x}") for x, size in enumerate(sizes)])
+    assert (caught.value.path, caught.value.message) == ("$1", said)

@@ -11,8 +11,8 @@ import pytest
 from bareon import look
 from bareon.sizes import MIB
 from bareon.storage.disk import DiskFacts
-from bareon.storage.kind import Signature
-from bareon.storage.lvm import VolumeGroupFacts, search
+from bareon.storage.kind import UNKNOWN, Signature
+from bareon.storage.lvm import VolumeGroupFacts, search, show
 from bareon.tools import blkid, device, dmsetup, lvm, udev
 
 GROUP = "bbbbbb-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb"
@@ -27,7 +27,9 @@ class Machine:
 
     def __init__(self, layouts: dict[str, str], *, active: Sequence[str] = ()) -> None:
         self.log: list[str] = []
-        self.shown: set[str] = set()
+        self.shown: list[str] = []
+        self.end: tuple[str, int] | tuple[()] = ("/dev/vda", 2)
+        self.origins: dict[str, str] = {}
         self.layouts = layouts
         self.active = active
         self.hidden: Sequence[str] = ()
@@ -43,20 +45,43 @@ class Machine:
             tuple(volumes),
         )
 
-    def beginnings(self) -> tuple[lvm.Beginning, ...]:
+    def pieces(self) -> tuple[lvm.Piece, ...]:
         images = {"raid": "rimage", "mirror": "mimage"}
         found = [(name, images.get(layout.split(",")[0])) for name, layout in self.layouts.items()]
         names = [*(f"{name}_{image}_0" for name, image in found if image), *self.hidden]
-        return tuple(lvm.Beginning(name, GROUP, "/dev/vdb", 6, 40 * MIB) for name in names)
+        pools = [x.name for x in self.thin_pools()]
+        parts = (lvm.Piece(x, GROUP, 0, 40 * MIB, "/dev/vdb", 6) for x in names)
+        metadata = (lvm.Piece(f"{x}_tmeta", GROUP, 0, 4 * MIB, "/dev/vda", 1) for x in pools)
+        ends = (lvm.Piece(f"{x}_tdata", GROUP, 30 * MIB, 10 * MIB, *self.end) for x in pools)
+        starts = (lvm.Piece(f"{x}_tdata", GROUP, 0, 30 * MIB, "/dev/vdb", 0) for x in pools)
+        return (*parts, *metadata, *ends, *starts)
 
-    def map_part(self, name: str, device: str, start: int, size: int) -> str:
-        self.log.append(f"show {device} from {start // MIB} MiB, {size // MIB} MiB")
-        self.shown.add(name)
+    def thin_pools(self) -> tuple[lvm.ThinPool, ...]:
+        thin = [name for name, layout in self.layouts.items() if layout == "thin,sparse"]
+        volumes = (lvm.ThinVolume(x, number, 40 * MIB, self.origins.get(x, "")) for number, x in enumerate(thin, 1))
+        pools = [name for name, layout in self.layouts.items() if layout == "thin,pool"]
+        return tuple(
+            lvm.ThinPool(x, GROUP, 40 * MIB, 65536, f"{x}_tdata", f"{x}_tmeta", tuple(volumes)) for x in pools
+        )
+
+    def map_parts(self, name: str, parts: Sequence[tuple[str, int, int]]) -> str:
+        listed = ", ".join(f"{device} from {start // MIB} MiB, {size // MIB} MiB" for device, start, size in parts)
+        return self.show(name, listed)
+
+    def map_pool(self, name: str, metadata: str, data: str, size: int, chunk: int) -> str:
+        return self.show(name, f"pool of {Path(metadata).name[46:]} and {Path(data).name[46:]}, {size // MIB} MiB")
+
+    def map_thin(self, name: str, pool: str, number: int, size: int) -> str:
+        return self.show(name, f"volume {number} of {Path(pool).name[46:]}")
+
+    def show(self, name: str, words: str) -> str:
+        self.log.append(f"show {words}")
+        self.shown.append(name)
         return f"/dev/mapper/{name}"
 
     def remove(self, name: str) -> None:
         self.log.append("hide")
-        self.shown.remove(name)
+        assert self.shown.pop() == name  # what lies on others goes before them
 
     def probe(self, devices: Sequence[str]) -> dict[str, dict[str, str]]:
         self.log.append(f"read {Path(devices[0]).name}")
@@ -66,7 +91,7 @@ class Machine:
         name = Path(path).name
         if path.startswith("/dev/mapper/"):
             return name in self.shown
-        return self.layouts[name].split(",")[0] not in ("raid", "mirror")
+        return self.layouts[name].split(",")[0] not in ("raid", "mirror", "thin")
 
 
 def read(
@@ -81,16 +106,17 @@ def read(
         (done if done is not None else []).extend(log)
         log.clear()
 
-    monkeypatch.setattr(search, "_is_there", machine.is_there)
+    for module in (search, show):
+        monkeypatch.setattr(module, "is_there", machine.is_there)
     monkeypatch.setattr(search, "_active", lambda: {GROUP} if any("activate" in x for x in log) else set())
     monkeypatch.setattr(device, "missing", lambda programs: [])
     monkeypatch.setattr(device, "kernel_name", lambda path: path)
-    for name in ("report", "beginnings"):
+    for name in ("report", "pieces", "thin_pools"):
         monkeypatch.setattr(lvm, name, getattr(machine, name))
     monkeypatch.setattr(lvm, "activate", lambda group, read_only: log.append(f"activate all of {group}"))
     monkeypatch.setattr(lvm, "activate_volumes", lambda group, names: log.append(f"activate {','.join(names)}"))
     monkeypatch.setattr(lvm, "deactivate", lambda uuid: stop())
-    for name in ("map_part", "remove"):
+    for name in ("map_parts", "map_pool", "map_thin", "remove"):
         monkeypatch.setattr(dmsetup, name, getattr(machine, name))
     monkeypatch.setattr(blkid, "probe", machine.probe)
     monkeypatch.setattr(udev, "settle", lambda: None)
@@ -123,8 +149,9 @@ def test_only_the_others_of_its_group_are_activated(monkeypatch: pytest.MonkeyPa
     ("layout", "hidden", "asked"),
     [
         ("mirror", [], ["activate srv"]),
-        ("thin,pool", ["pool_tdata_rimage_0", "pool_tdata_rimage_1"], ["activate srv"]),
-        ("thin,pool", [], ["activate all of os"]),
+        ("cache", ["pool_cdata_rimage_0", "pool_cdata_rimage_1"], ["activate srv"]),
+        ("cache", [], ["activate all of os"]),
+        ("thin,pool", [], ["activate srv"]),
     ],
 )
 def test_nothing_is_activated_that_the_kernel_would_bring_into_step(
@@ -147,18 +174,66 @@ def test_what_is_active_is_read_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_view_goes_though_a_signal_comes_while_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Interrupted(Machine):
-        def map_part(self, name: str, device: str, start: int, size: int) -> str:
-            super().map_part(name, device, start, size)
+        def map_parts(self, name: str, parts: Sequence[tuple[str, int, int]]) -> str:
+            super().map_parts(name, parts)
             raise KeyboardInterrupt
 
     machine = Interrupted({"root": "raid,raid1"})
     with pytest.raises(KeyboardInterrupt):
         read(machine, monkeypatch, tmp_path)
-    assert (machine.log[-1], machine.shown) == ("hide", set())
+    assert (machine.log[-1], machine.shown) == ("hide", [])
 
 
 def test_a_view_of_a_run_that_was_killed_goes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine = Machine({"root": "raid,raid1"})
-    machine.shown.add(f"bareon-{GROUP}-0")
+    machine.shown.append(f"bareon-{GROUP}-0")
     read(machine, monkeypatch, tmp_path)
     assert [x.split()[0] for x in machine.log] == ["hide", "show", "read", "hide"]
+
+
+THIN = {"pool": "thin,pool", "root": "thin,sparse", "old": "thin,sparse", "srv": "linear"}
+
+
+def test_the_volumes_of_a_thin_pool_are_shown_and_none_is_activated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine(THIN)
+    machine.origins = {"old": "root"}
+    done: list[str] = []
+    found = read(machine, monkeypatch, tmp_path, done)
+    assert [x for x in done if not x.startswith(("read", "hide"))] == [
+        "activate srv",
+        "show /dev/vda from 5 MiB, 4 MiB",
+        "show /dev/vdb from 1 MiB, 30 MiB, /dev/vda from 9 MiB, 10 MiB",
+        "show pool of pool0-metadata and pool0-data, 40 MiB",
+        "show volume 1 of pool0",
+        "show volume 2 of pool0",
+    ]
+    seen = {x.name: x.content.label if x.content else None for x in found.volumes}
+    view = f"bareon-{GROUP}-pool0"
+    assert seen == {"pool": None, "root": f"{view}-1", "old": f"{view}-2", "srv": "srv"}
+
+
+def test_nobody_knows_what_is_in_a_pool_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = Machine(THIN)
+    machine.end = ()  # data that lie on a mirror, or in stripes
+    found = read(machine, monkeypatch, tmp_path)
+    assert [x.content for x in found.volumes[:3]] == [None, UNKNOWN, UNKNOWN]
+
+
+def test_nobody_knows_what_is_in_a_snapshot_of_what_is_outside_of_the_pool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine(THIN)
+    machine.origins = {"old": "srv"}
+    found = read(machine, monkeypatch, tmp_path)
+    assert [x.name for x in found.volumes if x.content == UNKNOWN] == ["old"]
+
+
+def test_views_in_a_pool_of_a_run_that_was_killed_go_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = Machine(THIN)
+    view = f"bareon-{GROUP}-pool0"
+    machine.shown = [f"{view}-data", view, f"{view}-2"]
+    done: list[str] = []
+    read(machine, monkeypatch, tmp_path, done)
+    assert done[:4] == ["activate srv", "hide", "hide", "hide"]

@@ -204,3 +204,14 @@ def test_errors_of_every_kind_fit() -> None:
     plan, node = recording.case("two-disks")
     for error in (CommandError(["x"], None, "is not installed"), InvalidInput([])):
         assert recording.recorded(plan, node, error)["outcome"] == "failed"
+
+
+def test_thin_volumes_are_named_in_their_pool() -> None:
+    pool = {"name": "pool", "device": "/dev/os/pool", "size": 100, "taken": 110, "decision": "create"}
+    thin = {"size": 400, "taken": 0, "pool": "pool", "decision": "create"}
+    for part in (pool, thin):
+        part |= {"mount": None, "file_system": None}
+    volumes = [{**thin, "name": "root", "mount": "/"}, pool, {**thin, "name": "swap", "file_system": "swap"}]
+    group = {"name": "os", "size": 200, "members": ["/dev/vda2"], "volumes": volumes}
+    (bar,) = picture.stacks_after({"volume_groups": [group]})
+    assert [(x.label, x.start, x.size) for x in bar.blocks] == [("pool (root /, swap swap)", 0, 110)]

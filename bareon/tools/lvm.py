@@ -33,7 +33,8 @@ class Volume:
     """A logical volume, size in bytes.
 
     ``layout`` and ``health`` are LVM's words, such as ``raid,raid1`` and ``partial``; nothing where all is well.
-    ``legs`` are its stripes, copies and parities together, ``copies`` those of its data.
+    ``legs`` are its stripes, copies and parities together, ``copies`` those of its data. ``pool`` is the name of the
+    pool that it is in.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Volume:
     legs: int = 1
     copies: int = 1
     tags: tuple[str, ...] = ()
+    pool: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def report() -> Report:
     )
 
 
-_VOLUME = "lv_name,vg_uuid,lv_size,lv_active,lv_layout,lv_health_status,stripes,data_copies,lv_tags"
+_VOLUME = "lv_name,vg_uuid,lv_size,lv_active,lv_layout,lv_health_status,stripes,data_copies,lv_tags,pool_lv"
 
 
 def _whole(segments: Sequence[Volume]) -> tuple[Volume, ...]:
@@ -89,30 +91,80 @@ def _whole(segments: Sequence[Volume]) -> tuple[Volume, ...]:
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """Where a volume begins: ``size`` bytes in a row, from extent ``extent`` of the physical volume ``device`` on."""
+class Piece:
+    """Part of a volume: ``size`` bytes, from its byte ``start`` on.
+
+    They lie in a row from extent ``extent`` of the physical volume ``device`` on; without a device they do not.
+    """
 
     name: str
     group_uuid: str
-    device: str
-    extent: int
+    start: int
     size: int
+    device: str = ""
+    extent: int = 0
 
 
-def beginnings() -> tuple[Beginning, ...]:
-    """The beginnings of all volumes that begin on a physical volume, parts of others included."""
-    return tuple(filter(None, _rows("lvs", _BEGINNING, "lv", _beginning, more=("--all",))))
+def pieces() -> tuple[Piece, ...]:
+    """The pieces of all volumes, those included that are parts of others."""
+    return _rows("lvs", _PIECE, "lv", _piece, more=("--all",))
 
 
-_BEGINNING = "lv_name,vg_uuid,seg_start,seg_size,devices"
+_PIECE = "lv_name,vg_uuid,seg_start,seg_size,devices"
 
 
-def _beginning(row: dict[str, str]) -> Beginning | None:
-    # The name of what is a part of another volume is in brackets.
+def _piece(row: dict[str, str]) -> Piece:
     place = re.fullmatch(r"(/[^,]+)\(([0-9]+)\)", row["devices"])
-    if row["seg_start"] != "0" or not place:
-        return None
-    return Beginning(row["lv_name"].strip("[]"), row["vg_uuid"], place[1], int(place[2]), int(row["seg_size"]))
+    on = (place[1], int(place[2])) if place else ()
+    return Piece(_plain(row["lv_name"]), row["vg_uuid"], int(row["seg_start"]), int(row["seg_size"]), *on)
+
+
+def _plain(name: str) -> str:
+    """A name without the brackets that LVM puts around that of a part of another volume."""
+    return name.strip("[]")
+
+
+@dataclass(frozen=True)
+class ThinVolume:
+    """A volume of a thin pool. ``number`` is that by which the pool knows it; ``origin`` what it is a snapshot of."""
+
+    name: str
+    number: int
+    size: int
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class ThinPool:
+    """A thin pool. ``data`` and ``metadata`` are the names of the volumes that it is made of; sizes in bytes."""
+
+    name: str
+    group_uuid: str
+    size: int
+    chunk: int
+    data: str
+    metadata: str
+    volumes: tuple[ThinVolume, ...]
+
+
+def thin_pools() -> tuple[ThinPool, ...]:
+    """All thin pools, with their volumes."""
+    rows = _rows("lvs", _THIN, "lv", dict, more=("--all",))
+    return tuple(_thin_pool(row, rows) for row in rows if row["segtype"] == "thin-pool")
+
+
+_THIN = "lv_name,vg_uuid,lv_size,segtype,chunk_size,data_lv,metadata_lv,pool_lv,thin_id,origin"
+
+
+def _thin_pool(row: dict[str, str], rows: Sequence[dict[str, str]]) -> ThinPool:
+    group, name = row["vg_uuid"], _plain(row["lv_name"])
+    volumes = (
+        ThinVolume(_plain(x["lv_name"]), int(x["thin_id"]), int(x["lv_size"]), _plain(x["origin"]))
+        for x in rows
+        if x["segtype"] == "thin" and (x["vg_uuid"], _plain(x["pool_lv"])) == (group, name)
+    )
+    parts = _plain(row["data_lv"]), _plain(row["metadata_lv"])
+    return ThinPool(name, group, int(row["lv_size"]), int(row["chunk_size"]), *parts, tuple(volumes))
 
 
 def _group(row: dict[str, str]) -> Group:
@@ -126,9 +178,12 @@ def _physical_volume(row: dict[str, str]) -> PhysicalVolume:
 
 def _volume(row: dict[str, str]) -> Volume:
     told = row["lv_layout"], row["lv_health_status"]
-    figures = int(row["stripes"]), int(row["data_copies"])
+    # LVM counts no stripe of a thin volume.
+    figures = max(1, int(row["stripes"])), int(row["data_copies"])
     size, active = int(row["lv_size"]), row["lv_active"] == "active"
-    return Volume(row["lv_name"], row["vg_uuid"], size, active, *told, *figures, _tags(row["lv_tags"]))
+    return Volume(
+        row["lv_name"], row["vg_uuid"], size, active, *told, *figures, _tags(row["lv_tags"]), _plain(row["pool_lv"])
+    )
 
 
 def _tags(text: str) -> tuple[str, ...]:
@@ -201,6 +256,31 @@ def create_spread_volume(
     shape += [] if mirrors is None else ["--mirrors", str(mirrors)]
     size = ["--name", name, "--extents", str(extents)]
     _lvm(*_CREATE, *size, "--type", kind, *shape, *_tagged(tags), group, *devices)
+
+
+def create_thin_pool(
+    group: str, name: str, extents: int, metadata: tuple[str, int], chunk: int, tags: Sequence[str] = ()
+) -> None:
+    """Make a thin pool of so many extents for data, and others for metadata; ``chunk`` in bytes.
+
+    Each may lie on any physical volumes. In one go lvcreate finds room only where all metadata can lie in a row.
+
+    :param metadata: a name that the metadata have until the pool is made, and their extents.
+    """
+    of_metadata, size = metadata
+    _lvm(*_CREATE, "--name", of_metadata, "--extents", str(size), group)
+    _lvm(*_CREATE, "--name", name, "--extents", str(extents), group)
+    shape = ["--chunksize", f"{chunk // KIB}k", "--zero", "y", "--discards", "passdown", "--poolmetadataspare", "y"]
+    made = ["--type", "thin-pool", "--poolmetadata", f"{group}/{of_metadata}"]
+    _lvm("lvconvert", "--yes", *made, *shape, f"{group}/{name}")
+    if tags:  # those of what becomes its data would stay with that
+        _lvm("lvchange", *_tagged(tags), f"{group}/{name}")
+
+
+def create_thin_volume(group: str, pool: str, name: str, size: int, tags: Sequence[str] = ()) -> None:
+    """Make a volume of ``size`` bytes in a thin pool."""
+    made = ["--type", "thin", "--thinpool", pool, "--virtualsize", f"{size // KIB}k"]
+    _lvm("lvcreate", "--yes", "--wipesignatures", "y", "--name", name, *made, *_tagged(tags), group)
 
 
 _CREATE = ("lvcreate", "--yes", "--wipesignatures", "y", "--zero", "y")

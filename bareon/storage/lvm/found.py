@@ -21,7 +21,8 @@ class LogicalVolumeFacts:
     """A logical volume. What is in it is only known where it could be activated.
 
     ``layout`` is LVM's list of what it is, ``health`` what LVM finds wrong with it; lvs(8). ``legs`` is the number of
-    its stripes, copies and parities together, ``copies`` that of its data where it has mirrors.
+    its stripes, copies and parities together, ``copies`` that of its data where it has mirrors. ``pool`` is the name
+    of the pool that it is in.
     """
 
     name: str
@@ -34,10 +35,15 @@ class LogicalVolumeFacts:
     legs: int = 1
     copies: int = 1
     tags: tuple[str, ...] = ()
+    pool: str = ""
 
     @property
     def shape(self) -> str:
         """How it lies on physical volumes, in words that are alike where it is."""
+        if self.layout == SEGMENT_TYPES["thin-pool"].layout:
+            return "a thin pool"
+        if self.layout == SEGMENT_TYPES["thin"].layout:
+            return f"thin in pool {self.pool}"
         kinds = self.layout.split(",")
         known = next((name for name, form in SEGMENT_TYPES.items() if form.layout in kinds), self.layout)
         mirrored = known in SEGMENT_TYPES and SEGMENT_TYPES[known].mirrored

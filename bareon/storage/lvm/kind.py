@@ -58,6 +58,7 @@ class _Lvm(Kind):
                     "device": schema.string("The kernel's name of it."),
                     "size": schema.count("Its size, without copies and parity."),
                     "taken": schema.count("What it takes of the group, copies, parity and metadata included."),
+                    "pool": schema.string("The thin pool that a thin one is in, else empty."),
                     "kind": schema.string(f"How it lies on physical volumes: {', '.join(SEGMENT_TYPES)}."),
                     "stripes": schema.count("The number of stripes with data, 1 for none."),
                     "mirrors": schema.count("The number of copies besides the first one."),
@@ -95,6 +96,7 @@ class _Lvm(Kind):
                     "health": schema.string("What LVM finds wrong with it; empty for nothing."),
                     "legs": schema.count("The number of its stripes, copies and parities together."),
                     "copies": schema.count("The number of copies of its data, where it has mirrors."),
+                    "pool": schema.string("The pool that it is in, if any."),
                     "tags": schema.items("Its tags."),
                 },
             ),
@@ -138,6 +140,7 @@ class _Lvm(Kind):
                 yield Defect(group.path, message)
             yield from volume_defects(group)
             yield from shape_defects(group, deployment)
+            yield from pool_defects(group)
             yield from _on_one_disk(group, deployment)
 
     def search(self, look: Look) -> Search:
@@ -165,6 +168,22 @@ def shape_defects(group: VolumeGroup, deployment: Deployment) -> Iterator[Defect
         if images := sorted({name for x in mounts for name in x.images if (name, x.point) in booted}):
             message = f"GRUB reads /boot of image {', '.join(map(repr, images))} from here, and cannot read"
             yield Defect(f"{volume.path}.kind", f"{message} {volume.kind}: give /boot a volume of its own")
+
+
+def pool_defects(group: VolumeGroup) -> Iterator[Defect]:
+    """The defects of thin pools and of thin volumes, which must be in one."""
+    pools = [volume.name for volume in group.volumes if volume.kind == "thin-pool"]
+    listed = ", ".join(map(repr, pools)) or "none"
+    for volume in group.volumes:
+        if volume.kind == "thin-pool" and volume.content:
+            yield Defect(volume.path, "a thin pool holds thin volumes: it has no file system, and is not mounted")
+        if volume.kind != "thin" and volume.pool is not None:
+            yield Defect(f"{volume.path}.pool", f"a volume that is {volume.kind} is in no pool")
+        elif volume.kind == "thin" and volume.pool is None:
+            yield Defect(volume.path, f"a volume that is thin needs 'pool'; the thin pools of its group: {listed}")
+        elif volume.kind == "thin" and volume.pool not in pools:
+            message = f"group {group.name!r} has no thin pool {volume.pool!r}; there are: {listed}"
+            yield Defect(f"{volume.path}.pool", message)
 
 
 def _too_many(volume: wanted.LogicalVolume) -> Iterator[Defect]:

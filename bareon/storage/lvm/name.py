@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from bareon.errors import Defect
+from bareon.storage.lvm.pool import METADATA_PART
 from bareon.storage.lvm.wanted import LogicalVolume, VolumeGroup
 
 # From lvm(8): what names of logical volumes must not begin with, and must not contain.
@@ -43,5 +44,9 @@ def volume_defects(group: VolumeGroup) -> Iterator[Defect]:
     for volume in group.volumes:
         if volume.name.startswith(_RESERVED) or any(part in volume.name for part in _RESERVED_PARTS):
             yield Defect(f"{volume.path}.name", f"LVM keeps the name {volume.name!r} for itself")
-        if len(f"{group.name}{volume.name}".replace("-", "--")) + 1 > _LONGEST_DEVICE_NAME:
+        part = METADATA_PART if volume.kind == "thin-pool" else ""
+        if part and (other := first.get(volume.name + part)):
+            message = f"the metadata of thin pool {volume.name!r} are called so while it is made"
+            yield Defect(f"{other.path}.name", message)
+        if len(f"{group.name}{volume.name}{part}".replace("-", "--")) + 1 > _LONGEST_DEVICE_NAME:
             yield Defect(f"{volume.path}.name", "the names of group and volume are too long together")

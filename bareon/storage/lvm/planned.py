@@ -11,6 +11,7 @@ from bareon.sizes import human, mib
 from bareon.step import Step
 from bareon.storage import filesystem
 from bareon.storage.kind import (
+    UNKNOWN,
     Comparison,
     Device,
     Found,
@@ -23,9 +24,9 @@ from bareon.storage.kind import (
     View,
     cells,
 )
+from bareon.storage.lvm import pool
 from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
-from bareon.storage.lvm.room import EXTENT
-from bareon.storage.lvm.segment import LINEAR, Segment
+from bareon.storage.lvm.segment import EXTENT, LINEAR, THIN_CHECK, Segment
 from bareon.storage.lvm.step import ActivateGroup, MakeGroup
 
 _OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
@@ -60,16 +61,29 @@ class PlannedPhysicalVolume(PlannedContent):
 
 @dataclass(frozen=True)
 class PlannedVolume(Device):
-    """A logical volume of whole extents. ``on`` are the physical volumes of one that is not linear."""
+    """A logical volume of whole extents.
+
+    ``on`` are the physical volumes of one that is spread over several; ``pool`` is the name of a thin one's pool.
+    """
 
     name: str
     segment: Segment = LINEAR
     on: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    pool: str = ""
+
+    @property
+    def is_pool(self) -> bool:
+        """True for a thin pool, which no device is there for."""
+        return self.segment.kind == "thin-pool"
 
     @property
     def taken(self) -> int:
-        """The bytes of its group that it takes, copies and parity included."""
+        """The bytes of its group that it takes, copies, parity and metadata included."""
+        if self.pool:
+            return 0
+        if self.is_pool:
+            return self.size + pool.metadata(self.size)
         form = self.segment.type
         leg = self.size // self.segment.stripes + form.metadata * EXTENT
         return leg * self.segment.legs
@@ -85,8 +99,10 @@ class PlannedVolume(Device):
             yield f"{self.device}: expected {mib(self.size)}, found {mib(found.size)}"
         if self.segment == LINEAR:
             yield from _layout_differences(found, comparison)
-        elif (there := found.shape) != (here := _shape(self.segment)):
+        elif (there := found.shape) != (here := _shape(self)):
             yield f"{self.device}: expected {here}, found {there}"
+        if self.pool and found.content == UNKNOWN:
+            yield f"{self.device}: it is not active, and what is on it cannot be seen without writing to its pool"
         if found.health:
             yield f"{found.device}: LVM says that it is not well ({found.health}); mend it first, see lvs(8)"
         yield from comparison.differences(self, found.content)
@@ -102,6 +118,7 @@ class PlannedVolume(Device):
             legs=shape.legs,
             copies=shape.mirrors + 1,
             tags=self.tags,
+            pool=self.pool,
         )
 
     def document(self) -> dict[str, Any]:
@@ -116,6 +133,7 @@ class PlannedVolume(Device):
             "stripes": shape.stripes,
             "mirrors": shape.mirrors,
             "physical_volumes": list(self.on),
+            "pool": self.pool,
             "tags": list(self.tags),
             **filesystem.document(self.content),
             "decision": self.decision,
@@ -153,7 +171,16 @@ class PlannedGroup(PlannedAggregate):
 
     @property
     def programs(self) -> tuple[str, ...]:
-        return PROGRAMS
+        return (*PROGRAMS, *((THIN_CHECK,) if any(x.is_pool for x in self.volumes) else ()))
+
+    @property
+    def cautions(self) -> Iterator[str]:
+        for found in (x for x in self.volumes if x.is_pool):
+            promised = sum(x.size for x in self.volumes if x.pool == found.name)
+            if promised > found.size:
+                sizes = f"may grow to {mib(promised)} together, and it has {mib(found.size)}"
+                then = "writing fails once it is full, see lvmthin(7)"
+                yield f"the volumes of thin pool {found.device} {sizes}: {then}"
 
     def means(self, found: Found) -> bool:
         return isinstance(found, VolumeGroupFacts) and found.name == self.name
@@ -213,7 +240,7 @@ class PlannedGroup(PlannedAggregate):
             f"volume group {self.name}  ({human(self.size)}, on {', '.join(self.members)})",
             ("name", "size", *([] if plain else ["kind"]), "file system", "mount", "decision"),
             rows,
-            tuple((volume.name, volume.taken) for volume in self.volumes),
+            tuple((volume.name, volume.taken) for volume in self.volumes if not volume.pool),
             self.size,
         )
 
@@ -245,11 +272,16 @@ def _listed(devices: Sequence[str]) -> str:
 
 def _lies(volume: PlannedVolume) -> str:
     """How a volume lies on its group, and where, for the text of the plan."""
+    if volume.pool:
+        return f"thin in {volume.pool}"
     return volume.segment.words + (f" on {', '.join(volume.on)}" if volume.on else "")
 
 
-def _shape(segment: Segment) -> str:
-    """A segment in the words of :attr:`LogicalVolumeFacts.shape`."""
+def _shape(volume: PlannedVolume) -> str:
+    """How a volume is to lie, in the words of :attr:`LogicalVolumeFacts.shape`."""
+    if volume.is_pool or volume.pool:
+        return volume.found().shape
+    segment = volume.segment
     copies = f", {segment.mirrors + 1} copies" if segment.type.mirrored else ""
     return f"{segment.type.layout} on {segment.legs} physical volumes{copies}"
 

@@ -4,6 +4,8 @@
 A linear volume takes any extents of the group. The legs of any other one, its stripes, copies and parity, must be on
 physical volumes of their own, and each may have metadata beside it. So such volumes are given theirs first, those on
 the most physical volumes before the others; then any linear one fits that fits by its size.
+
+A thin pool takes any extents, too, for its data and its metadata. The thin volumes in it take none of the group.
 """
 
 from __future__ import annotations
@@ -11,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bareon.sizes import MIB, Relative, Remaining, Size, mib, round_down
+from bareon.sizes import Relative, Remaining, Size, mib, round_down
 from bareon.storage.allocate import DoesNotFit, Request, allocate, fixed_size
-from bareon.storage.lvm.segment import Segment
-
-EXTENT = 4 * MIB  # bytes, LVM's default
+from bareon.storage.lvm import pool
+from bareon.storage.lvm.segment import EXTENT, Segment
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,42 @@ def grant(rooms: Sequence[int], asked: Sequence[Asked]) -> list[Granted]:
     found: dict[int, Granted] = {}
     apart = [number for number, x in enumerate(asked) if x.segment.legs > 1]
     open_ended = [number for number, x in enumerate(asked) if isinstance(x.size, Remaining)]
+    if len(open_ended) > 1:
+        raise DoesNotFit(asked[open_ended[1]].path, "only one volume can take what is remaining")
     for number in sorted(apart, key=lambda x: -asked[x].segment.legs):
         if number not in open_ended:
             found[number] = _placed(free, asked[number], whole)
     linear = [number for number in range(len(asked)) if number not in apart]
-    requests = [Request(asked[number].size, asked[number].path) for number in linear]
-    sizes = allocate(whole, sum(free), requests, EXTENT)
-    if len(open_ended) > 1:
-        raise DoesNotFit(asked[open_ended[1]].path, "only one volume can take what is remaining")
+    sizes, beside = _anywhere([asked[number] for number in linear], whole, sum(free))
     found |= {number: Granted(size) for number, size in zip(linear, sizes, strict=True)}
     for number in set(open_ended) & set(apart):
-        found[number] = _remaining(free, asked[number], sum(sizes))
+        found[number] = _remaining(free, asked[number], sum(sizes) + beside)
     return [found[number] for number in range(len(asked))]
+
+
+def _anywhere(asked: Sequence[Asked], whole: int, free: int) -> tuple[list[int], int]:
+    """The sizes of linear volumes and thin pools, in order, and what pools take beside that.
+
+    :raises DoesNotFit: naming by how much.
+    """
+    requests = [Request(x.size, x.path) for x in asked]
+    pools = [number for number, x in enumerate(asked) if x.segment.kind == "thin-pool"]
+    last = next((number for number in pools if isinstance(asked[number].size, Remaining)), None)
+    given = [fixed_size(requests[number], whole, EXTENT) for number in pools if number != last]
+    beside = pool.beside(given)
+    try:
+        sizes = allocate(whole, max(0, free - beside), requests, EXTENT)
+    except DoesNotFit as error:
+        if not beside:
+            raise
+        message = f"{error.message}, beside {mib(beside)} for metadata of thin pools"
+        raise DoesNotFit(error.path, message, error.have, uneven=error.uneven) from None
+    if last is not None:
+        sizes[last] = pool.largest(sizes[last], given)
+        beside = pool.beside([*given, sizes[last]])
+        if not sizes[last]:
+            raise DoesNotFit(asked[last].path, "nothing is remaining for a thin pool and its metadata")
+    return sizes, beside
 
 
 def _placed(free: list[int], asked: Asked, whole: int) -> Granted:

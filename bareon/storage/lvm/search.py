@@ -12,8 +12,9 @@ from pathlib import Path
 
 from bareon import tools
 from bareon.errors import CommandError, UnsuitableNode
-from bareon.storage.kind import Found, Look, Search
+from bareon.storage.kind import UNKNOWN, Found, Look, Search
 from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
+from bareon.storage.lvm.show import Pieces, is_there, show_mirrored, show_pools
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class GroupSearch(Search):
         looked_at = any(volume.active for volume in volumes)
         if volumes and not looked_at and unique and len(present) == len(members) and group.uuid not in self._tried:
             looked_at = self._activated(group, volumes)
-            self._show(group, [volume for volume in volumes if _is_mirrored(volume)], report)
+            self._show(group, volumes, report)
         # At a second look it may be active because of the first.
         before = {x.name: x.active for x in self._groups[group.uuid].volumes} if group.uuid in self._groups else {}
         found = (self._volume(group, x, looked_at, before.get(x.name, x.active)) for x in volumes)
@@ -70,8 +71,8 @@ class GroupSearch(Search):
 
     def _activated(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume]) -> bool:
         self._tried.add(group.uuid)
-        names = [volume.name for volume in volumes if not _is_mirrored(volume)]
-        if not all(map(_is_plain, volumes)) and any(_is_image(x, group) for x in tools.lvm.beginnings()):
+        names = [volume.name for volume in volumes if not (_is_mirrored(volume) or _is_thin(volume))]
+        if not all(map(_is_plain, volumes)) and any(_is_image(x, group) for x in tools.lvm.pieces()):
             names = [volume.name for volume in volumes if _is_plain(volume)]  # pools may lie on them
         try:
             if len(names) == len(volumes):
@@ -87,31 +88,16 @@ class GroupSearch(Search):
         return group.uuid in _active()
 
     def _show(self, group: tools.lvm.Group, volumes: Sequence[tools.lvm.Volume], report: tools.lvm.Report) -> None:
-        """Show the beginnings of mirrored volumes, which are not activated: that would write to them."""
-        starts = {x.device: x.start for x in report.physical}
-        there = {x.name: x for x in tools.lvm.beginnings() if x.group_uuid == group.uuid} if volumes else {}
-        for number, volume in enumerate(volumes):
-            # Its first stripe, or its first copy, begins as the volume itself does.
-            image = there.get(f"{volume.name}_rimage_0") or there.get(f"{volume.name}_mimage_0")
-            if image and image.device in starts:
-                start = starts[image.device] + image.extent * group.extent
-                self._show_one(group, volume.name, f"bareon-{group.uuid}-{number}", image, start)
-
-    def _show_one(
-        self, group: tools.lvm.Group, volume: str, name: str, image: tools.lvm.Beginning, start: int
-    ) -> None:
-        device, view = f"/dev/{group.name}/{volume}", _Shown(f"{group.name}/{volume}", name)
-        # Before it is there: a signal may come as soon as it is.
-        self._look.begun(view)
-        try:
-            if view.runs():  # of a run that was killed
-                view.stop()
-            shown = tools.dmsetup.map_part(name, image.device, start, image.size)
-        except CommandError as error:
-            LOG.warning("%s cannot be read: %s", device, error)
+        """Show what is not activated, since that would write to it: mirrored volumes, and those of thin pools."""
+        mirrored = [volume.name for volume in volumes if _is_mirrored(volume)]
+        thin = any(map(_is_thin, volumes))
+        if not mirrored and not thin:
             return
-        self._look.name(shown, device)
-        self._shown[group.uuid, volume] = shown
+        pieces = Pieces.of(group, report)
+        shown = [*show_mirrored(self._look, pieces, mirrored), *(show_pools(self._look, pieces) if thin else ())]
+        for volume, device in shown:
+            self._look.name(device, f"/dev/{group.name}/{volume}")
+            self._shown[group.uuid, volume] = device
 
     def _volume(
         self, group: tools.lvm.Group, volume: tools.lvm.Volume, there: bool, active: bool
@@ -119,9 +105,9 @@ class GroupSearch(Search):
         device = f"/dev/{group.name}/{volume.name}"
         at = self._shown.get((group.uuid, volume.name), device)
         # A pool offers nothing by itself.
-        visible = (there or at != device) and "pool" not in volume.layout.split(",") and _is_there(at)
-        content = self._look.content(at) if visible else None
-        if content:
+        visible = (there or at != device) and "pool" not in volume.layout.split(",") and is_there(at)
+        content = self._look.content(at) if visible else UNKNOWN if _is_in_pool(volume) else None
+        if visible and content:
             self._look.offer(at, content)
         return LogicalVolumeFacts(
             *(volume.name, device, volume.size, active, content),
@@ -130,6 +116,7 @@ class GroupSearch(Search):
             legs=volume.legs,
             copies=volume.copies,
             tags=volume.tags,
+            pool=volume.pool,
         )
 
     def found(self) -> Sequence[VolumeGroupFacts]:
@@ -167,31 +154,18 @@ class _Started:
         tools.lvm.deactivate(self.uuid)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """The beginning of a logical volume, shown as a device by itself, which the device mapper calls ``mapped``."""
-
-    volume: str
-    mapped: str
-
-    @property
-    def title(self) -> str:
-        return f"a view of logical volume {self.volume}"
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        return (tools.device.kernel_name(f"/dev/mapper/{self.mapped}"),)
-
-    def runs(self) -> bool:
-        return _is_there(f"/dev/mapper/{self.mapped}")
-
-    def stop(self) -> None:
-        tools.dmsetup.remove(self.mapped)
-
-
 def _is_mirrored(volume: tools.lvm.Volume) -> bool:
     """True for a volume whose copies the kernel brings into step once it is active, though for reading only."""
     return not {"raid", "mirror"}.isdisjoint(volume.layout.split(","))
+
+
+def _is_thin(volume: tools.lvm.Volume) -> bool:
+    """True for a thin pool, which the kernel does not start for reading only by itself, and for a volume of one."""
+    return "thin" in volume.layout.split(",")
+
+
+def _is_in_pool(volume: tools.lvm.Volume) -> bool:
+    return _is_thin(volume) and "pool" not in volume.layout.split(",")
 
 
 def _is_plain(volume: tools.lvm.Volume) -> bool:
@@ -199,7 +173,7 @@ def _is_plain(volume: tools.lvm.Volume) -> bool:
     return {"linear", "striped"}.issuperset(volume.layout.split(","))
 
 
-def _is_image(part: tools.lvm.Beginning, group: tools.lvm.Group) -> bool:
+def _is_image(part: tools.lvm.Piece, group: tools.lvm.Group) -> bool:
     """True for a leg of something mirrored in the group, which may be a part of a pool that no report tells of."""
     return part.group_uuid == group.uuid and re.search("_[rm]image_[0-9]+$", part.name) is not None
 
@@ -222,7 +196,3 @@ def group_of(name: str) -> str | None:
         parts.append(plain[:length])
         plain = plain[length:]
     return "-".join(parts)
-
-
-def _is_there(device: str) -> bool:
-    return Path(device).exists()

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bareon.sizes import KIB
+from bareon.sizes import KIB, MIB
 from bareon.storage.kind import System
 
+EXTENT = 4 * MIB  # bytes, LVM's default
 # Bytes of each stripe on one physical volume, twice LVM's default: the first, by which a RAID volume is looked at,
 # then has all that tells what is in it. That of Btrfs begins at 64 KiB.
 STRIPE = 128 * KIB
+THIN_CHECK = "thin_check"
+"""The program that LVM calls whenever it activates a thin pool; thin_check(8)."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class SegmentType:
     ``striped`` and ``mirrored`` say what of it can be asked for, ``parity`` how many physical volumes hold parity,
     ``metadata`` how many extents each has beside its data (``rmeta``). ``legs``, all of its parts, and ``mirrors``
     are the most that lvcreate takes: tools/lvcreate.c of LVM. ``layout`` is LVM's word for it among those of
-    ``lv_layout``; lvs(8). ``grub`` says whether GRUB reads it: grub-core/disk/lvm.c there knows no others.
+    ``lv_layout``, of what is thin all of them; lvs(8). ``grub`` says whether GRUB reads it: grub-core/disk/lvm.c
+    there knows no others.
     """
 
     layout: str
@@ -49,6 +53,11 @@ SEGMENT_TYPES: dict[str, SegmentType] = {
         mirrors=1,
         grub=False,
         system=System(modules=("dm_raid", "raid10")),
+    ),
+    "thin-pool": SegmentType("thin,pool", grub=False),
+    # LVM has the program check the metadata of a pool whenever it is activated.
+    "thin": SegmentType(
+        "thin,sparse", grub=False, system=System(modules=("dm_thin_pool",), programs=((THIN_CHECK,),))
     ),
 }
 

@@ -11,7 +11,8 @@ from bareon import tools
 from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.sizes import human
 from bareon.step import Outcome, Progress, Step
-from bareon.storage.lvm.segment import STRIPE
+from bareon.storage.lvm import pool
+from bareon.storage.lvm.segment import LINEAR, STRIPE
 
 if TYPE_CHECKING:
     from bareon.storage.lvm.planned import PlannedGroup, PlannedVolume
@@ -26,7 +27,7 @@ class MakeGroup(Step):
     @property
     def description(self) -> str:
         group = self.group
-        shapes = {x.name: f", {x.segment.kind}" if x.on else "" for x in group.volumes}
+        shapes = {x.name: f", {x.segment.kind}" if x.segment != LINEAR else "" for x in group.volumes}
         volumes = ", ".join(f"{x.name} ({human(x.size)}{shapes[x.name]})" for x in group.volumes)
         on = ", ".join(group.members)
         return f"Make volume group {group.name} ({human(group.size)}) on {on}" + (f": {volumes}" if volumes else "")
@@ -41,16 +42,25 @@ class MakeGroup(Step):
         for member in group.physical:
             tools.lvm.create_physical_volume(member.device, member.metadata, member.backup)
         tools.lvm.create_group(group.name, group.extent, group.members, group.tags)
-        # Linear volumes take what they find; the others were promised their physical volumes.
-        for volume in sorted(group.volumes, key=lambda volume: not volume.on):
+        # Linear volumes take what they find; those before them were promised their physical volumes.
+        for volume in sorted(group.volumes, key=lambda volume: (bool(volume.pool), not volume.on)):
             self._create(volume)
-        tools.udev.wait_for({volume.device: volume.size for volume in group.volumes})
+        tools.udev.wait_for({volume.device: volume.size for volume in group.volumes if not volume.is_pool})
         self._check()
         return {"bytes": group.size, "volumes": len(group.volumes)}
 
     def _create(self, volume: PlannedVolume) -> None:
         group, shape = self.group, volume.segment
         extents = volume.size // group.extent
+        if volume.pool:
+            tools.lvm.create_thin_volume(group.name, volume.pool, volume.name, volume.size, volume.tags)
+            return
+        if volume.is_pool:
+            metadata = volume.name + pool.METADATA_PART, pool.metadata(volume.size) // group.extent
+            tools.lvm.create_thin_pool(
+                group.name, volume.name, extents, metadata, pool.chunk(volume.size), volume.tags
+            )
+            return
         if not volume.on:
             tools.lvm.create_volume(group.name, volume.name, extents, volume.tags)
             return
@@ -70,8 +80,8 @@ class MakeGroup(Step):
         metadata = {tools.device.kernel_name(member.device): member.metadata for member in self.group.physical}
         if {tools.device.kernel_name(device): start for device, start in starts.items()} != metadata:
             raise ActionFailed(f"volume group {self.group.name}: its extents start at {starts}, not {metadata}")
-        sizes = {x.name: (x.size, x.legs) for x in report.volumes if x.group_uuid == found[0].uuid}
-        wanted = {volume.name: (volume.size, volume.segment.legs) for volume in self.group.volumes}
+        sizes = {x.name: (x.size, x.legs, x.pool) for x in report.volumes if x.group_uuid == found[0].uuid}
+        wanted = {volume.name: (volume.size, volume.segment.legs, volume.pool) for volume in self.group.volumes}
         if sizes != wanted:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {sizes}, not {wanted}")
 

@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 from bareon.errors import Defect
 from bareon.sizes import MIB, Absolute, mib, parse_size, round_down, round_up
 from bareon.storage import filesystem
+from bareon.storage.allocate import Request
 from bareon.storage.disk import Partition
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import Aggregate, Content, Device, Fragment, Key, Place, Read, Reader, Volume
 from bareon.storage.lvm.planned import PlannedGroup, PlannedPhysicalVolume, PlannedVolume
-from bareon.storage.lvm.room import EXTENT, Asked, grant
-from bareon.storage.lvm.segment import SEGMENT_TYPES, Segment, segment
+from bareon.storage.lvm.pool import thin_sizes
+from bareon.storage.lvm.room import Asked, grant
+from bareon.storage.lvm.segment import EXTENT, SEGMENT_TYPES, Segment, segment
 
 LINUX_LVM = "E6D6D379-F507-44C2-A23C-238F2A3DF928"
 """The partition type GUID of a physical volume; Discoverable Partitions Specification."""
@@ -86,6 +88,7 @@ _LV: Mapping[str, Any] = {
             "description": "How it lies on the physical volumes of the group: linear, anywhere; striped, in turn on"
             " several; raid1, with copies; raid5, in stripes with parity; raid10, in stripes with copies. Each"
             " stripe, copy and parity has a physical volume of its own. The size is that without copies and parity."
+            " A thin-pool holds no file system, but volumes that are thin: these take of it what is written to them."
             " Default: linear.",
             "enum": list(SEGMENT_TYPES),
         },
@@ -102,6 +105,12 @@ _LV: Mapping[str, Any] = {
             "type": "integer",
             "minimum": 1,
             "maximum": 9,
+        },
+        "pool": {
+            "description": "The name of the thin pool in the same group that holds a thin volume. A percentage as"
+            " its size is one of the pool, and 'remaining' what the other volumes leave of it; all of them together"
+            " may be larger than the pool, with a warning.",
+            "type": "string",
         },
         "tags": _TAGS,
         **filesystem.fields(),
@@ -151,13 +160,15 @@ class PhysicalVolume(Content):
 class LogicalVolume(Volume):
     """A logical volume that shall be, of a kind of :data:`SEGMENT_TYPES`.
 
-    How many ``stripes`` it has, and ``mirrors`` besides the first copy, is ``None`` where the input does not say.
+    How many ``stripes`` it has, and ``mirrors`` besides the first copy, is ``None`` where the input does not say, and
+    so is ``pool``, the name of the thin pool that it is in.
     """
 
     name: str = field(kw_only=True)
     kind: str = field(default="linear", kw_only=True)
     stripes: int | None = field(default=None, kw_only=True)
     mirrors: int | None = field(default=None, kw_only=True)
+    pool: str | None = field(default=None, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
 
 
@@ -189,22 +200,36 @@ class VolumeGroup(Aggregate):
     def plan(self, members: Sequence[Device], identifiers: Identifiers) -> PlannedGroup:
         physical = tuple(x.content for x in members if isinstance(x.content, PlannedPhysicalVolume))
         rooms = [max(0, round_down(x.size - x.metadata - x.backup, EXTENT)) for x in physical]
-        segments = [segment(x.kind, x.stripes, x.mirrors, len(physical)) for x in self.volumes]
-        asked = (Asked(x.size, f"{x.path}.size", y) for x, y in zip(self.volumes, segments, strict=True))
+        thick = [x for x in self.volumes if x.kind != "thin"]
+        segments = [segment(x.kind, x.stripes, x.mirrors, len(physical)) for x in thick]
+        asked = (Asked(x.size, f"{x.path}.size", y) for x, y in zip(thick, segments, strict=True))
         granted = grant(rooms, list(asked))
         on = (tuple(physical[number].device for number in x.on) for x in granted)
-        volumes = (
-            self._planned(wanted, shape, room.size, over, identifiers)
-            for wanted, shape, room, over in zip(self.volumes, segments, granted, on, strict=True)
-        )
-        return PlannedGroup(self.name, sum(rooms), EXTENT, physical, tuple(volumes), self.tags)
+        made = {
+            wanted.name: self._planned(wanted, shape, room.size, over, identifiers)
+            for wanted, shape, room, over in zip(thick, segments, granted, on, strict=True)
+        }
+        for pool in [x.name for x in thick if x.kind == "thin-pool"]:
+            made |= self._in_pool(made[pool], identifiers)
+        volumes = tuple(made[x.name] for x in self.volumes if x.name in made)
+        return PlannedGroup(self.name, sum(rooms), EXTENT, physical, volumes, self.tags)
+
+    def _in_pool(self, pool: PlannedVolume, identifiers: Identifiers) -> dict[str, PlannedVolume]:
+        """The volumes of a thin pool, by name."""
+        held = [x for x in self.volumes if x.kind == "thin" and x.pool == pool.name]
+        sizes = thin_sizes(pool.size, [Request(x.size, f"{x.path}.size") for x in held])
+        return {
+            x.name: self._planned(x, Segment("thin"), size, (), identifiers)
+            for x, size in zip(held, sizes, strict=True)
+        }
 
     def _planned(
         self, wanted: LogicalVolume, shape: Segment, size: int, on: tuple[str, ...], identifiers: Identifiers
     ) -> PlannedVolume:
         place = Place(f"/dev/{self.name}/{wanted.name}", size, f"{wanted.path}.size", identifiers)
         content = wanted.content.plan(place) if wanted.content else None
-        return PlannedVolume(place.device, size, wanted.name, shape, on, wanted.tags, content=content)
+        pool = wanted.pool or ""
+        return PlannedVolume(place.device, size, wanted.name, shape, on, wanted.tags, pool, content=content)
 
 
 def physical_volume(value: dict[str, Any], path: str, reader: Reader) -> PhysicalVolume:
@@ -235,6 +260,7 @@ def readers(reader: Reader) -> Mapping[str, Read]:
             kind=value.get("kind", "linear"),
             stripes=value.get("stripes"),
             mirrors=value.get("mirrors"),
+            pool=value.get("pool"),
             tags=tuple(value.get("tags", ())),
             path=path,
         )
