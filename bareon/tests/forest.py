@@ -29,7 +29,8 @@ _FOREIGN = ("bcache", "zfs_member", *FIRMWARE, "crypto_LUKS")  # LUKS: closed
 class Thing:
     """A device with guard bytes of its own. ``path`` is its name among members, ``disks`` are those it lies on.
 
-    ``present`` says that there is a device now: an array that runs, a logical volume that is active.
+    ``present`` says that there is a device now: an array that runs, a logical volume that is active. ``pool`` is the
+    path of the thin pool that it takes its room of; what is its own pool is that pool, and has no device.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Thing:
     present: bool = True
     content: str | None = None
     users: list[str] = field(default_factory=list)
+    pool: str = ""
 
     def use(self, words: str) -> None:
         """Have somebody use it: that is a use of all below it too."""
@@ -157,10 +159,21 @@ def _group(forest: Forest, dice: random.Random, number: int, members: tuple[Thin
     taken = {joined.name for joined in forest.joined if joined.kind == "group"}
     name = dice.choice(["same", f"g{number}", f"g{number}"] + ([] if "os" in taken else ["os"]))
     volumes = tuple(_offered(dice, f"/dev/{name}/v{i}", members) for i in range(dice.randint(0, 3)))
-    forest.joined.append(Joined("group", name, f"uuid{number}", members, volumes))
+    pools = _in_pool(dice, volumes, f"/dev/{name}/pool") if dice.random() < 0.4 else []
+    forest.joined.append(Joined("group", name, f"uuid{number}", members, (*volumes, *pools)))
     for volume in volumes if name == "same" else ():
         volume.content = "ext4"
-    return [] if name == "same" else list(volumes)
+    return [] if name == "same" else [x for x in volumes if x.content != UNKNOWN.type]
+
+
+def _in_pool(dice: random.Random, volumes: Sequence[Thing], path: str) -> list[Thing]:
+    """Put volumes into a thin pool of that path, if there are any. It may be one that nobody can look into."""
+    hidden = dice.random() < 0.3
+    for volume in volumes:
+        volume.pool = path
+        if hidden and not volume.present:
+            volume.content = UNKNOWN.type
+    return [Thing(path, x.disks, x.below, any(v.present for v in volumes), pool=path) for x in volumes[:1]]
 
 
 def _container(forest: Forest, dice: random.Random, number: int, members: tuple[Thing, ...]) -> list[Thing]:
@@ -266,7 +279,11 @@ def _group_facts(group: Joined) -> GroupFacts:
         4 * MIB,
         tuple(sorted(member.path for member in group.members)),
         volumes=tuple(
-            LogicalVolumeFacts(x.path.rpartition("/")[2], x.path, 100 * MIB, x.present, _content(x))
+            LogicalVolumeFacts(
+                *(x.path.rpartition("/")[2], x.path, 100 * MIB, x.present, _content(x)),
+                layout="linear" if not x.pool else "thin,pool" if x.pool == x.path else "thin,sparse",
+                pool=x.pool.rpartition("/")[2] if x.pool != x.path else "",
+            )
             for x in group.offers
         ),
     )
