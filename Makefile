@@ -15,7 +15,7 @@ help:
 	echo "make unit        unit tests"
 	echo "make functional  functional tests; ARGS='-k two_disks --keep' goes to pytest"
 	echo "make crash-matrix  cut the power at every boundary between two steps; takes an hour"
-	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' copies it"
+	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' makes media, too"
 	echo "make docs        build the documentation into doc/build"
 	echo "make man         build the manual pages into doc/build/man"
 	echo "make lint        ruff, mypy and the contract of imports"

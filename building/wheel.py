@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
+from building import date
 from building.process import run
 
 #: The checkout this bench belongs to.
@@ -53,8 +53,8 @@ def source_files() -> list[Path]:
     return sorted(path for path in files if path.is_file())
 
 
-def build_own(target: Path) -> Path:
-    """Build this checkout's wheel into ``target`` and return its path.
+def build_own(target: Path, built: int) -> Path:
+    """Build this checkout's wheel into ``target`` and return its path; ``built`` is its date, in seconds since 1970.
 
     It is built from a copy: building in place would leave ``build/`` behind, from which files that
     were since deleted come back. The copy is a new git repository because pbr takes the list of
@@ -68,7 +68,7 @@ def build_own(target: Path) -> Path:
             shutil.copy2(path, there)
         for command in (["init", "--quiet"], ["add", "--all"]):
             run(["git", *command], timeout=60, cwd=copy)
-        environment = os.environ | {"PBR_VERSION": version()}
+        environment = date.environment(built) | {"PBR_VERSION": version()}
         run(
             [*_pip(), "wheel", "--no-deps", "--wheel-dir", target, copy],
             timeout=PIP_LIMIT,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the deploy ramdisk: ``python -m ramdisk [--ssh_key FILE] [--output DIR]``."""
+"""Builds the deploy ramdisk: ``python -m ramdisk [--profile NAME] [--ssh_key FILE] [--output DIR]``."""
 
 from __future__ import annotations
 
@@ -8,28 +8,48 @@ import sys
 from pathlib import Path
 
 from building.process import ProgramError
-from ramdisk import build
+from ramdisk import build, outputs, parameters
+from ramdisk.base import build_base
+from ramdisk.profile import PROFILES
 
 
 def main() -> int:
     """Build, and say where the files are."""
     parser = argparse.ArgumentParser(prog="ramdisk", description="Build the deploy ramdisk.")
-    parser.add_argument("--output", type=Path, help="a directory to copy the files to")
+    parser.add_argument("--output", type=Path, help="a directory for all files, media among them")
     parser.add_argument("--ssh_key", type=Path, help="a public key that lets root in; default: none")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="small", help="which packages; default: small")
+    parser.add_argument("--firmware", action="store_true", help="with firmware and microcode that are not free")
+    parser.add_argument(
+        "--append", default="", metavar="WORDS", help="kernel parameters for the ISO and iPXE's script"
+    )
     arguments = parser.parse_args()
+    if arguments.firmware and not PROFILES[arguments.profile].firmware:
+        parser.error(f"the profile {arguments.profile} has no firmware")
     try:
+        line = parameters.line(arguments.append)
         key = arguments.ssh_key.read_text() if arguments.ssh_key else None
-        ramdisk = build(lambda line: print(line, flush=True), key)
-    except (OSError, UnicodeDecodeError, ProgramError) as error:
+        place = _build(arguments, key, line)
+    except (OSError, ValueError, ProgramError) as error:
         print(error, file=sys.stderr)
         return 1
-    if arguments.output:
-        ramdisk.copy_to(arguments.output)
-    place = arguments.output or ramdisk.kernel.parent
-    print(f"bareon=={ramdisk.version}: {place / 'vmlinuz'} and {place / 'initramfs'}")
+    print(f"the ramdisk is in {place}")
     if key is None:
         print("nobody can log in: no --ssh_key was given")
     return 0
+
+
+def _build(arguments: argparse.Namespace, key: str | None, line: str) -> Path:
+    ramdisk = build(_say, key, arguments.profile, firmware=arguments.firmware)
+    if arguments.output:
+        base = build_base(_say, arguments.profile, firmware=arguments.firmware)
+        outputs.write(base, ramdisk, line, arguments.output, _say)
+    place: Path = arguments.output or ramdisk.kernel.parent
+    return place
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

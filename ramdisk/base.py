@@ -3,26 +3,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from building import cache, debian, wheel
+from building import cache, date, debian, wheel
 from building.process import run
-from ramdisk import archive
+from ramdisk import archive, loaders, microcode, sbom
+from ramdisk.profile import PROFILES
 
 SUITE = "bookworm"
-PACKAGES = (
-    *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
-    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
-    "smartmontools",
-    *("cryptsetup-bin", "clevis", "clevis-tpm2"),
-    *("nvme-cli", "hdparm"),
-    *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
-    *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
-    *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
-    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
-)
 FILES = Path(__file__).with_name("files")
 #: Where the files go, and whether they are programs.
 PLACES = (
@@ -44,33 +36,71 @@ REMOVED = (
     *("boot/*", "vmlinuz*", "initrd.img*"),
     # It needs ICU, which is left out.
     "usr/sbin/xfs_scrub",
+    # Who a node is: it makes its own when it starts, or has it of its firmware. Two with the same would be one.
+    *("etc/ssh/ssh_host_*", "etc/nvme/hostid", "etc/nvme/hostnqn", "etc/iscsi/initiatorname.iscsi"),
+    # When it was built, and which files ldconfig has seen where.
+    *("var/log/*", "var/cache/*", "var/lib/systemd/*", "etc/*-", "run/*", "tmp/*"),
     # GRUB as single files for removable media and network boot.
     *("usr/lib/grub/x86_64-efi/monolithic", "usr/bin/grub-mkrescue", "usr/bin/grub-fstest"),
+    # Media start with them, see ramdisk/loaders.py; and microcode has its own archive.
+    *("usr/lib/shim", "usr/lib/grub/x86_64-efi-signed", "usr/lib/firmware/*-ucode", "lib/firmware/*-ucode"),
     # A ramdisk installs no packages.
-    *("var/cache/*", "var/lib/apt", "var/lib/dpkg", "usr/lib/apt", "usr/share/python-wheels"),
+    *("var/lib/apt", "var/lib/dpkg", "usr/lib/apt", "usr/share/python-wheels"),
     *("usr/lib/python3*/test", "usr/lib/python3*/idlelib"),
 )
 ZSTD_LEVEL = 12
+#: Seconds for lists, or firmware, from a mirror that is slow.
+FETCH_LIMIT = 900.0
+DAY = 86400
+#: Names of files in the product.
+KERNEL, ARCHIVE, MICROCODE = "vmlinuz", "base.cpio.zst", "microcode.cpio"
+LOADERS, BILL, WHEELS = "loaders", "debian.cdx.json", "wheels.txt"
 
 
-def build_base(report: cache.Report) -> Path:
-    """Return the product directory with ``vmlinuz`` and ``base.cpio.zst``."""
+def build_base(report: cache.Report, profile: str = "small", *, firmware: bool = False) -> Path:
+    """Return the product's directory: the kernel, the archive, and what media and the bill of materials are made of.
+
+    :param profile: a name in :data:`ramdisk.profile.PROFILES`
+    :param firmware: take what its hardware needs that is not free
+    """
+    chosen = PROFILES[profile]
     requirements = wheel.CHECKOUT / "requirements.txt"
-    code = [Path(module) for module in (__file__, archive.__file__, wheel.__file__)]
-    key = cache.digest(SUITE, *PACKAGES, debian.EXCLUDED, Path(debian.__file__), FILES, requirements, *code)
+    code = [Path(x.__file__ or "") for x in (archive, date, debian, loaders, microcode, sbom, wheel)]
+    inputs = [debian.EXCLUDED, FILES, requirements, Path(__file__), *code]
+    built = date.epoch(wheel.CHECKOUT, inputs)
+    key = cache.digest(str(built), str(firmware), repr(chosen), *inputs)
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        debian.make_tree(SUITE, PACKAGES, tree)
+        debian.make_tree(SUITE, (*chosen.packages, *loaders.PACKAGES), tree, included=chosen.modules)
+        _update(tree, chosen.firmware if firmware else ())
+        sbom.of_debian(tree, SUITE, built, target / BILL)
         (kernel,) = tree.glob("boot/vmlinuz-*")
-        shutil.copyfile(kernel, target / "vmlinuz")
+        shutil.copyfile(kernel, target / KERNEL)
+        loaders.collect(tree, target / LOADERS)
+        microcode.collect(tree, target / MICROCODE, built)
         _slim(tree)
-        _configure(tree)
-        _add_libraries(tree, requirements)
-        archive.pack(tree, target / "base.cpio.zst", level=ZSTD_LEVEL)
+        _configure(tree, built)
+        (target / WHEELS).write_text(_add_libraries(tree, requirements))
+        archive.pack(tree, target / ARCHIVE, date=built, level=ZSTD_LEVEL)
         shutil.rmtree(tree)
 
     return cache.product("ramdisk-base", key, make, report)
+
+
+def _update(tree: Path, firmware: Sequence[str]) -> None:
+    """Fetch the archive's lists, which know the digests of the packages, and install firmware.
+
+    It comes from a component of its own, and no package depends on it.
+    """
+    if firmware:
+        sources = tree / "etc/apt/sources.list"
+        sources.write_text(sources.read_text().replace(" main\n", " main non-free-firmware\n"))
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "INITRD": "No", "LC_ALL": "C.UTF-8"}
+    run(["chroot", tree, "apt-get", "--quiet=2", "update"], timeout=FETCH_LIMIT, env=environment)
+    if firmware:
+        words = ["--quiet=2", "--yes", "--no-install-recommends", "install", *firmware]
+        run(["chroot", tree, "apt-get", *words], timeout=FETCH_LIMIT, env=environment)
 
 
 def _slim(tree: Path) -> None:
@@ -82,7 +112,7 @@ def _slim(tree: Path) -> None:
                 path.unlink()
 
 
-def _configure(tree: Path) -> None:
+def _configure(tree: Path, built: int) -> None:
     """Give the tree an init, and the settings of a machine that owns none of its disks."""
     for name, place, mode in PLACES:
         target = tree / place
@@ -96,6 +126,13 @@ def _configure(tree: Path) -> None:
     for stale in ("etc/resolv.conf", "etc/machine-id"):
         (tree / stale).unlink(missing_ok=True)
     (tree / "etc/machine-id").write_text("")
+    _date_accounts(tree / "etc/shadow", built)
+
+
+def _date_accounts(shadow: Path, built: int) -> None:
+    """Have the accounts' passwords be as old as the build: packages make accounts, and write down the day."""
+    rows = [line.split(":") for line in shadow.read_text().splitlines()]
+    shadow.write_text("".join(f"{':'.join([*row[:2], str(built // DAY), *row[3:]])}\n" for row in rows))
 
 
 def _link_busybox(tree: Path) -> None:
@@ -108,8 +145,8 @@ def _link_busybox(tree: Path) -> None:
             (tree / "usr/bin" / applet).symlink_to("busybox")
 
 
-def _add_libraries(tree: Path, requirements: Path) -> None:
-    """Make the virtual environment and install bareon's dependencies, wheels fetched outside."""
+def _add_libraries(tree: Path, requirements: Path) -> str:
+    """Make the virtual environment and install bareon's dependencies, wheels fetched outside; return which."""
     run(
         ["chroot", tree, "python3", "-m", "venv", "--without-pip", str(wheel.VENV)],
         timeout=120,
@@ -117,3 +154,4 @@ def _add_libraries(tree: Path, requirements: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="bareon-wheels-") as place:
         wheels = wheel.download(requirements, Path(place))
         wheel.install_into(tree, wheels)
+        return sbom.lines(wheels)

@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from building import cache, wheel
-from ramdisk import archive
-from ramdisk.base import build_base
+from building import cache, date, wheel
+from ramdisk import archive, sbom
+from ramdisk.base import ARCHIVE, BILL, KERNEL, MICROCODE, WHEELS, build_base
 
 #: What a node gets when the checkout has no sample configuration.
 DEFAULT_CONFIGURATION = "[DEFAULT]\nlog_file = /var/log/bareon.log\n"
@@ -25,31 +25,37 @@ class Ramdisk:
     initramfs: Path
     version: str
 
-    def copy_to(self, target: Path) -> None:
-        """Copy kernel and initramfs into a directory."""
-        target.mkdir(parents=True, exist_ok=True)
-        for path in (self.kernel, self.initramfs):
-            shutil.copy2(path, target / path.name)
 
-
-def build(report: cache.Report, public_key: str | None = None) -> Ramdisk:
+def build(
+    report: cache.Report, public_key: str | None = None, profile: str = "small", *, firmware: bool = False
+) -> Ramdisk:
     """Return the ramdisk of the checkout as it stands, made if it is not in the cache.
 
     :param public_key: a line of ``authorized_keys`` for root; without one nobody can log in by SSH
+    :param profile: a name in :data:`ramdisk.profile.PROFILES`
+    :param firmware: take what hardware needs that is not free
     :raises ProgramError: when a part cannot be fetched or built
     """
-    base = build_base(report)
+    base = build_base(report, profile, firmware=firmware)
     version = wheel.version()
-    inputs = cache.digest(base.name, version, public_key or "", Path(__file__), Path(archive.__file__), *_sources())
+    built = date.epoch(wheel.CHECKOUT)
+    code = [Path(__file__), Path(archive.__file__), Path(sbom.__file__)]
+    inputs = cache.digest(base.name, version, str(built), public_key or "", *code, *_sources())
 
     def make(target: Path) -> None:
-        tree = target / "tree"
-        _fill_overlay(tree, target, version, public_key)
-        archive.pack(tree, target / "overlay.cpio")
-        archive.join([base / "base.cpio.zst", target / "overlay.cpio"], target / "initramfs")
-        os.link(base / "vmlinuz", target / "vmlinuz")
-        shutil.rmtree(tree)
-        (target / "overlay.cpio").unlink()
+        tree, scratch = target / "tree", target / "scratch"
+        scratch.mkdir()
+        own = wheel.build_own(scratch, built)
+        _fill_overlay(tree, own, version, public_key)
+        overlay = scratch / "overlay.cpio"
+        archive.pack(tree, overlay, date=built)
+        archive.join([base / MICROCODE, base / ARCHIVE, overlay], target / "initramfs")
+        os.link(base / KERNEL, target / "vmlinuz")
+        wheels = (base / WHEELS).read_text() + sbom.lines([own])
+        sbom.whole(base / BILL, wheels, version, built, scratch, target / sbom.FILE)
+        os.utime(target / "initramfs", (built, built))
+        for done in (tree, scratch):
+            shutil.rmtree(done)
 
     place = cache.product("ramdisk", inputs, make, report)
     return Ramdisk(place / "vmlinuz", place / "initramfs", version)
@@ -61,11 +67,9 @@ def _sources() -> list[Path]:
     return [*wheel.source_files(), *([sample] if sample.is_file() else [])]
 
 
-def _fill_overlay(tree: Path, scratch: Path, version: str, public_key: str | None) -> None:
-    """Lay out what the base lacks: bareon, its configuration, and who may log in."""
-    built = wheel.build_own(scratch)
-    wheel.install_into(tree, [built])
-    built.unlink()
+def _fill_overlay(tree: Path, own: Path, version: str, public_key: str | None) -> None:
+    """Lay out what the base lacks: bareon of its wheel, its configuration, and who may log in."""
+    wheel.install_into(tree, [own])
     commands = tree / "usr/local/bin"
     commands.mkdir(parents=True)
     for script in sorted((tree / wheel.VENV.relative_to("/") / "bin").iterdir()):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The initramfs of the bench's ramdisk, as those read it who hand it to a kernel."""
+"""The initramfs of the ramdisk, as those read it who hand it to a kernel; and that it does not depend on chance."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,12 @@ from ramdisk import archive
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("cpio", "zstd", "bash"))), reason="cpio or zstd is not installed")
+PROGRAMS = pytest.mark.skipif(
+    not all(map(shutil.which, ("cpio", "zstd", "bash"))), reason="cpio or zstd is not installed"
+)
+
+
+@PROGRAMS
 def test_ironic_does_not_take_a_ramdisk_for_a_compressed_image(tmp_path: Path) -> None:
     """It would unpack one: ``_handle_zstd_compression`` of Ironic's ``images.py`` looks at the first four bytes."""
     for name in ("base", "overlay"):
@@ -33,3 +39,45 @@ def test_ironic_does_not_take_a_ramdisk_for_a_compressed_image(tmp_path: Path) -
     assert len(front) % archive.ALIGNMENT == 0
     done = subprocess.run(["cpio", "--list", "--quiet"], input=front, capture_output=True, check=True)
     assert done.stdout == b""
+
+
+def _tree(place: Path, names: list[str], seconds: int) -> Path:
+    """A tree with a hard link, a symbolic one, and a time stamp older than any build."""
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(name)
+        (place / name).chmod(0o644)
+        os.utime(place / name, (seconds, seconds))
+    (place / "hard").hardlink_to(place / "a/b")
+    (place / "link").symlink_to("a/b")
+    os.utime(place / "c", (1000, 1000))
+    for folder in (place, place / "a"):
+        folder.chmod(0o755)
+    return place
+
+
+@PROGRAMS
+@pytest.mark.parametrize("level", [None, 3])
+def test_the_same_tree_gives_the_same_bytes(level: int | None, tmp_path: Path) -> None:
+    """Whenever and in whatever order it was written."""
+    one = _tree(tmp_path / "one", ["a/b", "c", "d"], 5000)
+    other = _tree(tmp_path / "other", ["d", "c", "a/b"], 6000)
+    for tree in (one, other):
+        archive.pack(tree, tmp_path / f"{tree.name}.cpio", date=4000, level=level)
+    assert (tmp_path / "one.cpio").read_bytes() == (tmp_path / "other.cpio").read_bytes()
+
+
+@PROGRAMS
+def test_members(tmp_path: Path) -> None:
+    """Times after the build's are the build's; all is root's; hard links stay links."""
+    archive.pack(_tree(tmp_path / "tree", ["a/b", "c", "d"], 5000), tmp_path / "cpio", date=4000)
+    found = {member.name: member for member in archive.members((tmp_path / "cpio").read_bytes() * 2)}
+    assert sorted(found) == ["TRAILER!!!", "a", "a/b", "c", "d", "hard", "link"]
+    assert {name: member.fields[5] for name, member in found.items()} == {
+        **dict.fromkeys(("a", "a/b", "d", "hard", "link"), 4000),
+        **{"c": 1000, "TRAILER!!!": 0},
+    }
+    assert {member.fields[2:4] for member in found.values()} == {(0, 0)}
+    assert found["a/b"].fields[0] == found["hard"].fields[0]
+    with pytest.raises(ValueError, match="at byte 4"):
+        list(archive.members(b"\0\0\0\0zstd"))

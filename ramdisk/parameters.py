@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's command line on media and in iPXE's script."""
+
+from __future__ import annotations
+
+import re
+
+#: Messages for whoever has a screen, and for whoever has a serial line; the kernel leaves out what is not there.
+CONSOLES = "console=tty0 console=ttyS0,115200"
+#: What neither GRUB within single quotes nor iPXE reads as something else.
+_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./?&~{}\[\]*()^!|<>;#-]+")
+_IPXE = ("&&", "||")
+
+
+def line(appended: str) -> str:
+    """Return the command line with what is appended to it; consoles that are given take the place of the usual ones.
+
+    :raises ValueError: for a word that a boot loader would read as something else, or that would be too long
+    """
+    words = appended.split()
+    for word in words:
+        if not _WORD.fullmatch(word) or word in _IPXE or word.startswith("#"):
+            raise ValueError(f"--append: boot loaders would not hand on {word!r} as it is")
+    whole = " ".join(words if any(word.startswith("console=") for word in words) else [CONSOLES, *words])
+    if len(whole) > LIMIT:
+        raise ValueError(f"--append: the command line has {len(whole)} characters, and the kernel takes {LIMIT}")
+    return whole
+
+
+#: COMMAND_LINE_SIZE of the kernel on x86 is 2048; the loaders add a name of the initramfs and of the medium.
+LIMIT = 1900
+
+
+def for_grub(whole: str) -> str:
+    """Return a command line as words of GRUB's script."""
+    return " ".join(f"'{word}'" for word in whole.split())
+
+
+def for_ipxe(whole: str) -> str:
+    """Return iPXE's script, which takes kernel and initramfs from where it lies itself."""
+    return f"#!ipxe\nkernel vmlinuz initrd=initramfs {whole}\ninitrd --name initramfs initramfs\nboot\n"

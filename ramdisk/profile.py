@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a ramdisk can be made of: tables of Debian packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: What bareon runs, and what a node needs to start and to be reached.
+_COMMON = (
+    *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
+    *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
+    "smartmontools",
+    *("cryptsetup-bin", "clevis", "clevis-tpm2"),
+    *("nvme-cli", "hdparm"),
+    *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
+    *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
+    *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
+    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A kind of ramdisk.
+
+    ``firmware`` are packages of Debian's ``non-free-firmware``, taken where they are asked for, and ``modules``
+    patterns of dpkg for kernel modules that are taken although ``building/excluded.txt`` leaves them out.
+    """
+
+    packages: tuple[str, ...]
+    firmware: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+PROFILES = {
+    # What the tests boot.
+    "small": Profile(_COMMON),
+    # Servers: storage over several paths and over the network, their BMC, and what somebody at the console asks for.
+    "full": Profile(
+        (
+            *_COMMON,
+            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools", "chrony", "lldpd"),
+            *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
+        ),
+        firmware=(
+            *("firmware-linux-nonfree", "firmware-bnx2", "firmware-bnx2x", "firmware-netxen", "firmware-qlogic"),
+            *("firmware-cavium", "firmware-myricom", "firmware-realtek", "firmware-misc-nonfree"),
+            *("intel-microcode", "amd64-microcode"),
+        ),
+        modules=("/lib/modules/*/kernel/drivers/infiniband/*", "/lib/modules/*/kernel/drivers/hwmon/*"),
+    ),
+}
