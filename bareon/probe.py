@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,8 @@ LOG = logging.getLogger(__name__)
 _NO_DISKS = ("ram", "zram", "fd")
 _LIVE = ("/", "/run/initramfs/live", "/run/live/medium", "/lib/live/mount/medium", "/cdrom", "/run/archiso/bootmnt")
 """Where systems mount what they run from: their root, or the media of dracut, live-boot, casper and archiso."""
+_MEDIUM = "bareon.medium="
+"""What the ramdisk's own media put on the kernel's command line; ``ramdisk/iso.py``."""
 
 
 def probe() -> NodeFacts:
@@ -62,14 +64,15 @@ def probe() -> NodeFacts:
         if (hardware := {**alone, **paths}.get(device.path))
     )
     firmware: Firmware = "uefi" if Path("/sys/firmware/efi").is_dir() else "bios"
-    booted = efi.booted_partition() if firmware == "uefi" else None
+    cmdline = Path("/proc/cmdline").read_text().strip()
+    booted = {efi.booted_partition() if firmware == "uefi" else None, named_medium(cmdline)} - {None}
     disks = tuple(replace(disk, boot_medium=is_boot_medium(disk, uses, booted)) for disk in disks)
     found = structures(disks)
     return NodeFacts(
         firmware=firmware,
         disks=disks,
         structures=found,
-        cmdline=redacted(Path("/proc/cmdline").read_text().strip()),
+        cmdline=redacted(cmdline),
         secure_boot=_secure_boot() if firmware == "uefi" else None,
         firmware_bits=efi.bits() if firmware == "uefi" else None,
         uses=_renamed(uses, devices, found),
@@ -110,13 +113,22 @@ def _drivers(paths: Sequence[str], modular: frozenset[str]) -> tuple[Driver, ...
     return tuple(Driver(*x) for x in bound if x[0] in modular) if bound and modular else None
 
 
-def is_boot_medium(disk: DiskFacts, uses: Sequence[Use], booted: str | None) -> bool:
+def named_medium(cmdline: str) -> str | None:
+    """The GUID, in lower case, of a partition of the medium that this system came from, as its boot loader says it.
+
+    Nothing is mounted from there once kernel and initramfs are read, and a BIOS does not say what it has started.
+    """
+    found = [word.removeprefix(_MEDIUM).lower() for word in cmdline.split() if word.startswith(_MEDIUM)]
+    return found[-1] if found else None
+
+
+def is_boot_medium(disk: DiskFacts, uses: Sequence[Use], booted: Collection[str | None]) -> bool:
     """True where it can be told that this system came from a disk: its root or its live medium is mounted from there.
 
-    :param booted: the GUID of the partition that the firmware has started, in lower case.
+    :param booted: the GUIDs of partitions that it was started from, in lower case.
     """
     mounted = any(disk.device in x.disks and x.way == "mounted" and x.at in _LIVE for x in uses)
-    return mounted or any(part.guid and part.guid.lower() == booted for part in disk.partitions)
+    return mounted or any(part.guid and part.guid.lower() in booted for part in disk.partitions)
 
 
 def _secure_boot() -> SecureBootFacts:

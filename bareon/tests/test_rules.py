@@ -28,7 +28,7 @@ from bareon.model.node import NodeFacts, Use
 from bareon.plan import text
 from bareon.plan.document import document
 from bareon.plan.fingerprint import check, fingerprint
-from bareon.probe import is_boot_medium
+from bareon.probe import is_boot_medium, named_medium
 from bareon.sizes import MIB
 from bareon.storage.disk import Disk, DiskFacts, DiskId, DiskIds, DiskRule, PartitionFacts
 from bareon.tests import cases
@@ -305,7 +305,20 @@ def test_facts_of_an_older_bareon_fit_no_rule_of_what_they_leave_out() -> None:
 )
 def test_where_the_ramdisk_came_from(uses: tuple[Use, ...], guid: str | None, booted: str | None, came: bool) -> None:
     part = PartitionFacts(1, "/dev/sda1", MIB, MIB, "", guid)
-    assert is_boot_medium(DiskFacts("/dev/sda", 4 * MIB, partitions=(part,)), uses, booted) is came
+    assert is_boot_medium(DiskFacts("/dev/sda", 4 * MIB, partitions=(part,)), uses, {booted} - {None}) is came
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "named"),
+    [
+        ("", None),
+        ("a bareon.medium=5F1656B7-204f b", "5f1656b7-204f"),
+        ("xbareon.medium=a", None),
+        ("bareon.medium=a bareon.medium=b", "b"),
+    ],
+)
+def test_the_medium_that_the_boot_loader_names(cmdline: str, named: str | None) -> None:
+    assert named_medium(cmdline) == named
 
 
 def test_the_kernel_says_nothing_of_the_size_of_what_it_cannot_use() -> None:
