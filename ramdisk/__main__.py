@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from building.process import ProgramError
-from ramdisk import build, outputs, parameters
+from ramdisk import again, build, outputs, parameters
 from ramdisk.base import build_base
 from ramdisk.profile import PROFILES
 
@@ -23,29 +23,37 @@ def main() -> int:
     parser.add_argument(
         "--append", default="", metavar="WORDS", help="kernel parameters for the ISO and iPXE's script"
     )
+    parser.add_argument(
+        "--twice", action="store_true", help="build all of it once more, from nothing, and compare byte for byte"
+    )
     arguments = parser.parse_args()
     if arguments.firmware and not PROFILES[arguments.profile].firmware:
         parser.error(f"the profile {arguments.profile} has no firmware")
     try:
         line = parameters.line(arguments.append)
         key = arguments.ssh_key.read_text() if arguments.ssh_key else None
-        place = _build(arguments, key, line)
+        if arguments.twice and (found := again.difference(lambda x: _build(arguments, key, line, x)[0], _say)):
+            print(f"two builds differ: {found}", file=sys.stderr)
+            return 1
+        _, place = _build(arguments, key, line, arguments.output)
     except (OSError, ValueError, ProgramError) as error:
         print(error, file=sys.stderr)
         return 1
+    if arguments.twice:
+        print("two builds gave the same bytes")
     print(f"the ramdisk is in {place}")
     if key is None:
         print("nobody can log in: no --ssh_key was given")
     return 0
 
 
-def _build(arguments: argparse.Namespace, key: str | None, line: str) -> Path:
+def _build(arguments: argparse.Namespace, key: str | None, line: str, target: Path | None) -> tuple[Path, Path]:
+    """Build; return the product of the base, and where the ramdisk is."""
     ramdisk = build(_say, key, arguments.profile, firmware=arguments.firmware)
-    if arguments.output:
-        base = build_base(_say, arguments.profile, firmware=arguments.firmware)
-        outputs.write(base, ramdisk, line, arguments.output, _say)
-    place: Path = arguments.output or ramdisk.kernel.parent
-    return place
+    base = build_base(_say, arguments.profile, firmware=arguments.firmware)
+    if target:
+        outputs.write(base, ramdisk, line, target, _say)
+    return base, target or ramdisk.kernel.parent
 
 
 def _say(line: str) -> None:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ramdisk import archive
+from ramdisk import again, archive
 
 #: What a frame of zstd begins with; RFC 8878, 3.1.1.
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -81,3 +82,25 @@ def test_members(tmp_path: Path) -> None:
     assert found["a/b"].fields[0] == found["hard"].fields[0]
     with pytest.raises(ValueError, match="at byte 4"):
         list(archive.members(b"\0\0\0\0zstd"))
+
+
+@PROGRAMS
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tree: None, None),
+        (lambda tree: (tree / "c").write_text("C"), "/c: contents"),
+        (lambda tree: (tree / "d").chmod(0o755), "/d: Member("),
+        (lambda tree: (tree / "d").unlink(), "/a/b and /d: Member("),
+    ],
+)
+def test_the_first_path_that_differs(change: Callable[[Path], object], said: str | None, tmp_path: Path) -> None:
+    contents = []
+    for name in ("one", "other"):
+        tree = _tree(tmp_path / name, ["a/b", "c", "d"], 5000)
+        if name == "other":
+            change(tree)
+        archive.pack(tree, tmp_path / "cpio", date=500)
+        contents.append((tmp_path / "cpio").read_bytes())
+    found = next(again.between(contents[0], contents[1]), None)
+    assert found is None if said is None else str(found).startswith(said), found
