@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+from bareon import cmdline
 from bareon.callback.key import conductors
 from bareon.errors import Defect, InvalidInput
 from bareon.model.location import Location
 from bareon.text import visible
 
-#: A word of a kernel's command line, which may have blanks within quotes; next_arg() in lib/cmdline.c.
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 #: Nothing that could end a line, a header or a URL.
 _PRINTABLE = re.compile(r"[!-~]+")
 #: Labels of one to 63 characters; the resolver of Python ends by an error of its own at others.
@@ -52,31 +51,16 @@ def words(text: str, where: str) -> dict[str, str]:
     :param where: what the text is, for errors.
     :raises InvalidInput: when one is there twice with two values.
     """
-    found: dict[str, str] = {}
-    defects = []
-    for word in _WORD.findall(text):
-        name, equals, value = _unquoted(word).partition("=")
-        if name not in _NAMES or not equals:
-            continue
-        value = _unquoted(value)
-        if found.setdefault(name, value) != value:
-            defects.append(Defect(name, f"is there twice on {where}, with two values: leave one"))
-    if defects:
-        raise InvalidInput(defects)
-    return found
+    known = ((name, value) for name, value in cmdline.parameters(text) if name in _NAMES and value is not None)
+    return cmdline.unambiguous(known, where)
 
 
 def is_of_ironic(text: str) -> bool:
     """Whether a kernel's command line, sound or not, is one of Ironic's, which has booted a ramdisk then."""
-    pairs = (_unquoted(word).partition("=") for word in _WORD.findall(text))
     return any(
-        name == "bareon-key" or name.startswith("ipa-") or (name == "boot_method" and _unquoted(value) == "vmedia")
-        for name, _, value in pairs
+        name == "bareon-key" or name.startswith("ipa-") or (name == "boot_method" and value == "vmedia")
+        for name, value in cmdline.parameters(text)
     )
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1] if len(word) > 1 and word[0] == word[-1] == '"' else word
 
 
 def parse(values: Mapping[str, str]) -> Parameters:
