@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import requests
@@ -121,10 +122,13 @@ class Client:
         if settings.ca_file is not None and not Path(settings.ca_file).is_file():
             raise UnsuitableNode(f"image_ca_file: there is no file {settings.ca_file}")
 
-    def get(self, location: Location, headers: dict[str, str], secret: dict[str, str]) -> Answer:
-        """The answer to GET after all redirects, whatever its status below 400.
+    def get(
+        self, location: Location, headers: dict[str, str], secret: dict[str, str], empty: Collection[int] = ()
+    ) -> Answer:
+        """The answer to GET after all redirects: 200, 206, 401 or 416.
 
         :param secret: headers for the host of ``location`` alone.
+        :param empty: other statuses that are an answer, without a body.
         :raises Broken: for what another attempt may mend.
         """
         here = _sound(location)
@@ -133,18 +137,34 @@ class Client:
             answer = self._ask(here, {**_OURS, **headers, **(secret if ours else {})}, location if ours else here)
             there = answer.header("Location")
             if answer.status not in (301, 302, 303, 307, 308) or there is None:
-                return self._judged(answer)
+                return answer if answer.status in empty else self._judged(answer)
             answer.close()
             here = _followed(here, there)
         raise ImageFailed(f"more than {_REDIRECTS} redirects")
 
-    def _ask(self, location: Location, headers: dict[str, str], account: Location) -> Answer:
+    def post(self, location: Location, headers: dict[str, str], body: bytes) -> int:
+        """Send something to where no redirect leads; return the status, below 300.
+
+        :raises Broken: for what another attempt may mend. :raises ImageFailed: for what none does.
+        """
+        answer = self._ask(_sound(location), {**_OURS, **headers}, location, body)
+        answer.close()
+        if answer.status >= 300:
+            text = f"{visible(location.host)} does not take it: status {answer.status}"
+            raise ImageFailed(text) if final(answer.status) else Broken(text, wait_asked(answer.header))
+        return answer.status
+
+    def _ask(
+        self, location: Location, headers: dict[str, str], account: Location, body: bytes | None = None
+    ) -> Answer:
         self._deadline.check()
         settings, asked = self._settings, peer(location)
         try:
             # No session: a connection that is kept may be closed by the server just when it is used again.
-            response = requests.get(
+            response = requests.request(
+                "GET" if body is None else "POST",
                 location.without_account().reveal(),
+                data=body,
                 headers=headers,
                 auth=account.account or no_account,
                 stream=True,
