@@ -37,6 +37,7 @@ _bareon() {{
         bareon-data-validator) options="{validator}" ;;
         bareon-report) options="--html --help --version" ;;
         bareon-ironic-callback) options="--ssh_port --lookup_timeout --once --log_file --root --help --version" ;;
+        bareon-unattended) options="--log_file --root --help --version" ;;
         *) options="{options}" ;;
     esac
     case ${{before//-/_}} in

@@ -22,6 +22,7 @@ PLACES = (
     ("start", "etc/init.d/start", 0o755),
     ("network", "etc/init.d/network", 0o755),
     ("ironic", "etc/init.d/ironic", 0o755),
+    ("unattended", "etc/init.d/unattended", 0o755),
     ("udhcpc.sh", "etc/udhcpc.sh", 0o755),
     ("sshd_config", "etc/ssh/sshd_config", 0o644),
     ("lvmlocal.conf", "etc/lvm/lvmlocal.conf", 0o644),

@@ -16,3 +16,8 @@ def write_back() -> None:
 def reboot() -> None:
     """Ask init to restart the machine. Returns before it happens."""
     run(["reboot"])
+
+
+def power_off() -> None:
+    """Ask init to switch the machine off. Returns before it happens."""
+    run(["poweroff"])

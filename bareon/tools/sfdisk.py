@@ -104,3 +104,8 @@ def write(device: str, text: str, *, told: bool = True) -> None:
         ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", *untold, device],
         stdin=text,
     )
+
+
+def name(device: str, guid: str) -> None:
+    """Give the table of ``device`` another GUID; its entries, and what the kernel knows of them, stay as they are."""
+    run(["sfdisk", "--quiet", "--lock=yes", "--no-reread", "--no-tell-kernel", "--disk-id", device, guid])

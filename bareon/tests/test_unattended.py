@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that deploy themselves: parameters, names of a node, the mark on disks, and the program with its servers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bareon.cmd.unattended import _options
+from bareon.errors import ImageFailed, InvalidInput, UnsuitableNode
+from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
+from bareon.tests.imageserver import Fault, Site, serving
+from bareon.tests.ironicapi import certificate
+from bareon.tests.test_signatures import Signers, keyring, signers  # noqa: F401  fixtures
+from bareon.unattended import fetch, identity, mark, parameter
+
+MAC = "52:54:00:12:34:56"
+DOCUMENT = json.dumps({"partitions": []}).encode()
+DIGEST = hashlib.sha256(DOCUMENT).hexdigest()
+HASTY = TransferSettings(back_off=0.01, longest_wait=0.02, connect_timeout=5, idle_timeout=2)
+SOURCE = "bareon.input=https://deploy.example/{mac}.json"
+
+
+def parsed(line: str) -> parameter.Parameters:
+    return parameter.parse(line, _options())
+
+
+def defects(line: str) -> list[str]:
+    with pytest.raises(InvalidInput) as caught:
+        parsed(line)
+    return [str(defect) for defect in caught.value.defects]
+
+
+def test_all_parameters() -> None:
+    found = parsed(
+        f'BOOT_IMAGE=vmlinuz quiet {SOURCE} "bareon.events=http://[fd00::1]:80/e" bareon.after=poweroff'
+        f" bareon.timeout=60 bareon.again=changed bareon.input_sha256={DIGEST.upper()} bareon.input-keyring=/etc/k"
+        " bareon.sshkey=x bareon.ca=http://c ip=dhcp bareon.deploy_driver=rsync bareon.allow-unbootable=1"
+        " bareon.image_timeout=90 bareon.allow_failing_disks=no bareon.allow_destroy=vda,vdb"
+    )
+    assert found.source.reveal() == "https://deploy.example/{mac}.json"
+    assert found.events and found.events.host == "fd00::1"
+    assert (found.after, found.timeout, found.again) == ("poweroff", 60.0, "changed")
+    assert (found.digest, found.keyring) == (DIGEST, "/etc/k")
+    assert sorted(found.options) == [
+        *("--allow_destroy=vda,vdb", "--allow_unbootable", "--deploy_driver=rsync", "--image_timeout=90"),
+        "--noallow_failing_disks",
+    ]
+
+
+def test_defaults() -> None:
+    assert parsed(SOURCE) == parameter.Parameters(Location("https://deploy.example/{mac}.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "defect"),
+    [
+        ("", "bareon.input: is not on the kernel's command line: it is the URL of the document"),
+        ("bareon.input=file:///x", "bareon.input: file:///x must be a URL that begins with http:// or https://"),
+        ("bareon.input=http://h/{name}", "bareon.input: {name} is none of the words that it may have:"
+         " {mac}, {serial}, {uuid}, {hostname}"),
+        ("bareon.input=http://{mac}/x", "bareon.input: http://{mac}/x must name its host:"
+         " words in braces are for what follows it"),
+        (f"{SOURCE} bareon.after=halt", "bareon.after: halt is none of reboot, poweroff, kexec, shell"),
+        (f"{SOURCE} bareon.aftr=reboot", "bareon.aftr: is neither a parameter of the ramdisk nor an option of"
+         " bareon-provision; is bareon.after meant?"),
+        (f"{SOURCE} bareon.timeout=1h", "bareon.timeout: 1h is no number of seconds"),
+        (f"{SOURCE} bareon.timeout=0", "bareon.timeout: 0 is no number of seconds"),
+        (f"{SOURCE} bareon.events=", "bareon.events: has no value"),
+        (f"{SOURCE} bareon.again", "bareon.again: has no value"),
+        (f"{SOURCE} bareon.input_sha256=abc", "bareon.input_sha256: must be 64 hexadecimal digits"),
+        (f"{SOURCE} bareon.plan=1", "bareon.plan: is set by the unattended run itself: remove it"),
+        (f"{SOURCE} bareon.actions=do_reboot", "bareon.actions: do_reboot would end the run before it is told:"
+         " bareon.after says what comes then"),
+        (f"{SOURCE} bareon.after=shell bareon.after=reboot", "bareon.after: is there twice"
+         " on the kernel's command line, with two values: leave one"),
+        (f"{SOURCE} bareon.image-timeout=1 bareon.image_timeout=2", "bareon.image_timeout: is there twice"
+         " on the kernel's command line, with two values: leave one"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_and_nothing_is_done(line: str, defect: str) -> None:
+    assert defects(line) == [defect]
+
+
+def test_a_value_that_an_option_does_not_take() -> None:
+    assert [x.partition(":")[0] for x in defects(f"{SOURCE} bareon.image_attempts=0 bareon.image_programs=all")] == [
+        *("bareon.image_attempts", "bareon.image_programs"),
+    ]
+
+
+def test_all_defects_are_named() -> None:
+    assert len(defects("bareon.input=x bareon.after=y bareon.z=1")) == 3
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The tree of a ramdisk, as far as the program looks at it: two ports, the second with the default route."""
+    files = {
+        "proc/cmdline": "quiet",
+        "proc/sys/kernel/hostname": "bareon",
+        "proc/net/route": "Iface\tDestination\tGateway\neth1\t00000000\t0196A8C0\n",
+        "sys/class/dmi/id/product_serial": "ABC 1/2",
+        "sys/class/dmi/id/product_uuid": "4C4C4544-0000-4000-8000-000000000001",
+        "sys/class/tty/console/active": "one two",
+        **{f"dev/{name}": "" for name in ("one", "two")},
+    }
+    for number, name in enumerate(("eth0", "eth1")):
+        place = f"sys/class/net/{name}"
+        files |= {f"{place}/address": MAC[:-1] + str(number), f"{place}/type": "1", f"{place}/carrier": "1"}
+        (tmp_path / place / "device").mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    for name in ("run", "var/log", "etc/bareon"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def test_names_of_a_node(root: Path) -> None:
+    found = identity.read(root)
+    assert found == identity.Identity(MAC[:-1] + "1", "ABC 1/2", "4c4c4544-0000-4000-8000-000000000001")
+    url = found.filled(Location("http://h/{mac}/{serial}?u={uuid}"))
+    assert url.reveal() == f"http://h/{MAC[:-1]}1/ABC%201%2F2?u=4c4c4544-0000-4000-8000-000000000001"
+    with pytest.raises(UnsuitableNode, match=r"\{hostname\}, and this node has none: nobody has given it a name"):
+        found.filled(Location("http://h/{hostname}"))
+
+
+def test_the_port_that_the_ramdisk_came_by_wins(root: Path) -> None:
+    (root / "proc/cmdline").write_text("BOOTIF=01-52-54-00-aa-bb-cc\n")
+    assert identity.read(root).mac == "52:54:00:aa:bb:cc"
+
+
+ROUTES = "Iface\tDestination\tGateway\n"
+
+
+def test_the_port_with_an_address_without_a_default_route(root: Path) -> None:
+    (root / "proc/net/route").write_text(f"{ROUTES}eth0\t0000A8C0\t00000000\neth1\t00000000\t0196A8C0\n")
+    assert identity.read(root).mac == MAC[:-1] + "1"
+    (root / "proc/net/route").write_text(f"{ROUTES}eth1\t0000A8C0\t00000000\n")
+    assert identity.read(root).mac == MAC[:-1] + "1"
+    (root / "proc/net/route").write_text(ROUTES)
+    address = "20010db8000000000000000000000001 02 40 00 80 eth1\n"
+    (root / "proc/net/if_inet6").write_text(f"fe800000000000000000000000000001 01 40 20 80 eth0\n{address}")
+    assert identity.read(root).mac == MAC[:-1] + "1"
+
+
+def test_an_address_is_waited_for(root: Path) -> None:
+    (root / "proc/net/route").write_text(ROUTES)
+    started = time.monotonic()
+    assert identity.awaited(root, 0.6).mac == MAC[:-1] + "0"
+    assert time.monotonic() - started >= 0.6
+    threading.Timer(0.3, (root / "proc/net/route").write_text, [f"{ROUTES}eth1\t00000000\t0196A8C0\n"]).start()
+    assert identity.awaited(root, 60).mac == MAC[:-1] + "1"
+
+
+def test_the_first_port_with_a_link_without_a_route(root: Path) -> None:
+    (root / "proc/net/route").write_text(ROUTES)
+    assert identity.read(root).mac == MAC[:-1] + "0"
+    (root / "sys/class/net/eth0/carrier").write_text("0\n")
+    assert identity.read(root).mac == MAC[:-1] + "1"
+
+
+@pytest.mark.parametrize("serial", ["", "Not Specified", "To be filled by O.E.M.", "Default string", "0000"])
+def test_a_serial_number_that_is_none(root: Path, serial: str) -> None:
+    (root / "sys/class/dmi/id/product_serial").write_text(serial + "\n")
+    assert identity.read(root).serial is None
+
+
+def test_the_mark_is_a_guid_that_tells_its_document() -> None:
+    guid = mark.guid(DIGEST, "/dev/vda")
+    assert guid.startswith("62617265-6f6e-8") and guid[19] in "89ab"  # RFC 9562: version 8, variant
+    assert mark.digest_of(guid.upper()) == DIGEST[:12]
+    assert mark.guid(DIGEST, "/dev/vdb") != guid
+    for other in (None, "0x12345678", "62617265-6f6e-4000-8000-000000000000", "0c6f1c3e-7d0b-4f7a-9b53-b8a1f3f4d7a1"):
+        assert mark.digest_of(other) is None
+
+
+def asked(
+    site: Site, told: list[str] | None = None, *, digest: str | None = None, seconds: float = 5.0, **more: Any
+) -> bytes | None:
+    wanted = fetch.Wanted(Location(site.url), digest)
+    end = time.monotonic() + seconds
+    return fetch.fetched(wanted, more.pop("settings", HASTY), end, [].append if told is None else told.append, **more)
+
+
+def test_a_document() -> None:
+    with serving(DOCUMENT) as site:
+        assert asked(site, digest=DIGEST) == DOCUMENT
+
+
+def test_nothing_to_do() -> None:
+    with serving(DOCUMENT) as site:
+        site.always = Fault(status=204)
+        assert asked(site) is None
+
+
+def test_a_server_that_fails_at_first_and_a_document_that_comes_later() -> None:
+    told: list[str] = []
+    with serving(DOCUMENT) as site:
+        site.faults = [Fault(status=503)] * 3 + [Fault(status=404)] * 2 + [Fault(cut=5)]
+        assert asked(site, told) == DOCUMENT
+        assert len(site.requests) == 7
+    assert [x.removeprefix(f"{site.url}: ") for x in told] == [
+        "the server answers with an error 503; asking again",
+        "the server has no document for this node (404); asking again",
+        "127.0.0.1 closed the connection; asking again",
+    ]
+
+
+def refused(site: Site, match: str, **more: Any) -> None:
+    with pytest.raises(ImageFailed, match=match):
+        asked(site, **more)
+
+
+def test_documents_that_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "LARGEST", 1000)
+    with serving(DOCUMENT) as site:
+        refused(site, "has the SHA-256 .* and bareon.input_sha256 is 0000", digest="0" * 64)
+        assert len(site.requests) == 1
+        site.faults = [Fault(body=b"x" * 1001)]
+        refused(site, "larger than 1000 B")
+        site.faults = [Fault(body=b"x" * 1001, chunked=True)]
+        refused(site, "larger than 1000 B")
+        site.always = Fault(status=302, headers={"Location": "/again"})
+        refused(site, "more than 10 redirects")
+        site.always = Fault(status=403)
+        refused(site, "the server refuses it")
+
+
+def test_time_that_is_over() -> None:
+    with serving(DOCUMENT) as site:
+        site.always = Fault(status=404)
+        refused(site, r"no document until bareon.timeout was over: .*\(404\)", seconds=0.3)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with serving(DOCUMENT) as site:
+        pass
+    refused(site, "until bareon.timeout was over: .* refuses the connection", seconds=0.3)
+
+
+def test_a_certificate_and_a_clock_that_was_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with serving(DOCUMENT, wrap=lambda x: context.wrap_socket(x, server_side=True)) as site:
+        assert asked(site, settings=replace(HASTY, ca_file=str(file))) == DOCUMENT
+        refused(site, "is not trusted", seconds=0.5)
+        refused(site, "clock was never set; its firmware or a time server", seconds=0.5, now=lambda: 86400.0)
+
+
+def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # noqa: F811
+    signature = signers.sign(DOCUMENT)
+    with serving(DOCUMENT) as site:
+        site.before = lambda seen: Fault(body=signature) if ".sig" in seen["path"] else None
+        wanted = fetch.Wanted(Location(f"{site.url}?a=b"), keyring=keyring)
+        assert fetch.fetched(wanted, HASTY, time.monotonic() + 5, print) == DOCUMENT
+        assert [x["path"] for x in site.requests] == ["/image?a=b", "/image.sig?a=b"]
+        site.body = DOCUMENT + b" "
+        with pytest.raises(ImageFailed, match="does not fit"):
+            fetch.fetched(wanted, HASTY, time.monotonic() + 5, print)
+        site.before = lambda seen: Fault(status=404) if ".sig" in seen["path"] else None
+        with pytest.raises(ImageFailed, match=r"its signature, .*\.sig\S*, is not there"):
+            fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bareon-unattended as a ramdisk starts it, with the server of ``examples/server``; the deployment is a stand-in.
+
+The disk is a file with a real partition table, which is really marked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bareon.tests.imageserver import Fault
+from bareon.tests.imageserver import serving as serving_a_file
+from bareon.tests.test_unattended import MAC, root  # noqa: F401  a fixture
+from bareon.tools import sfdisk
+from bareon.unattended import mark
+
+EXAMPLE = Path(__file__).parents[2] / "examples/server/bareon_server.py"
+PROGRAM = (sys.executable, "-c", "import sys; from bareon.cmd.unattended import main; sys.exit(main())")
+DOCUMENT = json.dumps({"partitions": [], "for": "a stand-in"})
+DIGEST = hashlib.sha256(DOCUMENT.encode()).hexdigest()
+KEY = "0123456789abcdef"
+NODE = MAC[:-1] + "1"
+#: Tells what bareon-provision tells, and what became of the disk.
+STAND_IN = """
+import json, pathlib, sys, time
+here = pathlib.Path(sys.argv[0]).parent
+if "--dump_node_facts" in sys.argv:
+    print(json.dumps({"disks": [], "format": 1}))
+    sys.exit(0)
+options = dict(x[2:].partition("=")[::2] for x in sys.argv[1:])
+(here / "argv").write_text(json.dumps(sys.argv[1:]))
+assert pathlib.Path(options["input_data_file"]).read_text() == %(document)r
+event = {"number": 1, "count": 2, "action": "do_partitioning", "description": "Make tables", "seconds": 0.0}
+print(json.dumps({"event": "started", **event}))
+print(json.dumps({"event": "finished", **event}), flush=True)
+time.sleep(float((here / "seconds").read_text()))
+code = int((here / "code").read_text())
+report = {"outcome": "failed" if code else "done", "plan": {"disks": [{"device": %(disk)r}]}}
+pathlib.Path(options["report"]).write_text(json.dumps(report))
+if code:
+    pathlib.Path(options["bundle"]).write_bytes(b"the bundle")
+    sys.stderr.write("warning: of something\\nbareon-provision: no such disk\\nbareon-provision: the log is there\\n")
+sys.exit(code)
+"""
+
+
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bareon_server", EXAMPLE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look up their module
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Ramdisk:
+    """A ramdisk with stand-ins for what changes a machine, its disk, and the server that it asks."""
+
+    root: Path
+    programs: Path
+    disk: Path
+    site: Any
+    url: str
+
+    def boot(self, more: str = "", input: str = "/documents/{mac}") -> subprocess.CompletedProcess[str]:
+        """Start the program as init does."""
+        words = f"quiet bareon.input={self.url}{input} bareon.events={self.url}/events {more}"
+        (self.root / "proc/cmdline").write_text(words + "\n")
+        environment = {
+            "PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PYTHONPATH": str(EXAMPLE.parents[2]),
+        }
+        argv = [*PROGRAM, "--root", str(self.root)]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    def let(self, **more: object) -> None:
+        """Have the stand-in end with a ``code``, after so many ``seconds``."""
+        for name, value in more.items():
+            (self.programs / name).write_text(str(value))
+
+    @property
+    def runs(self) -> list[Any]:
+        return list(self.site.runs.values())
+
+    @property
+    def next(self) -> list[str]:
+        """What the machine was told to do."""
+        file = self.programs / "told"
+        return file.read_text().split() if file.exists() else []
+
+    @property
+    def console(self) -> list[str]:
+        texts = [(self.root / "dev" / name).read_text() for name in ("one", "two")]
+        assert texts[0] == texts[1]
+        return [x.removeprefix("bareon: ") for x in texts[0].split("\n") if x.strip()]
+
+
+@pytest.fixture
+def ramdisk(root: Path, tmp_path: Path) -> Iterator[Ramdisk]:  # noqa: F811
+    (root / "etc/bareon/events.key").write_text(KEY + "\n")
+    (programs := tmp_path / "programs").mkdir()
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"")
+    with disk.open("ab") as file:
+        file.truncate(8 << 20)
+    subprocess.run(["sfdisk", "--quiet", disk], input="label: gpt\nsize=2M\n", text=True, check=True)
+    columns = ("path", "kname", "type", "size", "ro", "rm", "log-sec", "phy-sec", "model", "serial", "wwn", "hctl")
+    row = dict.fromkeys((*columns, "tran", "maj:min", "pkname")) | {
+        "path": str(disk),
+        "type": "disk",
+        "size": 8 << 20,
+    }
+    shells = {
+        "lsblk": f"cat <<'END'\n{json.dumps({'blockdevices': [row]})}\nEND",
+        **{name: f"echo {name} >>{programs}/told" for name in ("reboot", "poweroff")},
+        "sync": ":",
+    }
+    for name, text in shells.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+    stand_in = STAND_IN % {"document": DOCUMENT, "disk": str(disk)}
+    (programs / "bareon-provision").write_text(f"#!{sys.executable}\n{stand_in}")
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    (documents := tmp_path / "documents").mkdir()
+    (documents / f"{NODE}.json").write_text(DOCUMENT)
+    with serving(documents) as (site, url):
+        found = Ramdisk(root, programs, disk, site, url)
+        found.let(code=0, seconds=0)
+        yield found
+
+
+@contextlib.contextmanager
+def serving(documents: Path) -> Iterator[tuple[Any, str]]:
+    module = example()
+    site = module.Site(documents, KEY.encode())
+    server = module.serve(site, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield site, f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_node_is_deployed_and_told_of_once(ramdisk: Ramdisk) -> None:
+    before = sfdisk.read(str(ramdisk.disk))
+    done = ramdisk.boot("bareon.after=poweroff bareon.image_attempts=2")
+    assert (done.returncode, done.stderr, ramdisk.next) == (0, "", ["poweroff"])
+    (run,) = ramdisk.runs
+    assert (run.state, run.digest, run.report["outcome"], run.progress) == ("done", DIGEST, "done", 1.0)
+    assert run.node["mac"] == NODE and run.node["serial"] == "ABC 1/2" and run.facts == {"disks": [], "format": 1}
+    assert run.sequences == set(range(1, 6))
+    assert ramdisk.console == [
+        f"asks for its document at {ramdisk.url}/documents/{NODE}",
+        f"deploys the document {DIGEST[:12]}",
+        "done; next: poweroff",
+    ]
+    assert json.loads((ramdisk.programs / "argv").read_text())[-2:] == ["--progress=json", "--image_attempts=2"]
+    after = sfdisk.read(str(ramdisk.disk))
+    assert mark.digest_of(after.guid) == DIGEST[:12]
+    assert after.entries == before.entries
+    assert KEY not in (ramdisk.root / "var/log/bareon-unattended.log").read_text()
+
+
+def test_what_is_deployed_is_left_alone(ramdisk: Ramdisk) -> None:
+    assert ramdisk.boot("bareon.after=poweroff").returncode == 0
+    (ramdisk.programs / "argv").unlink()
+    ramdisk.let(code=1)
+    assert ramdisk.boot("bareon.after=shell").returncode == 0
+    assert (ramdisk.runs[1].state, ramdisk.runs[1].what) == (
+        "nothing-to-do",
+        "the server says that there is nothing to do",
+    )
+    ramdisk.site.runs.clear()  # a server that has forgotten gives the document again
+    assert ramdisk.boot("bareon.after=shell").returncode == 0
+    (run,) = ramdisk.runs
+    assert (run.state, run.what) == (
+        "nothing-to-do",
+        f"{ramdisk.disk} bears the mark of this very document: it is deployed",
+    )
+    assert ramdisk.boot("bareon.after=shell bareon.again=changed").returncode == 0
+    assert ramdisk.next == ["poweroff"] and not (ramdisk.programs / "argv").exists()
+    assert ramdisk.boot("bareon.again=always").returncode == 1
+
+
+def test_another_document_is_deployed_where_that_is_asked_for(ramdisk: Ramdisk) -> None:
+    mark.put("f" * 64, [str(ramdisk.disk)])
+    ramdisk.let(code=4)
+    assert ramdisk.boot("bareon.after=shell").returncode == 0
+    assert "mark of another document (ffffffffffff…): bareon.again=changed deploys this one" in ramdisk.runs[0].what
+    assert ramdisk.boot("bareon.after=shell bareon.again=changed").returncode == 4
+
+
+def test_a_run_that_fails_stays_and_says_why_everywhere(ramdisk: Ramdisk) -> None:
+    before = ramdisk.disk.read_bytes()
+    ramdisk.let(code=4)
+    done = ramdisk.boot()
+    assert (done.returncode, ramdisk.next) == (4, [])
+    assert ramdisk.console[-1] == "failed with exit code 4: no such disk"
+    (run,) = ramdisk.runs
+    assert (run.state, run.what, run.report["outcome"]) == ("failed", "no such disk", "failed")
+    assert run.bundle == b"the bundle"
+    assert ramdisk.disk.read_bytes() == before
+
+
+def test_a_time_limit_ends_the_run(ramdisk: Ramdisk) -> None:
+    ramdisk.let(seconds=50)
+    started = time.monotonic()
+    assert ramdisk.boot("bareon.timeout=4").returncode == 6
+    assert time.monotonic() - started < 30
+    assert ramdisk.console[-1].startswith("failed with exit code 6: bareon.timeout is over: ")
+
+
+def test_a_command_line_that_is_wrong(ramdisk: Ramdisk) -> None:
+    done = ramdisk.boot("bareon.aftr=reboot")
+    assert (done.returncode, ramdisk.runs, ramdisk.next) == (3, [], [])
+    assert ramdisk.console[-1].startswith("failed with exit code 3: bareon.aftr: is neither a parameter")
+
+
+@pytest.mark.parametrize("answer", [403, 500, 302])
+def test_events_that_are_refused_keep_nothing_from_being_done(
+    ramdisk: Ramdisk, answer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_a_file(b"") as site:
+        site.always = Fault(status=answer, headers={"Location": f"{ramdisk.url}/events"})
+        words = f"bareon.input={ramdisk.url}/documents/{{mac}} bareon.events={site.url} bareon.after=poweroff"
+        (ramdisk.root / "proc/cmdline").write_text(words)
+        code = (
+            "import sys; from bareon.cmd import unattended; unattended._FLUSH = 1;"
+            f" sys.exit(unattended.main(['--root', {str(ramdisk.root)!r}]))"
+        )
+        environment = {"PATH": f"{ramdisk.programs}:/usr/sbin:/usr/bin", "PYTHONPATH": str(EXAMPLE.parents[2])}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=False)
+        assert (done.returncode, ramdisk.next, ramdisk.runs) == (0, ["poweroff"], [])
+        assert site.requests
+    assert f"status {answer}" in (ramdisk.root / "var/log/bareon-unattended.log").read_text()
+
+
+def post(url: str, body: bytes, **headers: str) -> int:
+    named = {f"X-Bareon-{name}": value for name, value in headers.items()} | {"Content-Type": "application/jsonl"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, named), timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_server_takes_signed_events_alone(ramdisk: Ramdisk) -> None:
+    from bareon.unattended.events import LINES, signature
+
+    event = {"run": "one", "sequence": 1, "node": {"mac": NODE}, "event": "waiting", "reason": "<b>why</b>"}
+    body = json.dumps(event).encode()
+    good = f"sha256={signature(KEY.encode(), 'one', LINES, body)}"
+    url = f"{ramdisk.url}/events"
+    assert post(url, body, Run="one") == 403
+    assert post(url, body, Run="two", Signature=good) == 403
+    assert post(url, body + b" ", Run="one", Signature=good) == 403
+    assert not ramdisk.runs
+    assert post(url, body, Run="one", Signature=good) == 204
+    assert post(url, b"[]", Run="one", Signature=f"sha256={signature(KEY.encode(), 'one', LINES, b'[]')}") == 400
+    with urllib.request.urlopen(ramdisk.url, timeout=10) as answer:
+        page = answer.read().decode()
+    assert NODE in page and "&lt;b&gt;why&lt;/b&gt;" in page and "<b>why" not in page
+
+
+@pytest.mark.parametrize("name", ["../key", "..%2fkey", "/etc/passwd", "", ".hidden"])
+def test_the_server_gives_documents_alone(ramdisk: Ramdisk, name: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{ramdisk.url}/documents/{name}", timeout=10)
+    assert caught.value.code == 404

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The document for this node: asked for until it is there, and judged before anything is done with it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from bareon.errors import ImageFailed
+from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
+from bareon.sizes import MIB, human
+from bareon.transfer import document, signature
+from bareon.transfer.deadline import Deadline, pause
+from bareon.transfer.failure import Broken, NotThere, chain
+from bareon.transfer.http import Answer, Client
+
+#: Bytes of a document, which may hold a configdrive. All of it is in memory, as the ramdisk itself is.
+LARGEST = 64 * MIB
+_NOTHING_TO_DO = 204
+_ATTEMPT = 600.0  # seconds for one answer
+_PIECE = 1 << 16
+#: A clock that shows less was never set: 2025-01-01.
+_PLAUSIBLE = 1735689600
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A document: where it is, and what it must be: its SHA-256, or signed by a key of a file."""
+
+    location: Location
+    digest: str | None = None
+    keyring: str | None = None
+
+
+def fetched(
+    wanted: Wanted,
+    settings: TransferSettings,
+    end: float,
+    tell: Callable[[str], None],
+    now: Callable[[], float] = time.time,
+) -> bytes | None:
+    """The document; ``None`` where the server says that there is nothing to do (204).
+
+    A server that is not there, or that has no document for this node (404), is asked again, more and more seldom:
+    either may come. ``settings`` has the times to wait.
+
+    :param end: the moment at which it is given up, by the monotonic clock.
+    :param tell: is told why it is not there, once for each reason.
+    :raises ImageFailed: for what asking again would not mend, or when the time is over.
+    """
+    failed, told = 0, ""
+    while True:
+        try:
+            text = _asked(wanted.location, settings, end)
+            return None if text is None else _judged(text, wanted, settings)
+        except (Broken, ImageFailed) as error:
+            reason, after = _reason(error, now()), getattr(error, "after", 0.0)
+            if not _mendable(error):
+                raise ImageFailed(f"{wanted.location}: {reason}") from None
+        failed += 1
+        wait = pause(settings, failed, after, random.random())
+        if time.monotonic() + wait >= end:
+            raise ImageFailed(f"no document until bareon.timeout was over: {wanted.location}: {reason}")
+        if reason != told:
+            tell(f"{wanted.location}: {reason}; asking again")
+            told = reason
+        time.sleep(wait)
+
+
+def _asked(location: Location, settings: TransferSettings, end: float) -> bytes | None:
+    deadline = Deadline(max(1.0, min(_ATTEMPT, end - time.monotonic())))
+    with contextlib.closing(Client(settings, deadline).get(location, {}, {}, empty=(_NOTHING_TO_DO,))) as answer:
+        if answer.status == _NOTHING_TO_DO:
+            return None
+        if answer.status != 200:
+            raise ImageFailed(answer.refusal)
+        return _body(answer, deadline)
+
+
+def _body(answer: Answer, deadline: Deadline) -> bytes:
+    found, piece = bytearray(), memoryview(bytearray(_PIECE))
+    too_large = ImageFailed(f"is larger than {human(LARGEST)}, which no document is")
+    if (answer.length or 0) > LARGEST:
+        raise too_large
+    while count := answer.readinto(piece):
+        deadline.check()
+        found += piece[:count]
+        if len(found) > LARGEST:
+            raise too_large
+    return bytes(found)
+
+
+def _judged(text: bytes, wanted: Wanted, settings: TransferSettings) -> bytes:
+    """The document, once it is what it must be."""
+    digest = hashlib.sha256(text).hexdigest()
+    if wanted.digest and digest != wanted.digest:
+        raise ImageFailed(f"has the SHA-256 {digest}, and bareon.input_sha256 is {wanted.digest}")
+    if wanted.keyring:
+        beside = _beside(wanted.location)
+        try:
+            found = document.fetched(beside, settings, "a signature")
+        except NotThere:
+            raise Broken(f"its signature, {beside}, is not there") from None
+        return signature.signed(text, found, wanted.keyring)
+    return text
+
+
+def _beside(location: Location) -> Location:
+    """Where the signature of a document is: ``.sig`` behind its path."""
+    parts = urlsplit(location.reveal())
+    return Location(urlunsplit(parts._replace(path=f"{parts.path}.sig")))
+
+
+def _mendable(error: Exception) -> bool:
+    # A resolver that knows no such name may be asked before the network is there.
+    return isinstance(error, Broken | NotThere) or any(isinstance(link, socket.gaierror) for link in chain(error))
+
+
+def _reason(error: Exception, now: float) -> str:
+    if isinstance(error, NotThere):
+        return "the server has no document for this node (404)"
+    if now < _PLAUSIBLE and any(isinstance(link, ssl.SSLCertVerificationError) for link in chain(error)):
+        return f"{error}: this machine's clock was never set; its firmware or a time server (NTP) must set it"
+    return str(error)

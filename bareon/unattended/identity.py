@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who this node is: what a server can know it by, from the network and from the firmware."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from bareon import cmdline
+from bareon.errors import UnsuitableNode
+from bareon.model.location import Location
+from bareon.unattended.parameter import WORDS
+
+#: The name that every copy of the ramdisk has until somebody gives it one.
+_NAMES_OF_NOBODY = ("bareon", "localhost", "(none)")
+#: What boards say whose maker has left the place empty, in lower case.
+_NOTHING = re.compile(r"(|none|0+|default string|not (specified|applicable|available)|to be filled by o\.?e\.?m\.?)")
+_NO_UUID = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_ETHERNET = "1"  # ARPHRD_ETHER of if_arp.h
+_POLL = 0.5  # seconds
+_WHY = {
+    "mac": "no network port has an address",
+    "serial": "its firmware tells no serial number",
+    "uuid": "its firmware tells no UUID",
+    "hostname": "nobody has given it a name",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The node by several names, ``None`` where it has none.
+
+    ``mac`` is that of the port that the ramdisk came by, as ``BOOTIF=`` tells; else of the one with the default
+    route, else of one with an address, else of the first with a link.
+    """
+
+    mac: str | None = None
+    serial: str | None = None
+    uuid: str | None = None
+    hostname: str | None = None
+
+    def values(self) -> dict[str, str]:
+        """What is known, by the words for it."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    def filled(self, template: Location) -> Location:
+        """A URL with its words in braces replaced.
+
+        :raises UnsuitableNode: when this node has no such name.
+        """
+        text, known = template.reveal(), self.values()
+        used = [word for word in WORDS if f"{{{word}}}" in text]
+        if absent := [word for word in used if word not in known]:
+            raise UnsuitableNode(
+                *(f"bareon.input has {{{word}}}, and this node has none: {_WHY[word]}" for word in absent)
+            )
+        for word in used:
+            text = text.replace(f"{{{word}}}", quote(known[word], safe=":"))
+        return Location(text)
+
+
+def awaited(root: Path, seconds: float) -> Identity:
+    """The identity of this machine once a port has an address, or that time is over: which port it is tells the MAC.
+
+    :param root: the folder that has ``proc`` and ``sys``.
+    """
+    end = time.monotonic() + seconds
+    while not _routed(root) and time.monotonic() < end:
+        time.sleep(_POLL)
+    return read(root)
+
+
+def read(root: Path) -> Identity:
+    """The identity of this machine as it is now."""
+    firmware = root / "sys/class/dmi/id"
+    serial, uuid = (_text(firmware / name) for name in ("product_serial", "product_uuid"))
+    name = _text(root / "proc/sys/kernel/hostname")
+    return Identity(
+        mac=next(_ports(root), None),
+        serial=None if _NOTHING.fullmatch(serial.lower()) else serial,
+        uuid=uuid.lower() if uuid and uuid.lower() not in _NO_UUID else None,
+        hostname=None if not name or name in _NAMES_OF_NOBODY else name,
+    )
+
+
+def _ports(root: Path) -> Iterator[str]:
+    """Hardware addresses of ports, the one that a server most likely knows first."""
+    for name, value in cmdline.parameters(_text(root / "proc/cmdline")):
+        if name == "BOOTIF" and value:
+            # As PXELINUX writes it, with the type of hardware in front.
+            address = value.lower().replace("-", ":").removeprefix("01:")
+            if _MAC.fullmatch(address):
+                yield address
+    net = root / "sys/class/net"
+    ports = sorted(place.name for place in net.glob("*") if (place / "device").exists())
+    linked = [name for name in ports if _text(net / name / "carrier") == "1"]
+    for name in (*_routed(root), *linked, *ports):
+        address = _text(net / name / "address").lower()
+        if _text(net / name / "type") == _ETHERNET and _MAC.fullmatch(address):
+            yield address
+
+
+def _routed(root: Path) -> list[str]:
+    """The interfaces by which others are reached, those with a default route first."""
+    table = [words for words in _table(root / "proc/net/route") if words[1] != "Destination"]
+    routed = sorted(table, key=lambda words: words[1] != "00000000")
+    # if_inet6: address, number, prefix, scope (00 is global), flags, name; proc_pid_net(5).
+    addressed = [words[5] for words in _table(root / "proc/net/if_inet6") if len(words) > 5 and words[3] == "00"]
+    return [*(words[0] for words in routed), *addressed]
+
+
+def _table(path: Path) -> list[list[str]]:
+    return [words for line in _text(path).splitlines() if len(words := line.split()) > 2]
+
+
+def _text(path: Path) -> str:
+    """The text of a file of the kernel's; empty where there is none, or it cannot be read."""
+    try:
+        return path.read_text("latin-1").strip()
+    except OSError:
+        return ""
