@@ -12,12 +12,20 @@ from bareon.boot.grub_script import quoted, word, words
 FOLDER = "/boot/grub2"
 """That of the menu on a multiboot partition."""
 
+TRIAL = ("panic=10", "rd.shell=0", "rd.emergency=reboot", "systemd.watchdog_sec=60")
+"""What a kernel is told besides where the image is sent back unless it is confirmed.
+
+A panic, an initramfs without its root (of initramfs-tools, which takes ``panic`` for itself too, and of dracut) and,
+where there is a watchdog, a system that hangs restart then.
+"""
+_TRIAL = "bareon_words"
+
 
 def once(copies: Sequence[str] = (), *, signed: bool = False) -> list[str]:
     """The lines of ``grub.cfg`` that boot the entry which was chosen for one boot.
 
-    It is forgotten before it boots, so that a power cycle leaves a system that hangs. None of the lines looks like
-    "set default=N", which people and programs edit.
+    It is forgotten before it boots, so that a power cycle leaves a system that hangs. Where it cannot be forgotten it
+    does not boot. None of the lines looks like "set default=N", which people and programs edit.
 
     :param copies: the UUIDs of the partitions with copies of the menu, where the choice is forgotten too: the next
         boot may be from another disk.
@@ -34,13 +42,22 @@ def once(copies: Sequence[str] = (), *, signed: bool = False) -> list[str]:
     return [
         *([] if signed else ["insmod ext2"]),
         f"if [ -s {file} ]; then",
-        f"  load_env --file {file} next_entry",
+        f"  load_env --file {file} next_entry bareon_trial",
         "fi",
         'if [ "${next_entry}" ]; then',
-        '  default="${next_entry}"',
+        '  chosen="${next_entry}"',
         "  next_entry=",
         f"  save_env --file {file} next_entry",
         *(everywhere if copies else []),
+        f"  load_env --file {file} next_entry",
+        '  if [ -z "${next_entry}" ]; then',
+        # One whose kernel cannot be loaded must not keep the node at the menu.
+        '    fallback="${default}"',
+        '    default="${chosen}"',
+        '    if [ "${bareon_trial}" ]; then',
+        f"      {_TRIAL}={word(' '.join(TRIAL))}",
+        "    fi",
+        "  fi",
         "fi",
     ]
 
@@ -101,7 +118,8 @@ def written(entry: Entry, *, signed: bool = False) -> list[str]:
         f"menuentry {quoted(entry.title)} {{",
         *(f"  insmod {module}" for module in entry.modules if not signed),
         f"  search --no-floppy --fs-uuid --set=root {word(entry.uuid)}",
-        "  " + words(["linux", entry.kernel, *entry.arguments]),
+        # Without quotes the variable is as many words as it holds, most often none.
+        f"  {words(['linux', entry.kernel, *entry.arguments])} ${{{_TRIAL}}}",
         *(["  " + words(["initrd", entry.initrd])] if entry.initrd else []),
         "}",
     ]

@@ -278,7 +278,10 @@ def test_a_signed_grub_is_told_of_no_modules_and_no_prefix() -> None:
     for line in (
         *("if [ -s ($root)/boot/grub2/grubenv ]; then", "  load_env --file ($root)/boot/grub2/grubenv next_entry"),
         *("  save_env --file ($root)/boot/grub2/grubenv next_entry", "set default=0"),
-        *("      save_env --file ($copy)/boot/grub2/grubenv next_entry", "  linux /boot/vmlinuz quiet"),
+        *(
+            "      save_env --file ($copy)/boot/grub2/grubenv next_entry",
+            "  linux /boot/vmlinuz quiet ${bareon_words}",
+        ),
     ):
         assert line in found.splitlines()
 
