@@ -15,6 +15,7 @@ from bareon.layout.build import build
 from bareon.layout.claim import configdrive_as_found
 from bareon.layout.compare import adopt
 from bareon.layout.match import settled
+from bareon.layout.networked import unreachable_roots
 from bareon.layout.readable import readable
 from bareon.layout.running import beside, left
 from bareon.layout.sets import torn
@@ -101,6 +102,8 @@ def decide(
     deployment = readable(deployment)
     layout, noticed = _layout(deployment, node, makes, seed)
     if not reads_only(actions):
+        if roots := [*unreachable_roots(layout, deployment, node)]:
+            raise UnsuitableNode(*roots)
         layout = beside(layout, deployment, node)
         noticed = (*noticed, *left(layout, deployment, node))
     job = Job(deployment, node, layout, names, transport, settings or TransferSettings(), makes)

@@ -179,7 +179,7 @@ def _disk(
         serial=first.serial,
         wwn=first.wwn,
         scsi=first.scsi,
-        transport=first.transport,
+        transport=lsblk.transport(first),
         rotational=lsblk.rotational(first.path),
         read_only=device.read_only or health.read_only,
         removable=first.removable,

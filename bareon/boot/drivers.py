@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bareon.boot.entries import uki
@@ -26,8 +26,6 @@ from bareon.text import visible
 
 LOG = logging.getLogger(__name__)
 
-#: What a kernel needs to come up: the rest is mounted by the system, which says what it misses.
-_NEEDED = ("/", "/usr")
 _ANOTHER_KERNEL = "bring an image with another kernel"
 _WITH_IT = "bring an image that has it"
 _WITH_THEM = "bring an image with what it takes"
@@ -37,13 +35,13 @@ _Lack = tuple[str, str]
 
 def needed(layout: Layout, node: NodeFacts, image: str) -> tuple[tuple[str, Driver], ...]:
     """The drivers of the disks that hold the root file system of an image, and its ``/usr``, each with its disk."""
-    below = _below(layout, image)
+    below = layout.early_disks(image)
     return tuple((disk.device, x) for disk in node.disks if disk.device in below for x in disk.drivers or ())
 
 
 def unknown(layout: Layout, node: NodeFacts, image: str) -> str | None:
     """What nobody can tell of the disks that hold the root file system of an image; ``None`` where all is known."""
-    below = _below(layout, image)
+    below = layout.early_disks(image)
     disks = [disk.device for disk in node.disks if disk.device in below and disk.drivers is None]
     if not disks:
         return None
@@ -51,23 +49,6 @@ def unknown(layout: Layout, node: NodeFacts, image: str) -> str | None:
         f"image {image!r}: whether its kernel and initramfs have the drivers of {', '.join(disks)} is not asked: the"
         " facts of the node do not tell by which drivers the running system reaches it"
     )
-
-
-def _below(layout: Layout, image: str) -> set[str]:
-    """The disks that hold the root file system of an image, and its ``/usr``."""
-    devices = {x.device for x in layout.tree(image) if x.point in _NEEDED}
-    return {disk for device in devices for disk in _disks(layout, device)}
-
-
-def _disks(layout: Layout, device: str) -> Iterator[str]:
-    """The disks that a device lies on."""
-    for disk in layout.disks:
-        if any(part.device == device for part in disk.partitions):
-            yield disk.device
-    for structure in layout.structures():
-        if any(x.device == device for x in structure.devices):
-            for member in structure.members:
-                yield from _disks(layout, member)
 
 
 @dataclass(frozen=True)

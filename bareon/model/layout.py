@@ -18,7 +18,7 @@ from bareon.storage.kind import CryptDevice, Device, Firmware, PlannedAggregate,
 T = TypeVar("T")
 
 _EARLY = ("/", "/usr")
-"""The mount points that an initramfs must get at."""
+"""The mount points that an initramfs must get at: the rest is mounted by the system, which says what it misses."""
 
 _INITRAMFS = "initramfs"
 """The option of crypttab(5) by which Debian's initramfs opens a device, whatever it can see where it is made."""
@@ -157,6 +157,21 @@ class Layout:
     def early(self, image: str) -> System:
         """The needs of one image for what its initramfs must get at."""
         return _merged([self.system(x.filesystem) for x in self.tree(image) if x.point in _EARLY])
+
+    def early_disks(self, image: str | None = None) -> set[str]:
+        """The disks that hold what the initramfs of one image must get at, or that of any system."""
+        mounts = (x for fs in self.filesystems() for x in fs.mounts if image is None or image in x.mount.images)
+        return {disk for x in mounts if x.point in _EARLY for disk in self._disks(x.device)}
+
+    def _disks(self, device: str) -> Iterator[str]:
+        """The disks that a device lies on."""
+        for disk in self.disks:
+            if any(part.device == device for part in disk.partitions):
+                yield disk.device
+        for structure in self.structures():
+            if any(x.device == device for x in structure.devices):
+                for member in structure.members:
+                    yield from self._disks(member)
 
     def kernel_arguments(self, image: str, *, resumes: bool) -> tuple[str, ...]:
         """The kernel arguments by which an initramfs gets at what it must mount, and at swap if it resumes from it.

@@ -147,8 +147,9 @@ class Disk:
     """A disk of the input. ``size`` is its budget in bytes, ``None`` for all of the real disk.
 
     ``any_firmware`` keeps room to boot by BIOS and by UEFI, whichever the node has now. ``multiboot`` says that a
-    menu of several images is to be on this disk. ``reservations`` come beside the volumes; see
-    :mod:`bareon.layout.claim`. ``erase`` is a way of ``erase.py`` beside this, ``None`` for none.
+    menu of several images is to be on this disk. ``network`` says that a system may start from it though it must log
+    in to a target for that. ``reservations`` come beside the volumes; see :mod:`bareon.layout.claim`.
+    ``erase`` is a way of ``erase.py`` beside this, ``None`` for none.
     """
 
     id: DiskId | DiskIds | DiskRule
@@ -159,6 +160,7 @@ class Disk:
     multiboot: bool = False
     reservations: tuple[Reservation, ...] = ()
     erase: str | None = None
+    network: bool = False
 
 
 # Planned.
@@ -308,6 +310,11 @@ class DiskFacts:
         """Its SCSI addresses: one, but for a map with one for each path."""
         found = [path.scsi for path in self.multipath.paths] if self.multipath else [self.scsi]
         return tuple(address for address in found if address is not None)
+
+    @property
+    def of_network(self) -> bool:
+        """True where the running system has logged in to a target for it: iSCSI, or NVMe over a fabric."""
+        return self.transport == "iscsi" or (self.transport or "").startswith("nvme-")
 
     @property
     def unwritable(self) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bareon.run import run
 
 PROGRAMS = ("lsblk",)
+SYS = Path("/sys/class/block")
 _COLUMNS = "PATH,KNAME,TYPE,SIZE,RO,RM,LOG-SEC,PHY-SEC,MODEL,SERIAL,WWN,HCTL,TRAN,MAJ:MIN,PKNAME"
 
 
@@ -74,6 +75,20 @@ def _device(row: dict[str, object]) -> BlockDevice:
     )
 
 
+def transport(device: BlockDevice) -> str | None:
+    """The bus of a device; of NVMe over a fabric ``nvme-tcp``, ``nvme-rdma`` or ``nvme-fc``.
+
+    lsblk says ``nvme`` of them all. With several paths the kernel shows one device below a subsystem, which has the
+    controllers in it.
+    """
+    if not device.name.startswith("nvme"):
+        return device.transport
+    place = SYS / device.name / "device"
+    said = {x.read_text().strip() for x in (*place.glob("transport"), *place.glob("nvme*/transport"))}
+    fabrics = sorted(said - {"pcie"})
+    return f"nvme-{fabrics[0]}" if fabrics else device.transport
+
+
 def size(device: str) -> int:
     """The size of a device in bytes, asked from the kernel now."""
     return int(_attribute(device, "size") or 0) * 512
@@ -111,7 +126,7 @@ def striped(device: str) -> bool:
 
 
 def _attribute(device: str, name: str) -> str | None:
-    place = Path("/sys/class/block", Path(device).resolve().name.replace("/", "!")).resolve()
+    place = Path(SYS, Path(device).resolve().name.replace("/", "!")).resolve()
     # A queue is that of the disk, whose folder a partition's lies in.
     folder = place.parent if name.startswith("queue/") and (place / "partition").exists() else place
     path = folder / name

@@ -117,6 +117,7 @@ class _Translation:
             path,
             erase=None if value.get("erase", erase.NONE) == erase.NONE else value["erase"],
             multiboot=value.get("multiboot", False),
+            network=value.get("network", False),
         )
 
     def _identity(self, value: dict[str, Any], path: str) -> DiskId | DiskRule:
