@@ -105,16 +105,19 @@ def _pack_esp(efi: Path, target: Path, number: uuid.UUID, built: int) -> None:
 
     Without it, it would take the first medium of anybody that has a file ``.disk/info``.
     """
-    folders = (efi, target.with_name("boot"))
-    (folders[1] / "grub").mkdir(parents=True)
-    shutil.copyfile(efi / "debian/grub.cfg", folders[1] / "grub/grub.cfg")
-    archive.clamp(folders[1], built)
-    size = sum(path.stat().st_size + _CLUSTER for folder in folders for path in folder.rglob("*"))
+    finder = efi / "debian/grub.cfg"
+    files = {path.relative_to(efi.parent): path for path in efi.rglob("*") if path.is_file()}
+    files[Path("boot/grub/grub.cfg")] = finder
     with target.open("wb") as file:
+        size = sum(path.stat().st_size + _CLUSTER for path in files.values())
         file.truncate((size + _SPARE) // _MIB * _MIB + _MIB)
     label = ["-i", number.hex[:8], "-n", VOLUME]
     run(["mkfs.vfat", "--invariant", *label, target], timeout=LIMIT, env=environment(built))
-    run(["mcopy", "-s", "-m", "-i", target, *folders, "::/"], timeout=LIMIT, env=environment(built))
+    # One by one: folders would be copied in the order in which this machine's file system lists them.
+    folders = {folder for name in files for folder in name.parents if folder.name}
+    run(["mmd", "-i", target, *(f"::{x}" for x in sorted(folders))], timeout=LIMIT, env=environment(built))
+    for name, path in sorted(files.items()):
+        run(["mcopy", "-m", "-i", target, path, f"::{name}"], timeout=LIMIT, env=environment(built))
 
 
 def _burn(tree: Path, esp: Path, hybrid: Path, number: uuid.UUID, built: int, target: Path) -> None:
