@@ -36,6 +36,7 @@ def to_json(facts: NodeFacts) -> dict[str, Any]:
         **({"secure_boot": dataclasses.asdict(facts.secure_boot)} if facts.secure_boot else {}),
         **({"uses": [dataclasses.asdict(x) for x in facts.uses]} if facts.uses else {}),
         **({"firmware_bits": facts.firmware_bits} if facts.firmware_bits else {}),
+        **({"hardware": dataclasses.asdict(facts.hardware)} if facts.hardware else {}),
         "cmdline": facts.cmdline,
         "format": facts.format,
     }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bareon import usage
 from bareon.errors import CommandError
+from bareon.hardware import read as read_hardware
 from bareon.look import signature, structures, tags
 from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts, Use
 from bareon.run import missing
@@ -76,6 +77,7 @@ def probe() -> NodeFacts:
         secure_boot=_secure_boot() if firmware == "uefi" else None,
         firmware_bits=efi.bits() if firmware == "uefi" else None,
         uses=_renamed(uses, devices, found),
+        hardware=read_hardware(Path("/")),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from bareon.model.hardware import HardwareFacts
 from bareon.storage.disk import DiskFacts
 from bareon.storage.kind import Firmware, Found, Signature
 
@@ -74,7 +75,7 @@ class NodeFacts:
 
     ``cmdline`` is the running kernel's command line, less what looks like a secret. A BIOS has no ``secure_boot``.
     ``firmware_bits`` is 32 or 64, the word length of UEFI firmware, which starts programs of its own alone; ``None``
-    where nobody knows.
+    where nobody knows. ``hardware`` is for people and servers: nothing is decided by it.
     """
 
     firmware: Firmware
@@ -85,6 +86,7 @@ class NodeFacts:
     secure_boot: SecureBootFacts | None = None
     firmware_bits: int | None = None
     uses: tuple[Use, ...] = ()
+    hardware: HardwareFacts | None = None
 
     def contents(self) -> Iterator[tuple[str, Signature | None]]:
         """Every device with what is on it: disks, partitions, and what structures offer."""

@@ -6,23 +6,21 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bareon import cmdline
+from bareon import cmdline, hardware
 from bareon.errors import UnsuitableNode
+from bareon.hardware import text
+from bareon.model.hardware import PortFacts
 from bareon.model.location import Location
 from bareon.unattended.parameter import WORDS
 
 #: The name that every copy of the ramdisk has until somebody gives it one.
 _NAMES_OF_NOBODY = ("bareon", "localhost", "(none)")
-#: What boards say whose maker has left the place empty, in lower case.
-_NOTHING = re.compile(r"(|none|0+|default string|not (specified|applicable|available)|to be filled by o\.?e\.?m\.?)")
-_NO_UUID = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_ETHERNET = "1"  # ARPHRD_ETHER of if_arp.h
 _POLL = 0.5  # seconds
 _WHY = {
     "mac": "no network port has an address",
@@ -54,15 +52,15 @@ class Identity:
 
         :raises UnsuitableNode: when this node has no such name.
         """
-        text, known = template.reveal(), self.values()
-        used = [word for word in WORDS if f"{{{word}}}" in text]
+        whole, known = template.reveal(), self.values()
+        used = [word for word in WORDS if f"{{{word}}}" in whole]
         if absent := [word for word in used if word not in known]:
             raise UnsuitableNode(
                 *(f"bareon.input has {{{word}}}, and this node has none: {_WHY[word]}" for word in absent)
             )
         for word in used:
-            text = text.replace(f"{{{word}}}", quote(known[word], safe=":"))
-        return Location(text)
+            whole = whole.replace(f"{{{word}}}", quote(known[word], safe=":"))
+        return Location(whole)
 
 
 def awaited(root: Path, seconds: float) -> Identity:
@@ -78,32 +76,29 @@ def awaited(root: Path, seconds: float) -> Identity:
 
 def read(root: Path) -> Identity:
     """The identity of this machine as it is now."""
-    firmware = root / "sys/class/dmi/id"
-    serial, uuid = (_text(firmware / name) for name in ("product_serial", "product_uuid"))
-    name = _text(root / "proc/sys/kernel/hostname")
+    machine = hardware.read(root)
+    name = text(root / "proc/sys/kernel/hostname")
     return Identity(
-        mac=next(_ports(root), None),
-        serial=None if _NOTHING.fullmatch(serial.lower()) else serial,
-        uuid=uuid.lower() if uuid and uuid.lower() not in _NO_UUID else None,
+        mac=next(_addresses(root, machine.ports), None),
+        serial=machine.serial,
+        uuid=machine.uuid,
         hostname=None if not name or name in _NAMES_OF_NOBODY else name,
     )
 
 
-def _ports(root: Path) -> Iterator[str]:
+def _addresses(root: Path, ports: Sequence[PortFacts]) -> Iterator[str]:
     """Hardware addresses of ports, the one that a server most likely knows first."""
-    for name, value in cmdline.parameters(_text(root / "proc/cmdline")):
+    for name, value in cmdline.parameters(text(root / "proc/cmdline")):
         if name == "BOOTIF" and value:
             # As PXELINUX writes it, with the type of hardware in front.
             address = value.lower().replace("-", ":").removeprefix("01:")
             if _MAC.fullmatch(address):
                 yield address
-    net = root / "sys/class/net"
-    ports = sorted(place.name for place in net.glob("*") if (place / "device").exists())
-    linked = [name for name in ports if _text(net / name / "carrier") == "1"]
-    for name in (*_routed(root), *linked, *ports):
-        address = _text(net / name / "address").lower()
-        if _text(net / name / "type") == _ETHERNET and _MAC.fullmatch(address):
+    for name in _routed(root):
+        address = text(root / "sys/class/net" / name / "address").lower()  # of a bond, too
+        if _MAC.fullmatch(address):
             yield address
+    yield from (port.mac for port in sorted(ports, key=lambda port: not port.link) if port.mac)
 
 
 def _routed(root: Path) -> list[str]:
@@ -116,12 +111,4 @@ def _routed(root: Path) -> list[str]:
 
 
 def _table(path: Path) -> list[list[str]]:
-    return [words for line in _text(path).splitlines() if len(words := line.split()) > 2]
-
-
-def _text(path: Path) -> str:
-    """The text of a file of the kernel's; empty where there is none, or it cannot be read."""
-    try:
-        return path.read_text("latin-1").strip()
-    except OSError:
-        return ""
+    return [words for line in text(path).splitlines() if len(words := line.split()) > 2]
