@@ -21,7 +21,7 @@ from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.tests.ironicapi import certificate
 from bareon.tests.test_signatures import Signers, keyring, signers  # noqa: F401  fixtures
-from bareon.unattended import fetch, identity, mark, parameter
+from bareon.unattended import events, fetch, identity, mark, parameter
 
 MAC = "52:54:00:12:34:56"
 DOCUMENT = json.dumps({"partitions": []}).encode()
@@ -271,3 +271,74 @@ def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # n
         site.before = lambda seen: Fault(status=404) if ".sig" in seen["path"] else None
         with pytest.raises(ImageFailed, match=r"its signature, .*\.sig\S*, is not there"):
             fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
+
+
+NAMES = {"mac": MAC}
+STEP = {"number": 1, "count": 2, "description": "Bring the image"}
+
+
+def lines(site: Site) -> list[dict[str, Any]]:
+    """The events of all requests, less those that were not taken."""
+    return [json.loads(line) for request in site.requests for line in request["body"].splitlines()]
+
+
+def test_events_are_signed_and_sent_again_in_their_order() -> None:
+    with serving(b"") as site:
+        site.faults = [Fault(status=503), Fault(status=403), Fault(reset=True, cut=0, length=5)]
+        told = events.Events(Location(site.url), b"0123456789abcdef", NAMES, HASTY)
+        for number in range(5):
+            told.tell("waiting", reason=str(number))
+        assert told.flush(20)
+        head = {"run": told.run, "node": NAMES, "event": "waiting"}
+        assert len(site.requests) > 2
+        # All of the first two again; the third was taken by its status.
+        taken = lines(Site(b"", requests=site.requests[2:]))
+        assert [(x["sequence"], x["reason"]) for x in taken] == [(n + 1, str(n)) for n in range(5)]
+        assert all(head.items() <= x.items() for x in taken)
+        for request in site.requests:
+            good = events.signature(b"0123456789abcdef", told.run, events.LINES, request["body"].encode())
+            assert request["X-Bareon-Signature"] == f"sha256={good}" and request["X-Bareon-Run"] == told.run
+
+
+def test_what_is_kept_has_an_end_and_progress_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_MOST", 4)
+    monkeypatch.setattr(events, "_SELDOM", 0.0)
+    with serving(b"") as site:
+        site.always = Fault(status=503)
+        told = events.Events(Location(site.url), None, NAMES, HASTY)
+        told.relay(json.dumps({"event": "started", **STEP}))
+        for done in range(6):
+            told.relay(json.dumps({"event": "progressed", **STEP, "done": done}))
+        told.relay(json.dumps({"event": "finished", **STEP}))
+        told.tell("ended", outcome="done")
+        assert not told.flush(0.1)
+        site.requests.clear()
+        site.always = None
+        assert told.flush(20)
+        kept = {x["sequence"]: (x["event"], x.get("done")) for x in lines(site)}
+        assert list(kept.values()) == [("started", None), ("progressed", 5), ("finished", None), ("ended", None)]
+        assert "X-Bareon-Signature" not in site.requests[-1]
+
+
+def test_progress_comes_seldom_and_rubbish_not_at_all() -> None:
+    with serving(b"") as site:
+        told = events.Events(Location(site.url), None, NAMES, HASTY)
+        for done in range(50):
+            told.relay(json.dumps({"event": "progressed", **STEP, "done": done}))
+        for rubbish in ("", "[]", "{", '{"number": 1}', "null"):
+            told.relay(rubbish)
+        told.relay(json.dumps({"event": "finished", "sequence": 99, "node": "another", **STEP}))
+        assert told.flush(20)
+        assert [(x["event"], x["sequence"], x["node"]) for x in lines(site)] == [
+            *(("progressed", 1, NAMES), ("finished", 2, NAMES)),
+        ]
+
+
+def test_a_key_that_is_none(tmp_path: Path) -> None:
+    assert events.key(tmp_path) is None
+    (tmp_path / "etc/bareon").mkdir(parents=True)
+    (tmp_path / "etc/bareon/events.key").write_text("short\n")
+    with pytest.raises(InvalidInput, match=r"/etc/bareon/events\.key: must have at least 16 bytes"):
+        events.key(tmp_path)
+    (tmp_path / "etc/bareon/events.key").write_text(" 0123456789abcdef\n")
+    assert events.key(tmp_path) == b"0123456789abcdef"
