@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ramdisk import archive
-from tests_functional.bench import evidence
+from tests_functional.bench import browser, evidence
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot
 from tests_functional.bench.session import Session, artifacts_directory
@@ -62,6 +62,32 @@ def with_key(boot: Boot, place: Path, parameters: str) -> Boot:
     whole = place / "initramfs"
     whole.write_bytes(boot.initramfs.read_bytes() + (place / "key.cpio").read_bytes())
     return Boot(boot.kernel, whole, f"{KERNEL_PARAMETERS} {parameters}")
+
+
+def test_the_page_of_nodes_in_a_browser(tmp_path: Path) -> None:
+    """Nodes that wait, copy, have failed, and are done; the pictures are among the artifacts, to be looked at."""
+    step = {"number": 3, "count": 5, "description": "Bring the image system"}
+    told: list[list[dict[str, Any]]] = [
+        [{"event": "waiting", "reason": "the server has no document for this node (404); asking again"}],
+        [{"event": "started", **step}, {"event": "progressed", **step, "done": 70, "total": 100}],
+        [{"event": "ended", "outcome": "failed", "error": "/dev/vda: no such disk", "report": {"outcome": "failed"}}],
+        [{"event": "ended", "outcome": "done", "report": {"outcome": "done"}}],
+    ]
+    folder = artifacts_directory() / "unattended-page"
+    folder.mkdir(parents=True, exist_ok=True)
+    with serving(tmp_path, None) as (site, url):
+        empty, full = folder / "empty.png", folder / "nodes.png"
+        assert browser.photograph(url, empty) == (browser.WIDTH, browser.HEIGHT)
+        for number, events in enumerate(told):
+            head = {"run": str(number), "node": {"mac": f"52:54:00:00:00:0{number}", "serial": f"SERIAL-{number}"}}
+            lines = [json.dumps({**head, "sequence": place, **event}) for place, event in enumerate(events, 1)]
+            site.take(str(number), "application/jsonl", "\n".join(lines).encode())
+        site.take("2", "application/gzip", b"the bundle")
+        assert [run.progress for run in site.runs.values()] == [0.0, pytest.approx(0.54), 0.0, 1.0]
+        assert browser.photograph(url, full) == (browser.WIDTH, browser.HEIGHT)
+        # Flat colours compress to nothing: these many bytes are text and bars.
+        assert full.stat().st_size > empty.stat().st_size + 10_000
+    print(f"pictures: {empty}, {full}")
 
 
 @pytest.mark.long

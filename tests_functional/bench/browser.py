@@ -15,8 +15,8 @@ WIDTH, HEIGHT = 1100, 1800
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def photograph(page: Path, picture: Path, *, dark: bool = False) -> tuple[int, int]:
-    """Draw ``page`` into the PNG file ``picture``; return its width and height.
+def photograph(page: Path | str, picture: Path, *, dark: bool = False) -> tuple[int, int]:
+    """Draw ``page``, a file or a URL, into the PNG file ``picture``; return its width and height.
 
     :raises ProgramError: when Chromium does not work
     """
@@ -27,7 +27,7 @@ def photograph(page: Path, picture: Path, *, dark: bool = False) -> tuple[int, i
                 *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
                 *(f"--user-data-dir={profile}", "--hide-scrollbars", f"--window-size={WIDTH},{HEIGHT}"),
                 *(["--force-dark-mode"] if dark else []),
-                *(f"--screenshot={picture}", page.as_uri()),
+                *(f"--screenshot={picture}", page.as_uri() if isinstance(page, Path) else page),
             ],
             timeout=LIMIT,
         )
