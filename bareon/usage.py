@@ -17,7 +17,7 @@ from bareon.tools.mount import unescaped
 _SYS = Path("/sys")
 _WHOLE = ("disk", "loop", "rom", "mpath")
 # What is stacked on a device and reported by itself, as arrays and volume groups.
-_KNOWN = ("part", *(name for kind in KINDS for name in kind.lsblk_types))
+_KNOWN = ("part", "mpath", *(name for kind in KINDS for name in kind.lsblk_types))
 
 
 def users(devices: Sequence[BlockDevice], found: Sequence[Use]) -> dict[str, list[str]]:

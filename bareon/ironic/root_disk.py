@@ -79,7 +79,7 @@ def _matching(devices: Sequence[dict[str, Any]], hints: Hints) -> list[dict[str,
 
 def device(disk: DiskFacts) -> dict[str, Any]:
     """A disk in the form in which Ironic compares hints."""
-    by_path = next((link for link in disk.links if link.startswith("/dev/disk/by-path/")), None)
+    by_path = next((link for link in disk.names if link.startswith("/dev/disk/by-path/")), None)
     return {
         "name": disk.device,
         "size": disk.size,

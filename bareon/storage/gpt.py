@@ -201,6 +201,8 @@ def differences(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -
 
 
 def _differences(wanted: PlannedPartition, found: PartitionFacts, comparison: Comparison) -> Iterator[str]:
+    if wanted.device != found.device:  # which only what makes partitions of maps can choose
+        yield f"{wanted.device}: expected it to be called so, found {found.device}; kpartx -p chooses the name"
     for what, a, b in (("start", wanted.start, found.start), ("end", wanted.end, found.end)):
         if abs(a - b) > TOLERANCE:
             yield f"{wanted.device}: expected its {what} at {mib(a)}, found {mib(b)}"

@@ -6,10 +6,10 @@ Containers are read in this order too, the innermost first.
 
 from __future__ import annotations
 
-from bareon.storage import btrfs, filesystem, gpt, luks, lvm, md, multipath
+from bareon.storage import btrfs, filesystem, gpt, luks, lvm, md
 from bareon.storage.kind import Kind
 
-KINDS: tuple[Kind, ...] = (*(multipath.KIND, gpt.KIND, md.KIND, lvm.KIND, btrfs.KIND, luks.KIND, filesystem.KIND),)
+KINDS: tuple[Kind, ...] = (gpt.KIND, md.KIND, lvm.KIND, btrfs.KIND, luks.KIND, filesystem.KIND)
 
 
 def sections() -> tuple[Kind, ...]:

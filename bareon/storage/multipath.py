@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multipath: a LUN that is reached by several paths, of which the device mapper makes one disk.
 
-That disk, the map, is used and never a path. It stands at the root of everything, as any disk does, so that nothing
-of it is planned; see :mod:`.disk`.
+That disk, the map, is used and never a path. It stands at the root of everything, as any disk does, and is no kind of
+storage by itself: nobody makes one; see :mod:`.disk`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bareon.storage.kind import Kind, System
+from bareon.storage.kind import System
 
 DELIMITER = "-part"
 """Between the name of a map and the number of a partition, as the udev rules of multipath-tools have it."""
@@ -43,11 +43,3 @@ class MapFacts:
 def partition_device(device: str, number: int) -> str:
     """The device of a partition of a map."""
     return f"{device}{DELIMITER}{number}"
-
-
-class _Multipath(Kind):
-    name = "multipath"
-    lsblk_types = ("mpath",)
-
-
-KIND = _Multipath()

@@ -311,7 +311,7 @@ def test_what_a_probe_knows_of_drivers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(driver, "bound", lambda _: bound)
-    assert probe._drivers("/dev/sda", frozenset(modular)) == drivers
+    assert probe._drivers(["/dev/sda"], frozenset(modular)) == drivers
 
 
 def test_what_nobody_can_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ def test_a_dialect_is_known_to_its_driver_alone() -> None:
 
 #: What all kinds of storage may know: the grammar, disks, and file systems, which lie on any of them.
 GROUND = {"kind", "disk", "allocate", "identifier", "schema", "filesystem", "mountpoint", "mkfsoptions", "reader"}
-GROUND |= {"cryptkey", "erase"}
+GROUND |= {"cryptkey", "erase", "multipath"}
 #: Kinds that others know by name: every disk has a table, and in the end there is a file system on everything.
 KNOWN = {"gpt", "filesystem"}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bareon import probe, tools
+from bareon import probe, tools, usage
 from bareon.model.layout import Layout
-from bareon.model.node import NodeFacts
+from bareon.model.node import NodeFacts, Use
 from bareon.storage.gpt import ClearDisk
 from bareon.storage.multipath import SYSTEM, MapFacts, PathFacts
 from bareon.system.bindings.binding import Result
@@ -63,6 +63,19 @@ def test_the_paths_of_a_map_in_the_facts(sysfs: Path) -> None:
         WWID, WWID, (PathFacts("/dev/sda", "0:0:0:1"), PathFacts("/dev/sdb", "1:0:0:1", ("/dev/disk/by-path/b",)))
     )
     assert probe._paths(there[1:2]) == {}
+
+
+def test_a_partition_of_a_map_is_used_on_the_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = (False, False, 512, 512, None, None, None, None, None)
+    there = [
+        _device("/dev/sdy", "sdy", "disk"),
+        BlockDevice(f"/dev/mapper/{WWID}", "dm-80", "mpath", 1 << 30, "253:80", "sdy", *rest),
+        BlockDevice(f"/dev/mapper/{WWID}-part1", "dm-81", "part", 1 << 20, "253:81", "dm-80", *rest),
+    ]
+    monkeypatch.setattr(usage, "mounts", lambda: [("253:81", there[2].path, "/mnt", "")])
+    uses = [x for x in usage.uses(there) if x.way == "mounted"]
+    assert uses == [Use(there[2].path, "mounted", (there[1].path,), "/mnt")]
+    assert usage.users(there, uses) == {there[2].path: ["mounted at /mnt"]}
 
 
 def test_partitions_of_a_map_go_before_it_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
