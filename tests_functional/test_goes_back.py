@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from building.process import ProgramError
 from tests_functional.bench.case import machine
 from tests_functional.bench.node import Node
 from tests_functional.bench.session import Session
@@ -150,8 +151,8 @@ def waited(node: Node, started: float, true: Callable[[], bool]) -> float:
         try:
             if true():
                 return time.monotonic() - started
-        except (UnreachableError, ValueError, AssertionError) as error:
-            last = error
+        except (UnreachableError, ProgramError, ValueError, AssertionError) as error:
+            last: Exception = error
         else:
             last = AssertionError("it is not so yet")
         if time.monotonic() > started + LIMIT:
