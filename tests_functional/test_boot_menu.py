@@ -141,7 +141,7 @@ def test_copies_of_a_menu_are_kept_alike(node: Node, tmp_path: Path) -> None:
         assert code == 0 and f"the copy of the menu on {late} has been written" in said
     assert menu_on(other) == menu_on(node.multiboot)
     assert "\nset default=0\n" in menu_on(other) and "\n# Change 3.\n" in menu_on(other)
-    assert not list(Path("/tmp").glob("bareon-boot.*/boot")), "a copy is still mounted"
+    assert not list(Path("/run").glob("bareon-boot.*/boot")), "a copy is still mounted"
 
 
 def menu_on(file: Path) -> str:

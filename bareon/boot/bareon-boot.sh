@@ -40,7 +40,7 @@ confirm makes the image that runs the default, after it was started once.
 switch makes IMAGE the default. IMAGE is the name, the UUID or the number of an image.
 --once: only for the next boot; the one after that takes the default again.
 --within: and that one reboots by itself unless it was confirmed within so many minutes of its start, or at once if
-/etc/bareon/health is a program there that fails. await does this; systemd calls it in each image, where there is one.
+/etc/bareon/health is a program there that fails. await does this; systemd and OpenRC call it in each image.
 refresh has the entry of the image that runs start its newest kernel, and another one an older kernel. Packages of
 kernels call it. --root: the folder where the image is mounted; --image: which one that is.
 Where several disks have a copy of the menu, switch and refresh write all that are there, and each says which is missing.
@@ -110,7 +110,8 @@ open() {
 
 # Mounts the partition $1, to be read. A disk may have died, and with it one copy of several.
 mount_copy() {
-    folder=$(mktemp -d /tmp/bareon-boot.XXXXXX) || fail 6 "no temporary folder"
+    # In /run, since early on nothing can be written to /tmp yet, or something is mounted there later.
+    folder=$(mktemp -d /run/bareon-boot.XXXXXX) || fail 6 "no temporary folder"
     # While another bareon-boot writes to it, it can only be mounted as that one has it; then this one waits.
     if mount -t ext4 -o ro,nosuid,nodev,noexec "$1" "$folder" 2> /dev/null ||
         mount -t ext4 -o rw,nosuid,nodev,noexec "$1" "$folder"; then
@@ -334,42 +335,71 @@ status() {
 
 # Goes back to the default image, by a restart, unless the one that runs once has been confirmed in its time.
 await() {
-    open
-    number=$(running_number)
-    trial=$(trial)
-    if [ -z "$number" ] || [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ]; then
+    begun=$(uptime)
+    # It is called early: the disks may not be there yet. And another bareon-boot may hold the lock.
+    until trial=$(trial_of_running 2> /dev/null); do
+        [ $(($(uptime) - begun)) -lt 300 ] || fail 4 "the menu cannot be read: nothing is to be confirmed"
+        sleep 5
+    done
+    if [ -z "$trial" ]; then
         echo "nothing is to be confirmed"
         return
     fi
-    close
+    number=${trial%%:*}
+    end=$((begun + ${trial#*:} * 60))
     echo "this image is to be confirmed within ${trial#*:} minutes, by bareon-boot confirm"
-    left=$((${trial#*:} * 60))
-    if [ -f /etc/bareon/health ] && [ -x /etc/bareon/health ]; then
-        end=$(($(uptime) + left))
+    if [ -f /etc/bareon/health ] && [ -x /etc/bareon/health ] && has_started; then
         code=0
         # What hangs must not keep the image either.
-        timeout -s KILL "$left" /etc/bareon/health || code=$?
+        timeout -s KILL "$(left)" /etc/bareon/health || code=$?
         case $code in
-            0 | 124 | 137) left=$((end - $(uptime))) ;;
+            0 | 124 | 137) ;;
             *)
-                warn "/etc/bareon/health has failed: back to the image before"
-                reboot
+                go_back "/etc/bareon/health has failed"
                 return
                 ;;
         esac
     fi
-    [ "$left" -le 0 ] || sleep "$left"
+    [ "$(left)" -le 0 ] || sleep "$(left)"
     # A menu that can no longer be read confirms nothing.
     if (
-        copies= place=
         open
         [ "$(default_number)" = "$number" ]
     ); then
         echo "this image has been confirmed"
         return
     fi
-    warn "this image has not been confirmed: back to the image before"
-    reboot
+    go_back "this image has not been confirmed"
+}
+
+# Prints NUMBER:MINUTES of the image that runs where it is to be confirmed. It fails where that cannot be told yet.
+trial_of_running() (
+    open
+    trial=$(trial)
+    number=$(running_number)
+    [ -n "$number" ] || [ -z "$trial" ] || return
+    [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ] || echo "$trial"
+)
+
+# Waits until systemd has started what it was to start, or has given up; fails where there is no time left.
+has_started() {
+    [ -d /run/systemd/system ] || return 0
+    while [ "$(left)" -gt 0 ]; do
+        case $(systemctl is-system-running 2> /dev/null) in running | degraded | maintenance) return ;; esac
+        sleep 5
+    done
+    return 1
+}
+
+# Seconds until $end.
+left() {
+    echo $((end - $(uptime)))
+}
+
+go_back() {
+    warn "$1: back to the image before"
+    # Nothing may be there that shuts a system down which has started by half.
+    reboot || reboot -f
 }
 
 # Seconds since the start, whatever is done to the clock.

@@ -20,13 +20,20 @@ PLACE = "/usr/local/sbin/bareon-boot"
 
 _UNIT = "bareon-boot-await.service"
 _UNITS = "/etc/systemd/system"
-_WANTED = f"{_UNITS}/multi-user.target.wants/{_UNIT}"
+#: By the target that comes first: a system that gets no further than to emergency mode is sent back as well.
+_WANTED = f"{_UNITS}/sysinit.target.wants/{_UNIT}"
 _SYSTEMD = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
-#: Without a menu (exit code 4), as on a copy of the system, there is nothing to go back to.
+#: Without a menu (exit code 4), as on a copy of the system, there is nothing to go back to. It waits for nothing that
+#: may fail; the mount points are those that the script itself may lie below.
 _SERVICE = f"""\
 [Unit]
 Description=Go back to the image before, unless the one that was started once is confirmed
 ConditionPathExists={PLACE}
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+After=usr.mount usr-local.mount
+Conflicts=shutdown.target
+Before=shutdown.target
 
 [Service]
 Type=exec
@@ -34,7 +41,24 @@ ExecStart={PLACE} await
 SuccessExitStatus=4
 """
 
+_OPENRC = "/sbin/openrc-run"
+_INIT = "/etc/init.d/bareon-boot-await"
+_RUNLEVEL = "/etc/runlevels/default/bareon-boot-await"
+_INIT_SCRIPT = f"""\
+#!{_OPENRC}
+description="Goes back to the image before, unless the one that was started once is confirmed"
+command={PLACE}
+command_args=await
+command_background=yes
+pidfile=/run/bareon-boot-await.pid
+
+depend() {{
+    after *
+}}
+"""
+
 _MARK = "# Written by bareon: the menu of the images of this node follows the kernels of this system."
+_SCRIPT_MARK = "# Lists the images of this node, chooses the one that boots, "
 #: What is not there to be changed (exit code 4), such as on a copy of the system, must not keep a package from being
 #: installed. Standard output may be debconf's.
 _HOOK = f"""\
@@ -83,7 +107,7 @@ def script(uuids: Sequence[str] = ()) -> str:
 
 
 def install(tree: Tree, uuids: Sequence[str]) -> None:
-    """Write the script into an image, and the hooks and the unit that the image has callers of."""
+    """Write the script into an image, and the hooks and the service that the image has callers of."""
     tree.write(tree.real(PLACE), script(uuids), 0o755)  # /usr/local/sbin may be a link to bin
     for hook in HOOKS:
         if any(map(tree.is_file, hook.callers)):
@@ -91,13 +115,19 @@ def install(tree: Tree, uuids: Sequence[str]) -> None:
     if any(map(tree.is_file, _SYSTEMD)):
         tree.write(f"{_UNITS}/{_UNIT}", _SERVICE)
         tree.link(_WANTED, f"../{_UNIT}")
+    elif tree.is_file(_OPENRC):
+        tree.write(_INIT, _INIT_SCRIPT, 0o755)
+        tree.link(_RUNLEVEL, _INIT)
 
 
 def remove(tree: Tree) -> None:
-    """Take hooks and unit out of a system that is no longer one of several: they are for another's menu, if any."""
+    """Take all of it out of a system that is no longer one of several: it is for another's menu, if any."""
     for hook in HOOKS:
         if _MARK in (tree.read(hook.path) or ""):
             tree.remove(hook.path)
-    if tree.is_file(f"{_UNITS}/{_UNIT}"):
-        tree.remove(_WANTED)
-        tree.remove(f"{_UNITS}/{_UNIT}")
+    for file, link in ((f"{_UNITS}/{_UNIT}", _WANTED), (_INIT, _RUNLEVEL)):
+        if tree.is_file(file):
+            tree.remove(link)
+            tree.remove(file)
+    if _SCRIPT_MARK in (tree.read(PLACE) or ""):
+        tree.remove(tree.real(PLACE))

@@ -620,6 +620,7 @@ def test_field_01_the_step_leaves_what_boots(
     outcome, tree = _installed(case, tmp_path, monkeypatch)
     assert outcome == {"grub": whose}
     assert tree.names("/etc/kernel/postrm.d") == ["zz-other"] and not tree.names("/etc/kernel/postinst.d")
+    assert not tree.has(bareon_boot.PLACE)
     if name == "rocky-9":
         assert OLD not in "".join(str(tree.read(f"{FOLDER}/{x}")) for x in tree.names(FOLDER))
 
