@@ -9,6 +9,8 @@ import re
 CONSOLES = "console=tty0 console=ttyS0,115200"
 #: What neither GRUB within single quotes nor iPXE reads as something else.
 _WORD = re.compile(r"[A-Za-z0-9_@%+=:,./?&~{}\[\]*()^!|<>;#-]+")
+#: COMMAND_LINE_SIZE of the kernel on x86 is 2048; the loaders add a name of the initramfs and of the medium.
+LIMIT = 1900
 _IPXE = ("&&", "||")
 
 
@@ -25,10 +27,6 @@ def line(appended: str) -> str:
     if len(whole) > LIMIT:
         raise ValueError(f"--append: the command line has {len(whole)} characters, and the kernel takes {LIMIT}")
     return whole
-
-
-#: COMMAND_LINE_SIZE of the kernel on x86 is 2048; the loaders add a name of the initramfs and of the medium.
-LIMIT = 1900
 
 
 def for_grub(whole: str) -> str:
