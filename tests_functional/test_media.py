@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ramdisk's ISO as operators use it: in a CD drive, as a USB stick, by BIOS, by UEFI and with Secure Boot on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from building.process import run
+from ramdisk import outputs, parameters
+from ramdisk.base import build_base
+from tests_functional.bench import evidence, firmware
+from tests_functional.bench.node import KERNEL_PARAMETERS, Node
+from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.ssh import UnreachableError
+from tests_functional.bench.template import Template, child
+
+#: Seconds from power on to SSH, several times what was measured under emulation.
+LIMIT = 300.0
+
+
+@pytest.fixture(scope="module")
+def made(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What operators get of the session's ramdisk."""
+    place = tmp_path_factory.mktemp("media")
+    line = parameters.line(KERNEL_PARAMETERS)
+    outputs.write(build_base(print), session.products.ramdisk, line, place, print)
+    return place
+
+
+@pytest.mark.thorough("it writes the media, which takes half a minute")
+def test_what_operators_get(session: Session, made: Path) -> None:
+    """Digests hold; all packages have one, bareon among them; and a second time it is the same."""
+    run(["sha256sum", "--check", "--strict", outputs.SUMS], timeout=60, cwd=made)
+    listed = {outputs.SUMS, *(line.split()[1] for line in (made / outputs.SUMS).read_text().splitlines())}
+    assert listed == {path.name for path in made.iterdir()}
+    packages = dict(line.split(" ", 1) for line in (made / outputs.PACKAGES).read_text().splitlines())
+    assert {"deb:linux-image-amd64", "deb:rsync", "deb:shim-signed", "pypi:oslo-config", "pypi:bareon"} <= {*packages}
+    assert not [name for name, rest in packages.items() if not re.fullmatch(r"\S+ [0-9a-f]{64}", rest)]
+    before = (made / outputs.SUMS).read_text()
+    (made / outputs.PACKAGES).write_text((made / outputs.PACKAGES).read_text().replace("deb:rsync 3", "deb:rsync 2"))
+    said: list[str] = []
+    outputs.write(build_base(print), session.products.ramdisk, parameters.line(KERNEL_PARAMETERS), made, said.append)
+    assert [line.split(":")[2] for line in said] == ["rsync"]
+    assert (made / outputs.SUMS).read_text() == before
+
+
+class Booted(Node):
+    """A node that boots from a medium, which is the first thing that its firmware looks at."""
+
+    medium: tuple[Path, str]
+
+    def xml(self, *args: Any, **words: Any) -> str:
+        root = ET.fromstring(super().xml(*args, **words))
+        path, kind = self.medium
+        devices = child(root, "devices")
+        for element in child(root, "os").findall("boot"):
+            child(root, "os").remove(element)
+        for element in devices.findall("disk/boot"):
+            element.set("order", str(int(element.get("order", "1")) + 1))
+        for controller in devices.findall("controller[@type='usb']"):
+            devices.remove(controller)
+        ET.SubElement(devices, "controller", type="usb", model="qemu-xhci")
+        device, bus, name = ("cdrom", "sata", "sdz") if kind == "cd" else ("disk", "usb", "sdy")
+        disk = ET.SubElement(devices, "disk", type="file", device=device)
+        ET.SubElement(disk, "driver", name="qemu", type="raw")
+        ET.SubElement(disk, "source", file=str(path / outputs.ISO))
+        ET.SubElement(disk, "target", dev=name, bus=bus)
+        ET.SubElement(disk, "boot", order="1")
+        return ET.tostring(root, encoding="unicode")
+
+
+@contextmanager
+def booted(session: Session, template: Template, made: Path, kind: str, name: str) -> Iterator[Node]:
+    """Give a node that has booted from the medium."""
+    node = Booted(session.hypervisor, template, Path(f"/tmp/media-{name}"), session.products.key)
+    node.medium = made, kind
+    node.make_disks(template.disks)
+    try:
+        started = time.monotonic()
+        node.power_on()
+        try:
+            node.ssh.wait(LIMIT)
+        except UnreachableError as error:
+            raise AssertionError(f"{error}; the console ends:\n{node.console_tail()}") from error
+        session.strategy.report(f"{name}: SSH {time.monotonic() - started:.1f} s after power on")
+        yield node
+    except BaseException:
+        print(f"evidence: {evidence.collect(node, artifacts_directory() / name)}")
+        raise
+    finally:
+        node.power_off()
+        node.drop_disks()
+
+
+def template(way: str, place: Path) -> Template:
+    """The machine of a case: one disk beside the medium."""
+    if way == "bios":
+        return Template.load("sata_disk")
+    return Template.load("secure_boot").with_nvram(firmware.microsofts(place / "nvram.fd", "uefi11"))
+
+
+@pytest.mark.thorough("each boots a node from the start; nothing else boots from the ISO")
+@pytest.mark.parametrize(("way", "kind"), [("bios", "cd"), ("secure_boot", "usb")])
+def test_boots(way: str, kind: str, session: Session, made: Path, tmp_path: Path) -> None:
+    """The medium starts the ramdisk, and is none of the disks that bareon may choose."""
+    with booted(session, template(way, tmp_path), made, kind, f"media-{way}-{kind}") as node:
+        facts = seen(node, session)
+        if way == "secure_boot":
+            assert (facts["firmware"], facts["secure_boot"]["state"]) == ("uefi", "enabled")
+        else:
+            assert facts["firmware"] == "bios"
+        media = [disk for disk in facts["disks"] if disk.get("boot_medium") or disk.get("kind") == "rom"]
+        assert len(media) == 1, facts["disks"]
+        assert (media[0].get("kind") == "rom") == (kind == "cd"), media
+        others = [disk for disk in facts["disks"] if disk not in media]
+        assert [disk["serial"] for disk in others] == [disk.serial for disk in node.disks]
+
+
+def seen(node: Node, session: Session) -> dict[str, Any]:
+    """The facts of a node, which runs the session's bareon and has made its host key itself."""
+    assert session.products.ramdisk.version in node.ssh.run("bareon-provision --version").stdout
+    assert node.ssh.run("cd /etc/ssh && echo ssh_host_*").stdout.split() == [
+        "ssh_host_ed25519_key",
+        "ssh_host_ed25519_key.pub",
+    ]
+    found: dict[str, Any] = json.loads(node.ssh.run("bareon-provision --dump_node_facts").stdout)
+    return found
