@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may log in to the ramdisk, and its clock."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from bareon.cmd import trust
+from bareon.network import answers
+from bareon.tests.test_callback import ED25519, RSA
+from bareon.trust import clock, keys
+from bareon.trust.prepare import prepare
+
+BUILT = 1_700_000_000.0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The tree of a ramdisk that was built in 2023."""
+    for name in ("proc", "etc", "root", "run/bareon-network"):
+        (tmp_path / name).mkdir(parents=True)
+    release = tmp_path / "etc/bareon-release"
+    release.write_text("bareon==1\n")
+    os.utime(release, (BUILT, BUILT))
+    return tmp_path
+
+
+def prepared(root: Path, words: str) -> tuple[bool, list[str], list[float]]:
+    """What is found by a command line: whether all is sound, what is said, and the times that the clock is set to."""
+    (root / "proc/cmdline").write_text(f"quiet {words}\n")
+    said: list[str] = []
+    times: list[float] = []
+    return prepare(root, said.append, times.append), said, times
+
+
+def admitted(root: Path) -> list[str]:
+    file = root / "root/.ssh/authorized_keys"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_without_a_word_nobody_is_admitted(root: Path) -> None:
+    assert prepared(root, "") == (True, [], [])
+    assert admitted(root) == []
+
+
+def test_keys_in_both_forms_beside_that_of_the_build(root: Path) -> None:
+    (root / "root/.ssh").mkdir()
+    (root / "root/.ssh/authorized_keys").write_text(f"{RSA} build\n")
+    encoded = base64.urlsafe_b64encode(RSA.encode()).decode().rstrip("=")
+    assert prepared(root, f'bareon.sshkey="{ED25519} me@home" bareon.sshkey={encoded}') == (True, [], [])
+    assert admitted(root) == [f"{RSA} build", ED25519, RSA]
+    assert prepared(root, f'"bareon.sshkey={ED25519}"')[0]
+    assert admitted(root).count(ED25519) == 1
+
+
+def test_the_file_is_for_root_alone(root: Path) -> None:
+    prepared(root, f'bareon.sshkey="{ED25519}"')
+    assert (root / "root/.ssh/authorized_keys").stat().st_mode & 0o777 == 0o600
+    assert (root / "root/.ssh").stat().st_mode & 0o777 == 0o700
+
+
+WRONG = {
+    "bareon.sshkey=https://example.org/me.keys": "bareon.sshkey: must be the key itself, and not where it is",
+    "bareon.sshkey=": "bareon.sshkey: must be base64url of a line of authorized_keys",
+    f'bareon.sshkey="command=/bin/sh {ED25519}"': "bareon.sshkey: must begin with the type of the key",
+    "bareon.ntp=a,,b": "bareon.ntp=a,,b: nothing is neither the name nor the address of a server",
+    "bareon.ntp=-x": "bareon.ntp=-x: -x is neither the name nor the address of a server",
+    'bareon.ntp="a iburst"': "bareon.ntp=a iburst: a iburst is neither the name nor the address of a server",
+}
+
+
+@pytest.mark.parametrize("word", WRONG)
+def test_a_wrong_word_is_said_and_opens_nothing(root: Path, word: str) -> None:
+    sound, (said,), _ = prepared(root, word)
+    assert not sound
+    assert said.startswith(WRONG[word])
+    assert admitted(root) == []
+
+
+def test_a_wrong_key_leaves_the_others(root: Path) -> None:
+    sound, said, _ = prepared(root, f'bareon.sshkey=rubbish! bareon.sshkey="{ED25519}"')
+    assert (sound, len(said)) == (False, 1)
+    assert admitted(root) == [ED25519]
+
+
+def test_the_clock_is_never_before_the_build(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 86400.0)
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((1970, 1, 2, 0, 0, 0, 4, 2, 0)))
+    sound, said, times = prepared(root, "")
+    assert (sound, times) == (True, [BUILT])
+    assert said == [
+        "the clock showed 1970-01-02 00:00:00, before this ramdisk was built; it shows the time of that now"
+    ]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    found: list[list[str]] = []
+
+    def run(argv: list[str], timeout: float) -> None:
+        found.append(argv)
+        assert timeout > clock.LIMIT
+
+    monkeypatch.setattr(clock, "run", run)
+    return found
+
+
+def test_servers_of_the_command_line_come_before_those_of_dhcp(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = answers.to_text((answers.Answer("eth0", "dhcp", "192.0.2.9", ntp=("192.0.2.123",)),))
+    (root / "run/bareon-network/answers.json").write_text(learned)
+    found = asked(monkeypatch)
+    assert prepared(root, "") == (True, [], [])
+    assert prepared(root, "bareon.ntp=ntp.example.org,[2001:db8::123]") == (True, [], [])
+    start = ["chronyd", "-q", "-t", "10"]
+    assert found == [
+        [*start, "server 192.0.2.123 iburst maxsamples 4", "cmdport 0"],
+        [
+            *start,
+            "server ntp.example.org iburst maxsamples 4",
+            "server 2001:db8::123 iburst maxsamples 4",
+            "cmdport 0",
+        ],
+    ]
+
+
+def test_no_answer_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(root))  # no chronyd
+    sound, (said,), _ = prepared(root, "bareon.ntp=192.0.2.123")
+    assert sound
+    assert "and was not set by 192.0.2.123: " in said
+    assert "chronyd" in said
+
+
+def test_the_program(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "proc/cmdline").write_text("bareon.sshkey=x bareon.ntp=-\n")
+    assert trust.main(["--root", str(root)]) == 3
+    assert [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()] == ["bareon-ramdisk-trust"] * 2
+    (root / "proc/cmdline").write_text("quiet\n")
+    assert trust.main(["--root", str(root)]) == 0
+
+
+def test_a_key_without_quotes_is_base64url() -> None:
+    assert keys.parse(base64.urlsafe_b64encode(ED25519.encode()).decode()) == ED25519
