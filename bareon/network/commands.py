@@ -67,6 +67,9 @@ def commands(wanted: Wanted, found: Found) -> Iterator[Command]:
     for mac, old in sorted(found.names.items(), key=lambda pair: pair[1]):
         if (name := new.get(mac, old)) not in members:  # a bond takes only those that are down
             yield _up(name)
+    if wanted.bonds:
+        # Left to itself the driver makes a bond0 of its own as soon as it is there, which is then in the way.
+        yield ["modprobe", "bonding", "max_bonds=0"]
     for bond in wanted.bonds:
         yield from _bond(bond)
     for vlan in wanted.vlans:

@@ -200,6 +200,7 @@ COMMANDS = {
         "ip link set dev enp1s0 name a",
         "ip link set dev enp2s0 down",
         "ip link set dev enp2s0 name b",
+        "modprobe bonding max_bonds=0",
         "ip link add name bond0 type bond mode active-backup miimon 100",
         "ip link set dev a down",
         "ip link set dev a master bond0",
