@@ -20,10 +20,9 @@ FILES = Path(__file__).with_name("files")
 PLACES = (
     ("inittab", "etc/inittab", 0o644),
     ("start", "etc/init.d/start", 0o755),
-    ("network", "etc/init.d/network", 0o755),
     ("ironic", "etc/init.d/ironic", 0o755),
     ("unattended", "etc/init.d/unattended", 0o755),
-    ("udhcpc.sh", "etc/udhcpc.sh", 0o755),
+    ("dhcpcd-answer", "etc/dhcpcd-answer", 0o755),
     ("sshd_config", "etc/ssh/sshd_config", 0o644),
     ("lvmlocal.conf", "etc/lvm/lvmlocal.conf", 0o644),
     ("mdadm.conf", "etc/mdadm/mdadm.conf", 0o644),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 #: What bareon runs, and what a node needs to start and to be reached.
 _COMMON = (
-    *("linux-image-amd64", "udev", "kmod", "busybox", "iproute2", "openssh-server"),
+    *("linux-image-amd64", "udev", "kmod", "busybox", "openssh-server"),
+    *("iproute2", "dhcpcd-base", "chrony"),
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
     "smartmontools",
     *("cryptsetup-bin", "clevis", "clevis-tpm2"),
@@ -39,7 +40,7 @@ PROFILES = {
     "full": Profile(
         (
             *_COMMON,
-            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools", "chrony", "lldpd"),
+            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools", "lldpd"),
             *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
         ),
         firmware=(

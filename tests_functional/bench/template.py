@@ -111,6 +111,19 @@ class Template:
             ET.SubElement(command, f"{{{QEMU}}}arg", value=word)
         return other
 
+    def with_ports(self, *ports: ET.Element, network: bool = True) -> Template:
+        """Return the same machine with more network ports, or, without ``network``, with these alone.
+
+        The first one has no hardware address then: it is the node's own.
+        """
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        devices = child(other._root, "devices")
+        if not network:
+            devices.remove(child(devices, "interface"))
+        devices.extend(ports)
+        return other
+
     def machine(self) -> ET.Element:
         """Return the domain without disks; the caller may change it."""
         root = copy.deepcopy(self._root)
@@ -171,6 +184,30 @@ def override_element(disks: Sequence[Disk]) -> ET.Element:
             frontend = ET.SubElement(device, f"{{{QEMU}}}frontend")
             for name, value in disk.properties:
                 ET.SubElement(frontend, f"{{{QEMU}}}property", name=name, type="unsigned", value=str(value))
+    return element
+
+
+def cable(here: int, there: int, mac: str = "") -> ET.Element:
+    """Return a port that is joined with one of another machine by nothing between them, not even a bridge.
+
+    :param here: a UDP port of this machine, with which the port at the other end is joined
+    :param there: that of the other end
+    :param mac: the hardware address; without one it is the node's own
+    """
+    element = ET.Element("interface", type="udp")
+    if mac:
+        ET.SubElement(element, "mac", address=mac)
+    source = ET.SubElement(element, "source", address="127.0.0.1", port=str(there))
+    ET.SubElement(source, "local", address="127.0.0.1", port=str(here))
+    ET.SubElement(element, "model", type="virtio")
+    return element
+
+
+def bridged(bridge: str) -> ET.Element:
+    """Return a port at a bridge of the cell, with the node's own hardware address."""
+    element = ET.Element("interface", type="bridge")
+    ET.SubElement(element, "source", bridge=bridge)
+    ET.SubElement(element, "model", type="virtio")
     return element
 
 
