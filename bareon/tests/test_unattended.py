@@ -65,10 +65,11 @@ def test_defaults() -> None:
     ("line", "defect"),
     [
         ("", "bareon.input: is not on the kernel's command line: it is the URL of the document"),
-        ("bareon.input=file:///x", "bareon.input: file:///x must be a URL that begins with http:// or https://"),
+        ("bareon.input=file:///x", "bareon.input: must be a URL that begins with http:// or https:// and names a"
+         " host"),
         ("bareon.input=http://h/{name}", "bareon.input: {name} is none of the words that it may have:"
          " {mac}, {serial}, {uuid}, {hostname}"),
-        ("bareon.input=http://{mac}/x", "bareon.input: http://{mac}/x must name its host:"
+        ("bareon.input=http://{mac}/x", "bareon.input: must name its host:"
          " words in braces are for what follows it"),
         (f"{SOURCE} bareon.after=halt", "bareon.after: halt is none of reboot, poweroff, kexec, shell"),
         (f"{SOURCE} bareon.aftr=reboot", "bareon.aftr: is neither a parameter of the ramdisk nor an option of"

@@ -100,7 +100,7 @@ class Events:
         try:
             event = json.loads(line)
             kind = str(event.pop("event"))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             LOG.warning("not an event: %s", visible(line)[:200])
             return
         if kind == "progressed":

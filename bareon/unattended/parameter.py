@@ -12,7 +12,7 @@ from typing import TypeVar
 from bareon import cmdline
 from bareon.errors import Defect, InvalidInput
 from bareon.model.location import Location
-from bareon.text import visible
+from bareon.text import redacted, shown, visible
 
 T = TypeVar("T")
 #: Makes an argument of a value; a ValueError of it says why not.
@@ -24,7 +24,7 @@ AGAIN = ("never", "changed", "always")
 #: Words in braces in the URL of the document.
 WORDS = ("mac", "serial", "uuid", "hostname")
 #: What other parts of the ramdisk read: they judge it.
-_OF_OTHERS = ("sshkey", "ca", "ntp")
+_OF_OTHERS = ("sshkey", "ca")
 _OWN = ("input", "input_sha256", "input_keyring", "events", "after", "timeout", "again")
 #: Options of bareon-provision that this program sets, or that deploy nothing.
 _SET_HERE = frozenset(
@@ -80,7 +80,7 @@ def parse(text: str, options: Mapping[str, Argument]) -> Parameters:
 def _values(text: str) -> dict[str, str]:
     """The values of all that begin with ``bareon.``, less the parameters of others; a hyphen is an underscore."""
     named = ((name.removeprefix(PREFIX).replace("-", "_"), value) for name, value in _ours(text))
-    found = cmdline.unambiguous(((PREFIX + name, value or "") for name, value in named), _WHERE)
+    found = cmdline.unambiguous(((visible(PREFIX + name), value or "") for name, value in named), _WHERE)
     ours = {name.removeprefix(PREFIX): value for name, value in found.items()}
     return {name: value for name, value in ours.items() if name not in _OF_OTHERS}
 
@@ -106,7 +106,8 @@ class _Reader:
                 raise ValueError("has no value")
             return grammar(value)
         except ValueError as error:
-            self.defects.append(Defect(PREFIX + name, visible(str(error))))
+            # A blank or a ``=`` that was forgotten puts a URL where none belongs.
+            self.defects.append(Defect(visible(shown(PREFIX + name)), visible(redacted(str(error)))))
             return None
 
     def source(self) -> Location:
@@ -142,7 +143,8 @@ class _Reader:
 def _url(text: str) -> Location:
     location = Location(text)
     if location.scheme not in ("http", "https") or not location.sound or not location.host:
-        raise ValueError(f"{location} must be a URL that begins with http:// or https://")
+        # What is no URL is not shown: nobody knows what of it is a password.
+        raise ValueError("must be a URL that begins with http:// or https:// and names a host")
     return location
 
 
@@ -150,10 +152,11 @@ def _template(text: str) -> Location:
     for word in re.findall(r"\{([^{}]*)\}", text):
         if word not in WORDS:
             known = ", ".join(f"{{{x}}}" for x in WORDS)
-            raise ValueError(f"{{{word}}} is none of the words that it may have: {known}")
+            shown_word = f"{{{word}}}" if re.fullmatch("[a-z]{1,12}", word) else "what is there in braces"
+            raise ValueError(f"{shown_word} is none of the words that it may have: {known}")
     location = _url(text)
     if "{" in location.host:
-        raise ValueError(f"{location} must name its host: words in braces are for what follows it")
+        raise ValueError("must name its host: words in braces are for what follows it")
     return location
 
 
