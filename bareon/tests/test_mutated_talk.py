@@ -17,13 +17,17 @@ import pytest
 from bareon.callback import parameter
 from bareon.callback.api import Api, Failure
 from bareon.callback.connection import Answer, Broken
+from bareon.cmd.unattended import _options
 from bareon.errors import ActionFailed, BareonError, InvalidInput
 from bareon.ironic import outcome, ramdisk
 from bareon.model.location import Location
+from bareon.model.settings import TransferSettings
 from bareon.run import Command
 from bareon.tests import test_callback
 from bareon.tests.ironicapi import TOKEN, UUID
 from bareon.tests.test_mutated_outputs import TRIES, mutated
+from bareon.unattended import events
+from bareon.unattended import parameter as unattended
 
 #: As many as of captured outputs, for each of few kinds.
 MANY = 20 * TRIES
@@ -32,6 +36,11 @@ LINE = (
     f"BOOT_IMAGE=vmlinuz root=x {test_callback.GIVEN} ipa-agent-token={SECRET} ipa-insecure=1 boot_method=vmedia"
     " ipa-global-request-id=req-39b11fd7-40b4-4eb0-b69a-d0eb97747303 ipa-ca-file=/etc/ca.pem"
     ' "ipa-lookup-timeout=30" ipa-advertise-host="[2001:db8::1]" ipa-debug=1 quiet'
+)
+UNATTENDED = (
+    f"BOOT_IMAGE=vmlinuz bareon.input=https://user:{SECRET}@h.example/{{mac}}.json?s={{serial}} bareon.timeout=60"
+    ' "bareon.events=http://[fd00::1]:80/e?token=x" bareon.after=poweroff bareon.again=changed bareon.sshkey='
+    f" bareon.input_sha256={'0a' * 32} bareon.input-keyring=/etc/k bareon.image_timeout=90 bareon.allow_unbootable=1"
 )
 LOOKUP = json.dumps(
     {"node": {"uuid": UUID, "properties": {}}, "config": {"heartbeat_timeout": 300, "agent_token": TOKEN}}
@@ -64,6 +73,29 @@ def test_kernel_command_lines() -> None:
         # What goes into authorized_keys is one key, without options.
         assert found.conductor_key.count(" ") == 1 and found.conductor_key.isprintable()
     assert 0 < taken < MANY
+
+
+def test_command_lines_of_nodes_that_deploy_themselves() -> None:
+    taken = 0
+    for text in texts(UNATTENDED, "unattended"):
+        try:
+            found = unattended.parse(text, _options())
+        except InvalidInput as error:
+            assert error.lines() and all(SECRET not in line and line.isprintable() for line in error.lines())
+            continue
+        taken += 1
+        assert found.source.host and SECRET not in repr(found)
+        assert 0 < found.timeout < math.inf and found.after in unattended.AFTER and found.again in unattended.AGAIN
+        # Whatever the value, an argument is an option of bareon-provision's.
+        assert all(x.startswith("--") and "\n" not in x.partition("=")[0] for x in found.options)
+        assert found.digest is None or len(found.digest) == 64
+    assert 0 < taken < MANY
+
+
+def test_events_of_a_deployment() -> None:
+    told = events.Events(None, None, {}, TransferSettings())
+    for text in texts(json.dumps(EVENT), "relayed"):
+        told.relay(text)
 
 
 class Connector:
