@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ import pytest
 
 from ramdisk import archive
 from tests_functional.bench import browser, evidence
+from tests_functional.bench.conductor import until
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot
 from tests_functional.bench.session import Session, artifacts_directory
@@ -25,8 +28,8 @@ from tests_functional.bench.template import Template
 
 EXAMPLE = Path(__file__).parents[1] / "examples/server/bareon_server.py"
 KEY = b"a key that is nowhere but in this ramdisk"
-#: Seconds from power on to power off.
-LIMIT = 900.0
+#: Seconds from power on to power off, and between two looks.
+LIMIT, PAUSE = 900.0, 0.5
 
 
 def example() -> ModuleType:
@@ -91,31 +94,52 @@ def test_the_page_of_nodes_in_a_browser(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.thorough("three boots of a machine; bareon/tests/test_unattended.py has the faults without one")
+@pytest.mark.thorough("four boots of a machine; bareon/tests/test_unattended.py has the faults without one")
 def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) -> None:
-    """Nobody logs in. The second boot with the same command line leaves the system alone, and it boots."""
+    """Nobody logs in. A document that does not fit fails and says why, one that fits is deployed.
+
+    At the next boot with the same command line the system is left alone, and it boots.
+    """
     root = {"type": "partition", "mount": "/", "size": "remaining", "file_system": "ext4"}
+    disk = {"type": "disk", "id": {"type": "name", "value": "vdq"}, "volumes": [root]}
     document = {
         "partitions_policy": "clean",
         "images": [{"name": "system", "image_pull_url": f"{session.rsync.url}/cloud/"}],
-        "partitions": [{"type": "disk", "id": {"type": "name", "value": "vda"}, "volumes": [root]}],
+        "partitions": [disk],
     }
     template = Template.load("one_disk")
     node = session.node(template)
     node.make_disks(template.disks)
     documents = tmp_path / "documents"
     documents.mkdir()
-    (documents / f"{node.port.mac}.json").write_text(json.dumps(document))
+    file = documents / f"{node.port.mac}.json"
+    file.write_text(json.dumps(document))
     try:
         with serving(documents, KEY, SERVER) as (site, url):
             words = f"bareon.input={url}/documents/{{mac}} bareon.events={url}/events bareon.after=poweroff"
             boot = with_key(session.strategy.boot, tmp_path, f"{words} bareon.image_attempts=3")
+            node.power_on(boot)
+            until(lambda: any(run.bundle for run in site.runs.values()), "a bundle has come", LIMIT, PAUSE)
+            (run,) = site.runs.values()
+            assert run.state == "failed" and run.report["exit_code"] == 4
+            assert run.what.startswith("$.partitions[0].id: "), run.what
+            assert f"bareon: failed with exit code 4: {run.what}" in node.console.read_text(errors="replace")
+            assert node.ssh.run("cat /var/log/bareon-unattended.log").stdout.count("exit code 4") == 1
+            with tarfile.open(fileobj=io.BytesIO(run.bundle)) as bundle:
+                assert "bareon-bundle/report.json" in bundle.getnames()
+            node.power_off()
+            site.runs.clear()
+            disk["id"] = {"type": "serial", "value": "BAREON-A"}
+            file.write_text(json.dumps(document))
             node.power_on(boot)
             node.wait_off(LIMIT)
             (run,) = site.runs.values()
             assert (run.state, run.report["outcome"], run.progress) == ("done", "done", 1.0), vars(run)
             assert run.node["mac"] == node.port.mac
             assert run.facts["disks"][0]["device"] == "/dev/vda"
+            hardware = run.facts["hardware"]
+            assert (hardware["processors"], len(hardware["ports"]), hardware["ports"][0]["link"]) == (1, 1, True)
+            assert hardware["uuid"] == run.node["uuid"]
             assert run.sequences == set(range(1, len(run.sequences) + 1)), "events are missing"
             assert run.count > 3 and run.report["steps"][-1]["outcome"] == "finished"
             site.runs.clear()  # a server that has forgotten: the mark on the disk alone is left
