@@ -38,6 +38,8 @@ _bareon() {{
         bareon-report) options="--html --help --version" ;;
         bareon-ironic-callback) options="--ssh_port --lookup_timeout --once --log_file --root --help --version" ;;
         bareon-unattended) options="--log_file --root --help --version" ;;
+        bareon-ramdisk-network) options="--answer --root --help --version" ;;
+        bareon-ramdisk-trust) options="--root --help --version" ;;
         *) options="{options}" ;;
     esac
     case ${{before//-/_}} in

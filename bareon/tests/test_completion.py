@@ -60,5 +60,5 @@ def test_every_command_is_completed() -> None:
     commands = [
         line.split()[0] for line in setup.splitlines() if line.startswith("    bareon-") and "bareon.cmd" in line
     ]
-    assert len(commands) == 12
-    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 12
+    assert len(commands) == 14
+    assert [f"complete -o filenames -F _bareon {name}" in done.stdout for name in commands] == [True] * 14
