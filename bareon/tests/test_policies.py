@@ -124,7 +124,9 @@ def _random_deployment(dice: random.Random, node: NodeFacts, policy: Any) -> Dep
         volumes += [Partition(Absolute(100 * MIB), RaidMember("new"))] if mirrored else []
         volumes += [Partition(Absolute(200 * MIB), _contained(dice, PhysicalVolume("os")))] if grouped else []
         disks.append(Disk(DiskId("name", disk.device), None, tuple(volumes)))
-    logical = (LogicalVolume(Absolute(40 * MIB), _random_filesystem(dice), name="root"),)
+    pools = tuple(LogicalVolume(Absolute(40 * MIB), name="pool", kind="thin-pool") for _ in range(dice.randint(0, 1)))
+    room = {"kind": "thin", "pool": "pool"} if pools else {}
+    logical = (*pools, LogicalVolume(Absolute(40 * MIB), _random_filesystem(dice), name="root", **room))
     aggregates: list[Aggregate] = [Array("new", content=_random_filesystem(dice))] if mirrored else []
     aggregates += [VolumeGroup("os", logical)] if grouped else []
     return Deployment(policy, tuple(disks), tuple(aggregates))
