@@ -66,8 +66,8 @@ echo -n "$left"
 class Scenario:
     """A deployment to be interrupted behind its first ``skipped`` actions, and how many points are tried.
 
-    Without ``--every-point`` there are ``sample`` points of each kind, and no test if that is 0. Where it is
-    ``encrypted``, ``/home`` and ``/srv`` lie in containers.
+    Without ``--every-point`` there are ``sample`` points of each kind, and no test if that is 0. ``inside`` says in
+    what ``/home`` and ``/srv`` lie on their logical volumes, a key of :data:`INSIDE`.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Scenario:
     skipped: frozenset[str] = frozenset()
     moments: int = 20
     sample: int = 1
-    encrypted: bool = False
+    inside: str = ""
 
     @property
     def mounts(self) -> dict[str, str]:
         """What is mounted where to be listed."""
-        return OPENED if self.encrypted else MOUNTS
+        return OPENED if self.inside == "container" else MOUNTS
 
     @property
     def arguments(self) -> str:
@@ -95,7 +95,9 @@ MOST = "do_partitioning,do_copyimage"
 SCENARIOS = (
     Scenario("verify", "verify", "fraction", MOST),
     Scenario("clean", "clean", "fraction", MOST, sample=0),
-    Scenario("containers", "verify", "fraction", MOST, moments=8, sample=0, encrypted=True),
+    Scenario("containers", "verify", "fraction", MOST, moments=8, sample=0, inside="container"),
+    Scenario("thin", "verify", "fraction", MOST, moments=8, sample=0, inside="pool"),
+    Scenario("subvolumes", "verify", "fraction", MOST, moments=8, sample=0, inside="subvolume"),
     # On its own, since its minutes would be spent on each point of the others.
     Scenario(
         "boot-loader",
@@ -109,10 +111,26 @@ SCENARIOS = (
 )
 
 
+#: What makes a volume called ``{name}`` lie in something, instead of its size or mount point if it has that too.
+INSIDE: Mapping[str, Mapping[str, Any]] = {
+    "": {},
+    "container": {"encryption": {"type": "luks2", "name": "{name}", "key": {"file": KEY}}},
+    # Each may take all of the pool.
+    "pool": {"kind": "thin", "pool": "pool", "size": "100%"},
+    # The default one is what is listed.
+    "subvolume": {
+        "file_system": "btrfs",
+        "mount": None,
+        "subvolumes": [{"name": "@{name}", "mount": "/{name}", "default": True}],
+    },
+}
+
+
 def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
     """Return an input with a group over two disks; its ``/srv`` alone is not kept."""
-    names = ("srv", "home") if scenario.encrypted else ()
-    inside = {x: {"encryption": {"type": "luks2", "name": x, "key": {"file": KEY}}} for x in names}
+    srv = {"type": "lv", "name": "srv", "mount": "/srv", "size": "512 MiB", "keep_data": False}
+    home = {"type": "lv", "name": "home", "mount": "/home", "size": "remaining"}
+    pools = [{"type": "lv", "name": "pool", "size": "remaining", "kind": "thin-pool"}]
     return {
         "partitions_policy": scenario.policy,
         "images": [{"name": "debian", "image_pull_url": f"{url}/{scenario.image}/"}],
@@ -136,15 +154,18 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
                 "volumes": [
                     {"type": "lv", "name": "root", "mount": "/", "file_system": "ext4", "size": "1 GiB"},
                     {"type": "lv", "name": "swap", "mount": "swap", "size": "64 MiB"},
-                    {
-                        **{"type": "lv", "name": "srv", "mount": "/srv", "size": "512 MiB", "keep_data": False},
-                        **inside.get("srv", {}),
-                    },
-                    {"type": "lv", "name": "home", "mount": "/home", "size": "remaining", **inside.get("home", {})},
+                    *(pools if scenario.inside == "pool" else []),
+                    *(_inside(volume, scenario) for volume in (srv, home)),
                 ],
             },
         ],
     }
+
+
+def _inside(volume: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """Return a volume that lies in what the scenario says."""
+    changes = json.loads(json.dumps(INSIDE[scenario.inside]).replace("{name}", volume["name"]))
+    return {key: value for key, value in {**volume, **changes}.items() if value is not None}
 
 
 @dataclass

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random disks with guard bytes in everything that must not change, and a run of bareon over them.
 
-The disks are drawn from a seed: partitions with file systems and without, containers, logical volumes, a mirror,
-gaps, and a disk that the input does not mention, with a volume group of its own. The guards are written and read on
-the host, in the files that are the node's disks, so that nothing the node says about itself takes part in the
-judgement.
+The disks are drawn from a seed: partitions with file systems and without, containers, logical volumes, thin ones in a
+pool, subvolumes, a mirror, gaps, and a disk that the input does not mention, with a volume group of its own. The
+guards are written and read on the host, in the files that are the node's disks, so that nothing the node says about
+itself takes part in the judgement.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -27,6 +28,7 @@ MIB = 1 << 20
 SIZE = 1024 * MIB
 SEEDS = (0, 1, 4, 5)  # with and without containers, kept ones and others
 EXTENT = 4 * MIB
+CHUNK = 64 << 10  # of a pool
 KEY = "/run/key"
 HEADER = 16 * MIB  # of a container
 # What is on the disk that the input does not mention.
@@ -71,7 +73,8 @@ def _case(dice: random.Random, node: Node) -> int:
         "ls /dev/mapper | grep ^vd | xargs -r -n 1 cryptsetup close; vgchange -q -an;"
         " mdadm --wait /dev/md/mirror; mdadm --stop --scan; sync; echo 3 > /proc/sys/vm/drop_caches"
     )
-    regions = list(_regions(plan, _extents(node), dice, node))
+    extents = _extents(node)
+    regions = list(_regions(plan, [*extents, *_thin_extents(node, extents)], dice, node))
     before = {region: _guard(node.disk(region.disk), region, dice) for region in regions}
     node.ssh.run("echo 3 > /proc/sys/vm/drop_caches")
     second = {**first, "partitions_policy": "verify"}
@@ -97,8 +100,8 @@ def _clean_beside(node: Node) -> None:
 def _check_made_anew(wanted: dict[str, Any], plan: dict[str, Any], said: str) -> None:
     """What keep_data: false asks for was done, and no more: else the comparison would prove nothing."""
     volumes = [v for entry in wanted["partitions"] for v in entry["volumes"]]
-    given_up = {v["mount"] for v in volumes if v.get("keep_data") is False}
-    made = {line.rpartition(" for ")[2] for line in said.splitlines() if "] Make " in line}
+    given_up = {_mount(v) for v in volumes if v.get("keep_data") is False}
+    made = {line.rpartition(" for ")[2] for line in said.splitlines() if "] Make " in line and " for " in line}
     assert made == given_up
 
 
@@ -124,6 +127,19 @@ def _random_input(dice: random.Random) -> dict[str, Any]:
         | _keep(dice)
         for i in range(dice.randint(1, 3))
     ]
+    # Together they may take more than the pool has.
+    logical.append({"type": "lv", "name": "pool", "size": "32 MiB", "kind": "thin-pool"})
+    logical += [
+        {
+            **{"type": "lv", "name": f"t{i}", "mount": f"/thin{i}", "size": "24 MiB"},
+            **{"file_system": dice.choice(FILE_SYSTEMS), "kind": "thin", "pool": "pool"},
+            **{"keep_data": kept},
+        }
+        for i, kept in enumerate((True, False, dice.random() < 0.5))
+    ]
+    for number, entry in enumerate(entries):
+        divided = {"type": "partition", "size": "128 MiB", "file_system": "btrfs"} | _keep(dice)
+        entry["volumes"].append({**divided, "subvolumes": [{"name": "@", "mount": f"/divided{number}"}]})
     return {"partitions": [*entries, {"type": "vg", "id": "os", "volumes": logical}]}
 
 
@@ -147,10 +163,37 @@ def _random_partition(dice: random.Random, mount: str) -> dict[str, Any]:
     return volume | _keep(dice)
 
 
+def _thin_extents(node: Node, extents: Sequence[tuple[str, str, int, int]]) -> Iterator[tuple[str, str, int, int]]:
+    """The same of the thin volumes, by the pool's own metadata; ``extents`` has where its data lie."""
+    dumped = node.ssh.run(
+        "lvchange --yes -a y os/pool_tmeta >&2 && thin_dump /dev/mapper/os-pool_tmeta;"
+        " lvchange -a n os/pool_tmeta >&2"
+    ).stdout
+    numbered = node.ssh.run("lvs --noheadings -o thin_id,lv_name --select pool_lv=pool os").stdout
+    names = dict(line.split() for line in numbered.splitlines())
+    data = [x for x in extents if x[0] == "[pool_tdata]"]
+    for device in ElementTree.fromstring(dumped).iter("device"):
+        for mapped in device:
+            first = int(mapped.get("data_begin") or mapped.get("data_block") or 0)
+            yield from _on_members(names[device.attrib["dev_id"]], data, first, int(mapped.get("length", 1)))
+
+
+def _on_members(
+    name: str, data: Sequence[tuple[str, str, int, int]], first: int, length: int
+) -> Iterator[tuple[str, str, int, int]]:
+    """Where chunks of a pool lie on the members of its group."""
+    start, end, at = first * CHUNK, (first + length) * CHUNK, 0
+    for _, device, offset, size in data:
+        low, high = max(start, at), min(end, at + size)
+        if low < high:
+            yield name, device, offset + low - at, high - low
+        at += size
+
+
 def _extents(node: Node) -> list[tuple[str, str, int, int]]:
     """(volume, partition, first byte on it, bytes) of each piece of the logical volumes of the group."""
     report = node.ssh.run(
-        "lvs --segments --reportformat json --units b --nosuffix -o lv_name,seg_pe_ranges,seg_size os"
+        "lvs --all --segments --reportformat json --units b --nosuffix -o lv_name,seg_pe_ranges,seg_size os"
     ).stdout
     start = int(
         node.ssh.run("pvs --noheadings --units b --nosuffix -o pe_start --select vg_name=os | head -n 1").stdout
@@ -190,7 +233,7 @@ def _regions(
         yield Region(name, end, SIZE - end, "the end of the disk with the backup of the table")
     mounts = {volume["name"]: volume["mount"] for group in plan["volume_groups"] for volume in group["volumes"]}
     for volume, device, start, size in extents:
-        if mounts[volume] in keep:
+        if mounts.get(volume) in keep:
             name, offset = where[device]
             yield Region(name, offset + start, size, f"logical volume {volume}")
 
@@ -198,7 +241,12 @@ def _regions(
 def _kept_mounts(node: Node) -> set[str]:
     """The mount points that say keep_data, from the input that is on the node."""
     entries = json.loads(node.ssh.run("cat /tmp/provision.json").stdout)["partitions"]
-    return {v["mount"] for entry in entries for v in entry["volumes"] if v.get("keep_data")}
+    return {_mount(v) for entry in entries for v in entry["volumes"] if v.get("keep_data")}
+
+
+def _mount(volume: dict[str, Any]) -> str:
+    """The mount point of a volume, or of its only subvolume."""
+    return str(volume.get("mount") or volume["subvolumes"][0]["mount"])
 
 
 def _guard(disk: Disk, region: Region, dice: random.Random) -> bytes:
