@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bareon-ramdisk-trust: lets in whom the kernel's command line names, and sets the clock before TLS is spoken."""
+"""bareon-ramdisk-trust: lets in whom the kernel's command line names, sets the clock, and learns whom to trust."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from bareon.cmd.exit import guarded
 
 PROGRAM = "bareon-ramdisk-trust"
-USAGE = "Admits the keys of bareon.sshkey= on the kernel's command line, and sets the clock by bareon.ntp= or DHCP."
+USAGE = "Admits the keys of bareon.sshkey=, sets the clock (bareon.ntp=, DHCP), adds the authorities of bareon.ca=."
 _WRONG = 3
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from bareon.cmd import trust
 from bareon.network import answers
+from bareon.tests.imageserver import serving
+from bareon.tests.ironicapi import certificate
 from bareon.tests.test_callback import ED25519, RSA
 from bareon.trust import clock, keys
 from bareon.trust.prepare import prepare
@@ -68,6 +71,9 @@ WRONG = {
     "bareon.sshkey=https://example.org/me.keys": "bareon.sshkey: must be the key itself, and not where it is",
     "bareon.sshkey=": "bareon.sshkey: must be base64url of a line of authorized_keys",
     f'bareon.sshkey="command=/bin/sh {ED25519}"': "bareon.sshkey: must begin with the type of the key",
+    "bareon.ca=http://example.org/ca.pem": "bareon.ca: http://example.org/ca.pem could come from anybody",
+    "bareon.ca=ftp://example.org/ca.pem": "bareon.ca: ftp://example.org/ca.pem must be a URL that begins with http",
+    "bareon.ca=https://example.org/ca.pem#sha256=12": "bareon.ca: what stands behind # must be sha256= and 64",
     "bareon.ntp=a,,b": "bareon.ntp=a,,b: nothing is neither the name nor the address of a server",
     "bareon.ntp=-x": "bareon.ntp=-x: -x is neither the name nor the address of a server",
     'bareon.ntp="a iburst"': "bareon.ntp=a iburst: a iburst is neither the name nor the address of a server",
@@ -145,3 +151,28 @@ def test_the_program(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_key_without_quotes_is_base64url() -> None:
     assert keys.parse(base64.urlsafe_b64encode(ED25519.encode()).decode()) == ED25519
+
+
+def test_an_authority_with_its_digest_is_added_to_the_others(root: Path, tmp_path: Path) -> None:
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("the others\n")
+    pem = certificate(tmp_path).read_bytes()
+    public = pem[pem.index(b"-----BEGIN CERTIFICATE") :]
+    digest = hashlib.sha256(public).hexdigest()
+    with serving(public) as server:
+        assert prepared(root, f"bareon.ca={server.url}#sha256={digest.upper()}") == (True, [], [])
+        assert bundle.read_bytes() == b"the others\n\n" + public
+        sound, (said,), _ = prepared(root, f"bareon.ca={server.url}#sha256={'0' * 64}")
+    assert sound
+    assert said.startswith("the authority of bareon.ca is not trusted: ")
+    assert f"has the SHA-256 {digest}, and not 000" in said
+    assert bundle.read_bytes() == b"the others\n\n" + public
+
+
+def test_what_has_no_certificate_is_not_added(root: Path) -> None:
+    digest = hashlib.sha256(b"<html>").hexdigest()
+    with serving(b"<html>") as server:
+        _, (said,), _ = prepared(root, f"bareon.ca={server.url}#sha256={digest}")
+    assert "has no certificate that can be read (PEM)" in said
+    assert not (root / "etc/ssl").exists()

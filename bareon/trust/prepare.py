@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares the ramdisk: keys, and then the clock; what fails is said, and the rest is done."""
+"""Prepares the ramdisk: keys, the clock, and then authorities; what fails is said, and the rest is done."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bareon import cmdline
-from bareon.errors import CommandError
+from bareon.errors import CommandError, ImageFailed
 from bareon.network import setup
-from bareon.trust import clock, keys
+from bareon.trust import authorities, clock, keys
 
 Say = Callable[[str], None]
 #: Its time is that of the build.
@@ -18,7 +18,7 @@ RELEASE = Path("etc/bareon-release")
 
 
 def prepare(root: Path, say: Say, set_clock: Callable[[float], None]) -> bool:
-    """Follow ``bareon.sshkey=`` and ``bareon.ntp=``; ``False`` where a word is wrong.
+    """Follow ``bareon.sshkey=``, ``bareon.ntp=`` and ``bareon.ca=``; ``False`` where a word is wrong.
 
     :param root: the folder with ``proc``, ``etc``, ``root`` and ``run``.
     :param set_clock: takes seconds since 1970.
@@ -28,7 +28,9 @@ def prepare(root: Path, say: Say, set_clock: Callable[[float], None]) -> bool:
     if admitted:
         _admit(admitted, root / "root", say)
     given = [value or "" for name, value in words if name == "bareon.ntp"]
-    return _set_clock(root, given, say, set_clock) and sound
+    sound = _set_clock(root, given, say, set_clock) and sound
+    # The clock judges certificates, so it comes first.
+    return _trust([value or "" for name, value in words if name == "bareon.ca"], root, say) and sound
 
 
 def _read(values: Sequence[str], name: str, say: Say) -> tuple[list[str], bool]:
@@ -46,6 +48,19 @@ def _admit(admitted: Sequence[str], home: Path, say: Say) -> None:
         keys.admit(admitted, home)
     except OSError as error:
         say(f"nobody can log in by bareon.sshkey: {error}")
+
+
+def _trust(values: Sequence[str], root: Path, say: Say) -> bool:
+    sound = True
+    for value in values:
+        try:
+            authorities.add(authorities.certificates(authorities.parse(value)), root)
+        except ValueError as error:
+            say(f"bareon.ca: {error}")
+            sound = False
+        except (ImageFailed, OSError) as error:
+            say(f"the authority of bareon.ca is not trusted: {error}")
+    return sound
 
 
 def _set_clock(root: Path, given: Sequence[str], say: Say, set_clock: Callable[[float], None]) -> bool:
