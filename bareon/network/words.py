@@ -67,7 +67,7 @@ class _Reader:
             names=found.get("ifname", ()),  # type: ignore[arg-type]
             routes=found.get("rd.route", ()),  # type: ignore[arg-type]
             nameservers=found.get("nameserver", ()),  # type: ignore[arg-type]
-            booted=str(found["BOOTIF"][-1]) if found.get("BOOTIF") else None,
+            booted=found.get("BOOTIF", (None,))[-1],  # type: ignore[arg-type]
         )
         self._defects += _contradictions(everything)
         if self._defects:
@@ -153,9 +153,15 @@ def _nameserver(text: str) -> Address:
     return port.address(text)
 
 
-def _booted(text: str) -> str:
-    """The address of ``BOOTIF=``: pxelinux puts the type of hardware before it, and hyphens between."""
-    return port.hardware(re.sub("^01[-:](?=(?:..[-:]){5}..$)", "", text).replace("-", ":"))
+def _booted(text: str) -> str | None:
+    """The address of ``BOOTIF=``: pxelinux puts the type of hardware before it, and hyphens between.
+
+    A boot loader writes it, and nobody could mend it: what is no Ethernet port's is passed over.
+    """
+    try:
+        return port.hardware(re.sub("^01[-:](?=(?:..[-:]){5}..$)", "", text).replace("-", ":"))
+    except ValueError:
+        return None
 
 
 def _fields(text: str, most: int) -> list[str]:

@@ -84,6 +84,8 @@ OTHERS = {
     ),
     "BOOTIF=01-52-54-00-00-00-0A": Wanted(booted=A),
     f"BOOTIF={A}": Wanted(booted=A),
+    "BOOTIF=": Wanted(),
+    "BOOTIF=20-00-00-00-00-00-00-00-00-00-00-00-00-00-00-00-00-00-00-00": Wanted(),
     "quiet ipa-api-url=http://192.0.2.1 console=ttyS0 bareon.input=http://ip=x/": Wanted(),
 }
 
@@ -127,7 +129,6 @@ WRONG = {
     "rd.route=10.0.0.0/8": "must be NETWORK/LENGTH:GATEWAY",
     "rd.route=10.0.0.0/8:[fd00::1]": "are of two families",
     "nameserver=dns.example": "dns.example is no address",
-    "BOOTIF=eth0": "eth0 is no hardware address",
     "team=team0:eth0": "is bond= meant?",
     "bridge=br0:eth0": "is bond= meant?",
 }
