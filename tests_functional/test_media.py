@@ -18,6 +18,7 @@ from building.process import run
 from ramdisk import outputs, parameters
 from ramdisk.base import build_base
 from tests_functional.bench import evidence, firmware
+from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.node import KERNEL_PARAMETERS, Node
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import UnreachableError
@@ -81,7 +82,7 @@ class Booted(Node):
 @contextmanager
 def booted(session: Session, template: Template, made: Path, kind: str, name: str) -> Iterator[Node]:
     """Give a node that has booted from the medium."""
-    node = Booted(session.hypervisor, template, Path(f"/tmp/media-{name}"), session.products.key)
+    node = Booted(session.hypervisor, template, SCRATCH / name, session.products.key)
     node.medium = made, kind
     node.make_disks(template.disks)
     try:
