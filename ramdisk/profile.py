@@ -40,11 +40,11 @@ PROFILES = {
     "full": Profile(
         (
             *_COMMON,
-            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools", "lldpd"),
+            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools"),
             *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
         ),
         firmware=(
-            *("firmware-linux-nonfree", "firmware-bnx2", "firmware-bnx2x", "firmware-netxen", "firmware-qlogic"),
+            *("firmware-bnx2", "firmware-bnx2x", "firmware-netxen", "firmware-qlogic"),
             *("firmware-cavium", "firmware-myricom", "firmware-realtek", "firmware-misc-nonfree"),
             *("intel-microcode", "amd64-microcode"),
         ),
