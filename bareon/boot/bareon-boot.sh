@@ -289,6 +289,35 @@ next_number() {
     fi
 }
 
+# Fails where GRUB cannot write to the file system of the folder $1: it would start the choice for one boot for ever. GRUB
+# writes to no device that it puts together itself, and knows none but the plainest file systems well enough.
+refuse_unwritable() {
+    why=
+    case $(stat -f -c %T "$1") in btrfs | f2fs | zfs | bcachefs | nilfs) why="its file system is $(stat -f -c %T "$1")" ;; esac
+    for numbers in $(numbers_of_device "$1"); do
+        device=$(readlink -f "/sys/dev/block/$numbers") || continue
+        read_only=$(value_of "$device/ro")
+        if [ -f "$device/partition" ]; then
+            device=${device%/*}
+            read_only=$read_only$(value_of "$device/ro")
+        fi
+        case $read_only in *1*) why="its device is read-only" ;; esac
+        # What firmware puts together as well is one disk for GRUB, and so is one of several paths.
+        case $(value_of "$device/md/metadata_version") in '' | external*) ;; *) why="it is on RAID (md)" ;; esac
+        case $(value_of "$device/dm/uuid") in
+            '' | *mpath-* | DMRAID-*) ;;
+            LVM-*) why="it is on LVM" ;;
+            *) why="it is on a device of device-mapper" ;;
+        esac
+    done
+    [ -z "$why" ] || fail 4 "GRUB cannot write to the boot loader's partition: $why. It would start the choice for one boot" \
+        "again and again; use switch without --once"
+}
+
+value_of() {
+    if [ -f "$1" ]; then cat "$1"; fi
+}
+
 # Prints NUMBER:MINUTES of an image that is to be confirmed, or was not; nothing where there is none.
 trial() {
     if [ -f "$environment" ]; then
@@ -312,18 +341,19 @@ status() {
     default=$(default_number)
     next=$(next_number)
     running=$(running_number)
-    tried=
+    tried= failed=
     if [ -z "$next" ]; then
         tried=$(trial)
         tried=${tried%%:*}
+        if [ -n "$running" ] && [ "$running" != "$tried" ]; then failed=$tried; fi
     fi
     if [ -z "$1" ]; then
         printf '%s\n' "running: $(name_of "$running")" "default: $(name_of "$default")" "next time only: $(name_of "$next")" \
-            "started once, not confirmed: $(name_of "$tried")"
+            "started once, not confirmed: $(name_of "$tried")" "tried, and failed: $(name_of "$failed")"
         return
     fi
-    printf '{"running": %s, "default": %s, "next": %s, "tried": %s, "images": [' \
-        "$(numeral "$running")" "$(numeral "$default")" "$(numeral "$next")" "$(numeral "$tried")"
+    printf '{"running": %s, "default": %s, "next": %s, "tried": %s, "failed": %s, "images": [' \
+        "$(numeral "$running")" "$(numeral "$default")" "$(numeral "$next")" "$(numeral "$tried")" "$(numeral "$failed")"
     separator=
     while IFS=$tab read -r number name image_uuid root_uuid _ title; do
         printf '%s{"number": %s, "name": %s, "uuid": %s, "root_uuid": %s, "title": %s}' "$separator" \
@@ -378,7 +408,12 @@ trial_of_running() (
     trial=$(trial)
     number=$(running_number)
     [ -n "$number" ] || [ -z "$trial" ] || return
-    [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ] || echo "$trial"
+    if [ "${trial%%:*}" != "$number" ] || [ "$(default_number)" = "$number" ]; then return; fi
+    echo "$trial"
+    # A GRUB that could not forget the choice would take it for ever.
+    if [ "$(next_number)" = "$number" ]; then
+        (writable && set_next '' "$trial" && follow) > /dev/null 2>&1 || warn "the choice for one boot cannot be removed"
+    fi
 )
 
 # Waits until systemd has started what it was to start, or has given up; fails where there is no time left.
@@ -469,14 +504,14 @@ number_of() {
 }
 
 # Writes the environment block, which GRUB takes at a size of exactly 1024 bytes only. $1: the number of the image that
-# boots next time only, or nothing; $2: the minutes in which it is to be confirmed, or nothing.
+# boots next time only, or nothing; $2: NUMBER:MINUTES of one that is to be confirmed, or nothing.
 set_next() {
     block=$(
         echo '# GRUB Environment Block'
         if [ -f "$environment" ]; then sed -e '/^#/d' -e '/^next_entry=/d' -e '/^bareon_trial=/d' "$environment"; fi
     )
     [ -z "$1" ] || block=$block${line_end}next_entry=$1
-    [ -z "$2" ] || block=$block${line_end}bareon_trial=$1:$2
+    [ -z "$2" ] || block=$block${line_end}bareon_trial=$2
     block=$block$line_end
     missing=$((1024 - ${#block}))
     [ "$missing" -ge 0 ] || fail 6 "the environment block is full"
@@ -925,9 +960,16 @@ case $command in
         [ -n "$image" ] || fail 2 "which image? bareon-boot list shows those there are"
         open
         number=$(number_of "$image")
+        if [ -n "$once" ]; then
+            while IFS=$tab read -r folder _; do
+                [ -z "$folder" ] || refuse_unwritable "$folder"
+            done <<END
+$copies
+END
+        fi
         writable
         if [ -n "$once" ]; then
-            set_next "$number" "$minutes" || fail 6 "the boot loader's partition cannot be written"
+            set_next "$number" "${minutes:+$number:$minutes}" || fail 6 "the boot loader's partition cannot be written"
             if [ -n "$known" ]; then put_menu "$(cat "$config")"; fi
         else
             set_default "$number" || fail 6 "the boot loader's partition cannot be written"

@@ -71,7 +71,8 @@ def test_it_says_what_runs_and_what_comes_next(partition: Path) -> None:
     assert _run("switch", "--once", "1").returncode == 0
     done = _run("status", running="r-1")
     assert done.stdout.splitlines() == [
-        *("running: one", "default: one", f"next time only: {ODD}", "started once, not confirmed: none")
+        *("running: one", "default: one", f"next time only: {ODD}", "started once, not confirmed: none"),
+        "tried, and failed: none",
     ]
 
 
@@ -81,6 +82,7 @@ def test_programs_get_it_as_json(partition: Path) -> None:
         "default": 0,
         "next": None,
         "tried": None,
+        "failed": None,
         "images": [
             {"number": 0, "name": "one", "uuid": "i-1", "root_uuid": "r-1", "title": "One"},
             {"number": 1, "name": ODD, "uuid": None, "root_uuid": "r-2", "title": ODD},
@@ -164,7 +166,60 @@ def test_what_is_not_confirmed_in_its_time_goes_back(partition: Path) -> None:
     assert done.stdout.splitlines()[1:] == ["waits 180", "it restarts"]
     assert done.stderr == "bareon-boot: this image has not been confirmed: back to the image before\n"
     assert "nothing is to be confirmed" in _run("await", running="r-1").stdout  # and there it stays
-    assert _run("status", running="r-1").stdout.splitlines()[-1] == f"started once, not confirmed: {ODD}"
+    assert _run("status", running="r-1").stdout.splitlines()[-2:] == [
+        *(f"started once, not confirmed: {ODD}", f"tried, and failed: {ODD}")
+    ]
+    for runs, failed in (("r-1", 1), ("r-2", None), ("r-3", None)):  # r-3: a ramdisk, which knows of no start
+        assert json.loads(_run("status", "--json", running=runs).stdout)["failed"] == failed
+    _run("switch", "0")
+    assert json.loads(_run("status", "--json", running="r-1").stdout)["failed"] is None
+
+
+def test_a_choice_that_grub_did_not_forget_is_removed(partition: Path) -> None:
+    _run("switch", "one", "--once", "--within", "9")
+    _run("switch", "--within", "3", "--once", "1")
+    assert _run("await", running="r-2").stdout.splitlines()[1:] == ["waits 180", "it restarts"]
+    block = (partition / "grubenv").read_text()
+    assert "next_entry" not in block and "bareon_trial=1:3\n" in block
+    assert json.loads(_run("status", "--json", running="r-1").stdout)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"ro": "0", "partition": "3"}, None),
+        ({"ro": "0", "dm/uuid": "part3-mpath-3600"}, None),
+        ({"ro": "0", "dm/uuid": "LVM-abc"}, "it is on LVM"),
+        ({"ro": "0", "dm/uuid": "CRYPT-LUKS2-abc"}, "it is on a device of device-mapper"),
+        ({"ro": "0", "md/metadata_version": "1.0"}, "it is on RAID (md)"),
+        ({"ro": "0", "partition": "1", "../md/metadata_version": "1.2"}, "it is on RAID (md)"),
+        ({"ro": "0", "partition": "1", "../md/metadata_version": "external:/md127/0"}, None),
+        ({"ro": "1", "partition": "3"}, "its device is read-only"),
+        ({"partition": "3", "../ro": "1"}, "its device is read-only"),
+        ({}, "its file system is btrfs"),
+    ],
+)
+def test_what_grub_could_not_forget_is_not_chosen_once(
+    partition: Path, tmp_path: Path, files: dict[str, str], why: str | None
+) -> None:
+    """The files are those of /sys/block."""
+    device = tmp_path / "sys/vda/part"
+    for name, text in files.items():
+        path = device.parent / name[3:] if name.startswith("../") else device / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    numbers = "numbers_of_device() { echo 8:3; }"
+    links = f'readlink() {{ [ "$2" = /sys/dev/block/8:3 ] && echo {device}; }}'
+    kind = f"stat() {{ echo {'ext2/ext3' if files else 'btrfs'}; }}"
+    before = (partition / "grubenv").read_bytes()
+    done = _run("switch", "1", "--once", instead="\n".join([numbers, links, kind]))
+    if why is None:
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    assert (done.returncode, done.stdout) == (4, "")
+    said = f"GRUB cannot write to the boot loader's partition: {why}. It would start the choice for one boot"
+    assert done.stderr == f"bareon-boot: {said} again and again; use switch without --once\n"
+    assert (partition / "grubenv").read_bytes() == before
 
 
 def test_what_is_confirmed_stays(partition: Path) -> None:
