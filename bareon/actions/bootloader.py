@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bareon.actions.base import Action, Job
+from bareon.actions.manifest import manifests
 from bareon.boot import verification
 from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
@@ -92,6 +93,9 @@ class Bootloader(Action):
         yield from _secure_boot_warnings(job)
 
     def plan(self, job: Job) -> Sequence[Step]:
+        return [*self._steps(job), *manifests(self.name, job)]
+
+    def _steps(self, job: Job) -> Sequence[Step]:
         systems = _systems(job)
         default = _default(systems)
         disks = boot_disks(job.layout, job.node)

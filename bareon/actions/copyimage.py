@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bareon.actions.base import COPY_IMAGE, Action, Job
+from bareon.actions.manifest import PLACE as MANIFEST
+from bareon.actions.manifest import manifests
 from bareon.boot.drivers import needed
 from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput
 from bareon.layout.stack import disks_below
@@ -74,6 +76,8 @@ class CopyImage(Action):
                 names = job.deployment.interface_names
                 home = Home(job.layout, image.name, elsewhere, former, names, drivers=drivers)
                 yield BindSystem(self.name, home, runs_programs(self.settings))
+        if "boot loader" not in job.makes:
+            yield from manifests(self.name, job)
 
 
 def _beside(layout: Layout, node: NodeFacts) -> tuple[frozenset[str], frozenset[str]]:
@@ -128,6 +132,8 @@ class BindSystem(Step):
             result = bind(tree, replace(self.home, volumes=volumes))
             reason = self._reason(tree, result)
             result.done += filter(None, [selinux.label(tree)])
+            if tree.has(MANIFEST):  # of an earlier deployment
+                tree.remove(MANIFEST)
         for line in result.done:
             LOG.info("image %s: %s", image, line)
         for line in result.warnings:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bareon.actions.base import Action, Job
+from bareon.actions.manifest import Comparison, seen
 from bareon.errors import DisksDiffer, UsageError
 from bareon.layout.stack import on_disks
 from bareon.model.layout import Layout
@@ -22,13 +20,6 @@ from bareon.system.tree import Tree
 from bareon.tools import mount
 
 LOG = logging.getLogger(__name__)
-
-#: How a file system is mounted without its journal being played back: the driver, and its option.
-_UNREPLAYED = {
-    **dict.fromkeys(("ext2", "ext3", "ext4"), ("ext4", "noload")),
-    "xfs": ("xfs", "norecovery"),
-    "btrfs": ("btrfs", "rescue=nologreplay"),
-}
 
 
 class Verify(Action):
@@ -61,37 +52,47 @@ class Verify(Action):
             x.name for x in job.deployment.images if job.deployment.brings(x) and job.layout.has_root(x.name)
         )
         in_use = frozenset(use.device for use in job.node.uses)
-        return [CompareFstab(self.name, images, job.layout, in_use)] if images else []
+        return [CompareFiles(self.name, images, job.layout, in_use, job.deployment.manifest)] if images else []
 
 
 @dataclass(frozen=True)
-class CompareFstab(Step):
-    """Compare what bareon has written into ``/etc/fstab`` of images with what is there.
+class CompareFiles(Step):
+    """Compare what bareon has written into ``/etc/fstab`` of images with what is there, and files with a manifest.
 
     A root file system that is mounted is read there. One of ``in_use`` that is mounted where this process does not
     see it, or whose device is not started, is passed over. All others are mounted without their journals being
-    played back, which would write them.
+    played back, which would write them. ``manifest`` is whether the files are compared.
     """
 
     writes = False
     images: tuple[str, ...]
     layout: Layout
     in_use: frozenset[str]
+    manifest: bool = False
 
     @property
     def description(self) -> str:
-        return f"Compare /etc/fstab of {', '.join(f'image {x!r}' for x in self.images)} with the input"
+        names = ", ".join(f"image {x!r}" for x in self.images)
+        files = ", and the files with the manifest" if self.manifest else ""
+        return f"Compare /etc/fstab of {names} with the input{files}"
 
     def run(self, progress: Progress) -> Outcome:
-        passed_over, differences = [], []
+        passed_over: list[str] = []
+        differences: list[str] = []
         for image in self.images:
             root = next(x for x in self.layout.tree(image) if x.point == "/")
-            with self._tree(root) as tree:
-                if tree is None:
+            with seen(root, self.in_use) as folder:
+                if folder is None:
                     passed_over.append(f"image {image!r}: {root.device} cannot be read as it is now")
                     continue
-                found = fstab.differences(tree.read(fstab.PLACE), self.volumes(image))
-                differences += [f"image {image!r}: {fstab.PLACE}: {x}" for x in found]
+                tree = Tree(folder)
+                lines = [
+                    f"{fstab.PLACE}: {x}" for x in fstab.differences(tree.read(fstab.PLACE), self.volumes(image))
+                ]
+                if self.manifest:
+                    comparison = Comparison(image, self.layout, self.in_use, progress)
+                    lines += comparison.differences(tree, root, passed_over)
+                differences += [f"image {image!r}: {x}" for x in lines]
         for line in passed_over:
             LOG.warning(line)
         if differences:
@@ -103,19 +104,3 @@ class CompareFstab(Step):
         esp = self.layout.mounted_esp(image)
         here = (*self.layout.tree(image), *([esp] if esp else []), *self.layout.swaps(image))
         return [*here, *self.layout.made_at_start(image)]
-
-    @contextlib.contextmanager
-    def _tree(self, root: Mounted) -> Iterator[Tree | None]:
-        """The tree of a root file system, where it can be read."""
-        if at := mount.place(root.device, root.above or "/"):
-            yield Tree(at)
-        elif root.device in self.in_use or not Path(root.device).is_block_device():
-            yield None
-        else:
-            kind, option = _UNREPLAYED.get(root.type, (root.type, "ro"))
-            options = ",".join(["ro", option, *root.flags])
-            with (
-                tempfile.TemporaryDirectory(prefix="bareon-") as folder,
-                mount.mounted(root.device, folder, kind=kind, options=options),
-            ):
-                yield Tree(folder)

@@ -34,6 +34,8 @@ class Deployment:
     ``interface_names`` are those of the deployed systems; interfaces that are not in it keep the system's own.
     ``brought`` are the names of the images that this run brings, ``None`` for all of them. ``at_hand`` is the text of
     the document without its secrets, for later runs in a system of several; ``None`` where there can be none.
+    ``manifest`` is whether each system has a manifest of its files, to be compared later; ``manifest_exclude`` are
+    globs of paths that are left out of it, besides what systems usually change.
     """
 
     policy: Policy
@@ -44,6 +46,8 @@ class Deployment:
     kernel_params: str = ""
     boot_order: BootOrder = "first"
     esp_copies: bool = False
+    manifest: bool = False
+    manifest_exclude: tuple[str, ...] = ()
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
     brought: frozenset[str] | None = None

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -53,19 +53,19 @@ class Entry:
         return os.open(self.name, os.O_RDONLY | os.O_NONBLOCK)
 
 
-def names(folder: Entry) -> list[str]:
+def names(folder: Entry, most: int = MOST) -> list[str]:
     """The names in a folder, sorted.
 
-    :raises OSError: when there are more than :data:`MOST`.
+    :raises OSError: when there are more than ``most``.
     """
     fd = folder.open()
     try:
         with os.scandir(fd) as found:
-            there = [x.name for x in islice(found, MOST + 1)]
+            there = [x.name for x in islice(found, most + 1)]
     finally:
         os.close(fd)
-    if len(there) > MOST:
-        raise OSError(errno.E2BIG, f"there are more than {MOST} names")
+    if len(there) > most:
+        raise OSError(errno.E2BIG, f"there are more than {most} names")
     return sorted(there)
 
 
@@ -124,27 +124,34 @@ def _back(way: list[Entry], length: int) -> None:
         os.close(way.pop().fd)
 
 
-def below(folder: int, path: PurePosixPath) -> Generator[tuple[Entry, Entry]]:
+def below(
+    folder: int, path: PurePosixPath, *, most: int = MOST, left_out: Callable[[Entry], bool] = lambda _: False
+) -> Generator[tuple[Entry, Entry]]:
     """Each thing in a folder and in those in it, links as such, with the folder that it is in.
 
     Descriptors are valid until the next one is asked for. That of the folder is closed in the end.
 
+    :param most: names in a folder.
+    :param left_out: what is passed over, with all that is in it.
     :raises OSError: when there are more folders in each other than :data:`DEEPEST`, or too many names.
     """
     way = [Entry(folder, path, stat.S_IFDIR)]
     try:
-        waiting = [iter(names(way[0]))]
+        waiting = [iter(names(way[0], most))]
         while waiting:
             if (name := next(waiting[-1], None)) is None:
                 waiting.pop()
                 _back(way, len(way) - 1)
                 continue
             way.append(entry(name, way[-1].fd, way[-1].path / name))
+            if left_out(way[-1]):
+                _back(way, len(way) - 1)
+                continue
             yield way[-1], way[-2]
             if stat.S_ISDIR(way[-1].mode):
                 if len(way) > DEEPEST:
                     raise OSError(errno.ELOOP, f"there are more than {DEEPEST} folders in each other")
-                waiting.append(iter(names(way[-1])))
+                waiting.append(iter(names(way[-1], most)))
             else:
                 _back(way, len(way) - 1)
     finally:

@@ -241,9 +241,18 @@ class Tree:
 
         :raises ActionFailed: as :meth:`write`.
         """
+        with self.writing_private(path) as file:
+            file.write(text.encode(errors="surrogateescape"))
+
+    @contextlib.contextmanager
+    def writing_private(self, path: str) -> Iterator[IO[bytes]]:
+        """As :meth:`write_private`, by what is written in the ``with`` block.
+
+        :raises ActionFailed: as :meth:`write`.
+        """
         with self._changing("write", path) as (folder, name), replacing_in(folder, name, 0o600) as file:
             metadata.private(folder).give(file.fileno())
-            file.write(text.encode(errors="surrogateescape"))
+            yield file
 
     def copy(self, source: str, path: str, of: Tree | None = None) -> None:
         """Replace the file ``path``, as :meth:`write` does, by a copy of a regular file, with its times.

@@ -14,7 +14,7 @@ import pytest
 
 from bareon import executor
 from bareon.actions.copyimage import BindSystem
-from bareon.actions.verify import CompareFstab
+from bareon.actions.verify import CompareFiles
 from bareon.errors import ActionFailed, DisksDiffer
 from bareon.model.layout import Layout
 from bareon.plan.plan import Plan
@@ -109,7 +109,7 @@ def test_nothing_differs_on_a_node_that_was_just_deployed(monkeypatch: pytest.Mo
         with monkeypatch.context() as patch:
             patch.setattr(cases, "node", lambda _, found=deployed: found)
             (step,) = cases.plan_of({**case, "actions": ["do_verify"]}).steps
-        assert isinstance(step, CompareFstab)
+        assert isinstance(step, CompareFiles)
         for image in (bind.home.image for bind in _binds(plan)):
             volumes = tuple(replace(step, layout=plan.layout).volumes(image))
             home = replace(next(x.home for x in _binds(plan) if x.home.image == image), volumes=volumes)

@@ -55,6 +55,19 @@ def mounted(source: str, target: str, *, kind: str | None = None, options: str |
     run([*umount, target], timeout=600.0)
 
 
+@contextlib.contextmanager
+def seen(source: str, target: str) -> Iterator[str]:
+    """Show the one file system that is mounted at ``source``, without those on top of it, read-only at ``target``.
+
+    Reading there changes no times, for the length of a ``with`` block.
+    """
+    run(["mount", "--bind", "-o", "ro", source, target])
+    try:
+        yield target
+    finally:
+        run(["umount", target], timeout=600.0)
+
+
 def points() -> set[str]:
     """Where something is mounted in the namespace of this process, as paths that lead through no link."""
     lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")

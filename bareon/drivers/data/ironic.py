@@ -81,6 +81,8 @@ class _Translation:
             kernel_params=value.get("deploy_data", {}).get("kernel_params", ""),
             boot_order=value.get("deploy_data", {}).get("boot_order", "first"),
             esp_copies=value.get("deploy_data", {}).get("esp_copies", False),
+            manifest=value.get("deploy_data", {}).get("manifest", False),
+            manifest_exclude=tuple(value.get("deploy_data", {}).get("manifest_exclude", ())),
             configdrive=self._configdrive(),
         )
 
