@@ -104,7 +104,7 @@ def test_an_image_that_does_not_come_up_is_left_again(
             seconds = came_back(node)
             record_property(f"back from the new image: {way.name}", f"{seconds:.1f} s")
             found = status(node)
-            assert (found["running"], found["default"], found["next"], found["tried"]) == (OLD, OLD, None, NEW), way
+            assert (found["running"], found["default"], found["next"], found["failed"]) == (OLD, OLD, None, NEW), way
             node.ssh.run(IN_NEW.format(MEND))
         # Mended, it comes up and stays.
         node.ssh.run("bareon-boot switch --once --within 9 new")

@@ -38,6 +38,8 @@ man_pages = [
     ("man/bareon-provision", "bareon-verify", "compare this node with its input", author, 8),
     ("man/bareon-boot", "bareon-boot", "choose the image that boots", author, 8),
     ("man/bareon-ironic-callback", "bareon-ironic-callback", "tell Ironic of this ramdisk", author, 8),
+    ("man/bareon-ramdisk-network", "bareon-ramdisk-network", "set up the network of the ramdisk", author, 8),
+    ("man/bareon-ramdisk-trust", "bareon-ramdisk-trust", "prepare the ramdisk for connections", author, 8),
     ("man/bareon-unattended", "bareon-unattended", "deploy this node without anybody", author, 8),
     ("man/bareon-data-validator", "bareon-data-validator", "check an input of bareon", author, 1),
     ("man/bareon-report", "bareon-report", "make a page of a report of bareon", author, 1),
