@@ -44,7 +44,7 @@ def _differing(first: Path, second: Path, place: Path) -> Iterator[str]:
     for name in (base.KERNEL, base.BILL, base.WHEELS):
         if not filecmp.cmp(first / name, second / name, shallow=False):
             yield f"{name} of the base"
-    yield from between(*(_unpacked(x / base.ARCHIVE) for x in (first, second)))
+    yield from between(*(unpacked(x / base.ARCHIVE) for x in (first, second)))
     one, other = (place / x for x in ("first", "second"))
     for name in sorted({path.name for path in (*one.iterdir(), *other.iterdir())}):
         paths = one / name, other / name
@@ -61,5 +61,15 @@ def between(one: bytes, other: bytes) -> Iterator[str]:
             yield f"/{' and /'.join(sorted(names))}: {what}"
 
 
-def _unpacked(path: Path) -> bytes:
-    return subprocess.run(["zstd", "-dc", path], stdout=subprocess.PIPE, check=True).stdout
+def unpacked(path: Path) -> bytes:
+    """Unpack an archive of zstd that is padded to the alignment of an initramfs, which zstd takes for damage.
+
+    :raises ValueError: when it is none
+    """
+    content = path.read_bytes()
+    for padding in range(archive.ALIGNMENT):
+        packed = content[: len(content) - padding]
+        done = subprocess.run(["zstd", "-dc"], input=packed, capture_output=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+    raise ValueError(f"{path}: {done.stderr.decode(errors='replace').strip()}")

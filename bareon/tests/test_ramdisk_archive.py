@@ -104,3 +104,18 @@ def test_the_first_path_that_differs(change: Callable[[Path], object], said: str
         contents.append((tmp_path / "cpio").read_bytes())
     found = next(again.between(contents[0], contents[1]), None)
     assert found is None if said is None else str(found).startswith(said), found
+
+
+@PROGRAMS
+def test_what_is_compressed_is_compared_unpacked(tmp_path: Path) -> None:
+    """Whatever padding it has."""
+    for length in range(1, 9):
+        tree = tmp_path / f"tree{length}"
+        tree.mkdir()
+        (tree / "file").write_bytes(os.urandom(length))
+        archive.pack(tree, tmp_path / "plain", date=0)
+        archive.pack(tree, tmp_path / "packed", date=0, level=1)
+        assert again.unpacked(tmp_path / "packed") == (tmp_path / "plain").read_bytes()
+    (tmp_path / "packed").write_bytes(b"none")
+    with pytest.raises(ValueError, match="packed: "):
+        again.unpacked(tmp_path / "packed")
