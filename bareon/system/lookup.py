@@ -53,19 +53,21 @@ class Entry:
         return os.open(self.name, os.O_RDONLY | os.O_NONBLOCK)
 
 
-def names(folder: Entry, most: int = MOST) -> list[str]:
+def names(folder: Entry, most: int | None = None) -> list[str]:
     """The names in a folder, sorted.
 
-    :raises OSError: when there are more than ``most``.
+    :param most: how many there may be, by default :data:`MOST`.
+    :raises OSError: when there are more.
     """
+    limit = MOST if most is None else most
     fd = folder.open()
     try:
         with os.scandir(fd) as found:
-            there = [x.name for x in islice(found, most + 1)]
+            there = [x.name for x in islice(found, limit + 1)]
     finally:
         os.close(fd)
-    if len(there) > most:
-        raise OSError(errno.E2BIG, f"there are more than {most} names")
+    if len(there) > limit:
+        raise OSError(errno.E2BIG, f"there are more than {limit} names")
     return sorted(there)
 
 
@@ -125,7 +127,7 @@ def _back(way: list[Entry], length: int) -> None:
 
 
 def below(
-    folder: int, path: PurePosixPath, *, most: int = MOST, left_out: Callable[[Entry], bool] = lambda _: False
+    folder: int, path: PurePosixPath, *, most: int | None = None, left_out: Callable[[Entry], bool] = lambda _: False
 ) -> Generator[tuple[Entry, Entry]]:
     """Each thing in a folder and in those in it, links as such, with the folder that it is in.
 

@@ -111,7 +111,7 @@ def test_settings_of_an_image_are_no_commands_of_bareons_menu(evil: str) -> None
     assert not any("id" in line or "reboot" in line for line in terminal(parse(text)))
     entry = Entry("a", "/vmlinuz", None, "u", tuple(_words(text)))
     lines = [split(line) for line in configuration([entry]).split("\n") if line.startswith("  linux")]
-    assert lines == [["linux", "/vmlinuz", "quiet", *evil.split()]]
+    assert lines == [["linux", "/vmlinuz", "quiet", *evil.split(), "${bareon_words}"]]
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,11 @@ def test_configuration_of_an_image_without_grub() -> None:
     assert text.count("set default=") == text.count("\nset default=1\n") == 1
     assert "\nserial --unit=0\n" in text
     assert "menuentry 'debian, its 6.1' {\n  search --no-floppy --fs-uuid --set=root boot-uuid\n" in text
-    assert "  linux /boot/vmlinuz-6.1 root=UUID=root-uuid ro\n  initrd /boot/initrd.img-6.1\n}\n" in text
+    assert (
+        "  linux /boot/vmlinuz-6.1 root=UUID=root-uuid ro ${bareon_words}\n  initrd /boot/initrd.img-6.1\n}\n" in text
+    )
     assert "{\n  insmod lvm\n" in text
-    assert "  linux /boot/vmlinuz-5.10 root=UUID=root-uuid ro\n}\n" in text
+    assert "  linux /boot/vmlinuz-5.10 root=UUID=root-uuid ro ${bareon_words}\n}\n" in text
 
 
 def test_settings_of_an_image_are_read_without_a_shell() -> None:

@@ -113,7 +113,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         monkeypatch.setattr(module, "SYS", tmp_path)
     monkeypatch.setattr(devices, "missing", lambda programs: [])
     monkeypatch.setattr(md_kind, "_size", lambda device: 400 * MIB)
-    monkeypatch.setattr(lvm_search, "_is_there", lambda device: True)
+    monkeypatch.setattr(lvm_search, "is_there", lambda device: True)
     monkeypatch.setattr(devices, "kernel_name", lambda device: names.get(device, device))
     monkeypatch.setattr(mdadm, "examine", lambda device: MIRROR if device == "/dev/base/leg" else None)
     monkeypatch.setattr(mdadm, "detail", lambda device: MIRROR)

@@ -137,7 +137,10 @@ def _slot(disk: DiskFacts) -> int | None:
 
 
 def _expected(rule: DiskRule, node: NodeFacts, named: DiskFacts | None) -> DiskFacts | None:
-    """The disk that a rule means; ``None`` where nobody may take one."""
+    """The disk that a rule means; ``None`` where nobody may take one, or the named one is a path beside others."""
+    has_wwn = named and named.wwn not in (None, "0x0")
+    if has_wwn and named and any(x != named and x.kind != "loop" and x.wwn == named.wwn for x in node.disks):
+        return None
     taken = [named, *(x for x in node.disks if _one_disk(named, x))] if named else []
     fitting = [x for x in node.disks if x not in taken and _fits(rule, x)]
     if len(fitting) > 1 and rule.pick == "first":

@@ -174,7 +174,7 @@ def test_another_path_of_a_disk_in_use_is_refused(deployed: NodeFacts) -> None:
     (said,) = refusals(
         chosen(deployment("verify"), ["b"]), used(node, Use("/dev/vdx4", "mounted", ("/dev/vdx",), "/srv"))
     )
-    assert said.startswith("in use: /dev/vdx4 is mounted at /srv, and is no volume of the input")
+    assert "/dev/vdb, /dev/vdx are paths of one disk (multipath, wwn 0x1) that no map puts together" in said
 
 
 def test_the_boot_loader_of_all_images_may_be_mounted(deployed: NodeFacts) -> None:
