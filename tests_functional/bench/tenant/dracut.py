@@ -11,7 +11,7 @@ from tests_functional.bench.keys import key_pair
 from tests_functional.bench.tenant.build import EXCLUDED, Tenant, _configure, _describe
 from tests_functional.bench.tenant.build import PACKAGES as COMMON
 
-PACKAGES = ("dracut", "grub-pc", *(name for name in COMMON if name != "initramfs-tools"))
+PACKAGES = ("linux-image-amd64", "dracut", "grub-pc", *(name for name in COMMON if name != "initramfs-tools"))
 #: For any machine, not for that which builds it.
 SETTINGS = """\
 hostonly="no"
@@ -41,5 +41,7 @@ def build(report: cache.Report) -> Tenant:
         _describe(tree, target)
 
     code = [Path(module) for module in (__file__, debian.__file__)]
-    place = cache.product("tenant-dracut", cache.digest("dracut", public, debian.EXCLUDED, *code), make, report)
+    place = cache.product(
+        "tenant-dracut", cache.digest("dracut", public, *PACKAGES, debian.EXCLUDED, *code), make, report
+    )
     return Tenant(place / "tree", place / "manifest", place / "SHA256SUMS")
