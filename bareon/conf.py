@@ -26,7 +26,12 @@ DRIVERS = [
 ]
 
 INPUT = [
-    cfg.StrOpt("input_data_file", default="/tmp/provision.json", help="The input; - is standard input."),
+    cfg.StrOpt(
+        "input_data_file",
+        default="/tmp/provision.json",
+        help="The input; - is standard input. Where it is not given and the file is not there, root of a system that "
+        "is one of several images gets the document that its deployment has left beside the menu.",
+    ),
     cfg.StrOpt("input_data", help="The input itself; wins over the file."),
     cfg.StrOpt(
         "template_path",
@@ -251,6 +256,12 @@ def parse(argv: Sequence[str], options: Sequence[cfg.Opt], program: str, version
         # oslo.config says 1 for a value that an option does not take.
         raise SystemExit(2 if end.code else 0) from None
     return conf
+
+
+def is_given(conf: cfg.ConfigOpts, name: str) -> bool:
+    """True if the command line, a configuration file or the environment has the option."""
+    found = conf.get_location(name)
+    return found is not None and found.location.is_user_controlled
 
 
 def _canonical(argv: Sequence[str], options: Sequence[cfg.Opt]) -> list[str]:

@@ -171,13 +171,31 @@ class _Run:
         from bareon.cmd import source
 
         conf = self._conf
-        given = source.read(conf.input_data_file, conf.input_data, "--input_data_file")
+        at_hand = self._lacks_input()
+        if at_hand:
+            given = source.at_hand(conf.input_data_file, "--input_data_file")
+        else:
+            given = source.read(conf.input_data_file, conf.input_data, "--input_data_file")
         if self._report:
             self._report.took(given)
         deployment, warnings = source.understand(conf.data_driver, given, conf.template_path)
         self._warn(warnings)
+        if at_hand and deployment.policy != "verify":
+            raise UsageError(
+                f"the document beside the menu has the policy {deployment.policy}, and bareon leaves none but verify;"
+                " name a file by --input_data_file"
+            )
         self._deployment, file = source.with_configdrive(deployment, conf.config_drive_path)
         self._given = given + file
+
+    def _lacks_input(self) -> bool:
+        """True where nobody has named an input, and where it usually is there is none; for root, on his own node."""
+        from bareon import conf as options
+
+        conf = self._conf
+        if conf.input_data is not None or conf.node_facts or options.is_given(conf, "input_data_file"):
+            return False
+        return os.geteuid() == 0 and not os.path.lexists(conf.input_data_file)
 
     def _warn(self, warnings: Sequence[str]) -> None:
         from bareon.cmd import source

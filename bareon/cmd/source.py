@@ -12,7 +12,7 @@ from typing import IO
 
 from bareon import plugin
 from bareon.drivers.data.base import DataDriver
-from bareon.errors import Defect, InvalidInput, UnsuitableNode, UsageError
+from bareon.errors import ActionFailed, CommandError, Defect, InvalidInput, UnsuitableNode, UsageError
 from bareon.model.deployment import Deployment
 from bareon.sizes import MIB, human
 from bareon.text import visible
@@ -46,6 +46,30 @@ def read(file: str, given: str | None = None, option: str = "FILE") -> bytes:
         raise UsageError(f"no input: {path} is not there; name it by {option}") from None
     except OSError as error:
         raise InvalidInput([Defect("$", f"{path} cannot be read: {error.strerror}")]) from None
+
+
+def at_hand(missing: str, option: str) -> bytes:
+    """The document that was left beside the menu of the images of which one runs here.
+
+    :param missing: the file that is not there in its place.
+    :param option: what names a file on the command line.
+    :raises UsageError: when there is none, or not the same on all copies of the menu.
+    """
+    from bareon.boot import at_hand
+
+    try:
+        found = at_hand.of_running_system()
+    except (ActionFailed, CommandError) as error:
+        reason = f"one beside a menu of images cannot be looked for ({error})"
+        raise UsageError(f"no input: {missing} is not there, and {reason}; name it by {option}") from None
+    warn(found.unread)
+    if found.document is None:
+        reason = "no menu with this system in it has a document beside it"
+        raise UsageError(f"no input: {missing} is not there, and {reason}; name it by {option}")
+    said = f"the input is the document beside the menu, {at_hand.PLACE} on {', '.join(found.devices)}"
+    LOG.info("%s", said)
+    sys.stderr.write(f"{visible(said)}\n")
+    return found.document
 
 
 def _whole(opened: IO[bytes], name: str) -> bytes:

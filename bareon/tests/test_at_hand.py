@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from bareon import conf as options
 from bareon.actions.bootloader import Bootloader
 from bareon.actions.configdrive import ConfigdriveAction
 from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
+from bareon.boot import at_hand
+from bareon.boot.at_hand import Found
+from bareon.cmd import provision
 from bareon.cmd.exit import code_of
 from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.rsync import Rsync
-from bareon.errors import DisksDiffer
+from bareon.errors import DisksDiffer, UsageError
 from bareon.layout.chosen import chosen
 from bareon.model.deployment import Deployment
 from bareon.model.location import Location
@@ -27,6 +33,7 @@ from bareon.plan.plan import Plan
 from bareon.tests import cases
 from bareon.tests.cases import HERE, load
 from bareon.tests.simulation import after
+from bareon.tools import mount
 
 INPUT: dict[str, Any] = load(HERE / "cases/plan/multiboot.yaml")["input"]
 SEVERAL = [
@@ -162,3 +169,57 @@ def test_what_describes_other_disks_is_refused_with_the_differences() -> None:
         plan(chosen(Ironic().parse((parsed(other).at_hand or "").encode()), ["b"]), deployed)
     assert code_of(caught.value) == 5
     assert caught.value.differences[0] == "/dev/vdb3: expected its end at 825 MiB, found 1149 MiB"
+
+
+LINE = "29 1 254:3 / / rw,relatime shared:1 - ext4 /dev/vda3 rw"
+
+
+@pytest.mark.parametrize(
+    ("lines", "devices"),
+    [
+        ([LINE, "30 29 254:4 / /srv rw - ext4 /dev/vda4 rw", ""], ["/dev/block/254:3", "/dev/vda3"]),
+        ([LINE, "31 29 0:26 /@ / rw - btrfs /dev/mapper/a\\040b rw"], ["/dev/block/0:26", "/dev/mapper/a b"]),
+        (["1 1 0:2 / / rw - rootfs rootfs rw"], ["/dev/block/0:2"]),  # which is none
+        (["25 1 0:22 / /proc rw - proc proc rw"], []),
+        ([""], []),
+    ],
+)
+def test_what_the_device_of_the_root_may_be_called(lines: list[str], devices: list[str]) -> None:
+    assert mount.root_devices(lines) == devices
+
+
+def read(monkeypatch: pytest.MonkeyPatch, found: Found, argv: list[str]) -> Deployment:
+    """What a program understands of its input, where a menu has what was found, and /tmp has no input."""
+    lexists = os.path.lexists
+    monkeypatch.setattr(at_hand, "of_running_system", lambda: found)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os.path, "lexists", lambda path: path != "/tmp/provision.json" and lexists(path))
+    run = provision._Run("bareon-verify", "", None, argv)
+    known = [*options.DRIVERS, *options.INPUT, *options.DEPLOY, *options.TRANSFER]
+    run._conf = options.parse(argv, known, "bareon-verify", "1", "")
+    run._read()
+    return run._deployment
+
+
+def test_a_program_without_an_input_takes_the_document_at_hand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.dumps(changed(partitions_policy="verify")).encode()
+    deployment = read(monkeypatch, Found(document, ("/dev/vda2", "/dev/vdb2"), ("/dev/vdc1 is broken",)), [])
+    assert deployment == Ironic().parse(document)
+    said = "the input is the document beside the menu, /boot/grub2/bareon-input.json on /dev/vda2, /dev/vdb2\n"
+    assert capsys.readouterr().err == f"warning: /dev/vdc1 is broken\n{said}"
+
+
+@pytest.mark.parametrize(
+    ("found", "argv", "says"),
+    [
+        (Found(None), [], "/tmp/provision.json is not there, and no menu with this system in it has a document"),
+        (Found(json.dumps(changed(partitions_policy="clean")).encode(), ("/dev/vda2",)), [], "has the policy clean"),
+        (Found(b"{}", ("/dev/vda2",)), ["--input_data_file", "/tmp/provision.json"], "json is not there; name it by"),
+        (Found(b"{}", ("/dev/vda2",)), ["--plan", "--node_facts", "x"], "json is not there; name it by"),
+    ],
+)
+def test_no_document_at_hand(monkeypatch: pytest.MonkeyPatch, found: Found, argv: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        read(monkeypatch, found, argv)

@@ -43,6 +43,12 @@ def probe(devices: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+def labelled(label: str) -> list[str]:
+    """The devices of this machine that hold a file system with that label."""
+    argv = ["blkid", "--cache-file", "/dev/null", "--match-token", f"LABEL={label}", "--output", "device"]
+    return run(argv, ok=(0, _NOTHING_FOUND)).stdout.split()
+
+
 def _bcache_set(device: str) -> str:
     """The UUID that all devices of a bcache set have; libblkid tells each device's own."""
     with Path(device).open("rb") as file:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bareon.errors import ActionFailed, CommandError
@@ -85,6 +85,24 @@ def place(device: str, top: str) -> str | None:
         if source.startswith("/dev/") and unescaped(found.split(" ")[3]) == top and _same_device(source, device):
             return unescaped(found.split(" ")[4])
     return None
+
+
+def root_device() -> str | None:
+    """The device of the file system that this system runs from; ``None`` for one of none, as that of a ramdisk."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")
+    return next((x for x in root_devices(lines) if Path(x).is_block_device()), None)
+
+
+def root_devices(lines: Sequence[str]) -> list[str]:
+    """What the device of ``/`` may be called, by the lines of mountinfo: by its numbers, and by its name.
+
+    btrfs has numbers of no device; a name may be ``/dev/root``, which is none.
+    """
+    last = next((x for x in reversed(lines) if x.split(" ")[4:5] == ["/"]), "")
+    found, _, about = last.partition(" - ")
+    if not about:
+        return []
+    return [x for x in (f"/dev/block/{found.split(' ')[2]}", unescaped(about.split(" ")[1])) if x.startswith("/dev/")]
 
 
 def _same_device(one: str, other: str) -> bool:
