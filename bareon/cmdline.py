@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from bareon.errors import Defect, InvalidInput
 
 #: A word, which may have blanks within quotes.
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
+
+
+def read(root: Path) -> str:
+    """The command line of the kernel that runs, whatever bytes are on it; ``root`` is the folder with ``proc``."""
+    return (root / "proc/cmdline").read_text("latin-1")
 
 
 def parameters(text: str) -> Iterator[tuple[str, str | None]]:

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bareon.callback.key import public
 from building.process import ProgramError
 from ramdisk import again, build, outputs, parameters
 from ramdisk.base import build_base
@@ -31,7 +32,7 @@ def main() -> int:
         parser.error(f"the profile {arguments.profile} has no firmware")
     try:
         line = parameters.line(arguments.append)
-        key = arguments.ssh_key.read_text() if arguments.ssh_key else None
+        key = _public(arguments.ssh_key.read_text()) if arguments.ssh_key else None
         if arguments.twice and (found := again.difference(lambda x: _build(arguments, key, line, x)[0], _say)):
             print(f"two builds differ: {found}", file=sys.stderr)
             return 1
@@ -45,6 +46,18 @@ def main() -> int:
     if key is None:
         print("nobody can log in: no --ssh_key was given")
     return 0
+
+
+def _public(text: str) -> str:
+    """The keys of a file in the form of authorized_keys(5), without their comments: all may read a ramdisk.
+
+    :raises ValueError: when a line is no public key, as in the file of the private one.
+    """
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    try:
+        return "".join(f"{public(line)}\n" for line in lines)
+    except ValueError as error:
+        raise ValueError(f"--ssh_key: a line {error}") from None
 
 
 def _build(arguments: argparse.Namespace, key: str | None, line: str, target: Path | None) -> tuple[Path, Path]:

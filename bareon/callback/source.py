@@ -7,6 +7,7 @@ import stat
 import time
 from pathlib import Path
 
+from bareon import cmdline
 from bareon.callback.medium import Medium, media
 from bareon.callback.parameter import Parameters, is_of_ironic, parse, words
 from bareon.errors import Defect, InvalidInput, UnsuitableNode
@@ -43,7 +44,7 @@ def gathered(root: Path, patience: float) -> tuple[Parameters, str | None]:
 
 
 def _command_line(root: Path) -> str:
-    return (root / "proc/cmdline").read_text("latin-1")
+    return cmdline.read(root)
 
 
 def _waited_for(root: Path, patience: float) -> list[Medium]:

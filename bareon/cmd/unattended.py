@@ -69,10 +69,11 @@ class _Run:
             raise
 
     def _unattended(self) -> None:
+        from bareon import cmdline
         from bareon.unattended import events, fetch, identity, parameter
 
         start = time.monotonic()
-        given = parameter.parse((self._root / "proc/cmdline").read_text("latin-1"), _options())
+        given = parameter.parse(cmdline.read(self._root), _options())
         node = identity.awaited(self._root, _ADDRESS)
         settings = _settings(given)
         self._events = events.Events(given.events, events.key(self._root), node.values(), settings)

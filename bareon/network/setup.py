@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from bareon import cmdline
 from bareon.atomic import replacing
 from bareon.errors import CommandError, InvalidInput
 from bareon.network import answers, client, words
@@ -35,7 +36,7 @@ def set_up(root: Path, say: Say) -> bool:
     """
     sound = True
     try:
-        wanted = words.parse((root / "proc/cmdline").read_text())
+        wanted = words.parse(cmdline.read(root))
     except InvalidInput as error:
         for line in error.lines():
             say(line)

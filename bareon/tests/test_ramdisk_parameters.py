@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import pytest
 
+from bareon import cmdline
 from ramdisk import parameters
+from ramdisk.__main__ import _public
 
 USUAL = "console=tty0 console=ttyS0,115200"
 
@@ -42,3 +47,17 @@ def test_scripts() -> None:
         "initrd --name initramfs initramfs",
         "boot",
     ]
+
+
+def test_what_lets_somebody_in_is_a_public_key_without_its_comment() -> None:
+    key = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))).decode()
+    assert _public(f"# mine\n{key} me@laptop\n\n") == f"{key}\n"
+    for wrong in ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n", f'command="id" {key}\n'):
+        with pytest.raises(ValueError, match="--ssh_key: a line must begin with the type of the key"):
+            _public(wrong)
+
+
+def test_bytes_of_any_kind_on_a_command_line_are_read(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cmdline").write_bytes(b"quiet name=caf\xe9 bareon.sshkey=x\n")
+    assert dict(cmdline.parameters(cmdline.read(tmp_path)))["bareon.sshkey"] == "x"

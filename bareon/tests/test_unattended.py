@@ -44,7 +44,8 @@ def test_all_parameters() -> None:
     found = parsed(
         f'BOOT_IMAGE=vmlinuz ip=dhcp {SOURCE} "bareon.events=http://[fd00::1]:80/e" bareon.after=poweroff'
         f" bareon.timeout=60 bareon.again=changed bareon.input_sha256={DIGEST.upper()} bareon.input-keyring=/etc/k"
-        " bareon.sshkey=x bareon.ca=x bareon.ntp=t bareon.deploy_driver=rsync bareon.allow-unbootable=1"
+        " bareon.sshkey=x bareon.ca=x bareon.ntp=t bareon.medium=g bareon.deploy_driver=rsync"
+        " bareon.allow-unbootable=1"
         " bareon.image_timeout=90 bareon.allow_failing_disks=no bareon.allow_destroy=vda,vdb"
     )
     assert found.source.reveal() == "https://deploy.example/{mac}.json"

@@ -23,7 +23,7 @@ def prepare(root: Path, say: Say, set_clock: Callable[[float], None]) -> bool:
     :param root: the folder with ``proc``, ``etc``, ``root`` and ``run``.
     :param set_clock: takes seconds since 1970.
     """
-    words = list(cmdline.parameters((root / "proc/cmdline").read_text()))
+    words = list(cmdline.parameters(cmdline.read(root)))
     admitted, sound = _read([value or "" for name, value in words if name == "bareon.sshkey"], "bareon.sshkey", say)
     if admitted:
         _admit(admitted, root / "root", say)

@@ -24,7 +24,7 @@ AGAIN = ("never", "changed", "always")
 #: Words in braces in the URL of the document.
 WORDS = ("mac", "serial", "uuid", "hostname")
 #: What other parts of the ramdisk read: they judge it.
-_OF_OTHERS = ("sshkey", "ca", "ntp")
+_OF_OTHERS = ("sshkey", "ca", "ntp", "medium")
 _OWN = ("input", "input_sha256", "input_keyring", "events", "after", "timeout", "again")
 #: Options of bareon-provision that this program sets, or that deploy nothing.
 _SET_HERE = frozenset(
