@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,6 +30,7 @@ from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.imageserver import LOOPBACK, ImageServers
 from tests_functional.bench.nginx import Nginx
 from tests_functional.bench.session import Record
+from tests_functional.bench.waiting import until
 from tests_functional.bench.word import Words, fill
 from tests_functional.fault_table import GUARD, LIMIT, MIB, Fault, table
 
@@ -206,15 +206,17 @@ def nginx(image_servers: ImageServers) -> Iterator[Nginx]:
     server.kill()
 
 
-def test_nginx_is_killed_and_comes_back(nginx: Nginx, image_servers: ImageServers, record_property: Record) -> None:
+def test_nginx_is_killed_and_comes_back(
+    nginx: Nginx, image_servers: ImageServers, record_property: Record, caplog: pytest.LogCaptureFixture
+) -> None:
     """The image goes on where it stopped, while the server was away for longer than one attempt takes."""
     fault = Fault("nginx killed and started again", "", connections=3, settings={"attempts": 30})
     settings = settings_of(fault, image_servers.words(LOOPBACK), image_servers)
 
     def restart() -> None:
-        time.sleep(0.5)
+        until(lambda: not there.untouched(), "a first byte")
         nginx.kill()
-        time.sleep(0.3)
+        until(lambda: "trying again (2 of 30)" in caplog.text, "an attempt that failed")
         nginx.start()
 
     with target(LIMIT) as there:

@@ -21,13 +21,14 @@ import pytest
 
 from bareon.ironic import ssh
 from tests_functional.bench import cell
-from tests_functional.bench.conductor import ApiError, Conductor, until
+from tests_functional.bench.conductor import ApiError, Conductor
 from tests_functional.bench.conductor_settings import CALLBACK_LIMIT
 from tests_functional.bench.enrolled import Enrolled
 from tests_functional.bench.httpd.certificate import make_certificate
 from tests_functional.bench.products import Products
 from tests_functional.bench.standin import Ramdisk, make_key
 from tests_functional.bench.tls import in_front_of
+from tests_functional.bench.waiting import until
 
 GIB = 1 << 30
 WAITING = ("wait call-back", "service wait")

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from tests_functional.bench import faulty
-from tests_functional.bench.conductor import until
 from tests_functional.bench.lab import LIMIT, PAUSE, Lab, Machine
 from tests_functional.bench.rsyncd import Module, RsyncServer
 from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import Ssh, UnreachableError
 from tests_functional.bench.strategy import DEPLOYED_LIMIT, RAMDISK_LIMIT
 from tests_functional.bench.template import Template
+from tests_functional.bench.waiting import until
 
 
 @pytest.fixture(scope="module")

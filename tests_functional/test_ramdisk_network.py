@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import Ssh
 from tests_functional.bench.strategy import RAMDISK_LIMIT
 from tests_functional.bench.template import Template, bridged, cable
+from tests_functional.bench.waiting import until
 
 #: Numbers of the nodes, which no other test has at the same time.
 SWITCH, TAGGED, SIX = 20, 21, 22
@@ -86,7 +86,7 @@ def test_a_vlan_on_a_bond(session: Session) -> None:
         looks_as_told(node, middle)
         # One of two cables is pulled.
         session.hypervisor.virsh("domif-setlink", node.name, near[0], "down")
-        until(lambda: "MII Status: down" in bonding(node), "the bond notices")
+        until(lambda: "MII Status: down" in bonding(node), "the bond notices", BOND_LIMIT)
         assert node.ssh.run("cat /sys/class/net/bond1/operstate").stdout == "up\n"
 
 
@@ -99,23 +99,14 @@ def looks_as_told(node: Node, middle: Node) -> None:
     said = bonding(node)
     assert "IEEE 802.3ad" in said and "LACP rate: fast" in said, said
     theirs = middle.ssh.run("cat /sys/class/net/bond0/address").stdout.strip()
-    until(lambda: f"Partner Mac Address: {theirs}" in bonding(node), "LACP finds the other end")
-    until(lambda: "Number of ports: 2" in bonding(node), "both cables are in use")
+    until(lambda: f"Partner Mac Address: {theirs}" in bonding(node), "LACP finds the other end", BOND_LIMIT)
+    until(lambda: "Number of ports: 2" in bonding(node), "both cables are in use", BOND_LIMIT)
     link = node.ssh.run("ip -details link show vlan0007").stdout
     assert "vlan protocol 802.1Q id 7" in link and "mtu 1400" in link, link
     assert node.ssh.run("hostname").stdout == "tagged\n"
     assert node.ssh.run("cat /etc/resolv.conf").stdout == f"nameserver {SERVER}\n"
     assert node.ssh.run("ip -4 route show default").stdout.strip() == "default via 192.168.157.1 dev vlan0007"
     assert not node.ssh.run("pidof dhcpcd", check=False).stdout
-
-
-def until(reached: object, what: str) -> None:
-    """Wait for something to come true."""
-    assert callable(reached)
-    deadline = time.monotonic() + BOND_LIMIT
-    while not reached():
-        assert time.monotonic() < deadline, f"{what}: not within {BOND_LIMIT:g} s"
-        time.sleep(0.5)
 
 
 @pytest.fixture

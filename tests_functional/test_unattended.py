@@ -19,12 +19,12 @@ import pytest
 
 from ramdisk import archive
 from tests_functional.bench import browser, evidence
-from tests_functional.bench.conductor import until
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.strategy import DEPLOYED_LIMIT
 from tests_functional.bench.template import Template
+from tests_functional.bench.waiting import until
 
 EXAMPLE = Path(__file__).parents[1] / "examples/server/bareon_server.py"
 KEY = b"a key that is nowhere but in this ramdisk"

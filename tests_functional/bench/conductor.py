@@ -14,10 +14,8 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from building import cache, wheel
 from building.process import run
 from tests_functional.bench.conductor_settings import LOOPBACK, Site, settings
 from tests_functional.bench.port import free_port
+from tests_functional.bench.waiting import until
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/ironic-requirements.txt"
 #: The newest version of the API that it is asked in; Ironic 35 has it too.
@@ -195,12 +194,3 @@ class Conductor:
 class _Files(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
-
-
-def until(condition: Callable[[], object], what: str, limit: float = 60.0, pause: float = 0.05) -> None:
-    """Wait until ``condition`` holds, with a pause between two looks."""
-    end = time.monotonic() + limit
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {limit:g} s: {what}")
-        time.sleep(pause)

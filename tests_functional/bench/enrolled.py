@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests_functional.bench.conductor import Conductor, until
+from tests_functional.bench.conductor import Conductor
+from tests_functional.bench.waiting import until
 
 
 class Enrolled:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from building import cache, wheel
 from building.process import run
-from tests_functional.bench.conductor import until
 from tests_functional.bench.hypervisor import URI, Hypervisor
 from tests_functional.bench.port import free_port
+from tests_functional.bench.waiting import until
 
 REQUIREMENTS = wheel.CHECKOUT / "tests_functional/redfish-requirements.txt"
 #: The Python that the distribution's binding of libvirt is for.

@@ -17,8 +17,9 @@ from typing import Any
 
 from building import wheel
 from building.process import run
-from tests_functional.bench.conductor import Conductor, until
+from tests_functional.bench.conductor import Conductor
 from tests_functional.bench.port import free_port
+from tests_functional.bench.waiting import until
 
 #: What is where bareon-provision is in a ramdisk.
 PROVISION = Path(__file__).with_name("standin_provision.py")
