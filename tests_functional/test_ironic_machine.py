@@ -65,6 +65,7 @@ CONFIGDRIVE = {
 
 
 @pytest.mark.long
+@pytest.mark.thorough("test_ironic.py has a real conductor and all steps; the machine and its BMC are what this adds")
 def test_virtual_media(lab: Lab) -> None:
     """A deployment that fails and says why, then one by rsync onto LVM with a configdrive, which boots."""
     template = Template.load("one_disk")
