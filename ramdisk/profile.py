@@ -16,7 +16,7 @@ _COMMON = (
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
-    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr"),
+    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr", "kexec-tools"),
 )
 
 
@@ -40,7 +40,7 @@ PROFILES = {
     "full": Profile(
         (
             *_COMMON,
-            *("open-iscsi", "cryptsetup", "ipmitool", "kexec-tools"),
+            *("open-iscsi", "cryptsetup", "ipmitool"),
             *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
         ),
         firmware=(
