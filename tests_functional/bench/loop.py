@@ -15,12 +15,12 @@ from building.process import run
 
 
 @contextmanager
-def attached(file: Path) -> Iterator[Path]:
-    """Make a file a block device, and yield the device's path.
+def attached(file: Path, start: int = 0) -> Iterator[Path]:
+    """Make a file a block device, from a byte of it on, and yield the device's path.
 
     :raises ProgramError: when losetup fails
     """
-    device = run(["losetup", "--find", "--show", file], timeout=10).stdout.strip()
+    device = run(["losetup", "--offset", str(start), "--find", "--show", file], timeout=10).stdout.strip()
     try:
         descriptor = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     finally:
