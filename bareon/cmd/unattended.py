@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.cmd.exit import catch_signals, code_of, guarded
-from bareon.errors import CommandError
+from bareon.errors import CommandError, UnsuitableNode
 
 if TYPE_CHECKING:
     from bareon.model.settings import TransferSettings
@@ -28,6 +28,7 @@ _ADDRESS = 60.0  # seconds that a network may take to give an address
 _FLUSH = 60.0  # seconds that the last events may take
 #: Seconds before a node that has nothing to do restarts: it may well come back to this very ramdisk.
 _CALM = 60.0
+_UNMARKED = 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,18 +93,20 @@ class _Run:
         self._deploy(text, digest, given, end)
 
     def _deploy(self, text: bytes, digest: str, given: Parameters, end: float) -> None:
-        from bareon.unattended import after, deploy, mark
+        from bareon.unattended import after, deploy
 
         assert self._events
         self._events.tell("fetched", input_sha256=digest, options=list(given.options))
         self._say(f"deploys the document {digest[:12]}")
         left = max(1.0, end - time.monotonic())
         outcome = deploy.deploy(text, given.options, left, self._events.relay, self._root / "run/bareon-unattended")
-        if outcome.code:
-            self.code = outcome.code
-            self._failed(outcome.code, outcome.line, outcome.report, outcome.bundle)
+        code, line = outcome.code, outcome.line
+        if not code:
+            code, line = _marked(digest, outcome)
+        if code:
+            self.code = code
+            self._failed(code, line, outcome.report, outcome.bundle)
             return
-        mark.put(digest, outcome.disks)
         self._say(f"done; next: {given.after}")
         self._end(outcome)
         after.then(given.after)
@@ -162,13 +165,36 @@ def _deployed(digest: str, again: str) -> str | None:
 
     if again == "always":
         return None
-    for device, digits in mark.found().items():
+    marks = mark.look()
+    for device, digits in marks.found.items():
         same = digest.startswith(digits)
         if same:
             return f"{device} bears the mark of this very document: it is deployed"
         if again == "never":
             return f"{device} bears the mark of another document ({digits}…): bareon.again=changed deploys this one"
+    if marks.unknown:
+        raise UnsuitableNode(
+            *(
+                f"whether {device} bears the mark of a deployment cannot be known: {reason}; without that disk, or"
+                " with bareon.again=always, this node is deployed"
+                for device, reason in marks.unknown.items()
+            )
+        )
     return None
+
+
+def _marked(digest: str, outcome: Outcome) -> tuple[int, str]:
+    """Mark the disks of a deployment that ended well; return exit code and reason where that cannot be done."""
+    from bareon.unattended import mark
+
+    try:
+        mark.put(digest, outcome.disks)
+        lack = outcome.lack
+    except CommandError as error:
+        lack = f"no mark can be written: {error}"
+    if not lack:
+        return 0, ""
+    return _UNMARKED, f"the node is deployed, but {lack}; without a mark each restart would deploy it again"
 
 
 def _settings(given: Parameters) -> TransferSettings:

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +27,8 @@ import pytest
 from bareon.tests.imageserver import Fault
 from bareon.tests.imageserver import serving as serving_a_file
 from bareon.tests.test_unattended import MAC, root  # noqa: F401  a fixture
-from bareon.tools import sfdisk
-from bareon.unattended import mark
+from bareon.tools import lsblk, multipath, sfdisk
+from bareon.unattended import deploy, mark
 
 EXAMPLE = Path(__file__).parents[2] / "examples/server/bareon_server.py"
 PROGRAM = (sys.executable, "-c", "import sys; from bareon.cmd.unattended import main; sys.exit(main())")
@@ -88,7 +88,7 @@ class Ramdisk:
             "PYTHONPATH": str(EXAMPLE.parents[2]),
         }
         argv = [*PROGRAM, "--root", str(self.root)]
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def let(self, **more: object) -> None:
         """Have the stand-in end with a ``code``, after so many ``seconds``."""
@@ -223,8 +223,8 @@ def test_a_run_that_fails_stays_and_says_why_everywhere(ramdisk: Ramdisk) -> Non
 def test_a_time_limit_ends_the_run(ramdisk: Ramdisk) -> None:
     ramdisk.let(seconds=50)
     started = time.monotonic()
-    assert ramdisk.boot("bareon.timeout=4").returncode == 6
-    assert time.monotonic() - started < 30
+    assert ramdisk.boot("bareon.timeout=20").returncode == 6
+    assert time.monotonic() - started < 50
     assert ramdisk.console[-1].startswith("failed with exit code 6: bareon.timeout is over: ")
 
 
@@ -285,3 +285,74 @@ def test_the_server_gives_documents_alone(ramdisk: Ramdisk, name: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{ramdisk.url}/documents/{name}", timeout=10)
     assert caught.value.code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "lack"),
+    [
+        ("", "it left no report"),
+        ("truncate --size 33M", "its report is larger than 32 MiB"),
+        ("echo '{\"plan\": {' >", "its report is no JSON"),
+        ("echo '[]' >", "its report is no object of JSON"),
+        ("echo '{}' >", "its report names no disk"),
+        ('echo \'{"plan": {"disks": 7}}\' >', "its report names no disk"),
+        ('echo \'{"plan": {"disks": [{"device": "/dev/vda"}]}}\' >', ""),
+    ],
+)
+def test_why_a_report_tells_of_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, lack: str) -> None:
+    program = tmp_path / deploy.PROGRAM
+    program.write_text(f"#!/bin/sh\n{kind and f'{kind} {tmp_path}/report.json'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    outcome = deploy.deploy(b"{}", (), 60.0, print, tmp_path)
+    assert (outcome.code, outcome.lack, outcome.disks) == (0, lack, () if lack else ("/dev/vda",))
+
+
+def test_a_deployment_that_cannot_be_marked_is_not_done(ramdisk: Ramdisk) -> None:
+    subprocess.run(["sfdisk", "--quiet", ramdisk.disk], input="label: dos\nsize=2M\n", text=True, check=True)
+    assert (ramdisk.boot().returncode, ramdisk.next, ramdisk.runs[0].state) == (6, [], "failed")
+    start = "failed with exit code 6: the node is deployed, but no mark can be written: sfdisk "
+    assert ramdisk.console[-1].startswith(start)
+    assert ramdisk.console[-1].endswith("; without a mark each restart would deploy it again")
+
+
+@pytest.fixture
+def disk(ramdisk: Ramdisk, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A disk with a mark, the only one of this machine."""
+    monkeypatch.setenv("PATH", str(ramdisk.programs), prepend=":")
+    mark.put(DIGEST, [str(ramdisk.disk)])
+    assert mark.look() == mark.Marks({str(ramdisk.disk): DIGEST[:12]}, {})
+    return ramdisk.disk
+
+
+def test_a_mark_that_cannot_be_known_has_nothing_done(disk: Path, ramdisk: Ramdisk) -> None:
+    with disk.open("r+b") as file:  # both headers of the GPT
+        for place in (512, (8 << 20) - 512):
+            file.seek(place)
+            file.write(bytes(512))
+    assert (ramdisk.boot().returncode, ramdisk.next) == (4, [])
+    assert not (ramdisk.programs / "argv").exists()
+    reason = "its partition table, a GPT, is damaged"
+    assert f"whether {disk} bears the mark of a deployment cannot be known: {reason}; " in ramdisk.console[-1]
+
+
+def test_a_disk_that_cannot_be_read(disk: Path, ramdisk: Ramdisk) -> None:
+    disk.write_bytes(bytes(8 << 20))
+    assert mark.look() == mark.Marks()  # that it has no table can be read
+    disk.write_bytes(bytes(7 << 20))
+    assert "ends before its size" in mark.look().unknown[str(disk)]
+    disk.unlink()
+    assert "No such file" in mark.look().unknown[str(disk)]
+    (ramdisk.programs / "sfdisk").write_text("#!/bin/sh\nkill -9 $$\n")
+    (ramdisk.programs / "sfdisk").chmod(0o755)
+    assert "sfdisk" in mark.look().unknown[str(disk)]
+
+
+def test_a_path_of_a_map_is_not_looked_at(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path on standby gives errors: the map tells."""
+    (device,) = lsblk.devices()
+    path = replace(device, path="/nowhere/sda", name="sda")
+    table = [path, replace(device, type="mpath", name="dm-0")]
+    monkeypatch.setattr(lsblk, "devices", lambda: table)
+    monkeypatch.setattr(multipath, "paths", lambda name: ["sda"] if name == "dm-0" else [])
+    assert mark.look() == mark.Marks({str(disk): DIGEST[:12]}, {})

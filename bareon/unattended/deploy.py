@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from bareon.atomic import replacing
 from bareon.errors import CommandError
 from bareon.run import run
+from bareon.sizes import human
 
 PROGRAM = "bareon-provision"
 _KEPT = 1 << 20  # bytes of what it says
@@ -24,19 +24,16 @@ _FACTS_TIMEOUT = 300.0
 class Outcome:
     """How a run ended: its exit code, its first line for people (empty where it went well), its report.
 
-    ``bundle`` is the path of what explains a failure, where there is such a file.
+    ``bundle`` is the path of what explains a failure, where there is such a file. ``disks`` are the devices that were
+    deployed to, as the report names them; where there are none, ``lack`` says why.
     """
 
     code: int
     line: str
     report: dict[str, Any] = field(default_factory=dict)
     bundle: Path | None = None
-
-    @property
-    def disks(self) -> list[str]:
-        """The devices of the disks that were deployed to."""
-        plan = self.report.get("plan") or {}
-        return [str(disk["device"]) for disk in plan.get("disks", ())]
+    disks: tuple[str, ...] = ()
+    lack: str = ""
 
 
 def facts() -> dict[str, Any]:
@@ -72,7 +69,11 @@ def deploy(text: bytes, options: Sequence[str], seconds: float, relay: Callable[
         code, line = 6 if error.code is None else 1, f"{PROGRAM} {error.reason}"
         if "stopped after" in error.reason:
             line = f"bareon.timeout is over: {line}"
-    return Outcome(code, line, _read(report), bundle if bundle.is_file() else None)
+    found, lack = _read(report)
+    disks = _disks(found)
+    if not disks:
+        lack = lack or "its report names no disk"
+    return Outcome(code, line, found, bundle if bundle.is_file() else None, disks, lack)
 
 
 def _line(said: str) -> str:
@@ -87,9 +88,26 @@ def _line(said: str) -> str:
     )
 
 
-def _read(report: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError), report.open("rb") as file:
-        found = json.loads(file.read(_LARGEST))
-        if isinstance(found, dict):
-            return found
-    return {}
+def _read(report: Path) -> tuple[dict[str, Any], str]:
+    """A report, or why there is none."""
+    try:
+        with report.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+        if len(text) > _LARGEST:
+            return {}, f"its report is larger than {human(_LARGEST)}"
+        found = json.loads(text)
+    except FileNotFoundError:
+        return {}, "it left no report"
+    except OSError as error:
+        return {}, f"its report cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
+        return {}, "its report is no JSON"
+    return (found, "") if isinstance(found, dict) else ({}, "its report is no object of JSON")
+
+
+def _disks(report: dict[str, Any]) -> tuple[str, ...]:
+    """The devices of a report's plan; none where it has another form."""
+    try:
+        return tuple(str(disk["device"]) for disk in report["plan"]["disks"])
+    except (KeyError, TypeError):
+        return ()

@@ -8,16 +8,21 @@ is version 8 of RFC 9562: ``bareon`` in ASCII, bits that differ for each disk, a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from bareon.errors import CommandError
-from bareon.tools import lsblk, sfdisk
+from bareon.probe import is_passed_over
+from bareon.tools import lsblk, multipath, sfdisk
 
 _BEGIN = b"bareon".hex()
 _DIGITS = 12  # of the digest
+_NO_TABLE = 1  # exit code of sfdisk
+_ENDS = 1 << 16  # bytes at both ends of a disk, a GPT and its copy among them
+_PROTECTIVE = "ee"  # of the MBR before a GPT
 
 
 def guid(digest: str, disk: str) -> str:
@@ -33,18 +38,68 @@ def digest_of(text: str | None) -> str | None:
     return plain[-_DIGITS:] if len(plain) == 32 and plain.startswith(_BEGIN) and plain[12] == "8" else None
 
 
-def found() -> dict[str, str]:
-    """The digits of the marks on the disks of this machine, by device. A disk whose table cannot be read has none.
+@dataclass(frozen=True)
+class Marks:
+    """The digits of the marks of a machine's disks, by device, and why those of others cannot be known."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+
+
+def look() -> Marks:
+    """Look at every disk of this machine, and at maps of multipath in place of their paths.
+
+    A disk that can be read and has no table, or another one than a GPT, has no mark. Whatever else keeps its table
+    from being read leaves it unknown: it may be a disk that was deployed.
 
     :raises CommandError: when the disks cannot be listed.
     """
-    marks = {}
-    for device in lsblk.devices():
-        if device.type == "disk" and device.size:
-            with contextlib.suppress(CommandError):
-                if digits := digest_of(sfdisk.read(device.path).guid):
-                    marks[device.path] = digits
+    marks = Marks()
+    for device in _disks(lsblk.devices()):
+        try:
+            table = _table(device)
+        except (CommandError, OSError) as error:
+            marks.unknown[device.path] = str(error)
+            continue
+        if table and table.label == "dos" and any(entry.type == _PROTECTIVE for entry in table.entries):
+            marks.unknown[device.path] = "its partition table, a GPT, is damaged"
+        elif table and (digits := digest_of(table.guid)):
+            marks.found[device.path] = digits
     return marks
+
+
+def _disks(devices: list[lsblk.BlockDevice]) -> Iterator[lsblk.BlockDevice]:
+    # A path that is on standby gives errors, whatever is on its disk.
+    paths = {name for device in devices if device.type == "mpath" for name in multipath.paths(device.name)}
+    for device in devices:
+        whole = device.type == "mpath" or (device.type == "disk" and device.name not in paths)
+        if whole and device.size and not is_passed_over(device):
+            yield device
+
+
+def _table(device: lsblk.BlockDevice) -> sfdisk.Table | None:
+    try:
+        return sfdisk.read(device.path)
+    except CommandError as error:
+        if error.code != _NO_TABLE:
+            raise
+        # sfdisk has one exit code for a disk without a table and for one that it cannot read.
+        _readable(device)
+        return None
+
+
+def _readable(device: lsblk.BlockDevice) -> None:
+    """Read where a partition table would be.
+
+    :raises OSError: when that cannot be done.
+    """
+    fd = os.open(device.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for place in (0, max(0, device.size - _ENDS)):
+            if len(os.pread(fd, _ENDS, place)) < min(_ENDS, device.size):
+                raise OSError(f"{device.path} ends before its size of {device.size} bytes")
+    finally:
+        os.close(fd)
 
 
 def put(digest: str, disks: Iterable[str]) -> None:
