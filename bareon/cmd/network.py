@@ -25,12 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(argv: list[str]) -> None:
+    from bareon import console
     from bareon.network import setup
 
     found = _options(argv)
     if found.answer:
         setup.learn(found.root, os.environ)
-    elif not setup.set_up(found.root, lambda line: print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)):
+    elif not setup.set_up(found.root, lambda line: console.tell(f"{PROGRAM}: {line}", found.root)):
         raise SystemExit(_WRONG)
 
 

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(argv: list[str]) -> None:
     import argparse
 
+    from bareon import console
     from bareon.trust.prepare import prepare
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
@@ -36,6 +37,6 @@ def _body(argv: list[str]) -> None:
 
         sys.stdout.write(f"{PROGRAM} {version()}\n")
         return
-    say = lambda line: print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)  # noqa: E731
+    say = lambda line: console.tell(f"{PROGRAM}: {line}", found.root)  # noqa: E731
     if not prepare(found.root, say, lambda seconds: time.clock_settime(time.CLOCK_REALTIME, seconds)):
         raise SystemExit(_WRONG)

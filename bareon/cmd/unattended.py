@@ -153,10 +153,10 @@ class _Run:
         self._events.tell("waiting", reason=reason)
 
     def _say(self, text: str) -> None:
-        from bareon.unattended import console
+        from bareon import console
 
         LOG.info("%s", text)
-        console.say(text, self._root)
+        console.say(f"bareon: {text}", self._root)
 
 
 def _deployed(digest: str, again: str) -> str | None:

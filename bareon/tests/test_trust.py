@@ -6,6 +6,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import pty
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -176,3 +179,28 @@ def test_what_has_no_certificate_is_not_added(root: Path) -> None:
         _, (said,), _ = prepared(root, f"bareon.ca={server.url}#sha256={digest}")
     assert "has no certificate that can be read (PEM)" in said
     assert not (root / "etc/ssl").exists()
+
+
+def test_what_is_said_is_on_every_console_and_on_none_twice(root: Path) -> None:
+    """A console is a terminal; standard error is one of them, as init has it, or another one."""
+    (root / "proc/cmdline").write_text("bareon.ntp=-x\n")
+    (root / "sys/class/tty/console").mkdir(parents=True)
+    (root / "sys/class/tty/console/active").write_text("one two gone\n")
+    (root / "dev").mkdir()
+    terminals = {}
+    for name in ("one", "two", "other"):
+        terminals[name], end = pty.openpty()
+        (root / "dev" / name).symlink_to(os.ttyname(end))
+    for error in ("two", "other"):
+        with (root / "dev" / error).open("w") as stream:
+            argv = [
+                sys.executable,
+                "-c",
+                "import sys; from bareon.cmd import trust; sys.exit(trust.main())",
+                "--root",
+                str(root),
+            ]
+            assert subprocess.run(argv, stderr=stream, timeout=60, check=False).returncode == 3
+        for name in {"one", "two", error}:
+            said = os.read(terminals[name], 4096).decode()
+            assert said.count("bareon-ramdisk-trust: bareon.ntp=-x: -x is neither") == 1, (error, name, said)
