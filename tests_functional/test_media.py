@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ramdisk's ISO as operators use it: in a CD drive, as a USB stick, by BIOS, by UEFI and with Secure Boot on."""
+"""The ramdisk as operators use it: in a CD drive, as a USB stick, by iPXE; by BIOS, and with Secure Boot on."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,11 @@ from ramdisk import outputs, parameters
 from ramdisk.base import build_base
 from tests_functional.bench import evidence, firmware
 from tests_functional.bench.cell import SCRATCH
+from tests_functional.bench.medium import Medium, Started
 from tests_functional.bench.node import KERNEL_PARAMETERS, Node
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.ssh import UnreachableError
-from tests_functional.bench.template import Template, child
+from tests_functional.bench.template import Template
 
 #: Seconds from power on to SSH, several times what was measured under emulation.
 LIMIT = 300.0
@@ -54,44 +54,20 @@ def test_what_operators_get(session: Session, made: Path) -> None:
     assert (made / outputs.SUMS).read_text() == before
 
 
-class Booted(Node):
-    """A node that boots from a medium, which is the first thing that its firmware looks at."""
-
-    medium: tuple[Path, str]
-
-    def xml(self, *args: Any, **words: Any) -> str:
-        root = ET.fromstring(super().xml(*args, **words))
-        path, kind = self.medium
-        devices = child(root, "devices")
-        for element in child(root, "os").findall("boot"):
-            child(root, "os").remove(element)
-        for element in devices.findall("disk/boot"):
-            element.set("order", str(int(element.get("order", "1")) + 1))
-        for controller in devices.findall("controller[@type='usb']"):
-            devices.remove(controller)
-        ET.SubElement(devices, "controller", type="usb", model="qemu-xhci")
-        device, bus, name = ("cdrom", "sata", "sdz") if kind == "cd" else ("disk", "usb", "sdy")
-        disk = ET.SubElement(devices, "disk", type="file", device=device)
-        ET.SubElement(disk, "driver", name="qemu", type="raw")
-        ET.SubElement(disk, "source", file=str(path / outputs.ISO))
-        ET.SubElement(disk, "target", dev=name, bus=bus)
-        ET.SubElement(disk, "boot", order="1")
-        return ET.tostring(root, encoding="unicode")
-
-
 @contextmanager
 def booted(session: Session, template: Template, made: Path, kind: str, name: str) -> Iterator[Node]:
     """Give a node that has booted from the medium."""
-    node = Booted(session.hypervisor, template, SCRATCH / name, session.products.key)
-    node.medium = made, kind
+    node = Started(session.hypervisor, template, SCRATCH / name, session.products.key)
+    node.medium = Medium(made, kind)
     node.make_disks(template.disks)
     try:
         started = time.monotonic()
-        node.power_on()
-        try:
-            node.ssh.wait(LIMIT)
-        except UnreachableError as error:
-            raise AssertionError(f"{error}; the console ends:\n{node.console_tail()}") from error
+        with node.medium.served():
+            node.power_on()
+            try:
+                node.ssh.wait(LIMIT)
+            except UnreachableError as error:
+                raise AssertionError(f"{error}; the console ends:\n{node.console_tail()}") from error
         session.strategy.report(f"{name}: SSH {time.monotonic() - started:.1f} s after power on")
         yield node
     except BaseException:
@@ -109,10 +85,13 @@ def template(way: str, place: Path) -> Template:
     return Template.load("secure_boot").with_nvram(firmware.microsofts(place / "nvram.fd", "uefi11"))
 
 
-@pytest.mark.thorough("each boots a node from the start; nothing else boots from the ISO")
-@pytest.mark.parametrize(("way", "kind"), [("bios", "cd"), ("secure_boot", "usb")])
+@pytest.mark.thorough("each boots a node from the start; nothing else boots by what operators have")
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [("bios", "cd"), ("bios", "usb"), ("bios", "ipxe"), ("secure_boot", "cd"), ("secure_boot", "usb")],
+)
 def test_boots(way: str, kind: str, session: Session, made: Path, tmp_path: Path) -> None:
-    """The medium starts the ramdisk, and is none of the disks that bareon may choose."""
+    """It starts the ramdisk, and a medium is none of the disks that bareon may choose."""
     with booted(session, template(way, tmp_path), made, kind, f"media-{way}-{kind}") as node:
         facts = seen(node, session)
         if way == "secure_boot":
@@ -120,8 +99,7 @@ def test_boots(way: str, kind: str, session: Session, made: Path, tmp_path: Path
         else:
             assert facts["firmware"] == "bios"
         media = [disk for disk in facts["disks"] if disk.get("boot_medium") or disk.get("kind") == "rom"]
-        assert len(media) == 1, facts["disks"]
-        assert (media[0].get("kind") == "rom") == (kind == "cd"), media
+        assert [disk.get("kind") == "rom" for disk in media] == ([] if kind == "ipxe" else [kind == "cd"]), media
         others = [disk for disk in facts["disks"] if disk not in media]
         assert [disk["serial"] for disk in others] == [disk.serial for disk in node.disks]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import shutil
 import sys
 import tarfile
 import threading
@@ -17,10 +18,13 @@ from typing import Any
 
 import pytest
 
-from ramdisk import archive
-from tests_functional.bench import browser, evidence
+from ramdisk import Ramdisk, archive, outputs, parameters, sbom
+from ramdisk.base import build_base
+from tests_functional.bench import browser, evidence, firmware
+from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER
-from tests_functional.bench.node import KERNEL_PARAMETERS, Boot
+from tests_functional.bench.medium import Medium, Started
+from tests_functional.bench.node import KERNEL_PARAMETERS, Boot, Node
 from tests_functional.bench.session import Session, artifacts_directory
 from tests_functional.bench.strategy import DEPLOYED_LIMIT
 from tests_functional.bench.template import Template
@@ -56,15 +60,59 @@ def serving(documents: Path, key: bytes | None, address: str = "127.0.0.1") -> I
         server.server_close()
 
 
-def with_key(boot: Boot, place: Path, parameters: str) -> Boot:
-    """Return a ramdisk with the key for events in it, and parameters on its command line."""
+def keyed(plain: Ramdisk, place: Path) -> Ramdisk:
+    """Return a ramdisk with the key for events in it."""
     tree = place / "tree"
     (tree / "etc/bareon").mkdir(parents=True)
     (tree / "etc/bareon/events.key").write_bytes(KEY)
     archive.pack(tree, place / "key.cpio")
     whole = place / "initramfs"
-    whole.write_bytes(boot.initramfs.read_bytes() + (place / "key.cpio").read_bytes())
-    return Boot(boot.kernel, whole, f"{KERNEL_PARAMETERS} {parameters}")
+    whole.write_bytes(plain.initramfs.read_bytes() + (place / "key.cpio").read_bytes())
+    shutil.copyfile(plain.initramfs.with_name(sbom.FILE), place / sbom.FILE)
+    return Ramdisk(plain.kernel, whole, plain.version)
+
+
+def words(url: str) -> str:
+    """Return a kernel's command line."""
+    ours = f"bareon.input={url}/documents/{{mac}} bareon.events={url}/events bareon.after=poweroff"
+    return f"{KERNEL_PARAMETERS} {ours} bareon.image_attempts=3"
+
+
+def document(url: str, disk: dict[str, str]) -> str:
+    """Return a document of one image, for the disk that is named."""
+    root = {"type": "partition", "mount": "/", "size": "remaining", "file_system": "ext4"}
+    return json.dumps(
+        {
+            "partitions_policy": "clean",
+            "images": [{"name": "system", "image_pull_url": url}],
+            "partitions": [{"type": "disk", "id": disk, "volumes": [root]}],
+        }
+    )
+
+
+@contextmanager
+def explained(node: Node, name: str) -> Iterator[None]:
+    """Switch a node off in the end; a failure leaves its evidence."""
+    try:
+        yield
+    except BaseException:
+        place = evidence.collect(node, artifacts_directory() / name)
+        print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
+        raise
+    finally:
+        node.power_off()
+        node.drop_disks()
+
+
+def told_in_full(run: Any, node: Node) -> None:
+    """The server has been told of each step of a node that is deployed, and of what that node is."""
+    assert (run.state, run.report["outcome"], run.progress) == ("done", "done", 1.0), vars(run)
+    assert run.node["mac"] == node.port.mac
+    hardware = run.facts["hardware"]
+    assert (hardware["processors"], len(hardware["ports"]), hardware["ports"][0]["link"]) == (1, 1, True)
+    assert hardware["uuid"] == run.node["uuid"]
+    assert run.sequences == set(range(1, len(run.sequences) + 1)), "events are missing"
+    assert run.count > 3 and run.report["steps"][-1]["outcome"] == "finished"
 
 
 def test_the_page_of_nodes_in_a_browser(tmp_path: Path) -> None:
@@ -100,24 +148,17 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
 
     At the next boot with the same command line the system is left alone, and it boots.
     """
-    root = {"type": "partition", "mount": "/", "size": "remaining", "file_system": "ext4"}
-    disk = {"type": "disk", "id": {"type": "name", "value": "vdq"}, "volumes": [root]}
-    document = {
-        "partitions_policy": "clean",
-        "images": [{"name": "system", "image_pull_url": f"{session.rsync.url}/cloud/"}],
-        "partitions": [disk],
-    }
     template = Template.load("one_disk")
     node = session.node(template)
     node.make_disks(template.disks)
     documents = tmp_path / "documents"
     documents.mkdir()
-    file = documents / f"{node.port.mac}.json"
-    file.write_text(json.dumps(document))
-    try:
+    file, image = documents / f"{node.port.mac}.json", f"{session.rsync.url}/cloud/"
+    file.write_text(document(image, {"type": "name", "value": "vdq"}))
+    with explained(node, "unattended"):
         with serving(documents, KEY, SERVER) as (site, url):
-            words = f"bareon.input={url}/documents/{{mac}} bareon.events={url}/events bareon.after=poweroff"
-            boot = with_key(session.strategy.boot, tmp_path, f"{words} bareon.image_attempts=3")
+            ramdisk = keyed(session.products.ramdisk, tmp_path)
+            boot = Boot(ramdisk.kernel, ramdisk.initramfs, words(url))
             node.power_on(boot)
             until(lambda: any(run.bundle for run in site.runs.values()), "a bundle has come", LIMIT, PAUSE)
             (run,) = site.runs.values()
@@ -129,19 +170,12 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
                 assert "bareon-bundle/report.json" in bundle.getnames()
             node.power_off()
             site.runs.clear()
-            disk["id"] = {"type": "serial", "value": "BAREON-A"}
-            file.write_text(json.dumps(document))
+            file.write_text(document(image, {"type": "serial", "value": "BAREON-A"}))
             node.power_on(boot)
             node.wait_off(LIMIT)
             (run,) = site.runs.values()
-            assert (run.state, run.report["outcome"], run.progress) == ("done", "done", 1.0), vars(run)
-            assert run.node["mac"] == node.port.mac
+            told_in_full(run, node)
             assert run.facts["disks"][0]["device"] == "/dev/vda"
-            hardware = run.facts["hardware"]
-            assert (hardware["processors"], len(hardware["ports"]), hardware["ports"][0]["link"]) == (1, 1, True)
-            assert hardware["uuid"] == run.node["uuid"]
-            assert run.sequences == set(range(1, len(run.sequences) + 1)), "events are missing"
-            assert run.count > 3 and run.report["steps"][-1]["outcome"] == "finished"
             site.runs.clear()  # a server that has forgotten: the mark on the disk alone is left
             node.power_on(boot)
             node.wait_off(LIMIT)
@@ -150,10 +184,37 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
         node.power_on()
         node.ssh.wait(DEPLOYED_LIMIT)
         assert node.ssh.run("findmnt --noheadings --output SOURCE /").stdout == "/dev/vda2\n"
-    except BaseException:
-        place = evidence.collect(node, artifacts_directory() / "unattended")
-        print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
-        raise
-    finally:
-        node.power_off()
-        node.drop_disks()
+
+
+@pytest.mark.long
+@pytest.mark.thorough("each deploys a machine; test_media.py boots the same")
+@pytest.mark.parametrize(
+    ("kind", "machine", "image"), [("ipxe", "one_disk", "debian12"), ("cd", "secure_boot", "debian13")]
+)
+def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Session, tmp_path: Path) -> None:
+    """By iPXE, and from the ISO in a CD drive with Secure Boot on, to the system that then starts by itself."""
+    template = Template.load(machine)
+    if machine == "secure_boot":
+        template = template.with_nvram(firmware.microsofts(tmp_path / "nvram.fd", "uefi11"))
+    node = Started(session.hypervisor, template, SCRATCH / f"unattended-{kind}", session.products.key)
+    node.make_disks(template.disks)
+    documents, made = tmp_path / "documents", tmp_path / "made"
+    documents.mkdir()
+    text = document(f"{session.rsync.url}/{image}/", {"type": "serial", "value": "BAREON-A"})
+    (documents / f"{node.port.mac}.json").write_text(text)
+    with explained(node, f"unattended-{kind}"):
+        with serving(documents, KEY, SERVER) as (site, url):
+            ramdisk = keyed(session.products.ramdisk, tmp_path)
+            outputs.write(build_base(print), ramdisk, parameters.line(words(url)), made, print)
+            node.medium = Medium(made, kind)
+            with node.medium.served():
+                node.power_on()
+                node.wait_off(LIMIT)
+            (run,) = site.runs.values()
+            told_in_full(run, node)
+        node.medium = None
+        node.power_on()
+        node.ssh.wait(DEPLOYED_LIMIT)
+        assert f"ID={image.removeprefix('debian')}" in node.ssh.run("cat /etc/os-release").stdout.replace('"', "")
+        on = node.ssh.run("od -An -j4 -tu1 /sys/firmware/efi/efivars/SecureBoot-*", check=False).stdout.split()
+        assert on == (["1"] if machine == "secure_boot" else [])
