@@ -162,6 +162,10 @@ class Filesystem(Content):
         """The names of the images that it belongs to, each with the JSON path that names it."""
         return [(name, f"{self.path}.images") for name in self.images]
 
+    def no_place_for_blocks(self, mount: Mount) -> tuple[str, str] | None:
+        """What it is at a mount, so that no file system of an image can take its place, and what would be one."""
+        return ("is a subvolume of another one", "a volume without subvolumes") if mount.subvolume else None
+
     def plan(self, place: Place) -> PlannedFilesystem:
         what, smallest = self._smallest(place.sector)
         if place.size < smallest:

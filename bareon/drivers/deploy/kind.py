@@ -26,10 +26,7 @@ from bareon.storage.reader import Reader
 
 LOG = logging.getLogger(__name__)
 
-_IN_SUBVOLUME = (
-    "image {!r} brings a file system of its own to {}, which is a subvolume of another one: bring it as files, or"
-    " give it a volume without subvolumes"
-)
+_NO_PLACE = "image {!r} brings a file system of its own to {}, which {}: bring it as files, or give it {}"
 _NO_PARTS = "only an image of a whole disk has parts, as one file, and with --deploy_driver auto; remove it"
 
 
@@ -194,7 +191,7 @@ class OfKinds(DeployDriver):
         yield from self._strange(deployment.images)
         for kind, own in self._fitting(deployment.images):
             yield from kind.unfit(own, deployment)
-            yield from _into_subvolumes(own, kind, deployment)
+            yield from _without_place(own, kind, deployment)
             if not kind.has_parts:
                 yield from (Defect(f"{x.path}.parts", _NO_PARTS) for x in own if x.parts)
 
@@ -225,10 +222,16 @@ class OfKinds(DeployDriver):
         return self.kind_of(image).early(image, job)
 
 
-def _into_subvolumes(images: Iterable[Image], kind: Kind, deployment: Deployment) -> Iterator[Defect]:
-    """Defects of images whose file system would have to take the place of a subvolume."""
-    inside = {(x, y.point) for fs in deployment.filesystems() for y in fs.mounts if y.subvolume for x in y.images}
+def _without_place(images: Iterable[Image], kind: Kind, deployment: Deployment) -> Iterator[Defect]:
+    """Defects of images whose file system cannot take the place of what is to be at its mount point."""
+    places = {
+        (name, mount.point): reason
+        for fs in deployment.filesystems()
+        for mount in fs.mounts
+        if (reason := fs.no_place_for_blocks(mount))
+        for name in mount.images
+    }
     for image in images:
         for point in kind.fills(image):
-            if (image.system, point) in inside:
-                yield Defect(f"{image.path}.image_pull_url", _IN_SUBVOLUME.format(image.name, point))
+            if reason := places.get((image.system, point)):
+                yield Defect(f"{image.path}.image_pull_url", _NO_PLACE.format(image.name, point, *reason))
