@@ -18,7 +18,7 @@ import pytest
 
 from bareon.errors import ActionFailed, ImageFailed
 from bareon.look import signature, tags
-from bareon.storage.btrfs import Divided, PlannedDivided, Subvolume
+from bareon.storage.btrfs import Btrfs, PlannedBtrfs, Subvolume
 from bareon.storage.filesystem import Mount
 from bareon.storage.kind import Signature
 from bareon.system.tree import mounted_tree
@@ -49,10 +49,10 @@ def identity(device: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{os.getpid()} {device}"))
 
 
-def planned(device: str, *, default: str = "") -> PlannedDivided:
+def planned(device: str, *, default: str = "") -> PlannedBtrfs:
     mounts = (Mount("/", subvolume="@"), Mount("/home", "noatime", subvolume="@home"))
-    wanted = Divided("btrfs", mounts, label="pool", subvolumes=tuple(Subvolume(x, (), x == default) for x in NAMES))
-    return PlannedDivided(device, SIZE, "btrfs", identity(device), wanted)
+    wanted = Btrfs("btrfs", mounts, label="pool", subvolumes=tuple(Subvolume(x, (), x == default) for x in NAMES))
+    return PlannedBtrfs(device, SIZE, "btrfs", identity(device), wanted)
 
 
 def made(device: str, *, default: str = "") -> Volumes:

@@ -78,8 +78,8 @@ class Subvolume:
 
 
 @dataclass(frozen=True)
-class Divided(Filesystem):
-    """A btrfs that is divided into subvolumes, of which its mounts are.
+class Btrfs(Filesystem):
+    """A btrfs with subvolumes, of which its mounts are.
 
     ``asked`` are the names of images that the input gives, each with the JSON path that names it.
     """
@@ -91,13 +91,13 @@ class Divided(Filesystem):
     def asked_images(self) -> Iterable[tuple[str, str]]:
         return self.asked
 
-    def plan(self, place: Place) -> PlannedDivided:
-        return PlannedDivided(**vars(super().plan(place)))
+    def plan(self, place: Place) -> PlannedBtrfs:
+        return PlannedBtrfs(**vars(super().plan(place)))
 
 
 def _divided(
     value: Mapping[str, Any], path: str, content: Content | None, found: list[Defect]
-) -> Divided | Content | None:
+) -> Btrfs | Content | None:
     """``content`` with the subvolumes that a volume describes; ``found`` takes the defects."""
     if type(content) is not Filesystem or content.type != TYPE:
         found.append(Defect(f"{path}.subvolumes", f'only btrfs has subvolumes: give "file_system": "{TYPE}"'))
@@ -123,7 +123,7 @@ def _divided(
     found += _ambiguous(subvolumes, path)
     images = tuple(dict.fromkeys(name for x in subvolumes for name in x.images))
     plain = replace(content, mounts=tuple(mounts), images=images)
-    return Divided(**vars(plain), subvolumes=tuple(subvolumes), asked=tuple(asked))
+    return Btrfs(**vars(plain), subvolumes=tuple(subvolumes), asked=tuple(asked))
 
 
 def _ambiguous(subvolumes: list[Subvolume], path: str) -> Iterator[Defect]:
@@ -141,10 +141,10 @@ def _ambiguous(subvolumes: list[Subvolume], path: str) -> Iterator[Defect]:
 
 
 @dataclass(frozen=True)
-class PlannedDivided(PlannedFilesystem):
+class PlannedBtrfs(PlannedFilesystem):
     """A btrfs with its subvolumes, which are made with it and kept with it."""
 
-    wanted: Divided
+    wanted: Btrfs
 
     @property
     def parts(self) -> tuple[Mapping[str, Any], ...]:
@@ -210,7 +210,7 @@ def _top(device: str) -> AbstractContextManager[str]:
 class MakeSubvolumes(Step):
     """Make the subvolumes of a new btrfs, and have another command read them back."""
 
-    filesystem: PlannedDivided
+    filesystem: PlannedBtrfs
 
     @property
     def description(self) -> str:
