@@ -140,3 +140,27 @@ def serving(
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def dripping(begin: bytes, drip: bytes) -> Iterator[str]:
+    """Give the URL of a server that says ``begin``, and then a byte of ``drip`` again and again for a minute."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ended = threading.Event()
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(1 << 16)
+                connection.sendall(begin)
+                with contextlib.suppress(OSError):
+                    while not ended.wait(0.05):
+                        connection.sendall(drip)
+
+    threading.Thread(target=answer, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+    finally:
+        ended.set()
+        listener.close()

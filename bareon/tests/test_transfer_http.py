@@ -24,7 +24,9 @@ from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Digest
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
-from bareon.tests.imageserver import Fault, Site, serving
+from bareon.tests.imageserver import Fault, Site, dripping, serving
+from bareon.transfer.deadline import Deadline
+from bareon.transfer.http import Client
 from bareon.transfer.image import Offer, Written, inspect, write
 from bareon.transfer.superblock import Superblock
 
@@ -358,3 +360,38 @@ def test_a_compressed_stream_survives_a_cut(site: Site, device: Path) -> None:
     site.faults = [Fault(cut=MIB), Fault(cut=1), Fault(500)]
     done = bring(site.url, device, digest=sha(site.body))
     assert intact(device) and done.format == "gzip" and done.served == len(site.body)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [
+        (b"", b"H"),
+        (HEAD, b"X"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X"),
+        (HEAD + b"Content-Length: 900\r\n\r\n", b"X"),
+        (HEAD + b"\r\n", b"X"),
+    ],
+)
+def test_bytes_that_come_one_by_one_hold_nothing_beyond_its_time(begin: bytes, drip: bytes) -> None:
+    started = time.monotonic()
+    with dripping(begin, drip) as url, pytest.raises(ImageFailed, match="took longer than 1 s in all"):
+        answer = Client(TransferSettings(), Deadline(1.0)).get(Location(url), {}, {})
+        with contextlib.closing(answer):
+            while answer.readinto(memoryview(bytearray(100))):
+                pass
+    assert time.monotonic() - started < 30
+
+
+def test_a_proxy_that_answers_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    with dripping(b"HTTP/1.1 200 ", b"X") as url, pytest.raises(ImageFailed, match="took longer than 1 s in all"):
+        monkeypatch.setenv("https_proxy", url.removesuffix("/x"))
+        Client(TransferSettings(), Deadline(1.0)).get(Location("https://images.example/x"), {}, {})
+
+
+def test_what_was_sent_is_answered_byte_by_byte() -> None:
+    with dripping(HEAD, b"X") as url, pytest.raises(ImageFailed, match="took longer than 1 s in all"):
+        Client(TransferSettings(), Deadline(1.0)).post(Location(url), {}, b"events")

@@ -9,17 +9,20 @@ import os
 import pty
 import subprocess
 import sys
+
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bareon.cmd import trust
 from bareon.network import answers
-from bareon.tests.imageserver import serving
+from bareon.tests.imageserver import dripping, serving
 from bareon.tests.ironicapi import certificate
 from bareon.tests.test_callback import ED25519, RSA
-from bareon.trust import clock, keys
+from bareon.trust import authorities, clock, keys
 from bareon.trust.prepare import prepare
 
 BUILT = 1_700_000_000.0
@@ -204,3 +207,27 @@ def test_what_is_said_is_on_every_console_and_on_none_twice(root: Path) -> None:
         for name in {"one", "two", error}:
             said = os.read(terminals[name], 4096).decode()
             assert said.count("bareon-ramdisk-trust: bareon.ntp=-x: -x is neither") == 1, (error, name, said)
+
+
+def test_authorities_share_a_time_that_no_server_can_lengthen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authorities, "SETTINGS", replace(authorities.SETTINGS, total_timeout=2.0))
+    started = time.monotonic()
+    with dripping(b"HTTP/1.1 200 OK\r\n", b"X") as url:
+        words = " ".join(f"bareon.ca={url}{number}#sha256={'0' * 64}" for number in range(9))
+        sound, said, _ = prepared(root, words)
+    assert sound and time.monotonic() - started < 15
+    assert "took longer than " in said[0]
+    assert all(line.endswith(" is not asked for: the time for all of them is over") for line in said[1:])
+
+
+def test_the_ssh_server_waits_for_no_program_that_hangs(tmp_path: Path) -> None:
+    start = (Path(__file__).parents[2] / "ramdisk/files/start").read_text()
+    ends = start[start.index("timeout --kill-after") :].replace(" 180 ", " 0.1 ")
+    (tmp_path / "bareon-ramdisk-trust").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bareon-ramdisk-trust").chmod(0o755)
+    started = time.monotonic()
+    done = subprocess.run(
+        ["sh"], input=ends, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, text=True, capture_output=True, check=False
+    )
+    assert time.monotonic() - started < 30
+    assert done.stderr == "bareon-ramdisk-trust: ended after three minutes; the SSH server starts all the same\n"

@@ -21,6 +21,10 @@ class Stopped(Exception):
     """Another thread ended the transfer. Never leaves the package."""
 
 
+class TooSlow(ImageFailed):
+    """The time for all of it is over."""
+
+
 class Deadline:
     """One transfer's end: ``stop`` from any thread, ``check`` often, ``pause`` instead of sleeping."""
 
@@ -43,11 +47,15 @@ class Deadline:
         return self._stopped.is_set()
 
     def check(self) -> None:
-        """Raise Stopped, or ImageFailed when the time for the whole transfer is over."""
+        """Raise Stopped, or TooSlow when the time for the whole transfer is over."""
         if self._stopped.is_set():
             raise Stopped
         if time.monotonic() > self._end:
-            raise ImageFailed(f"took longer than {self._seconds:g} s in all")
+            raise self.too_slow()
+
+    def too_slow(self) -> TooSlow:
+        """What says that the time for the whole transfer is over."""
+        return TooSlow(f"took longer than {self._seconds:g} s in all")
 
     def pause(self, seconds: float) -> None:
         """Wait that long, or until the transfer ends."""

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bareon.transfer.failure import (
     refused,
     wait_asked,
 )
+from bareon.transfer.guard import Guard, request
 
 LOG = logging.getLogger(__name__)
 # They log whole URLs with "debug", TempURL signatures included.
@@ -44,8 +46,12 @@ _OURS = {"Accept-Encoding": "identity", "User-Agent": "bareon", "Connection": "c
 class Answer:
     """A response whose body is still to be read. ``server`` is who gave it, which redirects may have led to."""
 
-    def __init__(self, response: requests.Response, asked: Peer, server: Server) -> None:
+    def __init__(
+        self, response: requests.Response, asked: Peer, server: Server, guard: Guard, deadline: Deadline
+    ) -> None:
         self._response = response
+        self._guard = guard
+        self._deadline = deadline
         self._peer = asked
         self.server = server
         self._left = self.length
@@ -76,20 +82,30 @@ class Answer:
     def readinto(self, buffer: memoryview) -> int:
         """Some bytes of the body, 0 at its end.
 
-        :raises Broken: when it ends before its length, or nothing comes.
+        :raises Broken: when it ends before its length, or nothing comes. :raises TooSlow: when the time is over.
         """
         try:
-            count = self._readinto(buffer if self._left is None else buffer[: self._left])
-        except FAILURES as error:
-            raise Broken(reason(error, self._peer)) from None
-        except (AttributeError, ValueError):
-            # What http.client and urllib3 raise when the connection is closed meanwhile by another thread.
-            raise Broken(f"{self._peer.host} broke the connection") from None
+            count = self._received(buffer if self._left is None else buffer[: self._left])
+        except Broken:
+            if self._guard.over:
+                raise self._deadline.too_slow() from None
+            raise
+        if self._guard.over and not count:  # which is no end of the body
+            raise self._deadline.too_slow()
         if self._left is not None:
             if not count and self._left:
                 raise Broken(f"{self._peer.host} closed the connection")
             self._left -= count
         return count
+
+    def _received(self, buffer: memoryview) -> int:
+        try:
+            return self._readinto(buffer)
+        except FAILURES as error:
+            raise Broken(reason(error, self._peer)) from None
+        except (AttributeError, ValueError):
+            # What http.client and urllib3 raise when the connection is closed meanwhile by another thread.
+            raise Broken(f"{self._peer.host} broke the connection") from None
 
     def _readinto(self, buffer: memoryview) -> int:
         if not buffer:
@@ -102,6 +118,7 @@ class Answer:
 
     def close(self) -> None:
         """Close the connection, from any thread; a ``readinto`` under way returns."""
+        self._guard.close()
         with contextlib.suppress(*FAILURES, ValueError, RuntimeError):
             self._response.raw.shutdown()
         with contextlib.suppress(*FAILURES, ValueError, RuntimeError):
@@ -159,9 +176,10 @@ class Client:
     ) -> Answer:
         self._deadline.check()
         settings, asked = self._settings, peer(location)
+        guard = Guard(self._deadline.left(threading.TIMEOUT_MAX))
         try:
-            # No session: a connection that is kept may be closed by the server just when it is used again.
-            response = requests.request(
+            response = request(
+                guard,
                 "GET" if body is None else "POST",
                 location.without_account().reveal(),
                 data=body,
@@ -173,10 +191,20 @@ class Client:
                 verify=settings.ca_file or _system_authorities(),
             )
         except (*FAILURES, ValueError) as error:
+            guard.close()
+            if guard.over:
+                raise self._deadline.too_slow() from None
             if hopeless(error):
                 raise ImageFailed(reason(error, asked)) from None
             raise Broken(reason(error, asked)) from None
-        return Answer(response, asked, location.server)
+        except BaseException:
+            guard.close()
+            raise
+        answer = Answer(response, asked, location.server, guard, self._deadline)
+        if guard.over:  # http.client takes the end of the connection for that of the head
+            answer.close()
+            raise self._deadline.too_slow()
+        return answer
 
     def _judged(self, answer: Answer) -> Answer:
         if answer.status in (200, 206) or answer.status in (401, 416):

@@ -20,7 +20,7 @@ from bareon.transfer.document import fetched
 
 #: Where Debian's programs look, bareon's among them.
 BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
-#: A minute in all: the SSH server starts after this.
+#: A minute for all files: the SSH server starts after this.
 SETTINGS = TransferSettings(
     attempts=4, total_timeout=60.0, connect_timeout=10.0, idle_timeout=10.0, longest_wait=10.0
 )
@@ -56,6 +56,8 @@ def certificates(authority: Authority, settings: TransferSettings = SETTINGS) ->
 
     :raises ImageFailed: when it does not come, or is not what it should be.
     """
+    if settings.total_timeout <= 0:
+        raise ImageFailed(f"{authority.location} is not asked for: the time for all of them is over")
     text = fetched(authority.location, settings, "certificates")
     digest = hashlib.sha256(text).hexdigest()
     if authority.digest and digest != authority.digest:

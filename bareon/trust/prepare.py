@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bareon import cmdline
@@ -51,10 +52,12 @@ def _admit(admitted: Sequence[str], home: Path, say: Say) -> None:
 
 
 def _trust(values: Sequence[str], root: Path, say: Say) -> bool:
-    sound = True
+    sound, end = True, time.monotonic() + authorities.SETTINGS.total_timeout
     for value in values:
         try:
-            authorities.add(authorities.certificates(authorities.parse(value)), root)
+            authority = authorities.parse(value)
+            settings = replace(authorities.SETTINGS, total_timeout=end - time.monotonic())
+            authorities.add(authorities.certificates(authority, settings), root)
         except ValueError as error:
             say(f"bareon.ca: {error}")
             sound = False
