@@ -268,11 +268,60 @@ def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # n
         assert fetch.fetched(wanted, HASTY, time.monotonic() + 5, print) == DOCUMENT
         assert [x["path"] for x in site.requests] == ["/image?a=b", "/image.sig?a=b"]
         site.body = DOCUMENT + b" "
-        with pytest.raises(ImageFailed, match="does not fit"):
-            fetch.fetched(wanted, HASTY, time.monotonic() + 5, print)
+        with pytest.raises(ImageFailed, match=r"until bareon\.timeout was over: .* does not fit"):
+            fetch.fetched(wanted, HASTY, time.monotonic() + 1, print)
         site.before = lambda seen: Fault(status=404) if ".sig" in seen["path"] else None
         with pytest.raises(ImageFailed, match=r"its signature, .*\.sig\S*, is not there"):
             fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
+
+
+def test_a_signature_that_comes_late(signers: Signers, keyring: str) -> None:  # noqa: F811
+    """It is not there yet, its server fails, and then it is that of the document before; and the document changes."""
+    old, new = DOCUMENT + b" ", DOCUMENT
+    answers = iter([
+        *(Fault(body=old), Fault(status=404)),
+        *(Fault(body=old), Fault(status=503, headers={"Retry-After": "0"})),
+        *(Fault(body=old), Fault(status=204)),
+        *(Fault(body=old), Fault(body=signers.sign(new))),
+        *(Fault(body=new), Fault(body=signers.sign(new))),
+    ])  # fmt: skip
+    told: list[str] = []
+    with serving(b"") as site:
+        site.before = lambda seen: next(answers)
+        wanted = fetch.Wanted(Location(site.url), keyring=keyring)
+        assert fetch.fetched(wanted, HASTY, time.monotonic() + 60, told.append) == new
+    there = f"its signature, {site.url}.sig, is not there; asking again"
+    assert [x.removeprefix(f"{site.url}: ") for x in told] == [
+        *(there, f"its signature, {site.url}.sig: the server answers with an error 503; asking again", there),
+        "its signature does not fit: what was signed has been changed, or the signature is that of something else;"
+        " asking again",
+    ]
+
+
+def test_a_keyring_that_cannot_be_used_is_known_before_anybody_is_asked(tmp_path: Path) -> None:
+    with serving(DOCUMENT) as site:
+        wanted = fetch.Wanted(Location(site.url), keyring=str(tmp_path / "keys"))
+        with pytest.raises(ImageFailed, match=r"the keyring .* cannot be read"):
+            fetch.fetched(wanted, HASTY, time.monotonic() + 5, print)
+        assert not site.requests
+
+
+def test_a_server_that_asks_to_wait_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_LONGEST_ASKED", 0.1)
+    told: list[str] = []
+    with serving(DOCUMENT) as site:
+        site.faults = [Fault(status=503, headers={"Retry-After": "999999999"})]
+        assert asked(site, told, seconds=60) == DOCUMENT
+    assert told == [f"{site.url}: the server answers with an error 503 and asks to wait 1e+09 s; asking again"]
+
+
+def test_a_document_that_comes_slowly_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_ATTEMPT", 1.0)
+    told: list[str] = []
+    with serving(DOCUMENT) as site:
+        site.always = Fault(drip=3.0 / len(DOCUMENT))
+        assert asked(site, told, seconds=120) == DOCUMENT
+    assert "took longer than 1 s in all; asking again" in told[0] and len(told) > 1
 
 
 NAMES = {"mac": MAC}
@@ -334,6 +383,30 @@ def test_progress_comes_seldom_and_rubbish_not_at_all() -> None:
         assert [(x["event"], x["sequence"], x["node"]) for x in lines(site)] == [
             *(("progressed", 1, NAMES), ("finished", 2, NAMES)),
         ]
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_an_event_that_is_refused_keeps_no_other_one_back(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_BATCH", 8)
+    with serving(b"") as site:
+        taken: list[dict[str, Any]] = []
+
+        def judge(seen: dict[str, str]) -> Fault:
+            batch = [json.loads(line) for line in seen["body"].splitlines()]
+            if any(x.get("reason") == "5" or "report" in x for x in batch):
+                return Fault(status=status)
+            taken.extend(batch)
+            return Fault(status=204)
+
+        site.before = judge
+        told = events.Events(Location(site.url), None, NAMES, HASTY)
+        for number in range(12):
+            told.tell("waiting", reason=str(number))
+        told.tell("ended", outcome="done", report={"outcome": "done"})
+        told.tell("last")
+        assert told.flush(60)
+    assert [x["sequence"] for x in taken] == [1, 2, 3, 4, 5, *range(7, 15)]
+    assert taken[-2]["outcome"] == "done" and taken[-2]["left_out"] == ["report"]
 
 
 def test_a_key_that_is_none(tmp_path: Path) -> None:

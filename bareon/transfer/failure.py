@@ -76,6 +76,15 @@ class NotThere(ImageFailed):
     """There is nothing at the location."""
 
 
+class Later(ImageFailed):
+    """The server asks to wait longer, ``after`` seconds, than there is time for this request; ``refusal`` is why."""
+
+    def __init__(self, text: str, refusal: str = "", after: float = 0.0) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+        self.after = after
+
+
 @dataclass(frozen=True)
 class Peer:
     """The host that is asked, and the proxy by which, as ``HOST:PORT``, where one is set."""

@@ -23,6 +23,7 @@ from bareon.transfer.deadline import Deadline
 from bareon.transfer.failure import (
     FAILURES,
     Broken,
+    Later,
     NotThere,
     Peer,
     final,
@@ -146,7 +147,7 @@ class Client:
 
         :param secret: headers for the host of ``location`` alone.
         :param empty: other statuses that are an answer, without a body.
-        :raises Broken: for what another attempt may mend.
+        :raises Broken: for what another attempt may mend. :raises Later: where the server wants that one too late.
         """
         here = _sound(location)
         for _ in range(_REDIRECTS + 1):
@@ -159,14 +160,14 @@ class Client:
             here = _followed(here, there)
         raise ImageFailed(f"more than {_REDIRECTS} redirects")
 
-    def post(self, location: Location, headers: dict[str, str], body: bytes) -> int:
-        """Send something to where no redirect leads; return the status, below 300.
+    def post(self, location: Location, headers: dict[str, str], body: bytes, refusals: Collection[int] = ()) -> int:
+        """Send something to where no redirect leads; return the status, below 300 or one of ``refusals``.
 
         :raises Broken: for what another attempt may mend. :raises ImageFailed: for what none does.
         """
         answer = self._ask(_sound(location), {**_OURS, **headers}, location, body)
         answer.close()
-        if answer.status >= 300:
+        if answer.status >= 300 and answer.status not in refusals:
             text = f"{visible(location.host)} does not take it: status {answer.status}"
             raise ImageFailed(text) if final(answer.status) else Broken(text, wait_asked(answer.header))
         return answer.status
@@ -217,7 +218,8 @@ class Client:
             raise ImageFailed(text)
         after = wait_asked(answer.header)
         if after > self._deadline.left(after):
-            raise ImageFailed(f"{text} and asks to wait {after:g} s, which is longer than image_timeout leaves")
+            why = f"{text} and asks to wait {after:g} s, which is longer than image_timeout leaves"
+            raise Later(why, text, after)
         raise Broken(text, after)
 
 

@@ -36,6 +36,10 @@ _LEAST_KEY = 16  # bytes
 LINES, ARCHIVE = "application/jsonl", "application/gzip"
 _MOST = 1000  # events that are kept
 _BATCH = 100  # events of one request
+#: Statuses by which a server says that it is the body which it does not take.
+_REFUSED = (400, 413, 415, 422)
+#: What an event can do without, since it is large.
+_LARGE = ("report", "facts", "options")
 _SELDOM = 2.0  # seconds between two events of progress
 _REQUEST = 60.0  # seconds for one request
 
@@ -120,11 +124,13 @@ class Events:
         if not self._url:
             return False
         try:
-            self._post(ARCHIVE, path.read_bytes())
+            status = self._post(ARCHIVE, path.read_bytes())
         except (OSError, Broken, ImageFailed) as error:
             LOG.warning("the bundle was not sent: %s", error)
             return False
-        return True
+        if status in _REFUSED:
+            LOG.warning("the bundle was refused with status %d", status)
+        return status not in _REFUSED
 
     def _trim(self) -> None:
         while len(self._waiting) > _MOST:
@@ -132,33 +138,53 @@ class Events:
             self._waiting.remove(old)
 
     def _send(self) -> None:
-        failed = 0
+        failed, most = 0, _BATCH
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting))
-                batch = list(self._waiting)[:_BATCH]
+                batch = list(self._waiting)[:most]
             try:
-                self._post(LINES, "".join(f"{line}\n" for _, line in batch).encode())
+                status = self._post(LINES, "".join(f"{line}\n" for _, line in batch).encode())
             except (Broken, ImageFailed) as error:
                 failed += 1
                 self._complain(str(error))
                 time.sleep(pause(self._settings, failed, min(getattr(error, "after", 0.0), 60.0), random.random()))
                 continue
             failed, self._told = 0, ""
-            with self._changed:
-                sent = set(batch)
-                self._waiting = deque(x for x in self._waiting if x not in sent)
-                self._changed.notify_all()
+            if status in _REFUSED and len(batch) > 1:
+                most = len(batch) // 2  # one of them alone may be to blame
+                continue
+            most = min(_BATCH, 2 * most)
+            self._done(batch, _less(*batch[0], status) if status in _REFUSED else None)
 
-    def _post(self, kind: str, body: bytes) -> None:
+    def _done(self, batch: list[tuple[str, str]], instead: tuple[str, str] | None) -> None:
+        """Forget what was sent; what is to be sent ``instead`` comes first."""
+        with self._changed:
+            sent = set(batch)
+            left = [x for x in self._waiting if x not in sent]
+            self._waiting = deque([instead, *left] if instead else left)
+            self._changed.notify_all()
+
+    def _post(self, kind: str, body: bytes) -> int:
         assert self._url
         headers = {"Content-Type": kind, "X-Bareon-Run": self.run}
         if self._secret:
             headers["X-Bareon-Signature"] = f"sha256={signature(self._secret, self.run, kind, body)}"
         with named(self._url):
-            Client(self._settings, Deadline(_REQUEST)).post(self._url, headers, body)
+            return Client(self._settings, Deadline(_REQUEST)).post(self._url, headers, body, _REFUSED)
 
     def _complain(self, reason: str) -> None:
         if reason != self._told:
             LOG.warning("events are kept: %s", reason)
             self._told = reason
+
+
+def _less(kind: str, line: str, status: int) -> tuple[str, str] | None:
+    """An event that was refused without what is large in it; ``None`` where nothing is, so that it is dropped."""
+    event = json.loads(line)
+    left_out = [name for name in _LARGE if event.pop(name, None)]
+    LOG.warning(
+        "event %d (%s) was refused with status %d: %s",
+        *(event["sequence"], kind, status, f"sent without {', '.join(left_out)}" if left_out else "dropped"),
+    )
+    return (kind, json.dumps({**event, "left_out": left_out})) if left_out else None

@@ -17,15 +17,18 @@ from bareon.errors import ImageFailed
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.sizes import MIB, human
-from bareon.transfer import document, signature
-from bareon.transfer.deadline import Deadline, pause
-from bareon.transfer.failure import Broken, NotThere, chain
+from bareon.tools import gpgv
+from bareon.transfer import signature
+from bareon.transfer.deadline import Deadline, TooSlow, pause
+from bareon.transfer.failure import Broken, Later, NotThere, chain
 from bareon.transfer.http import Answer, Client
 
 #: Bytes of a document, which may hold a configdrive. All of it is in memory, as the ramdisk itself is.
 LARGEST = 64 * MIB
 _NOTHING_TO_DO = 204
-_ATTEMPT = 600.0  # seconds for one answer
+_LARGEST_SIGNATURE = MIB
+_ATTEMPT = 600.0  # seconds for one answer; twice as many after each that took longer
+_LONGEST_ASKED = 900.0  # seconds that a server may have the node wait
 _PIECE = 1 << 16
 #: A clock that shows less was never set: 2025-01-01.
 _PLAUSIBLE = 1735689600
@@ -56,15 +59,17 @@ def fetched(
     :param tell: is told why it is not there, once for each reason.
     :raises ImageFailed: for what asking again would not mend, or when the time is over.
     """
-    failed, told = 0, ""
+    if wanted.keyring:
+        gpgv.keys(wanted.keyring)  # what is wrong with it is known before anybody is asked
+    failed, slow, told = 0, 0, ""
     while True:
         try:
-            text = _asked(wanted.location, settings, end)
-            return None if text is None else _judged(text, wanted, settings)
+            return _once(wanted, settings, end, _ATTEMPT * 2**slow)
         except (Broken, ImageFailed) as error:
-            reason, after = _reason(error, now()), getattr(error, "after", 0.0)
+            reason, after = _reason(error, now()), min(getattr(error, "after", 0.0), _LONGEST_ASKED)
             if not _mendable(error):
                 raise ImageFailed(f"{wanted.location}: {reason}") from None
+            slow += isinstance(error, TooSlow)
         failed += 1
         wait = pause(settings, failed, after, random.random())
         if time.monotonic() + wait >= end:
@@ -75,42 +80,54 @@ def fetched(
         time.sleep(wait)
 
 
-def _asked(location: Location, settings: TransferSettings, end: float) -> bytes | None:
-    deadline = Deadline(max(1.0, min(_ATTEMPT, end - time.monotonic())))
+def _once(wanted: Wanted, settings: TransferSettings, end: float, seconds: float) -> bytes | None:
+    """The document by one attempt, and by one for its signature; ``seconds`` for each of them."""
+    text = _asked(wanted.location, settings, end, seconds, LARGEST)
+    if text is None:
+        return None
+    digest = hashlib.sha256(text).hexdigest()
+    if wanted.digest and digest != wanted.digest:
+        raise ImageFailed(f"has the SHA-256 {digest}, and bareon.input_sha256 is {wanted.digest}")
+    if not wanted.keyring:
+        return text
+    beside = _beside(wanted.location)
+    try:
+        found = _asked(beside, settings, end, seconds, _LARGEST_SIGNATURE)
+    except (Broken, ImageFailed) as error:
+        if isinstance(error, NotThere):
+            raise Broken(f"its signature, {beside}, is not there") from None
+        kind = Broken if _mendable(error) else ImageFailed
+        raise kind(f"its signature, {beside}: {error}") from error
+    if found is None:
+        raise Broken(f"its signature, {beside}, is not there")
+    try:
+        return signature.signed(text, found, wanted.keyring)
+    except ImageFailed as error:
+        # One of the two may have been replaced between the answers, or the clock may not be set yet.
+        raise Broken(str(error)) from None
+
+
+def _asked(location: Location, settings: TransferSettings, end: float, seconds: float, largest: int) -> bytes | None:
+    deadline = Deadline(max(1.0, min(seconds, end - time.monotonic())))
     with contextlib.closing(Client(settings, deadline).get(location, {}, {}, empty=(_NOTHING_TO_DO,))) as answer:
         if answer.status == _NOTHING_TO_DO:
             return None
         if answer.status != 200:
             raise ImageFailed(answer.refusal)
-        return _body(answer, deadline)
+        return _body(answer, deadline, largest)
 
 
-def _body(answer: Answer, deadline: Deadline) -> bytes:
+def _body(answer: Answer, deadline: Deadline, largest: int) -> bytes:
     found, piece = bytearray(), memoryview(bytearray(_PIECE))
-    too_large = ImageFailed(f"is larger than {human(LARGEST)}, which no document is")
-    if (answer.length or 0) > LARGEST:
+    too_large = ImageFailed(f"is larger than {human(largest)}, which none is")
+    if (answer.length or 0) > largest:
         raise too_large
     while count := answer.readinto(piece):
         deadline.check()
         found += piece[:count]
-        if len(found) > LARGEST:
+        if len(found) > largest:
             raise too_large
     return bytes(found)
-
-
-def _judged(text: bytes, wanted: Wanted, settings: TransferSettings) -> bytes:
-    """The document, once it is what it must be."""
-    digest = hashlib.sha256(text).hexdigest()
-    if wanted.digest and digest != wanted.digest:
-        raise ImageFailed(f"has the SHA-256 {digest}, and bareon.input_sha256 is {wanted.digest}")
-    if wanted.keyring:
-        beside = _beside(wanted.location)
-        try:
-            found = document.fetched(beside, settings, "a signature")
-        except NotThere:
-            raise Broken(f"its signature, {beside}, is not there") from None
-        return signature.signed(text, found, wanted.keyring)
-    return text
 
 
 def _beside(location: Location) -> Location:
@@ -121,12 +138,16 @@ def _beside(location: Location) -> Location:
 
 def _mendable(error: Exception) -> bool:
     # A resolver that knows no such name may be asked before the network is there.
-    return isinstance(error, Broken | NotThere) or any(isinstance(link, socket.gaierror) for link in chain(error))
+    return isinstance(error, Broken | NotThere | Later | TooSlow) or any(
+        isinstance(link, socket.gaierror) for link in chain(error)
+    )
 
 
 def _reason(error: Exception, now: float) -> str:
     if isinstance(error, NotThere):
         return "the server has no document for this node (404)"
+    if isinstance(error, Later):
+        return f"{error.refusal} and asks to wait {error.after:g} s"
     if now < _PLAUSIBLE and any(isinstance(link, ssl.SSLCertVerificationError) for link in chain(error)):
         return f"{error}: this machine's clock was never set; its firmware or a time server (NTP) must set it"
     return str(error)
