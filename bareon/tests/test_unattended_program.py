@@ -280,6 +280,78 @@ def test_the_server_takes_signed_events_alone(ramdisk: Ramdisk) -> None:
     assert NODE in page and "&lt;b&gt;why&lt;/b&gt;" in page and "<b>why" not in page
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    """The example without a key, and its URL."""
+    (documents := tmp_path / "documents").mkdir()
+    module = example()
+    site = module.Site(documents, None)
+    server = module.serve(site, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield site, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+ODD = {
+    "a number in node": {"node": {"mac": 7}},
+    "no node": {"node": None},
+    "a list as node": {"node": ["mac"]},
+    "a number without end": {"event": "progressed", "done": 10**400, "total": 3},
+    "a fraction without end": {"event": "progressed", "done": 1e300, "total": 1e-300},
+    "a negative total": {"event": "progressed", "done": 1, "total": -1},
+    "a text as number": {"event": "started", "number": "x"},
+    "a list as state": {"event": "ended", "outcome": ["done"]},
+    "a list as report": {"event": "ended", "outcome": "done", "report": ["x"]},
+    "a number as reason": {"event": "waiting", "reason": 7},
+    "a sequence that is none": {"sequence": "x"},
+    "a sequence below 1": {"sequence": 0},
+    "a sequence that is true": {"sequence": True},
+    "another run": {"run": "two"},
+}
+
+
+def sent(url: str, *events: dict[str, Any]) -> int:
+    head = {"run": "one", "sequence": 1, "node": {"mac": NODE}, "event": "waiting", "reason": "first"}
+    return post(f"{url}/events", "\n".join(json.dumps({**head, **x}) for x in events).encode(), Run="one")
+
+
+def page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_odd_events_are_refused_and_nothing_fails_later(server: tuple[Any, str]) -> None:
+    site, url = server
+    for name, odd in ODD.items():
+        assert sent(url, {}, odd) == 400, name
+        assert not site.runs, name  # not half of a request
+    deep = b'{"run":"one","sequence":1,"node":{},"event":"facts","facts":{"x":' + b"[" * 9000 + b"]" * 9000 + b"}}"
+    for body in (deep, b"[]", b"\xff", b'{"run":"one","sequence":NaN}', b"1" * 9000):
+        assert post(f"{url}/events", body, Run="one") == 400, body[:40]
+    assert sent(url, {"event": "ended", "outcome": "done", "reason": "\ud800", "error": "\ud800<"}) == 204
+    # An event that was refused has not taken its number away.
+    assert sent(url, {"sequence": 2, "node": {"mac": 7}}) == 400
+    assert sent(url, {"sequence": 2, "reason": "second"}) == 204
+    assert site.runs["one"].what == "second" and "second" in page(url)
+
+
+def test_a_request_is_refused_by_its_head(server: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    site, url = server
+    assert post(f"{url}/events", b"x", Run="a b") == 400
+    assert post(f"{url}/events", b"x" * (41 << 20), Run="one") == 413
+    site.key = b"0123456789abcdef"
+    monkeypatch.setattr(site, "signed", None)  # which is not asked
+    assert post(f"{url}/events", b"x" * (9 << 20), Run="one") == 403
+    assert post(f"{url}/elsewhere", b"x" * (9 << 20), Run="one") == 404
+
+
+def test_names_in_a_path_are_unquoted(server: tuple[Any, str]) -> None:
+    site, url = server
+    (site.documents / "ABC 1%2F2.json").write_text("{}")
+    assert page(f"{url}/documents/ABC%201%2F2?x=y") == "{}"
+
+
 @pytest.mark.parametrize("name", ["../key", "..%2fkey", "/etc/passwd", "", ".hidden"])
 def test_the_server_gives_documents_alone(ramdisk: Ramdisk, name: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:

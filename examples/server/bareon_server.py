@@ -3,8 +3,9 @@
 
 ``python bareon_server.py --documents DIR [--key FILE]`` serves
 
-* ``GET /documents/NAME``: the file ``NAME.json`` of DIR, where NAME is a MAC address, a serial number or a UUID; 204
-  once a node of that name was deployed by just this file; ``NAME.sig`` is served as it is.
+* ``GET /documents/NAME``: the file ``NAME.json`` of DIR, where NAME is a MAC address, a serial number or a UUID, a
+  slash in it written as ``%2F``; 204 once a node of that name was deployed by just this file; ``NAME.sig`` is served
+  as it is.
 * ``POST /events``: events in lines of JSON, and the archive of a failed run; signed, where there is a key.
 * ``GET /``: a page of the nodes, with reports at ``/reports/RUN`` and archives at ``/bundles/RUN``.
 
@@ -23,15 +24,23 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-LARGEST = 64 << 20  # bytes of a request
+LINES, ARCHIVE = "application/jsonl", "application/gzip"
+LARGEST = {LINES: 40 << 20, ARCHIVE: 64 << 20}  # bytes of a request
+DROPPED = 256 << 20  # bytes that are read of a request that is refused
+BODIES = threading.BoundedSemaphore(8)  # requests that are in memory at once
 NODES = 10_000  # runs that are remembered
+BUNDLES = 20  # archives that are
+EVENTS = 1_000_000  # of one run
+LONGEST = 2000  # characters of a text that is shown
+NAMES = ("mac", "serial", "uuid", "hostname")
 PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>Nodes</title>
 <style>
@@ -65,28 +74,14 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
     bundle: bytes = b""
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: Event) -> None:
         """Learn from an event, unless it was sent before."""
-        sequence = int(event["sequence"])
-        if sequence in self.sequences:
+        if event.sequence in self.sequences:
             return
-        self.sequences.add(sequence)
+        self.sequences.add(event.sequence)
         self.seen = time.time()
-        match event["event"]:
-            case "started" | "progressed" | "finished" as kind:
-                self.state, self.what = "deploying", str(event.get("description", self.what))
-                self.number, self.count = int(event.get("number", 0)), int(event.get("count", 0))
-                done, total = event.get("done"), event.get("total")
-                self.part = 1.0 if kind == "finished" else done / total if done and total else 0.0
-            case "facts":
-                self.facts = event.get("facts") or {}
-            case "waiting" | "nothing-to-do" as kind:
-                self.state, self.what = kind, str(event.get("reason", ""))
-            case "fetched":
-                self.state, self.digest = "deploying", str(event.get("input_sha256", ""))
-            case "ended":
-                self.state, self.what = str(event.get("outcome")), str(event.get("error", ""))
-                self.report = event.get("report") or {}
+        for name, value in event.changes.items():
+            setattr(self, name, value)
 
     @property
     def progress(self) -> float:
@@ -94,6 +89,86 @@ class Run:
         if self.state == "done":
             return 1.0
         return min(1.0, (max(0, self.number - 1) + self.part) / self.count) if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event that has the form of one: nothing in it can fail later. ``changes`` are attributes of its run."""
+
+    node: dict[str, str]
+    sequence: int
+    changes: dict[str, Any]
+
+
+def read(line: bytes, run: str) -> Event:
+    """The event of a line.
+
+    :raises ValueError: when it is none, or one of another run.
+    """
+    try:
+        event = json.loads(line, parse_constant=_no_number)
+        json.dumps(event, indent=1)  # which nests less deeply than reading does
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(event, dict) or event.get("run") != run:
+        raise ValueError("is no event of this run")
+    node = event.get("node")
+    if not isinstance(node, dict) or not all(isinstance(x, str) and len(x) <= LONGEST for x in node.values()):
+        raise ValueError("names no node")
+    names = {word: _text(node[word]) for word in NAMES if word in node}
+    sequence = _whole(event, "sequence")
+    if not 1 <= sequence <= EVENTS:
+        raise ValueError("has no number")
+    return Event(names, sequence, _changes(event))
+
+
+def _changes(event: dict[str, Any]) -> dict[str, Any]:
+    match event.get("event"):
+        case "started" | "progressed" | "finished" as kind:
+            done, total = _whole(event, "done"), _whole(event, "total")
+            part = 1.0 if kind == "finished" else done / total if total else 0.0
+            steps = {"number": _whole(event, "number"), "count": _whole(event, "count")}
+            what = {"what": _text(event["description"])} if "description" in event else {}
+            return {"state": "deploying", "part": part, **steps, **what}
+        case "facts":
+            return {"facts": _object(event, "facts")}
+        case "waiting" | "nothing-to-do" as kind:
+            return {"state": kind, "what": _text(event.get("reason", ""))}
+        case "fetched":
+            return {"state": "deploying", "digest": _text(event.get("input_sha256", ""))}
+        case "ended":
+            if event.get("outcome") not in ("done", "failed"):
+                raise ValueError("has no outcome")
+            report = _object(event, "report")
+            return {"state": event["outcome"], "what": _text(event.get("error", "")), "report": report}
+    return {}
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _whole(event: dict[str, Any], name: str) -> int:
+    """A number of an event, 0 where it has none: one that can be divided and shown."""
+    found = event.get(name)
+    if found is None:
+        return 0
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 1 << 63:
+        raise ValueError(f"{name} is no number")
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("has something else where a text belongs")
+    return value[:LONGEST].encode(errors="replace").decode()  # half a surrogate can be written nowhere
+
+
+def _object(event: dict[str, Any], name: str) -> dict[str, Any]:
+    found = event.get(name) or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} is no object")
+    return found
 
 
 class Site:
@@ -107,16 +182,28 @@ class Site:
 
     def document(self, name: str) -> bytes | None:
         """The document for a node, empty where it was deployed; ``None`` without one."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._-]*", name):
+        if not name or name.startswith(".") or not name.isprintable() or len(name) > LONGEST:
             return None
-        path = self.documents / (name if name.endswith(".sig") else f"{name}.json")
-        if not path.is_file():
+        file = name.replace("/", "%2F")  # a serial number may have one
+        path = self.documents / (file if file.endswith(".sig") else f"{file}.json")
+        try:
+            text = path.read_bytes()
+        except (OSError, ValueError):  # half a surrogate is part of no path
             return None
-        text = path.read_bytes()
         digest = hashlib.sha256(text).hexdigest()
         with self.lock:
             mine = [run for run in self.runs.values() if name.lower() in map(str.lower, run.node.values())]
         return b"" if any(run.state == "done" and run.digest == digest for run in mine) else text
+
+    def may(self, run: str, kind: str, size: int, signature: str) -> HTTPStatus | None:
+        """Why a request is refused by its head alone; ``None`` where its body is to be read."""
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", run):
+            return HTTPStatus.BAD_REQUEST
+        if self.key is not None and not re.fullmatch("sha256=[0-9a-f]{64}", signature):
+            return HTTPStatus.FORBIDDEN
+        if kind not in LARGEST:
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE if size > LARGEST[kind] else None
 
     def signed(self, run: str, kind: str, body: bytes, signature: str) -> bool:
         """Whether a request is by somebody who has the key."""
@@ -126,22 +213,24 @@ class Site:
         return hmac.compare_digest(f"sha256={wanted}".encode(), signature.encode())
 
     def take(self, run: str, kind: str, body: bytes) -> None:
-        """Take events, or the archive of a run.
+        """Take events, all of them or none, or the archive of a run.
 
-        :raises ValueError, KeyError, TypeError, AttributeError: for what is none.
+        :raises ValueError: for what is none.
         """
-        if kind == "application/gzip":
+        if kind == ARCHIVE:
             with self.lock:
+                if run not in self.runs:
+                    raise ValueError("of a run that has told nothing")
                 self.runs[run].bundle = body
+                for old in [x for x in self.runs.values() if x.bundle][:-BUNDLES]:
+                    old.bundle = b""
             return
-        events = [json.loads(line) for line in body.splitlines()]
+        events = [read(line, run) for line in body.splitlines()]
         with self.lock:
             for event in events:
-                if event["run"] != run:
-                    raise ValueError("of another run")
                 if run not in self.runs and len(self.runs) >= NODES:
                     del self.runs[next(iter(self.runs))]
-                self.runs.setdefault(run, Run(dict(event["node"]))).take(event)
+                self.runs.setdefault(run, Run(event.node)).take(event)
 
     def page(self) -> str:
         """The nodes, the one that was heard of last first."""
@@ -171,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60.0
 
     def do_GET(self) -> None:
-        place, _, name = self.path.strip("/").partition("/")
+        place, _, name = unquote(urlsplit(self.path).path).strip("/").partition("/")
         run = self.site.runs.get(name)
         if place == "documents":
             text = self.site.document(name)
@@ -184,29 +273,51 @@ class Handler(BaseHTTPRequestHandler):
         elif place == "reports" and run and run.report:
             self._answer(200, json.dumps(run.report, indent=1).encode(), "application/json")
         elif place == "bundles" and run and run.bundle:
-            self._answer(200, run.bundle, "application/gzip")
+            self._answer(200, run.bundle, ARCHIVE)
         else:
             self._answer(404)
 
     def do_POST(self) -> None:
         self.close_connection = True
-        size = self.headers.get("Content-Length", "")
-        if self.path != "/events" or not size.isdigit() or int(size) > LARGEST:
-            self._answer(400 if self.path == "/events" else 404)
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,12}", length):
+            self._answer(411)
             return
-        body = self.rfile.read(int(size))
+        size = int(length)
         run, kind, signature = (
             self.headers.get(x, "") for x in ("X-Bareon-Run", "Content-Type", "X-Bareon-Signature")
         )
-        if not self.site.signed(run, kind, body, signature):
-            self._answer(403)
+        refusal = self.site.may(run, kind, size, signature) if self.path == "/events" else HTTPStatus.NOT_FOUND
+        if refusal:
+            for _ in self._body(min(size, DROPPED)):  # or the answer would not reach who still sends
+                pass
+            self._answer(refusal)
+            return
+        with BODIES:
+            body = b"".join(self._body(size))
+        if len(body) < size or not self.site.signed(run, kind, body, signature):
+            self._answer(400 if len(body) < size else 403)
             return
         try:
             self.site.take(run, kind, body)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ValueError as error:
+            self.log_message("refused: %s", error)
             self._answer(400)
         else:
             self._answer(204)
+
+    def _body(self, size: int) -> Iterator[bytes]:
+        """The pieces of a body; it ends early where it takes longer than a minute in all."""
+        end = time.monotonic() + self.timeout
+        while size and time.monotonic() < end:
+            try:
+                piece = self.rfile.read1(min(size, 1 << 16))
+            except OSError:
+                return
+            if not piece:
+                return
+            size -= len(piece)
+            yield piece
 
     def _answer(self, status: int, body: bytes = b"", kind: str = "text/plain") -> None:
         if not body and status != 204:
@@ -219,7 +330,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        sys.stderr.write(f"{self.address_string()} {format % args}\n")
+        line = f"{self.address_string()} {format % args}"
+        sys.stderr.write("".join(x if x.isprintable() else "?" for x in line) + "\n")
 
 
 def serve(site: Site, address: str, port: int) -> ThreadingHTTPServer:
