@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``bareon-boot refresh`` on real file systems: whose entry it changes, and what GRUB reads after a power cut.
+"""``bareon-boot`` on real file systems: whose entry it changes, and what a power cut leaves of menu and document.
 
 No virtual machine: the file systems are on loop devices of this machine.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot import bareon_boot, info, menu
+from bareon.boot import at_hand, bareon_boot, info, menu
 from bareon.boot.info import Listed
 from bareon.boot.menu import Entry
 from bareon.model.image import Image
@@ -30,6 +30,8 @@ from tests_functional.bench import loop
 BLOCK = 4096
 #: The programs between which the disk is looked at: all that the script changes it by, and what writes it back.
 CHANGING = ("rm", "ln", "mv", "sync", "mount", "umount")
+#: The document beside the menu as it was, and as a renewal has it; both have more than one block.
+DOCUMENTS = tuple("".join(f"{word} {number} {'z' * 90}\n" for number in range(60)) for word in ("before", "after"))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
             folder.mkdir(parents=True)
             (folder / "grub.cfg").write_text(config(roots))
             (folder / "grubenv").write_text(menu.environment())
+            (folder / "bareon-input.json").write_text(DOCUMENTS[0])
             images = [Listed(Image(f"i{n}", Location("rsync://a/a")), n, None, "x", x) for n, x in enumerate(roots)]
             (folder / "bareon-images").write_text(info.table(images))
         systems = [stack.enter_context(_system(tmp_path / f"system{n}", x)) for n, x in enumerate(roots)]
@@ -186,41 +189,89 @@ def renewed(node: Node, folder: Path) -> list[str]:
     (folder / "entry").write_text("\n".join(menu.written(entry)) + "\n")
     image = Listed(Image("i0", Location("rsync://a/a")), 0, None, "anew", node.roots[0])
     (folder / "listed").write_text(info.table([image]))
+    (folder / "document").write_text(DOCUMENTS[1])
     return ["renew", "i0", str(folder)]
 
 
 @pytest.mark.parametrize(("command", "entries"), [("refresh", 3), ("renew", 2)])
 def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path, command: str, entries: int) -> None:
-    """At any command of the script, whatever the order in which blocks reach the disk then."""
-    states, shims = tmp_path / "states", tmp_path / "shims"
-    states.mkdir()
+    """At any command of the script, whatever the order in which blocks reach the disk then; so with the document."""
+    old = menu_on(node.multiboot)
+    words = renewed(node, tmp_path / "new") if command == "renew" else ["refresh", "--root", str(node.systems[0])]
+    found = states([node.multiboot], tmp_path, words, node.script)
+    new = menu_on(node.multiboot)
+    assert new != old == config(node.roots) and new.count("menuentry ") == entries
+    journal = {int(x) for x in run(["debugfs", "-R", "blocks <8>", node.multiboot], timeout=30).stdout.split()}
+    assert {path.name[3:] for path in found} >= {"mount", "ln", "sync", "mv", "umount"}
+    disks = [path / node.multiboot.name for path in found]
+    seen = {on_disk(disk) for disk in disks}
+    for before, after in pairwise(disks):
+        seen |= _cuts(before, after, journal, tmp_path / "cut")
+    renewals = {(old, DOCUMENTS[1]), (new, DOCUMENTS[1])} if command == "renew" else {(new, DOCUMENTS[0])}
+    assert seen == {(old, DOCUMENTS[0]), *renewals}
+
+
+def states(disks: Sequence[Path], place: Path, words: Sequence[str], script: str) -> list[Path]:
+    """Run the script; return a folder for each of its commands, in their order, with the disks as it left them."""
+    folder, shims = place / "states", place / "shims"
+    (folder / "00-start").mkdir(parents=True)
     shims.mkdir()
     for name in CHANGING:
         program = shims / name
         program.write_text(
             f'#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n{name} "$@"\ncode=$?\n'
-            f'cp {node.multiboot} {states}/$(ls {states} | wc -l | sed "s/^.$/0&/")-{name}\nexit $code\n'
+            f'place={folder}/$(ls {folder} | wc -l | sed "s/^.$/0&/")-{name}\nmkdir $place\n'
+            f"cp {' '.join(map(str, disks))} $place\nexit $code\n"
         )
         program.chmod(0o755)
-    old = menu_on(node.multiboot)
-    (states / "00-start").write_bytes(node.multiboot.read_bytes())
-    words = renewed(node, tmp_path / "new") if command == "renew" else ["refresh", "--root", str(node.systems[0])]
-    script = node.script.replace("\nPATH=", f"\nPATH={shims}:", 1)
-    code, said = _started(*words, script=script, cache=tmp_path / "blkid")
+    for disk in disks:
+        shutil.copy(disk, folder / "00-start")
+    script = script.replace("\nPATH=", f"\nPATH={shims}:", 1)
+    code, said = _started(*words, script=script, cache=place / "blkid")
     assert code == 0, said
-    new = menu_on(node.multiboot)
-    assert new != old == config(node.roots) and new.count("menuentry ") == entries
-    journal = {int(x) for x in run(["debugfs", "-R", "blocks <8>", node.multiboot], timeout=30).stdout.split()}
-    found = sorted(states.iterdir())
-    assert {path.name[3:] for path in found} >= {"mount", "ln", "sync", "mv", "umount"}
-    seen = {menu_on(path) for path in found}
-    for before, after in pairwise(found):
-        seen |= _cuts(before, after, journal, tmp_path / "cut")
-    assert seen == {old, new}
+    return sorted(folder.iterdir())
 
 
-def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[str]:
-    """The menus between two states of a disk, with each of the blocks written alone, and each alone not written."""
+def test_a_power_cut_leaves_a_document_that_counts(node: Node, tmp_path: Path) -> None:
+    """Beside two copies of a menu, as a system that starts then reads it; and the same command makes them alike."""
+    other, uuids = tmp_path / "copy", [node.uuid, str(uuid.uuid4())]
+    script, words = bareon_boot.script(uuids), renewed(node, tmp_path / "new")
+    with ExitStack() as stack:
+        device = stack.enter_context(loop.attached(node.multiboot))
+        second = stack.enter_context(file_system(other, uuids[1]))
+        with mounted(device, tmp_path / "filling") as place, mounted(second, tmp_path / "filling-copy") as there:
+            folder = place / "boot/grub2"
+            (folder / "bareon-copies").write_text("".join(f"{x}\n" for x in uuids))
+            shutil.copytree(folder, there / "boot/grub2")
+        found = states([node.multiboot, other], tmp_path, words, script)
+    seen, differing = [], []
+    for state in found:
+        with loop.attached(state / other.name) as one, loop.attached(state / node.multiboot.name) as two:
+            read = at_hand.beside_menus([str(one), str(two)], node.roots[0])
+            assert read.document and read.devices
+            seen.append(read.document.decode())
+            if read.warnings:
+                assert "whose copy of the menu counts" in read.warnings[0] and read.devices == (str(two),)
+                differing.append(state)
+    assert [x for x, y in pairwise(seen) if x != y] == [DOCUMENTS[0]] and seen[-1] == DOCUMENTS[1]
+    assert differing
+    with loop.attached(differing[0] / node.multiboot.name) as one, loop.attached(differing[0] / other.name) as two:
+        code, said = _started(*words, script=script, cache=tmp_path / "blkid-again")
+        assert code == 0, said
+        read = at_hand.beside_menus([str(one), str(two)], node.roots[0])
+        assert (read.document, read.warnings) == (DOCUMENTS[1].encode(), ())
+        with mounted(two, tmp_path / "filling") as place:
+            assert (place / "boot/grub2/bareon-input.json").stat().st_mode & 0o777 == 0o600
+
+
+def on_disk(file: Path) -> tuple[str, str]:
+    """The menu and the document as :func:`menu_on` reads them."""
+    command = ["debugfs", "-c", "-R", "cat /boot/grub2/bareon-input.json", str(file)]
+    return menu_on(file), subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+
+
+def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[tuple[str, str]]:
+    """What is between two states of a disk, with each of the blocks written alone, and each alone not written."""
     seen = set()
     for one, other in ((before, after), (after, before)):
         content, others = one.read_bytes(), other.read_bytes()
@@ -230,6 +281,6 @@ def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[str]:
             if block != changed and place // BLOCK not in journal:
                 with disk.open("r+b") as file:
                     os.pwrite(file.fileno(), changed, place)
-                    seen.add(menu_on(disk))
+                    seen.add(on_disk(disk))
                     os.pwrite(file.fileno(), block, place)
     return seen

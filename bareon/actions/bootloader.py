@@ -103,8 +103,8 @@ class Bootloader(Action):
         order = job.deployment.boot_order
         if _beside(job):
             brought = tuple(x for x in systems if job.deployment.brings(x))
-            renew = [RenewEntries(self.name, brought, job.layout, params)] if brought else []
-            return [*self._drivers(job, default), *renew]
+            renew = RenewEntries(self.name, brought, job.layout, params, job.deployment.at_hand)
+            return [*self._drivers(job, default), *([renew] if brought else [])]
         if job.layout.multiboot:
             on = _is_on(job.node)
             images = tuple(image for image in job.deployment.images if job.layout.tree(image.name))

@@ -62,6 +62,10 @@ line_end='
 copies=
 place=
 mounted=
+# What makes a copy, the menu last, by which it is seen whether one lags behind; and the document of the deployment among it,
+# which root alone may read, and which may be gone.
+document=bareon-input.json
+files="bareon-copies bareon-images grubenv $document grub.cfg"
 
 warn() {
     printf 'bareon-boot: %s\n' "$*" >&2
@@ -152,7 +156,7 @@ END
 
 link_in() {
     for path in "$1/boot" "$1/boot/grub2" "$1/boot/grub2/grub.cfg" "$1/boot/grub2/grubenv" \
-        "$1/boot/grub2/bareon-images" "$1/boot/grub2/bareon-copies"; do
+        "$1/boot/grub2/bareon-images" "$1/boot/grub2/bareon-copies" "$1/boot/grub2/$document"; do
         if [ -h "$path" ]; then
             echo "${path#"$1"}"
             return
@@ -218,7 +222,20 @@ put_menu() {
     put "$config"
 }
 
-# Has the other copies be like the one in $place: grub.cfg last, by which it is seen whether one lags behind.
+# Has the document beside the menu be like the file $1; where that is missing, there is none.
+put_document() {
+    target=$place/boot/grub2/$document
+    if [ ! -f "$1" ]; then
+        rm -f "$target" "$target.old"
+    elif [ ! -f "$target" ] || [ "$(cat "$1")" != "$(cat "$target")" ]; then
+        rm -f "$target.new"
+        (umask 077 && cat "$1" > "$target.new")
+        [ "$(cat "$1")" = "$(cat "$target.new")" ] || fail 6 "the document was cut off"
+        put "$target"
+    fi
+}
+
+# Has the other copies be like the one in $place.
 follow() {
     failed=
     while IFS=$tab read -r folder source; do
@@ -238,23 +255,34 @@ END
 write_copy() {
     [ -d "$1/boot/grub2" ] || mkdir -p "$1/boot/grub2" || return
     if [ -n "$mounted" ]; then mount -o remount,rw "$1" || return; fi
-    for name in bareon-copies bareon-images grubenv grub.cfg; do
-        [ -f "$place/boot/grub2/$name" ] && ! is_same "$name" "$1" || continue
+    for name in $files; do
+        ! is_same "$name" "$1" || continue
+        if [ ! -f "$place/boot/grub2/$name" ]; then
+            rm -f "$1/boot/grub2/$name" "$1/boot/grub2/$name.old" || return
+            continue
+        fi
         rm -f "$1/boot/grub2/$name.new" || return
-        cat "$place/boot/grub2/$name" > "$1/boot/grub2/$name.new" || return
+        (
+            [ "$name" != "$document" ] || umask 077
+            cat "$place/boot/grub2/$name" > "$1/boot/grub2/$name.new"
+        ) || return
         is_same "$name" "$1" .new || return
         put "$1/boot/grub2/$name" || return
     done
 }
 
-# Whether the file $1 of the menu is the same in the copy in $2.
+# Whether the file $1 of the menu is the same in the copy in $2. Only the document may have to be gone there.
 is_same() {
+    if [ ! -f "$place/boot/grub2/$1" ]; then
+        [ "$1" != "$document" ] || [ ! -f "$2/boot/grub2/$1" ]
+        return
+    fi
     [ -f "$2/boot/grub2/$1${3:-}" ] && [ "$(cat "$place/boot/grub2/$1")" = "$(cat "$2/boot/grub2/$1${3:-}")" ]
 }
 
 is_alike() {
-    for name in bareon-copies bareon-images grubenv grub.cfg; do
-        [ ! -f "$place/boot/grub2/$name" ] || is_same "$name" "$1" || return
+    for name in $files; do
+        is_same "$name" "$1" || return
     done
 }
 
@@ -877,7 +905,8 @@ END
 }
 
 # Has the entry of the image with the number $1 be as the files "entry", "older" (which may be missing) and "listed" in
-# the folder $2 have it; a deployment beside a running system calls it.
+# the folder $2 have it, and the document beside the menu be "document" there, or none; a deployment beside a running
+# system calls it.
 renew() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
     case $(entry_of "$1") in "menuentry '"*"' {$line_end"*) ;; *) fail 6 "entry $1 of grub.cfg is not as bareon writes them" ;; esac
@@ -888,6 +917,7 @@ renew() {
         case $line in "$1$tab"*) cat "$2/listed" ;; *) printf '%s\n' "$line" ;; esac
     done < "$images")
     writable
+    put_document "$2/document"
     if [ "$table" != "$(cat "$images")" ]; then
         rm -f "$images.new"
         printf '%s\n' "$table" > "$images.new"

@@ -27,12 +27,14 @@ _ANEW = "have the menu made anew in the ramdisk, by do_bootloader without --imag
 class RenewEntries(Step):
     """Renew the entries of some images in the menu, of which another one may run.
 
-    The default and all other entries stay as they are, and so does GRUB, which is none of the images'.
+    The default and all other entries stay as they are, and so does GRUB, which is none of the images'. ``document``
+    lies beside each copy of the menu then; without one, an older one goes.
     """
 
     images: tuple[Image, ...]
     layout: Layout
     kernel_params: str
+    document: str | None
 
     @property
     def description(self) -> str:
@@ -88,6 +90,7 @@ class RenewEntries(Step):
             "entry": _text(found, listed.title),
             "older": _text(found, listed.title, older=True) if found.older else None,
             "listed": info.table([listed]),
+            "document": self.document,
         }
         with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
             for name, text in texts.items():

@@ -53,7 +53,7 @@ def at_hand(missing: str, option: str) -> bytes:
 
     :param missing: the file that is not there in its place.
     :param option: what names a file on the command line.
-    :raises UsageError: when there is none, or not the same on all copies of the menu.
+    :raises UsageError: when there is none, or not the same beside two menus.
     """
     from bareon.boot import at_hand
 
@@ -62,7 +62,7 @@ def at_hand(missing: str, option: str) -> bytes:
     except (ActionFailed, CommandError) as error:
         reason = f"one beside a menu of images cannot be looked for ({error})"
         raise UsageError(f"no input: {missing} is not there, and {reason}; name it by {option}") from None
-    warn(found.unread)
+    warn(found.warnings)
     if found.document is None:
         reason = "no menu with this system in it has a document beside it"
         raise UsageError(f"no input: {missing} is not there, and {reason}; name it by {option}")

@@ -109,6 +109,19 @@ def test_an_empty_copy_is_filled(copies: list[Path]) -> None:
 
 
 @root
+def test_the_document_beside_the_copies_is_the_same_or_none(copies: list[Path]) -> None:
+    documents = [x / "boot/grub2/bareon-input.json" for x in copies]
+    documents[0].write_text("{}\n")
+    assert "is not like" in _run("list")[2]
+    assert _run("switch", "two")[0] == 0
+    assert (documents[1].read_text(), documents[1].stat().st_mode & 0o777) == ("{}\n", 0o600)
+    documents[0].unlink()
+    assert "is not like" in _run("list")[2]
+    assert _run("switch", "one")[0] == 0
+    assert not documents[1].exists() and _run("list")[2] == ""
+
+
+@root
 def test_a_copy_with_a_link_is_left_alone(copies: list[Path], tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")

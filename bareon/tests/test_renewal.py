@@ -91,6 +91,21 @@ def test_the_entry_alone_is_another_one(
     assert {x.name: x.stat().st_ino for x in partition.iterdir()} == files  # again is nothing
 
 
+def test_the_document_is_that_of_the_renewal_or_none(partition: Path, tmp_path: Path) -> None:
+    (partition / "grub.cfg").write_text(menu.configuration(OLD, menu.once()))
+    found = Found("/dev/new", "r-new", None, "Two", NEW, {}, "vmlinuz", "/dev/new")
+    document, given = partition / "bareon-input.json", tmp_path / "new/document"
+    given.parent.mkdir()
+    for text in ("{}\n", '{"a": 1}\n'):
+        given.write_text(text)
+        assert _renew(tmp_path, found).returncode == 0
+        assert (document.read_text(), document.stat().st_mode & 0o777) == (text, 0o600)
+    assert (partition / "bareon-input.json.old").read_text() == "{}\n"
+    given.unlink()
+    assert _renew(tmp_path, found).returncode == 0
+    assert not list(partition.glob("bareon-input*"))
+
+
 def test_a_menu_that_is_not_as_bareon_writes_it_stays(partition: Path, tmp_path: Path) -> None:
     text = menu.configuration(OLD, menu.once()).replace("menuentry '", 'menuentry "')
     (partition / "grub.cfg").write_text(text)
