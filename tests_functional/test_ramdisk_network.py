@@ -28,6 +28,7 @@ CABLES = ((9101, 9201), (9102, 9202))
 BOND_LIMIT = 30.0
 BOND = "mode=802.3ad,lacp_rate=fast,miimon=50"
 PREFIX = "fd00:6:6:6"
+PROXY = "proxy=http://me:a!b&c@192.168.157.1:3128"
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def test_a_vlan_on_a_bond(session: Session) -> None:
         f"ifname=lan:52:54:00:ba:2e:{SWITCH:02x} ip=lan:dhcp"
     )
     node_words = (
-        f"{members('bond1', near)} vlan=vlan0007:bond1 nameserver={SERVER} "
+        f"{members('bond1', near)} vlan=vlan0007:bond1 nameserver={SERVER} {PROXY} no_proxy={SERVER} "
         "ip=192.168.157.2::192.168.157.1:255.255.255.0:tagged:vlan0007:none:1400"
     )
     with (
@@ -107,6 +108,8 @@ def looks_as_told(node: Node, middle: Node) -> None:
     assert node.ssh.run("cat /etc/resolv.conf").stdout == f"nameserver {SERVER}\n"
     assert node.ssh.run("ip -4 route show default").stdout.strip() == "default via 192.168.157.1 dev vlan0007"
     assert not node.ssh.run("pidof dhcpcd", check=False).stdout
+    proxy = PROXY.removeprefix("proxy=")
+    assert node.ssh.run('echo "$http_proxy $https_proxy $no_proxy"').stdout == f"{proxy} {proxy} {SERVER}\n"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from bareon import cmdline
 from bareon.atomic import replacing
 from bareon.errors import CommandError, InvalidInput
-from bareon.network import answers, client, words
+from bareon.network import answers, client, proxy, words
 from bareon.network.commands import Found, commands, placed
 from bareon.network.wanted import Wanted
 from bareon.run import run
@@ -50,6 +50,10 @@ def set_up(root: Path, say: Say) -> bool:
     _write(root / "etc/resolv.conf", answers.resolver([str(one) for one in wanted.nameservers], ()))
     place = root / PLACE
     _write(place / "nameservers", "".join(f"{one}\n" for one in wanted.nameservers))
+    environment = proxy.variables(wanted.proxy, wanted.direct)
+    # Its password is no secret to who reads the command line, but it is to what runs as somebody else.
+    _write(place / "environment", proxy.for_shell(environment), 0o600)
+    _write(place / "sshd.conf", proxy.for_sshd(environment), 0o600)
     new = {mac: name for name, mac in wanted.names}
     names = [new.get(mac, old) for mac, old in found.names.items()]
     if text := client.configuration(wanted, sorted(names), str(root / SCRIPT)):
@@ -140,7 +144,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, 0o644) as file:
+    with replacing(path, mode) as file:
         file.write(text.encode())

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
+from bareon.model.location import Location
+
 Address = IPv4Address | IPv6Address
 #: An address with the network that it is in.
 Interface = IPv4Interface | IPv6Interface
@@ -75,7 +77,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Wanted:
-    """All of it. ``names`` are new names and whose they are; ``booted`` is that of ``BOOTIF=``."""
+    """All of it. ``names`` are new names and whose they are; ``booted`` is that of ``BOOTIF=``.
+
+    ``direct`` are hosts that are reached without the ``proxy``.
+    """
 
     ports: tuple[Port, ...] = ()
     bonds: tuple[Bond, ...] = ()
@@ -84,3 +89,5 @@ class Wanted:
     routes: tuple[Route, ...] = ()
     nameservers: tuple[Address, ...] = ()
     booted: str | None = None
+    proxy: Location | None = None
+    direct: tuple[str, ...] = ()

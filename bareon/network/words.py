@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 from bareon import cmdline
 from bareon.errors import Defect, InvalidInput
-from bareon.network import port
+from bareon.network import port, proxy
 from bareon.network.wanted import Address, Bond, Route, Vlan, Wanted
 from bareon.text import visible
 
@@ -26,6 +26,8 @@ _MIIMON = ("miimon", "100")
 #: What dracut knows and this ramdisk does not do.
 _OTHERS = {"team": "bond", "bridge": "bond"}
 _MOST_VLANS = 4094
+#: It may have a password.
+_SECRET = ("proxy",)
 
 
 def parse(text: str) -> Wanted:
@@ -51,12 +53,15 @@ class _Reader:
             self._wrong(name, value, f"is not set up by this ramdisk: is {_OTHERS[name]}= meant?")
         elif grammar := _GRAMMARS.get(name):
             try:
-                self._found.setdefault(name, []).append(grammar(value))
+                found = grammar(value)
             except ValueError as error:
                 self._wrong(name, value, str(error))
+            else:
+                self._found.setdefault(name, []).append(found)
 
     def _wrong(self, name: str, value: str, message: str) -> None:
-        self._defects.append(Defect(visible(f"{name}={value}"), visible(message)))
+        word = f"{name}={'…' if name in _SECRET else value}"
+        self._defects.append(Defect(visible(word), visible(message)))
 
     def wanted(self) -> Wanted:
         found = {name: tuple(values) for name, values in self._found.items()}
@@ -68,6 +73,8 @@ class _Reader:
             routes=found.get("rd.route", ()),  # type: ignore[arg-type]
             nameservers=found.get("nameserver", ()),  # type: ignore[arg-type]
             booted=found.get("BOOTIF", (None,))[-1],  # type: ignore[arg-type]
+            proxy=found.get("proxy", (None,))[-1],  # type: ignore[arg-type]
+            direct=found.get("no_proxy", ((),))[-1],  # type: ignore[arg-type]
         )
         self._defects += _contradictions(everything)
         if self._defects:
@@ -180,4 +187,6 @@ _GRAMMARS: dict[str, Callable[[str], object]] = {
     "rd.route": _route,
     "nameserver": _nameserver,
     "BOOTIF": _booted,
+    "proxy": proxy.parse,
+    "no_proxy": proxy.direct,
 }

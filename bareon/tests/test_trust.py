@@ -9,8 +9,6 @@ import os
 import pty
 import subprocess
 import sys
-
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
