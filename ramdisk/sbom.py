@@ -17,7 +17,7 @@ from building.date import environment
 from building.process import run
 
 #: Seconds for one of the programs, many times what was measured.
-LIMIT = 120.0
+LIMIT = 600.0
 NAME = "bareon-ramdisk"
 FILE = "ramdisk.cdx.json"
 
