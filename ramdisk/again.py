@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from building import cache
-from ramdisk import archive, base
+from ramdisk import archive, base, outputs, sbom
 
 #: Builds into the directory that it is given, and returns the product of :func:`ramdisk.base.build_base`.
 Build = Callable[[Path], Path]
@@ -41,6 +41,9 @@ def difference(build: Build, report: cache.Report) -> str | None:
 
 def _differing(first: Path, second: Path, place: Path) -> Iterator[str]:
     """Yield what differs, what is made of something after that."""
+    if changes := "; ".join(outputs.changes(*(sbom.packages(x / base.BILL) for x in (first, second)))):
+        # Nothing that is made of them could be the same.
+        yield f"{changes}. The archive has moved on since the first one was built: remove {first}, and build again"
     for name in (base.KERNEL, base.BILL, base.WHEELS):
         if not filecmp.cmp(first / name, second / name, shallow=False):
             yield f"{name} of the base"

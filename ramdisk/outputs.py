@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from building import cache, date, wheel
@@ -27,23 +27,22 @@ def write(base: Path, ramdisk: Ramdisk, line: str, target: Path, report: cache.R
     iso.write(base, ramdisk, line, date.epoch(wheel.CHECKOUT), target / ISO)
     (target / IPXE).write_text(parameters.for_ipxe(line))
     packages = sbom.packages(target / sbom.FILE)
-    for change in _changes(target / PACKAGES, packages):
-        report(change)
+    if (target / PACKAGES).is_file():
+        earlier = dict(line.split(" ", 1) for line in (target / PACKAGES).read_text().splitlines())
+        for change in changes(earlier, packages):
+            report(f"packages: {change}")
     (target / PACKAGES).write_text("".join(f"{name} {rest}\n" for name, rest in packages.items()))
     names = ("vmlinuz", "initramfs", ISO, IPXE, PACKAGES, sbom.FILE)
     (target / SUMS).write_text("".join(f"{_digest(target / name)}  {name}\n" for name in names))
 
 
-def _changes(earlier: Path, packages: dict[str, str]) -> Iterator[str]:
-    """Say what became of packages since the build whose list lies there: Debian's archive moves on."""
-    if not earlier.is_file():
-        return
-    before = dict(line.split(" ", 1) for line in earlier.read_text().splitlines())
-    for name in sorted(before.keys() | packages.keys()):
-        old, new = (x[name].split(" ")[0] if name in x else "none" for x in (before, packages))
-        if before.get(name) != packages.get(name):
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[str]:
+    """Say what became of packages, as :func:`ramdisk.sbom.packages` has them: Debian's archive moves on."""
+    for name in sorted(before.keys() | after.keys()):
+        old, new = (x[name].split(" ")[0] if name in x else "none" for x in (before, after))
+        if before.get(name) != after.get(name):
             report = f"{old} before, {new} now" if old != new else f"{new}, of another content"
-            yield f"packages: {name}: {report}"
+            yield f"{name}: {report}"
 
 
 def _digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ramdisk import again, archive
+from ramdisk import again, archive, base
 
 #: What a frame of zstd begins with; RFC 8878, 3.1.1.
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -119,3 +120,23 @@ def test_what_is_compressed_is_compared_unpacked(tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(b"none")
     with pytest.raises(ValueError, match="packed: "):
         again.unpacked(tmp_path / "packed")
+
+
+def test_packages_that_have_changed_between_two_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are named in place of the first file that they bring, and what would mend it."""
+    monkeypatch.setenv("BAREON_CACHE", str(tmp_path))
+    made: list[Path] = []
+
+    def build(place: Path) -> Path:
+        number = len(made) + 1
+        made.append(tmp_path / f"base{number}")
+        made[-1].mkdir()
+        packages = [("one", f"1.{number}"), ("other", "2")]
+        parts = [{"purl": f"pkg:deb/debian/{name}@{x}", "name": name, "version": x} for name, x in packages]
+        (made[-1] / base.BILL).write_text(json.dumps({"components": parts}))
+        return made[-1]
+
+    assert again.difference(build, lambda line: None) == (
+        "deb:one: 1.1 before, 1.2 now. The archive has moved on since the first one was built: "
+        f"remove {made[0]}, and build again"
+    )
