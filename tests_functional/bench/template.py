@@ -199,8 +199,8 @@ def cable(here: int, there: int, mac: str = "") -> ET.Element:
         ET.SubElement(element, "mac", address=mac)
     source = ET.SubElement(element, "source", address="127.0.0.1", port=str(there))
     ET.SubElement(source, "local", address="127.0.0.1", port=str(here))
-    # LACP leaves out a port whose speed and duplex nobody knows, and virtio has none; with e1000e the machine does not
-    # learn that a cable was pulled.
+    # LACP leaves out a port whose speed and duplex nobody knows, and virtio has none; e1000e tells no machine that a
+    # cable was pulled.
     ET.SubElement(element, "model", type="e1000")
     return element
 
