@@ -32,7 +32,7 @@ test:
 
 test-all:
 	@$(PREPARE)
-	"$$python" -m pytest -n auto bareon/tests
+	"$$python" -m pytest -n auto bareon/tests --thorough
 	"$$python" -m pytest tests_functional --thorough --every-point
 
 unit:

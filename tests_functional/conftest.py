@@ -69,11 +69,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="cut the power at every boundary between two steps and at 20 moments, not at some (an hour)",
     )
     parser.addoption(
-        "--thorough",
-        action="store_true",
-        help="run also what is left out by default; what -k or a test's name asks for is never left out",
-    )
-    parser.addoption(
         "--ironic",
         metavar="REQUIREMENTS",
         help="the conductor's Ironic for pip, such as ironic==36.0.0 (default: that of ironic-requirements.txt)",

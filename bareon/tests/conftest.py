@@ -17,6 +17,7 @@ from bareon.executor import Listener
 from bareon.plan.plan import Plan
 from bareon.report import progress, schema
 from bareon.report.report import Report
+from bareon.tests import drawn
 
 #: pytest's ``record_property``: a line for the end of the run, wherever the test runs.
 Record = Callable[[str, object], None]
@@ -86,6 +87,11 @@ def published(monkeypatch: pytest.MonkeyPatch, record_property: Record) -> Itera
     yield
     for name, count in _COUNTS.items():
         record_property(name, count)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Pass on how many cases are wanted, which the decorators of tests ask for when these are imported."""
+    drawn.be_thorough(config.getoption("thorough", False))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

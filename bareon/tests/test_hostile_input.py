@@ -26,11 +26,11 @@ from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.errors import DisksDiffer, InvalidInput, UnsuitableNode
 from bareon.plan import document, text
-from bareon.tests import cases
+from bareon.tests import cases, drawn
 from bareon.tests.conftest import Record
 from bareon.tests.damage import inputs, places
 
-DOCUMENTS = 20_000
+DOCUMENTS = drawn.cases(20_000)
 LIMIT = 6.0  # seconds of the processor for each, most of which a machine that is shared may take
 SEED = uuid.UUID(int=0)
 NODES = ("two-disks", "four-disks", "stacked", "uefi", "odd")

@@ -25,10 +25,11 @@ from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import Firmware, Reservation, Volume
 from bareon.storage.lvm import EXTENT, LogicalVolume, PhysicalVolume, PlannedGroup, VolumeGroup
 from bareon.storage.md import Array, RaidMember
+from bareon.tests import drawn
 from bareon.tests.conftest import Record
 from bareon.tests.simulation import after
 
-TRIES = 10_000
+TRIES = drawn.cases(10_000)
 SEED = Identifiers(uuid.UUID(int=7))
 CONFIGDRIVE = Reservation("configdrive", (64 * MIB, 64 * MIB), at_end=True)
 tried = {"laid out": 0, "refused": 0}

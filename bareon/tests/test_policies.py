@@ -35,11 +35,12 @@ from bareon.storage.kind import Aggregate, Content
 from bareon.storage.luks import CloseContainer, Container, MakeContainer, OpenContainer
 from bareon.storage.lvm import ActivateGroup, DeactivateGroup, LogicalVolume, MakeGroup, PhysicalVolume, VolumeGroup
 from bareon.storage.md import Array, MakeArray, RaidMember, StartArray, StopArray
+from bareon.tests import drawn
 from bareon.tests.conftest import Record
 from bareon.tests.forest import FIRMWARE, Forest, Thing, grow, kernel_name, render
 from bareon.tests.simulation import after
 
-TRIES = 10_000
+TRIES = drawn.cases(10_000)
 SEED = uuid.UUID(int=3)
 NOUNS = {"group": "volume group"}
 
