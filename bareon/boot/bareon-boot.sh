@@ -801,14 +801,23 @@ changed() {
     done
 }
 
-# Sets $menu: grub.cfg with the entry $1 as $2, and that of its older kernel as $3, which may be empty.
+# Sets $menu: grub.cfg with the entry $1 as $2, and that of its older kernel as $3, which may be empty. With $4 the entry
+# is a new one, behind those of all other images.
 compose() {
     mark='# An older kernel of entry '
-    menu= gap= skipping= placed= had= at= count=0
+    menu= gap= skipping= placed= had= at= count=0 adding=${4:-}
     while IFS= read -r line; do
         if [ -n "$skipping" ]; then
             [ "$line" != '}' ] || skipping=
             continue
+        fi
+        if [ -n "$adding" ] && [ "$count" = "$1" ]; then
+            case $line in
+                "$mark"* | 'menuentry '*)
+                    menu=$menu$line_end$2$line_end
+                    adding= gap=$line_end
+                    ;;
+            esac
         fi
         case $line in
             '')
@@ -832,7 +841,7 @@ compose() {
                 ;;
             'menuentry '*)
                 count=$((count + 1))
-                if [ "$count" = $(($1 + 1)) ]; then
+                if [ -z "${4:-}" ] && [ "$count" = $(($1 + 1)) ]; then
                     menu=$menu$gap$2$line_end
                     gap= skipping=yes
                     continue
@@ -842,13 +851,16 @@ compose() {
         menu=$menu$gap$line$line_end
         gap=
     done < "$config"
+    [ -z "$adding" ] || menu=$menu$line_end$2$line_end
     if [ -z "$placed" ]; then
         at=$count
         [ -z "$3" ] || menu=$menu$line_end$mark$1.$line_end$3$line_end
     fi
     default=$(default_number)
     moved=$default
-    if [ -n "$had" ] && [ -z "$3" ]; then
+    if [ -n "${4:-}" ]; then
+        [ "$default" -lt "$1" ] || moved=$((default + 1))
+    elif [ -n "$had" ] && [ -z "$3" ]; then
         if [ "$default" = "$at" ]; then moved=$1; elif [ "$default" -gt "$at" ]; then moved=$((default - 1)); fi
     elif [ -z "$had" ] && [ -n "$3" ] && [ "$default" -ge "$at" ]; then
         moved=$((default + 1))
@@ -910,21 +922,60 @@ END
 renew() {
     [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
     case $(entry_of "$1") in "menuentry '"*"' {$line_end"*) ;; *) fail 6 "entry $1 of grub.cfg is not as bareon writes them" ;; esac
-    older_entry=
-    if [ -f "$2/older" ]; then older_entry=$(cat "$2/older"); fi
-    compose "$1" "$(cat "$2/entry")" "$older_entry"
+    compose "$1" "$(cat "$2/entry")" "$(older_in "$2")"
     table=$(while IFS= read -r line; do
         case $line in "$1$tab"*) cat "$2/listed" ;; *) printf '%s\n' "$line" ;; esac
     done < "$images")
     writable
     put_document "$2/document"
-    if [ "$table" != "$(cat "$images")" ]; then
-        rm -f "$images.new"
-        printf '%s\n' "$table" > "$images.new"
-        [ "$(cat "$images.new")" = "$table" ] || fail 6 "the list of images was cut off"
-        put "$images"
-    fi
+    put_table "$table"
     if [ "$menu" != "$(cat "$config")" ]; then put_menu "$menu"; fi
+}
+
+# The same for the image $1, which the menu has not yet. It gets the number behind those of all others. Until it is in the
+# list, which comes last, its entry starts it, and nothing else is another one.
+add() {
+    [ -n "$(default_number)" ] || fail 6 "grub.cfg has no line 'set default=' with a number"
+    number=$(new_number)
+    [ "$number" = "$(sed -n "1s/$tab.*//p" "$2/listed")" ] || fail 6 "the menu was changed meanwhile"
+    case $(entry_of "$number") in
+        # A power cut has left it there.
+        "$(sed -n 1p "$2/entry")$line_end"*) compose "$number" "$(cat "$2/entry")" "$(older_in "$2")" ;;
+        *) compose "$number" "$(cat "$2/entry")" "$(older_in "$2")" new ;;
+    esac
+    table=$(
+        while IFS= read -r line; do
+            case $line in "-$tab$1$tab"*) ;; *) printf '%s\n' "$line" ;; esac
+        done < "$images"
+        cat "$2/listed"
+    )
+    writable
+    put_document "$2/document"
+    put_menu "$menu"
+    put_table "$table"
+}
+
+# The number that follows those of all images.
+new_number() {
+    number=0
+    while IFS=$tab read -r other _; do
+        case $other in '' | *[!0-9]* | ?????*) continue ;; esac
+        [ "$other" -lt "$number" ] || number=$((other + 1))
+    done < "$images"
+    echo "$number"
+}
+
+older_in() {
+    if [ -f "$1/older" ]; then cat "$1/older"; fi
+}
+
+# Puts the text $1 in the place of the list of images.
+put_table() {
+    [ "$1" != "$(cat "$images")" ] || return 0
+    rm -f "$images.new"
+    printf '%s\n' "$1" > "$images.new"
+    [ "$(cat "$images.new")" = "$1" ] || fail 6 "the list of images was cut off"
+    put "$images"
 }
 
 # The kernels that entries of other images than $1 start from the file system $2.
@@ -1030,11 +1081,15 @@ END
         refresh "$number"
         follow
         ;;
-    renew)
-        [ $# -eq 2 ] && [ -d "$2" ] || fail 2 "renew takes an image and a folder"
+    renew | add)
+        [ $# -eq 2 ] && [ -d "$2" ] || fail 2 "$command takes an image and a folder"
         open
-        number=$(number_of "$1")
-        renew "$number" "$2"
+        if [ "$command" = add ]; then
+            add "$1" "$2"
+        else
+            number=$(number_of "$1")
+            renew "$number" "$2"
+        fi
         follow
         ;;
     -h | --help)

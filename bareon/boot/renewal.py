@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _ANEW = "have the menu made anew in the ramdisk, by do_bootloader without --imag
 
 @dataclass(frozen=True)
 class RenewEntries(Step):
-    """Renew the entries of some images in the menu, of which another one may run.
+    """Renew the entries of some images in the menu, of which another one may run, or add those that it has not.
 
     The default and all other entries stay as they are, and so does GRUB, which is none of the images'. ``document``
     lies beside each copy of the menu then; without one, an older one goes.
@@ -39,34 +39,40 @@ class RenewEntries(Step):
     @property
     def description(self) -> str:
         names = ", ".join(repr(x.name) for x in self.images)
-        return f"Renew the entry of image {names} in the menu on {self._device}; the default and other entries stay"
+        what = f"Renew or add the entry of image {names} in the menu on {self._device}"
+        return f"{what}; the default and other entries stay"
 
     def preflight(self) -> None:
-        """See that the menu has an entry for each of the images."""
+        """See that there is a menu, and that it has what its list says."""
         text, listed = self._menu()
         entries = _ENTRY.findall(text)
-        for image in self.images:
-            number = numbers(listed).get(image.name)
-            if number is None or number >= len(entries):
-                raise UnsuitableNode(f"image {image.name!r} has no entry in the menu on {self._device}: {_ANEW}")
+        if lost := [name for name, number in numbers(listed).items() if number >= len(entries)]:
+            raise UnsuitableNode(f"image {lost[0]!r} has no entry in the menu on {self._device}: {_ANEW}")
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()
+        added = [x.name for x in self.images if self._brought_up_to_date(x)]
+        total = len(numbers(self._menu()[1]))
+        return {"menu": f"{len(self.images)} of {total} images", **({"added": ", ".join(added)} if added else {})}
+
+    def _brought_up_to_date(self, image: Image) -> bool:
+        """Renew the entry of an image, or add it; whether it was added."""
         text, listed = self._menu()
+        known = numbers(listed)
+        number = known.get(image.name)
         uuids = [x.uuid for x in self.layout.menus.values()]
-        for place, image in enumerate(self.images):
-            number = numbers(listed)[image.name]
-            with mounted_tree(self.layout.tree(image.name), root=f"{ROOT}/images/{place}") as tree:
-                boot = holder("/boot", tree.mounts).uuid
-                others = kernels(text, boot, number)
-                found = find(image.name, tree, self.layout, self.kernel_params, others)
-                if not found:
-                    raise ActionFailed(
-                        f"image {image.name!r} has no kernel in /boot; its entry in the menu is as it was"
-                    )
-                bareon_boot.install(tree, uuids)
-            self._renew(image, found, number, uuids)
-        return {"menu": f"{len(self.images)} of {len(numbers(listed))} images"}
+        with mounted_tree(self.layout.tree(image.name), root=f"{ROOT}/images/0") as tree:
+            boot = holder("/boot", tree.mounts).uuid
+            others = kernels(text, boot, number)
+            found = find(image.name, tree, self.layout, self.kernel_params, others)
+            if not found:
+                raise ActionFailed(f"image {image.name!r} has no kernel in /boot; the menu is as it was")
+            bareon_boot.install(tree, uuids)
+        if number is not None:
+            self._written(image, found, number, menu.renew)
+        else:
+            self._written(image, found, max(known.values(), default=-1) + 1, menu.add)
+        return number is None
 
     @property
     def _device(self) -> str:
@@ -84,7 +90,7 @@ class RenewEntries(Step):
             raise UnsuitableNode(f"there is no menu of images on {self._device}: {_ANEW}")
         return texts[0], texts[1]
 
-    def _renew(self, image: Image, found: Found, number: int, uuids: list[str]) -> None:
+    def _written(self, image: Image, found: Found, number: int, write: Callable[[str, str, str], None]) -> None:
         listed = found.listed(image, number)
         texts: Mapping[str, str | None] = {
             "entry": _text(found, listed.title),
@@ -96,7 +102,7 @@ class RenewEntries(Step):
             for name, text in texts.items():
                 if text is not None:
                     (Path(folder) / name).write_text(text, errors="surrogateescape")
-            menu.renew(bareon_boot.script(uuids), image.name, folder)
+            write(bareon_boot.script([x.uuid for x in self.layout.menus.values()]), image.name, folder)
 
 
 def _text(found: Found, title: str, *, older: bool = False) -> str:
@@ -112,8 +118,8 @@ def numbers(listed: str) -> dict[str, int]:
     return {x[1]: int(x[0]) for x in fields if len(x) > 1 and re.fullmatch("[0-9]{1,4}", x[0])}
 
 
-def kernels(text: str, uuid: str, number: int) -> set[str]:
-    """The kernels that entries of a menu other than the one with a number start from a file system."""
+def kernels(text: str, uuid: str, number: int | None) -> set[str]:
+    """The kernels that entries of a menu other than the one with a number, if any, start from a file system."""
     found = set()
     for place, entry in enumerate(_ENTRY.findall(text)):
         kernel = re.search(r"^  linux '?([^' \n]+)", entry, re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,15 +44,19 @@ def partition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _renew(tmp_path: Path, found: Found, image: str = "two") -> subprocess.CompletedProcess[str]:
+def _renew(
+    tmp_path: Path, found: Found, image: str = "two", listed: info.Listed | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Renew the entry of an image; add it where ``listed`` is one that the list has not."""
     place = tmp_path / "new"
     place.mkdir(exist_ok=True)
-    listed = found.listed(LISTED[1].image, 1)
+    command = "add" if listed else "renew"
+    listed = listed or found.listed(LISTED[1].image, 1)
     (place / "entry").write_text(_text(found, listed.title))
     if found.older:
         (place / "older").write_text(_text(found, listed.title, older=True))
     (place / "listed").write_text(info.table([listed]))
-    words = ["sh", "-s", "--", "renew", image, str(place)]
+    words = ["sh", "-s", "--", command, image, str(place)]
     return subprocess.run(words, input=bareon_boot.script(["u"]), capture_output=True, text=True)
 
 
@@ -104,6 +109,53 @@ def test_the_document_is_that_of_the_renewal_or_none(partition: Path, tmp_path: 
     given.unlink()
     assert _renew(tmp_path, found).returncode == 0
     assert not list(partition.glob("bareon-input*"))
+
+
+ADDED = Found("/dev/four", "r-four", None, "Four", NEW, {}, "vmlinuz", "/dev/four", OLDER)
+FOUR = ADDED.listed(Image("four", Location("rsync://a/four"), uuid="i-four"), 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "default", "older", "then"),
+    [((), 0, None, 0), ((), 2, OLDER, 2), ((0, 2), 1, OLDER, 1), ((0, 1, 2), 4, OLDER, 5), ((1,), 3, None, 4)],
+)
+def test_the_entry_of_another_image_is_added(
+    partition: Path, tmp_path: Path, before: tuple[int, ...], default: int, older: Kernel | None, then: int
+) -> None:
+    """Behind those of all images, whose numbers stay, and before the older kernels, which a default follows."""
+    old = menu.configuration(OLD, menu.once(), default=default, older=_older(*before))
+    (partition / "grub.cfg").write_text(old)
+    (partition / "bareon-images").write_text(info.table([*LISTED, replace(FOUR, number=None)]))  # of no system before
+    found = replace(ADDED, older=older)
+    done = _renew(tmp_path, found, "four", FOUR)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    entry = NEW.called(FOUR.title)
+    more = {3: with_older_kernel(entry, older)} if older else {}
+    wanted = menu.configuration([*OLD, entry], menu.once(), default=then, older={**_older(*before), **more})
+    assert (partition / "grub.cfg").read_text() == wanted
+    assert (partition / "grub.cfg.old").read_text() == old
+    assert (partition / "bareon-images").read_text() == info.table([*LISTED, FOUR])
+
+
+def test_an_entry_that_a_power_cut_left_out_of_the_list_is_not_added_twice(partition: Path, tmp_path: Path) -> None:
+    (partition / "grub.cfg").write_text(menu.configuration(OLD, menu.once(), older=_older(1)))
+    listed = (partition / "bareon-images").read_text()
+    assert _renew(tmp_path, ADDED, "four", FOUR).returncode == 0
+    once = (partition / "grub.cfg").read_text()
+    (partition / "bareon-images").write_text(listed)
+    done = _renew(tmp_path, ADDED, "four", FOUR)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (partition / "grub.cfg").read_text() == once
+    assert (partition / "bareon-images").read_text() == info.table([*LISTED, FOUR])
+
+
+def test_a_number_that_was_taken_meanwhile_is_not_given_again(partition: Path, tmp_path: Path) -> None:
+    text = menu.configuration([*OLD, OLD[0].called("another")], menu.once())
+    (partition / "grub.cfg").write_text(text)
+    (partition / "bareon-images").write_text(info.table([*LISTED, info.Listed(LISTED[0].image, 3, None, "another")]))
+    done = _renew(tmp_path, ADDED, "four", FOUR)
+    assert (done.returncode, done.stderr) == (6, "bareon-boot: the menu was changed meanwhile\n")
+    assert (partition / "grub.cfg").read_text() == text
 
 
 def test_a_menu_that_is_not_as_bareon_writes_it_stays(partition: Path, tmp_path: Path) -> None:

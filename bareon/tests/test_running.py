@@ -54,7 +54,7 @@ def plan(wanted: Deployment, node: NodeFacts) -> Plan:
 def test_the_menu_keeps_all_but_the_entry_of_the_image(deployed: NodeFacts) -> None:
     found = plan_of_all(chosen(deployment("verify"), ["b"]), used(deployed, ROOT_A, SRV))
     assert found.steps[-1].description == (
-        "Renew the entry of image 'b' in the menu on /dev/vdb2; the default and other entries stay"
+        "Renew or add the entry of image 'b' in the menu on /dev/vdb2; the default and other entries stay"
     )
     assert not any("GRUB" in x.description for x in found.steps)
     enabled = replace(used(deployed, ROOT_A), firmware="bios", secure_boot=SecureBootFacts("enabled"))

@@ -15,3 +15,11 @@ def renew(script: str, image: str, folder: str) -> None:
     :raises CommandError: when the menu cannot be written.
     """
     run(["sh", "-s", "--", "renew", image, folder], stdin=script, timeout=600.0)
+
+
+def add(script: str, image: str, folder: str) -> None:
+    """Have the menu have an entry of an image that it has not, as the same files say, behind those of all others.
+
+    :raises CommandError: when the menu cannot be written, or has changed since the number in ``listed`` was free.
+    """
+    run(["sh", "-s", "--", "add", image, folder], stdin=script, timeout=600.0)
