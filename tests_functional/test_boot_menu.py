@@ -181,23 +181,25 @@ def test_a_boot_that_is_not_mounted_changes_nothing(node: Node, tmp_path: Path) 
     assert menu_on(node.multiboot) == before
 
 
-def renewed(node: Node, folder: Path) -> list[str]:
-    """The words that have another entry in the place of the first image's."""
+def written(node: Node, folder: Path, command: str) -> list[str]:
+    """The words that have another entry in the place of the first image's (``renew``), or behind all (``add``)."""
     folder.mkdir()
     words = tuple(f"other{number}={'y' * 90}" for number in range(60))
     entry = Entry("System anew", "/boot/vmlinuz-1", "/boot/initrd.img-1", node.roots[0], words)
     (folder / "entry").write_text("\n".join(menu.written(entry)) + "\n")
-    image = Listed(Image("i0", Location("rsync://a/a")), 0, None, "anew", node.roots[0])
+    number = 0 if command == "renew" else 2
+    image = Listed(Image(f"i{number}", Location("rsync://a/a")), number, None, "anew", node.roots[0])
     (folder / "listed").write_text(info.table([image]))
     (folder / "document").write_text(DOCUMENTS[1])
-    return ["renew", "i0", str(folder)]
+    return [command, image.image.name, str(folder)]
 
 
-@pytest.mark.parametrize(("command", "entries"), [("refresh", 3), ("renew", 2)])
+@pytest.mark.parametrize(("command", "entries"), [("refresh", 3), ("renew", 2), ("add", 3)])
 def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path, command: str, entries: int) -> None:
     """At any command of the script, whatever the order in which blocks reach the disk then; so with the document."""
     old = menu_on(node.multiboot)
-    words = renewed(node, tmp_path / "new") if command == "renew" else ["refresh", "--root", str(node.systems[0])]
+    root = ["refresh", "--root", str(node.systems[0])]
+    words = root if command == "refresh" else written(node, tmp_path / "new", command)
     found = states([node.multiboot], tmp_path, words, node.script)
     new = menu_on(node.multiboot)
     assert new != old == config(node.roots) and new.count("menuentry ") == entries
@@ -207,7 +209,7 @@ def test_a_power_cut_leaves_the_old_or_the_new_menu(node: Node, tmp_path: Path, 
     seen = {on_disk(disk) for disk in disks}
     for before, after in pairwise(disks):
         seen |= _cuts(before, after, journal, tmp_path / "cut")
-    renewals = {(old, DOCUMENTS[1]), (new, DOCUMENTS[1])} if command == "renew" else {(new, DOCUMENTS[0])}
+    renewals = {(new, DOCUMENTS[0])} if command == "refresh" else {(old, DOCUMENTS[1]), (new, DOCUMENTS[1])}
     assert seen == {(old, DOCUMENTS[0]), *renewals}
 
 
@@ -235,7 +237,7 @@ def states(disks: Sequence[Path], place: Path, words: Sequence[str], script: str
 def test_a_power_cut_leaves_a_document_that_counts(node: Node, tmp_path: Path) -> None:
     """Beside two copies of a menu, as a system that starts then reads it; and the same command makes them alike."""
     other, uuids = tmp_path / "copy", [node.uuid, str(uuid.uuid4())]
-    script, words = bareon_boot.script(uuids), renewed(node, tmp_path / "new")
+    script, words = bareon_boot.script(uuids), written(node, tmp_path / "new", "renew")
     with ExitStack() as stack:
         device = stack.enter_context(loop.attached(node.multiboot))
         second = stack.enter_context(file_system(other, uuids[1]))

@@ -16,8 +16,8 @@ from bareon.model.node import NodeFacts
 from bareon.sizes import human
 from bareon.step import Step
 from bareon.storage import erase, gpt
-from bareon.storage.disk import DiskFacts
-from bareon.storage.gpt import ClearDisk, WriteTable
+from bareon.storage.disk import DiskFacts, PlannedDisk
+from bareon.storage.gpt import AddPartitions, ClearDisk, WriteTable
 from bareon.storage.kind import words
 from bareon.storage.mkfsoptions import turned_on
 from bareon.storage.reader import unread
@@ -34,6 +34,7 @@ class Partitioning(Action):
         return {
             *(program for fs in job.layout.filesystems() for program in fs.programs),
             *gpt.PROGRAMS,
+            *(tools.partx.PROGRAMS if any(_added(disk) for disk in job.layout.disks) else ()),
             *(tools.multipath.PROGRAMS if any(disk.multipath for disk in job.layout.disks) else ()),
             *(program for structure in job.layout.structures() for program in structure.programs),
             *(program for disk in job.layout.disks for program in erase.programs(disk)),
@@ -44,9 +45,8 @@ class Partitioning(Action):
         return configdrive_claim(deployment, written=False)
 
     def validate(self, job: Job) -> None:
-        if job.deployment.policy != "clean":
-            return
-        teardown(job.node, _disks(job))
+        if job.deployment.policy == "clean":
+            teardown(job.node, _disks(job))
         if reasons := [*clashes(job.layout, job.node)]:
             raise UnsuitableNode(*reasons)
 
@@ -83,12 +83,11 @@ class Partitioning(Action):
     def _tables(self, job: Job) -> Iterator[Step]:
         for disk in job.layout.disks:
             if any(part.decision == "create" for part in disk.partitions):
-                yield WriteTable(self.name, disk)
+                yield AddPartitions(self.name, disk) if _added(disk) else WriteTable(self.name, disk)
 
     def _structures(self, job: Job) -> Iterator[Step]:
         for structure in job.layout.structures():
-            if structure.decision == "create":
-                yield from structure.make(self.name)
+            yield from structure.make(self.name) if structure.decision == "create" else structure.extend(self.name)
 
     def _filesystems(self, job: Job) -> Iterator[Step]:
         return (step for fs in job.layout.filesystems() for step in fs.make(self.name))
@@ -97,6 +96,11 @@ class Partitioning(Action):
 def _disks(job: Job) -> set[str]:
     """The disks of the layout, by all their paths."""
     return all_paths(job.node, {disk.device for disk in job.layout.disks})
+
+
+def _added(disk: PlannedDisk) -> bool:
+    """True for a disk that gets partitions beside others that stay."""
+    return len({part.decision == "create" for part in disk.partitions}) > 1
 
 
 def _contents(disk: DiskFacts, node: NodeFacts) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from bareon.storage.filesystem import Filesystem
 def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
     """The deployment that brings the images of these names alone.
 
-    Every file system that another image has as well, or that none of these has, is kept, whatever is said of it.
+    Every file system that another image has as well, or that none of these has, is kept, whatever is said of it. What
+    is these images' alone may be added where it is not there.
 
     :raises UsageError: for no name, as of a variable that is empty, for names that no image has, and for some
         of the images that make up one system: its file systems are made anew, and the others would be gone.
@@ -35,8 +36,9 @@ def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
         message = f"--image is for 'verify': {deployment.policy!r} clears the disks, with all other images on them"
         raise InvalidInput([Defect("$.partitions_policy", message)])
 
-    def kept(fs: Filesystem) -> Filesystem:
-        return fs if fs.images and systems.issuperset(fs.images) else replace(fs, keep_data=True)
+    def changed(fs: Filesystem) -> Filesystem:
+        if fs.images and systems.issuperset(fs.images):
+            return replace(fs, may_be_added=True)
+        return replace(fs, keep_data=True) if others else fs
 
-    changed = deployment.with_filesystems(kept) if others else deployment
-    return replace(changed, brought=frozenset(names))
+    return replace(deployment.with_filesystems(changed), brought=frozenset(names))

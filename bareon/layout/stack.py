@@ -188,7 +188,8 @@ def clashes(layout: Layout, node: NodeFacts) -> Iterator[str]:
     """Structures on disks that stay, with names that are to be given to new ones."""
     disks, below = all_paths(node, {disk.device for disk in layout.disks}), disks_below(node)
     kinds = [kind.name for kind in KINDS]
-    for structure in sorted(layout.structures(), key=lambda x: -kinds.index(x.kind.name)):
+    new = (structure for structure in layout.structures() if structure.decision == "create")
+    for structure in sorted(new, key=lambda x: -kinds.index(x.kind.name)):
         for found in node.structures:
             if structure.means(found) and not stands_on(found, disks, below):
                 yield structure.clash(found)

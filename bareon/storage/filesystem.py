@@ -23,6 +23,7 @@ from bareon.storage.kind import (
     Place,
     PlannedContent,
     Signature,
+    Structure,
     System,
 )
 from bareon.storage.reader import FEATURES, FLOOR, Reader, unread
@@ -135,6 +136,7 @@ class Filesystem(Content):
 
     ``images`` are the names of the images it belongs to. ``fat32`` asks for that kind of vfat, as firmware does of an
     ESP. ``from_image`` says that it is not made but arrives inside a block image, and may be of another type then.
+    ``may_be_added`` says that the device for it may be made where it is not there, beside all that is.
     ``readers`` are the oldest programs that are to read it, ``mkfs_options`` those of its mkfs that the input gives.
     """
 
@@ -147,6 +149,7 @@ class Filesystem(Content):
     images: tuple[str, ...] = ()
     mkfs_options: tuple[str, ...] = ()
     readers: tuple[Reader, ...] = FLOOR
+    may_be_added: bool = False
 
     @property
     def type_guid(self) -> str:
@@ -345,6 +348,13 @@ class PlannedFilesystem(PlannedContent):
             # Under clean nothing is to be kept: disks that are as described were made by an earlier stage.
             return comparison.copy and (comparison.policy == "clean" or not self.wanted.keep_data)
         return comparison.make and not self.wanted.keep_data
+
+
+def may_be_added(content: PlannedContent | None) -> bool:
+    """True for a planned file system, in whatever container, for which a device may be made that is not there."""
+    while isinstance(content, Structure) and len(content.devices) == 1:
+        content = content.devices[0].content
+    return isinstance(content, PlannedFilesystem) and content.wanted.may_be_added
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ chapter 5.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon import tools
-from bareon.errors import ActionFailed, Defect
+from bareon.errors import ActionFailed, Defect, UnsuitableNode
 from bareon.sizes import MIB, Absolute, Size, mib, parse_size, round_down
 from bareon.step import Outcome, Progress, Step
 from bareon.storage import erase, filesystem, multipath
@@ -187,17 +187,37 @@ def differences(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -
     if found.table != wanted.table:
         yield f"{wanted.device}: expected a gpt table, found {found.table or 'none'}"
         return
-    if len(wanted.partitions) != len(found.partitions):
+    new = _added(wanted, found, comparison)
+    if len(wanted.partitions) - len(new) != len(found.partitions):
         expected = counted(len(wanted.partitions), "partition")
         yield f"{wanted.device}: expected {expected}, found {len(found.partitions)}"
     there = {part.number: part for part in found.partitions}
     for part in wanted.partitions:
         if part.number in there:
             yield from _differences(part, there.pop(part.number), comparison)
+        elif part in new:
+            yield from _no_room(part, wanted, found)
         else:
             yield f"{part.device}: expected a partition of {mib(part.size)} at {mib(part.start)}, found none"
     for extra in there.values():
         yield f"{extra.device}: expected no partition, found one of {mib(extra.size)} at {mib(extra.start)}"
+
+
+def _added(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -> list[PlannedPartition]:
+    """The partitions that this run adds to the table: behind all that are there, by their numbers."""
+    last = max((part.number for part in found.partitions), default=0)
+    if not comparison.make:
+        return []
+    return [x for x in wanted.partitions if x.number > last and filesystem.may_be_added(x.content)]
+
+
+def _no_room(part: PlannedPartition, wanted: PlannedDisk, found: DiskFacts) -> Iterator[str]:
+    """Why a partition cannot be added: what is there would have to give way."""
+    if wanted.multipath:
+        yield f"{part.device}: expected a partition, found none; it is not added to a disk of several paths"
+    for other in found.partitions:
+        if part.start < other.end and other.start < part.end:
+            yield f"{part.device}: expected {mib(part.size)} free for it at {mib(part.start)}, found {other.device}"
 
 
 def _differences(wanted: PlannedPartition, found: PartitionFacts, comparison: Comparison) -> Iterator[str]:
@@ -234,9 +254,8 @@ def _is_named_by_author(part: PlannedPartition) -> bool:
 def adopted(wanted: PlannedDisk, found: DiskFacts, comparison: Comparison) -> PlannedDisk:
     """The disk with the places and identifiers that are there. There are no differences."""
     there = {part.number: part for part in found.partitions}
-    return replace(
-        wanted, partitions=tuple(_adopted(part, there[part.number], comparison) for part in wanted.partitions)
-    )
+    partitions = (_adopted(x, there[x.number], comparison) if x.number in there else x for x in wanted.partitions)
+    return replace(wanted, partitions=tuple(partitions))
 
 
 def _adopted(wanted: PlannedPartition, found: PartitionFacts, comparison: Comparison) -> PlannedPartition:
@@ -322,7 +341,7 @@ class WriteTable(Step):
 
     def run(self, progress: Progress) -> Outcome:
         disk = self.disk
-        script = tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk))
+        script = tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk.partitions))
         tools.sfdisk.write(disk.device, script, told=disk.multipath is None)
         label, seen = tools.parted.read(disk.device)
         wanted = [(part.number, part.start, part.size) for part in disk.partitions]
@@ -336,8 +355,47 @@ class WriteTable(Step):
         return {"partitions": len(wanted)}
 
 
-def entries(disk: PlannedDisk) -> list[tools.sfdisk.Entry]:
-    """The partitions of a disk as sfdisk takes them."""
+@dataclass(frozen=True)
+class AddPartitions(Step):
+    """Add to the table of a disk, which may be in use, the partitions that are not there, behind all that are.
+
+    The kernel is told of these alone, so that it need not let go of the others.
+    """
+
+    disk: PlannedDisk
+
+    @property
+    def description(self) -> str:
+        new = ", ".join(f"{x.device} ({mib(x.size)})" for x in self._new)
+        return f"Add {new} to the table of {self.disk.device}; its other partitions stay as they are"
+
+    @property
+    def _new(self) -> list[PlannedPartition]:
+        return [part for part in self.disk.partitions if part.decision == "create"]
+
+    def preflight(self) -> None:
+        if known := [x.device for x in self._new if Path(x.device).exists()]:
+            raise UnsuitableNode(f"{', '.join(known)} is there, and the table of {self.disk.device} does not have it")
+
+    def run(self, progress: Progress) -> Outcome:
+        device, new = self.disk.device, self._new
+        before = tools.sfdisk.read(device)
+        tools.sfdisk.add(device, tools.sfdisk.lines_of(self.disk.sector, entries(new)))
+        after = tools.sfdisk.read(device)
+        if replace(after, entries=after.entries[: -len(new)]) != before:
+            raise ActionFailed(f"{device}: sfdisk has changed other partitions: {after}, before: {before}")
+        _, seen = tools.parted.read(device)
+        wanted = [(part.number, part.start, part.size) for part in self.disk.partitions]
+        found = [(part.number, part.start, part.size) for part in seen]
+        if found != wanted:
+            raise ActionFailed(f"{device}: parted reads back {found}, not {wanted}")
+        tools.partx.add(device, new[0].number, new[-1].number)
+        tools.udev.wait_for({part.device: part.size for part in new})
+        return {"partitions": len(new)}
+
+
+def entries(partitions: Iterable[PlannedPartition]) -> list[tools.sfdisk.Entry]:
+    """Partitions as sfdisk takes them."""
     return [
         tools.sfdisk.Entry(
             part.number,
@@ -349,7 +407,7 @@ def entries(disk: PlannedDisk) -> list[tools.sfdisk.Entry]:
             part.name,
             part.boot,
         )
-        for part in disk.partitions
+        for part in partitions
     ]
 
 

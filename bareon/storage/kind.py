@@ -337,6 +337,10 @@ class Structure(ABC):
     def make(self, action: str) -> Iterator[Step]:
         """The steps that make it and its devices; ``action`` is the name of the action that plans them."""
 
+    def extend(self, action: str) -> Iterator[Step]:
+        """The steps that add to a kept one those of its devices that are not there."""
+        yield from ()
+
     @abstractmethod
     def start(self, action: str) -> Iterator[Step]:
         """The steps that make the devices of a kept one usable."""

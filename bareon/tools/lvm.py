@@ -209,6 +209,15 @@ def _lvm(*argv: str) -> Command:
     return run(["lvm", *argv, "--config", _CONFIG])
 
 
+def free(group: str) -> int:
+    """The bytes of a group that no volume has.
+
+    :raises CommandError: when there is no such group.
+    """
+    argv = ["lvm", "vgs", "--reportformat", "json", "--units", "b", "--nosuffix", "-o", "vg_free"]
+    return run([*argv, "--config", _CONFIG, group]).read(lambda output: int(parse(output, "vg")[0]["vg_free"]))
+
+
 def create_physical_volume(device: str, metadata: int, backup: int = 0) -> None:
     """Make a physical volume whose first extent starts ``metadata`` bytes (whole MiB) after its beginning.
 

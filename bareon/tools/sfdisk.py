@@ -77,6 +77,12 @@ def script(guid: str, sector: int, first: int, entries: Sequence[Entry]) -> str:
     lines = ["label: gpt", f"label-id: {guid}", "unit: sectors", f"sector-size: {sector}"]
     # Without it no partition may start before the disk's optimal I/O size, which can be many MiB.
     lines += [f"first-lba: {first // sector}", ""]
+    return "\n".join(lines) + "\n" + lines_of(sector, entries)
+
+
+def lines_of(sector: int, entries: Sequence[Entry]) -> str:
+    """The lines of partitions in an sfdisk script; ``sector`` is the logical sector size in bytes."""
+    lines = []
     for entry in entries:
         fields = [
             f"start={entry.start // sector}",
@@ -88,8 +94,8 @@ def script(guid: str, sector: int, first: int, entries: Sequence[Entry]) -> str:
             fields.append(f'name="{entry.name}"')
         if entry.legacy_boot:
             fields.append('attrs="LegacyBIOSBootable"')
-        lines.append(f"{entry.number} : " + ", ".join(fields))
-    return "\n".join(lines) + "\n"
+        lines.append(f"{entry.number} : " + ", ".join(fields) + "\n")
+    return "".join(lines)
 
 
 def write(device: str, text: str, *, told: bool = True) -> None:
@@ -104,6 +110,15 @@ def write(device: str, text: str, *, told: bool = True) -> None:
         ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", *untold, device],
         stdin=text,
     )
+
+
+def add(device: str, text: str) -> None:
+    """Add the partitions of the lines ``text`` to the table of ``device``, old signatures in them wiped.
+
+    It may be in use: the entries that are there stay as they are, and the kernel is not told.
+    """
+    safe = ("--append", "--wipe=never", "--wipe-partitions=always", "--no-reread", "--no-tell-kernel")
+    run(["sfdisk", "--quiet", "--lock=yes", *safe, device], stdin=text)
 
 
 def name(device: str, guid: str) -> None:

@@ -27,7 +27,7 @@ from bareon.storage.kind import (
 from bareon.storage.lvm import pool
 from bareon.storage.lvm.found import PROGRAMS, SIGNATURE, LogicalVolumeFacts, VolumeGroupFacts
 from bareon.storage.lvm.segment import EXTENT, LINEAR, THIN_CHECK, Segment
-from bareon.storage.lvm.step import ActivateGroup, MakeGroup
+from bareon.storage.lvm.step import ActivateGroup, AddVolumes, MakeGroup
 
 _OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
 """LVM's words for volumes that share no blocks with others, as thin and cached ones and snapshots do."""
@@ -76,6 +76,11 @@ class PlannedVolume(Device):
     def is_pool(self) -> bool:
         """True for a thin pool, which no device is there for."""
         return self.segment.kind == "thin-pool"
+
+    @property
+    def may_be_added(self) -> bool:
+        """True for one that may be made in a group that is there: a linear one, which takes any free extents."""
+        return self.segment == LINEAR and filesystem.may_be_added(self.content)
 
     @property
     def taken(self) -> int:
@@ -201,7 +206,11 @@ class PlannedGroup(PlannedAggregate):
         there = {volume.name: volume for volume in group.volumes}
         for volume in self.volumes:
             if volume.name not in there:
-                yield f"{volume.device}: expected a logical volume of {mib(volume.size)}, found none"
+                if not (comparison.make and volume.may_be_added):
+                    yield f"{volume.device}: expected a logical volume of {mib(volume.size)}, found none"
+                elif group.extent != self.extent:
+                    sizes = f"extents of {mib(self.extent)}, found {mib(group.extent)}"
+                    yield f"volume group {self.name}: expected, to add {volume.name} to it, {sizes}"
                 continue
             yield from volume.differences(there.pop(volume.name), comparison)
         for extra in there.values():
@@ -210,7 +219,7 @@ class PlannedGroup(PlannedAggregate):
     def adopted(self, comparison: Comparison) -> PlannedGroup:
         found = next(x for x in comparison.found(VolumeGroupFacts, everywhere=True) if self.means(x))
         there = {volume.name: volume for volume in found.volumes}
-        volumes = (comparison.adopted(volume, there[volume.name].content) for volume in self.volumes)
+        volumes = (comparison.adopted(x, there[x.name].content) if x.name in there else x for x in self.volumes)
         for notice in self._noticed(found):
             comparison.warn(notice)
         return replace(self, decision="keep", volumes=tuple(volumes))
@@ -218,7 +227,7 @@ class PlannedGroup(PlannedAggregate):
     def _noticed(self, found: VolumeGroupFacts) -> Iterator[str]:
         """What is not as asked for, but harms nothing, in words."""
         there = {volume.device: volume.tags for volume in found.volumes} | {found.title: found.tags}
-        asked = {volume.device: volume.tags for volume in self.volumes} | {found.title: self.tags}
+        asked = {x.device: x.tags for x in self.volumes if x.device in there} | {found.title: self.tags}
         for name, tags in asked.items():
             if gone := sorted(set(tags) - set(there[name])):
                 change = "vgchange" if name == found.title else "lvchange"
@@ -226,6 +235,10 @@ class PlannedGroup(PlannedAggregate):
 
     def make(self, action: str) -> Iterator[Step]:
         yield MakeGroup(action, self)
+
+    def extend(self, action: str) -> Iterator[Step]:
+        if new := tuple(volume for volume in self.volumes if volume.decision == "create"):
+            yield AddVolumes(action, self, new)
 
     def start(self, action: str) -> Iterator[Step]:
         yield ActivateGroup(action, self.name)

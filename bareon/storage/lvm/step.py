@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bareon import tools
 from bareon.errors import ActionFailed, UnsuitableNode
-from bareon.sizes import human
+from bareon.sizes import human, mib
 from bareon.step import Outcome, Progress, Step
 from bareon.storage.lvm import pool
 from bareon.storage.lvm.segment import LINEAR, STRIPE
@@ -84,6 +84,34 @@ class MakeGroup(Step):
         wanted = {volume.name: (volume.size, volume.segment.legs, volume.pool) for volume in self.group.volumes}
         if sizes != wanted:
             raise ActionFailed(f"volume group {self.group.name}: LVM reads back {sizes}, not {wanted}")
+
+
+@dataclass(frozen=True)
+class AddVolumes(Step):
+    """Make linear logical volumes in the free extents of a group that is there and may be in use."""
+
+    group: PlannedGroup
+    new: tuple[PlannedVolume, ...]
+
+    @property
+    def description(self) -> str:
+        volumes = ", ".join(f"{x.name} ({human(x.size)})" for x in self.new)
+        return f"Add to volume group {self.group.name}: {volumes}; its other volumes stay as they are"
+
+    def preflight(self) -> None:
+        wanted, free = sum(x.size for x in self.new), tools.lvm.free(self.group.name)
+        if free < wanted:
+            raise UnsuitableNode(f"volume group {self.group.name} has {mib(free)} free, and needs {mib(wanted)}")
+
+    def run(self, progress: Progress) -> Outcome:
+        before = tools.lvm.report().volumes
+        for volume in self.new:
+            tools.lvm.create_volume(self.group.name, volume.name, volume.size // self.group.extent, volume.tags)
+        tools.udev.wait_for({volume.device: volume.size for volume in self.new})
+        after = tools.lvm.report().volumes
+        if lost := [x for x in before if x not in after]:
+            raise ActionFailed(f"volume group {self.group.name}: LVM reads back {after}, without {lost}")
+        return {"bytes": sum(x.size for x in self.new), "volumes": len(self.new)}
 
 
 @dataclass(frozen=True)
