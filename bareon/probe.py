@@ -231,7 +231,12 @@ def _partitions(
     if mapped is not None:
         names = {x.number: mapped.get(x.number, partition_device(device, x.number)) for x in entries}
         entries = tuple(replace(x, device=names[x.number]) for x in entries)
-    found = {x.device: tags(x.device) for x in entries if Path(x.device).is_block_device()}
+    there = {x.device for x in entries if Path(x.device).is_block_device()}
+    if mapped is not None:
+        foreign = there.difference(mapped.values())
+        there -= foreign
+        users = users | {x: ["the name of another device, while the partition has none"] for x in foreign}
+    found = {device: tags(device) for device in sorted(there)}
     return tuple(
         PartitionFacts(
             number=entry.number,

@@ -310,12 +310,13 @@ class ClearDisk(Step):
         self._refuse_if_busy()
         if (tools.lsblk.size(self.device), tools.lsblk.sequence(self.device)) != (self.size, self.sequence):
             raise ActionFailed(f"{self.device} is another disk than when the plan was made")
-        # A table may have entries that the kernel made no device for.
-        parts = [part for part in self.partitions if Path(part).is_block_device()]
+        # The kernel may have no device for an entry; another one may be called as that of a map would be.
+        mapped = [*tools.multipath.partitions(self.device).values()] if self.multipath else []
+        parts = mapped if self.multipath else [part for part in self.partitions if Path(part).is_block_device()]
         tools.device.wipe(parts)
+        for part in mapped:
+            tools.dmsetup.remove(part.removeprefix("/dev/mapper/"))
         if self.multipath:
-            for part in tools.multipath.partitions(self.device).values():
-                tools.dmsetup.remove(part.removeprefix("/dev/mapper/"))
             parts = []
         tools.device.wipe([self.device])
         devices = [*parts, self.device]
@@ -339,6 +340,15 @@ class WriteTable(Step):
     def destroys(self) -> tuple[str, ...]:
         return ()  # what was there is named by the step that clears the disk
 
+    def preflight(self) -> None:
+        if not self.disk.multipath:
+            return
+        mapped = tools.multipath.partitions(self.disk.device).values()
+        for part in self.disk.partitions:
+            if part.device not in mapped and Path(part.device).exists():
+                reason = f"{part.device} is the name of another device, and would be that of a partition"
+                raise UnsuitableNode(f"{reason} of {self.disk.device}; call the map otherwise, see multipath.conf(5)")
+
     def run(self, progress: Progress) -> Outcome:
         disk = self.disk
         script = tools.sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk.partitions))
@@ -351,6 +361,9 @@ class WriteTable(Step):
         if disk.multipath:
             tools.udev.settle()  # udev's rules do the same
             tools.multipath.map_partitions(disk.device, multipath.DELIMITER)
+            mapped, names = tools.multipath.partitions(disk.device), {x.number: x.device for x in disk.partitions}
+            if mapped != names:
+                raise ActionFailed(f"{disk.device}: the devices of its partitions are {mapped}, not {names}")
         tools.udev.wait_for({part.device: part.size for part in disk.partitions})
         return {"partitions": len(wanted)}
 

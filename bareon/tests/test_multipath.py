@@ -5,20 +5,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bareon import probe, tools, usage
+from bareon.errors import ActionFailed, UnsuitableNode
 from bareon.model.layout import Layout
 from bareon.model.node import NodeFacts, Use
-from bareon.storage.gpt import ClearDisk
+from bareon.storage.gpt import ClearDisk, WriteTable
 from bareon.storage.multipath import SYSTEM, MapFacts, PathFacts
 from bareon.system.bindings.binding import Result
 from bareon.system.bindings.home import Home
 from bareon.system.bindings.multipath import Multipath
 from bareon.system.tree import Tree
 from bareon.tests.cases import HERE, load, node, plan_of
-from bareon.tools import multipath
+from bareon.tools import multipath, sfdisk
 from bareon.tools.lsblk import BlockDevice
 
 WWID = "36000c290"
@@ -152,3 +154,44 @@ def test_a_system_without_multipath_gets_no_list(tmp_path: Path) -> None:
     tree.write("/bin/sh", "")
     assert _bound(tree, _layout()[0]).stale == []
     assert tree.read("/etc/multipath/wwids") is None
+
+
+def test_another_device_with_the_name_of_a_partition_is_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Volume part1 of a group called as the map is /dev/mapper/MAP-part1, too."""
+    disk, wiped = "/dev/mapper/data", list[str]()
+    monkeypatch.setattr(tools.multipath, "partitions", lambda device: {})
+    monkeypatch.setattr(tools.device, "refuse_if_busy", lambda device: None)
+    monkeypatch.setattr(tools.device, "wipe", wiped.extend)
+    monkeypatch.setattr(tools.blkid, "probe", lambda devices: {})
+    monkeypatch.setattr(tools.lsblk, "size", lambda device: 7)
+    monkeypatch.setattr(tools.lsblk, "sequence", lambda device: 3)
+    monkeypatch.setattr(Path, "is_block_device", lambda path: True)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    ClearDisk("do_partitioning", disk, (f"{disk}-part1",), (), False, 7, 3, True).run(lambda done, of: None)
+    assert wiped == [disk]
+    with pytest.raises(UnsuitableNode, match="-part1 is the name of another device"):
+        WriteTable("do_partitioning", _layout()[0].disks[0]).preflight()
+
+
+def test_another_device_with_the_name_of_a_partition_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, asked = "/dev/mapper/data", list[str]()
+    entries = tuple(sfdisk.Entry(x, f"{disk}{x}", x << 20, 1 << 20, "", None, None) for x in (1, 2))
+    monkeypatch.setattr(sfdisk, "read", lambda device: SimpleNamespace(entries=entries))
+    monkeypatch.setattr(probe, "tags", lambda device: asked.append(device) or {})
+    monkeypatch.setattr(Path, "is_block_device", lambda path: True)
+    found = probe._partitions(disk, "gpt", [], {}, {2: f"{disk}-part2"})
+    assert asked == [f"{disk}-part2"]
+    assert [x.users for x in found] == [("the name of another device, while the partition has none",), ()]
+
+
+def test_partitions_that_kpartx_calls_otherwise_are_not_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = _layout()[0].disks[0]
+    seen = [SimpleNamespace(number=x.number, start=x.start, size=x.size) for x in disk.partitions]
+    monkeypatch.setattr(tools.sfdisk, "write", lambda device, script, told: None)
+    monkeypatch.setattr(tools.parted, "read", lambda device: (disk.table, seen))
+    monkeypatch.setattr(tools.udev, "settle", lambda: None)
+    monkeypatch.setattr(tools.udev, "wait_for", lambda devices: None)
+    monkeypatch.setattr(tools.multipath, "map_partitions", lambda device, delimiter: None)
+    monkeypatch.setattr(tools.multipath, "partitions", lambda device: {1: disk.partitions[0].device})
+    with pytest.raises(ActionFailed, match="the devices of its partitions are"):
+        WriteTable("do_partitioning", disk).run(lambda done, of: None)
