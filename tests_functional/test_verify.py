@@ -229,12 +229,13 @@ def changed(data: bytes) -> bytes:
         (lambda data: data[: len(data) // 2], "is cut off: its last line is missing"),
         (lambda data: gzip.compress(gzip.decompress(data)[:-80]), "is cut off: its last line is missing"),
         (changed, "was changed: its digest is not that of its lines"),
+        (lambda data: data + gzip.compress(b"./zzz type=dir\n"), "was changed: it goes on behind its last line"),
         (lambda _: b"", "is cut off: its last line is missing"),
         (lambda _: gzip.compress(b"other\n"), "is no manifest of bareon"),
         (lambda _: b"plain", "cannot be read: Not a gzipped file (b'pl')"),
         (lambda data: data[:40] + bytes(9) + data[49:], "cannot be read: "),
     ],
-    ids=["cut", "cut-inside", "changed", "empty", "other", "no-gzip", "spoilt"],
+    ids=["cut", "cut-inside", "changed", "behind", "empty", "other", "no-gzip", "spoilt"],
 )
 def test_a_manifest_that_is_not_what_was_written(system: Path, spoil: Callable[[bytes], bytes], words: str) -> None:
     with mounted(system) as (device, point):
@@ -254,3 +255,13 @@ def test_a_manifest_of_another_deployment_and_none(system: Path) -> None:
         assert drifted(device) == [f"{PLACE} {whose}: no files are compared"]
         place.unlink()
         assert drifted(device) == [f"{PLACE} is missing: no files are compared"]
+
+
+def test_a_volume_that_a_manifest_tells_nothing_of_is_told(system: Path) -> None:
+    with mounted(system) as (device, point):
+        verify = replace(step(device), manifest=True)
+        (root,) = verify.layout.tree("a")
+        with (point / PLACE[1:]).open("wb") as file:
+            mtree.Writer(file, mtree.Head("a", root.uuid)).end()
+        outcome = verify.run(lambda *_: None)
+    assert outcome == {"passed_over": "image 'a': the manifest tells nothing of the files of /"}

@@ -20,6 +20,7 @@ from bareon.storage.filesystem import Mounted
 from bareon.system import mtree
 from bareon.system.inventory import EXCLUDED, Inventory, drift
 from bareon.system.tree import Tree, actual, mounted_tree
+from bareon.text import visible
 from bareon.tools import mount
 
 LOG = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Comparison:
             try:
                 head, digest = mtree.check(file)
                 if (head.image, head.root) != (self.image, root.uuid):
-                    whose = f"of image {head.image!r} on the file system {head.root}"
+                    whose = f"of image {head.image!r} on the file system {visible(head.root)}"
                     return [f"{PLACE} is {whose}, of another deployment: no files are compared"]
                 LOG.info("image %s: the manifest has the SHA-256 %s", self.image, digest)
                 found = self._drift(file, head, passed_over)
@@ -150,14 +151,18 @@ class Comparison:
 
     def _drift(self, file: IO[bytes], head: mtree.Head, passed_over: list[str]) -> Iterator[str]:
         there = {x.point: x for x in own_volumes(self.layout, self.image)}
-        for point in mtree.points(file):
+        points = mtree.points(file)
+        for point in sorted(there.keys() - points):
+            passed_over.append(f"image {self.image!r}: the manifest tells nothing of the files of {point}")
+        for point in points:
             with contextlib.ExitStack() as stack:
                 volume = there.get(point)
                 folder = stack.enter_context(seen(volume, self.in_use)) if volume else None
                 if folder is None:
-                    passed_over.append(f"image {self.image!r}: the files of {point} cannot be compared as it is now")
+                    files = f"the files of {visible(point)}"
+                    passed_over.append(f"image {self.image!r}: {files} cannot be compared as it is now")
                     continue
-                points = {x.point for x in self.layout.mounts(self.image)}
-                inventory = Inventory(*(folder, point, points, head.exclude), lambda done: self.progress(done, None))
+                mounts = {x.point for x in self.layout.mounts(self.image)}
+                inventory = Inventory(*(folder, point, mounts, head.exclude), lambda done: self.progress(done, None))
                 yield from drift(mtree.things(file, point), inventory)
                 LOG.info("image %s: %s: %d names were left out", self.image, point, inventory.left_out)

@@ -147,11 +147,11 @@ def _changes(expected: Thing, found: Thing, entry: Entry, inventory: Inventory) 
     one, other = dict(expected.facts), dict(found.facts)
     digest = one.pop("sha256digest", None)
     words = [
-        f"{name}: expected {_shown(name, one.get(name))}, found {_shown(name, other.get(name))}"
+        f"{visible(name)}: expected {_shown(name, one.get(name))}, found {_shown(name, other.get(name))}"
         for name in sorted({*one, *other})
         if one.get(name) != other.get(name)
     ]
-    same_size = one["type"] == other["type"] and one.get("size") == other.get("size")
+    same_size = one["type"] == other["type"] == "file" and one.get("size") == other.get("size")
     if digest and same_size and inventory.digest(entry) != digest:
         words.append("its content has changed (sha256digest)")
     return words

@@ -112,7 +112,8 @@ def check(file: IO[bytes]) -> tuple[Head, str]:
     :raises BadManifestError: when it is not.
     """
     digest, count, head, exclude = hashlib.sha256(), 0, None, []
-    for number, line in enumerate(_lines(file)):
+    volumes, lines = set[str](), _lines(file)
+    for number, line in enumerate(lines):
         if number == 0 and line != _FIRST:
             raise BadManifestError("is no manifest of bareon")
         if line.startswith(_END):
@@ -120,12 +121,20 @@ def check(file: IO[bytes]) -> tuple[Head, str]:
                 raise BadManifestError("was changed: its digest is not that of its lines")
             if head is None:
                 raise BadManifestError("does not say whose it is")
+            if next(lines, None) is not None:
+                raise BadManifestError("was changed: it goes on behind its last line")
             return Head(*head, exclude=tuple(exclude)), digest.hexdigest()
         if line.startswith(_HEAD):
             image, _, root = _text(line.removeprefix(_HEAD)).partition(" ")
             head = unvis(image), unvis(root)
         elif line.startswith(_EXCLUDE):
             exclude.append(unvis(_text(line.removeprefix(_EXCLUDE))))
+        elif line.startswith(_VOLUME):
+            # All that lies on a volume is read for each of these lines.
+            point = unvis(_text(line.removeprefix(_VOLUME)))
+            if point in volumes:
+                raise BadManifestError("has a volume twice")
+            volumes.add(point)
         count += line.startswith(b".")
         digest.update(line)
     raise BadManifestError("is cut off: its last line is missing")
