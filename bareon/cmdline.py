@@ -9,6 +9,10 @@ from pathlib import Path
 
 from bareon.errors import Defect, InvalidInput
 
+#: COMMAND_LINE_SIZE of x86 and arm64, less the byte that ends it.
+_KEPT = 2047
+#: The longest word that is thought of: a key of RSA with 2048 bits in base64url.
+_LONGEST_WORD = 511
 #: A word, which may have blanks within quotes.
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 
@@ -16,6 +20,23 @@ _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 def read(root: Path) -> str:
     """The command line of the kernel that runs, whatever bytes are on it; ``root`` is the folder with ``proc``."""
     return (root / "proc/cmdline").read_text("latin-1")
+
+
+def cut(root: Path) -> str | None:
+    """Why the end of the command line may be missing, for people; ``None`` where it is all there.
+
+    A kernel keeps so many bytes, and says nothing to whom it starts. Its EFI stub drops whole words, so that the line
+    that is left ends like any other: it may be shorter by the first word that was dropped.
+
+    :param root: the folder with ``proc`` and ``sys``.
+    """
+    size = len(read(root).removesuffix("\n"))
+    if size >= _KEPT:
+        return f"has {size} bytes: a kernel keeps {_KEPT} and drops the rest; make it shorter"
+    if size > _KEPT - _LONGEST_WORD and (root / "sys/firmware/efi").is_dir():
+        most = f"{_KEPT - _LONGEST_WORD} at most are sure to be all"
+        return f"has {size} bytes: a kernel that UEFI starts drops the last words of a line that is too long; {most}"
+    return None
 
 
 def parameters(text: str) -> Iterator[tuple[str, str | None]]:

@@ -12,8 +12,20 @@ from pathlib import Path
 from bareon.model.hardware import HardwareFacts, PortFacts
 
 #: What boards say whose maker has left the place empty, in lower case.
-_NOTHING = re.compile(r"(|none|0+|default string|not (specified|applicable|available)|to be filled by o\.?e\.?m\.?)")
-_NO_UUID = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
+_NOTHING = re.compile(
+    r"(|none|null|n/?a|o\.?e\.?m\.?|empty|invalid|unknown|undefined|default( string)?|(?P<same>[0x.*#f -])(?P=same)*"
+    r"|not (specified|applicable|available|set)|to be filled( by o\.?e\.?m\.?)?|0?123456789[0a-f]*"
+    r"|(system|chassis|base ?board|board)[ _-]?(serial[ _-]?(number|#)?|s/n|sn)|serial[ _-]?(number|#))"
+)
+#: What boards have alike: the two that SMBIOS reserves, and examples that were never replaced.
+_NO_UUID = (
+    "00000000-0000-0000-0000-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "03000200-0400-0500-0006-000700080009",
+    "00020003-0004-0005-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NO_MAC = "00:00:00:00:00:00"
 _ETHERNET = "1"  # ARPHRD_ETHER of if_arp.h
@@ -38,7 +50,7 @@ def read(root: Path) -> HardwareFacts:
         vendor=_said(text(dmi / "sys_vendor")),
         product=_said(text(dmi / "product_name")),
         serial=_said(text(dmi / "product_serial")),
-        uuid=None if uuid in _NO_UUID else _said(uuid),
+        uuid=None if not _UUID.fullmatch(uuid) or uuid in _NO_UUID else uuid,
         tpm=_TPMS.get(text(root / "sys/class/tpm/tpm0/tpm_version_major")),
         ports=tuple(_ports(root / "sys/class/net")),
     )

@@ -9,8 +9,8 @@ import re
 CONSOLES = "console=tty0 console=ttyS0,115200"
 #: What neither GRUB within single quotes nor iPXE reads as something else.
 _WORD = re.compile(r"[A-Za-z0-9_@%+=:,./?&~{}\[\]*()^!|<>;#-]+")
-#: COMMAND_LINE_SIZE of the kernel on x86 is 2048; the loaders add a name of the initramfs and of the medium.
-LIMIT = 1900
+#: What is sure to be whole (bareon/cmdline.py) is 1536; the loaders add a name of the initramfs and of the medium.
+LIMIT = 1400
 _IPXE = ("&&", "||")
 
 
@@ -25,7 +25,7 @@ def line(appended: str) -> str:
             raise ValueError(f"--append: boot loaders would not hand on {word!r} as it is")
     whole = " ".join(words if any(word.startswith("console=") for word in words) else [CONSOLES, *words])
     if len(whole) > LIMIT:
-        raise ValueError(f"--append: the command line has {len(whole)} characters, and the kernel takes {LIMIT}")
+        raise ValueError(f"--append: the command line has {len(whole)} characters, and may have {LIMIT}")
     return whole
 
 

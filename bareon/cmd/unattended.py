@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bareon.cmd.exit import catch_signals, code_of, guarded
-from bareon.errors import CommandError, UnsuitableNode
+from bareon.errors import CommandError, Defect, InvalidInput, UnsuitableNode
 
 if TYPE_CHECKING:
     from bareon.model.settings import TransferSettings
@@ -64,17 +64,32 @@ class _Run:
         self._root = found.root
         _start_log(Path(found.log_file) if found.log_file else found.root / "var/log/bareon-unattended.log")
         try:
-            self._unattended()
+            self._guarded()
         except BaseException as error:
             self._failed(code_of(error), str(error).partition("\n")[0] or type(error).__name__, {}, None)
             raise
 
-    def _unattended(self) -> None:
+    def _guarded(self) -> None:
         from bareon import cmdline
-        from bareon.unattended import events, fetch, identity, parameter
+        from bareon.cmd.lock import node_lock
+        from bareon.unattended import parameter
+
+        text, options = cmdline.read(self._root), _options()
+        if not parameter.asks(text, options):
+            for defect in parameter.strange(text, options):
+                self._say(f"warning: {defect}")
+            return
+        if reason := cmdline.cut(self._root):
+            raise InvalidInput([Defect("the kernel's command line", reason)])
+        given = parameter.parse(text, options)
+        # From before the mark is looked for until it is written: another run would not see it.
+        with node_lock(str(self._root / "run/bareon-unattended.lock")):
+            self._unattended(given)
+
+    def _unattended(self, given: Parameters) -> None:
+        from bareon.unattended import events, fetch, identity
 
         start = time.monotonic()
-        given = parameter.parse(cmdline.read(self._root), _options())
         node = identity.awaited(self._root, _ADDRESS)
         settings = _settings(given)
         self._events = events.Events(given.events, events.key(self._root), node.values(), settings)

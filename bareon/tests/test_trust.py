@@ -98,14 +98,24 @@ def test_a_wrong_key_leaves_the_others(root: Path) -> None:
     assert admitted(root) == [ED25519]
 
 
-def test_the_clock_is_never_before_the_build(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 86400.0)
-    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((1970, 1, 2, 0, 0, 0, 4, 2, 0)))
-    sound, said, times = prepared(root, "")
+@pytest.mark.parametrize(
+    ("clock_shows", "said"), [(86400.0, "1970-01-02 00:00:00"), (BUILT + 21 * 365.25 * 86400, "2044-11-14 04:13:20")]
+)
+def test_a_clock_that_cannot_be_right_shows_the_time_of_the_build(
+    root: Path, monkeypatch: pytest.MonkeyPatch, clock_shows: float, said: str
+) -> None:
+    shown = time.gmtime(clock_shows)
+    monkeypatch.setattr(time, "time", lambda: clock_shows)
+    monkeypatch.setattr(time, "gmtime", lambda: shown)
+    sound, lines, times = prepared(root, "")
     assert (sound, times) == (True, [BUILT])
-    assert said == [
-        "the clock showed 1970-01-02 00:00:00, before this ramdisk was built; it shows the time of that now"
-    ]
+    why = "before this ramdisk was built or 20 years after; it shows the time of that now"
+    assert lines == [f"the clock showed {said}, {why}"]
+
+
+def test_a_clock_that_may_be_right_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: BUILT + 19 * 365.25 * 86400)
+    assert prepared(root, "") == (True, [], [])
 
 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import ssl
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bareon import cmdline
 from bareon.cmd.unattended import _options
 from bareon.errors import ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.location import Location
@@ -91,6 +93,45 @@ def test_defaults() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_named_and_nothing_is_done(line: str, defect: str) -> None:
     assert defects(line) == [defect]
+
+
+def test_an_older_document_by_http_is_no_changed_one() -> None:
+    words = "bareon.input=http://h/x bareon.input_keyring=/etc/k bareon.again=changed"
+    (defect,) = defects(words)
+    assert defect.startswith("bareon.again: changed takes an older document") and "use https" in defect
+    assert parsed(words.replace("http:", "https:")).again == "changed"
+    assert parsed(f"{words} bareon.input_sha256={DIGEST}").again == "changed"
+
+
+def test_parameters_of_others_may_be_repeated() -> None:
+    assert parsed(f"{SOURCE} bareon.ca=a bareon.ca=b bareon.sshkey=a bareon.sshkey=b").options == ()
+
+
+def test_what_nobody_knows_is_named_where_nothing_is_to_be_deployed() -> None:
+    known = "quiet bareon.sshkey=a bareon.ca=b bareon.ntp=c bareon.medium=d"
+    assert not parameter.asks(known, _options()) and not parameter.strange(known, _options())
+    for words in (SOURCE, "bareon.events=x", "bareon.image-timeout=1", "bareon.input"):
+        assert parameter.asks(words, _options())
+    line = f"{known} bareon.inptu=https://u:secret@h/x bareon.sshkye=a bareon.zzzzzz"
+    assert not parameter.asks(line, _options())
+    what = "is neither a parameter of the ramdisk nor an option of bareon-provision"
+    assert [str(x) for x in parameter.strange(line, _options())] == [
+        f"bareon.inptu: {what}; is bareon.input meant?",
+        f"bareon.sshkye: {what}; is bareon.sshkey meant?",
+        f"bareon.zzzzzz: {what}",
+    ]
+
+
+@pytest.mark.parametrize(("efi", "most"), [(False, 2046), (True, 1536)])
+def test_a_command_line_that_may_have_been_cut(tmp_path: Path, efi: bool, most: int) -> None:
+    (tmp_path / "proc").mkdir()
+    if efi:
+        (tmp_path / "sys/firmware/efi").mkdir(parents=True)
+    for size, whole in ((most, True), (most + 1, False), (2047, False), (4096, False)):
+        (tmp_path / "proc/cmdline").write_bytes(b"x" * (size - 1) + b"\xe4\n")
+        reason = cmdline.cut(tmp_path)
+        assert (reason is None) is whole
+        assert whole or (reason or "").startswith(f"has {size} bytes: a kernel ")
 
 
 def test_a_value_that_an_option_does_not_take() -> None:
@@ -171,10 +212,32 @@ def test_the_first_port_with_a_link_without_a_route(root: Path) -> None:
     assert identity.read(root).mac == MAC[:-1] + "1"
 
 
-@pytest.mark.parametrize("serial", ["", "Not Specified", "To be filled by O.E.M.", "Default string", "0000"])
+@pytest.mark.parametrize("serial", [
+    *("", "Not Specified", "To be filled by O.E.M.", "To Be Filled By O.E.M.", "Default string", "0000", "N/A"),
+    *("System Serial Number", "Chassis Serial Number", "0123456789", "123456789", "........", "xxxxxxx", "OEM"),
+])  # fmt: skip
 def test_a_serial_number_that_is_none(root: Path, serial: str) -> None:
     (root / "sys/class/dmi/id/product_serial").write_text(serial + "\n")
     assert identity.read(root).serial is None
+    why = f"its firmware says '{serial}', as that of many machines does" if serial else "tells no serial number"
+    with pytest.raises(UnsuitableNode, match=re.escape(why)):
+        identity.read(root).filled(Location("http://h/{serial}"))
+
+
+@pytest.mark.parametrize("serial", ["ABC 1/2", "VMware-42 1f", "BAREON-A", "0", "F", "1234567", "12345678X", "CN0F"])
+def test_a_serial_number_that_is_one(root: Path, serial: str) -> None:
+    (root / "sys/class/dmi/id/product_serial").write_text(serial + "\n")
+    assert identity.read(root).serial == (None if serial in "0F" else serial)
+
+
+@pytest.mark.parametrize("uuid", [
+    *("03000200-0400-0500-0006-000700080009", "00000000-0000-0000-0000-000000000000", "Not Settable"),
+    *("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",),
+])  # fmt: skip
+def test_a_uuid_that_is_none(root: Path, uuid: str) -> None:
+    (root / "sys/class/dmi/id/product_uuid").write_text(uuid + "\n")
+    with pytest.raises(UnsuitableNode, match=f"has none: its firmware says '{uuid}', as that of many machines does"):
+        identity.read(root).filled(Location("http://h/{uuid}"))
 
 
 def test_the_mark_is_a_guid_that_tells_its_document() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from bareon.cmd import lock
 from bareon.tests.imageserver import Fault
 from bareon.tests.imageserver import serving as serving_a_file
 from bareon.tests.test_unattended import MAC, root  # noqa: F401  a fixture
@@ -232,6 +233,26 @@ def test_a_command_line_that_is_wrong(ramdisk: Ramdisk) -> None:
     done = ramdisk.boot("bareon.aftr=reboot")
     assert (done.returncode, ramdisk.runs, ramdisk.next) == (3, [], [])
     assert ramdisk.console[-1].startswith("failed with exit code 3: bareon.aftr: is neither a parameter")
+
+
+def test_a_command_line_that_was_cut_is_not_believed(ramdisk: Ramdisk) -> None:
+    assert ramdisk.boot(f"quiet={'x' * 2047}").returncode == 3
+    assert "the kernel's command line: has 2" in ramdisk.console[-1] and not ramdisk.runs
+
+
+def test_a_word_that_nobody_knows_is_named_on_the_console(ramdisk: Ramdisk) -> None:
+    (ramdisk.root / "proc/cmdline").write_text("bareon.inptu=http://h/x\n")
+    argv = [*PROGRAM, "--root", str(ramdisk.root)]
+    assert subprocess.run(argv, cwd=EXAMPLE.parents[2], timeout=120, check=False).returncode == 0
+    (line,) = ramdisk.console
+    assert line.startswith("warning: bareon.inptu: is neither ") and line.endswith("is bareon.input meant?")
+
+
+def test_a_second_run_does_nothing(ramdisk: Ramdisk) -> None:
+    with lock.node_lock(str(ramdisk.root / "run/bareon-unattended.lock")):
+        assert ramdisk.boot().returncode == 8
+    assert ramdisk.console[-1].startswith("failed with exit code 8: another run works on this node: process ")
+    assert not ramdisk.runs and not (ramdisk.programs / "argv").exists()
 
 
 @pytest.mark.parametrize("answer", [403, 500, 302])

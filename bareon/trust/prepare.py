@@ -67,7 +67,7 @@ def _trust(values: Sequence[str], root: Path, say: Say) -> bool:
 
 
 def _set_clock(root: Path, given: Sequence[str], say: Say, set_clock: Callable[[float], None]) -> bool:
-    """By the servers of the command line, else those of DHCP; never to a time before the build."""
+    """By the servers of the command line, else those of DHCP; never to a time that cannot be."""
     sound, names = True, []
     for value in given:
         try:
@@ -89,9 +89,10 @@ def _set_clock(root: Path, given: Sequence[str], say: Say, set_clock: Callable[[
 
 def _floor(root: Path, say: Say, set_clock: Callable[[float], None]) -> None:
     before = _now()
-    built = (root / RELEASE).stat().st_mtime if (root / RELEASE).exists() else 0.0
-    if clock.not_before(built, set_clock):
-        say(f"the clock showed {before}, before this ramdisk was built; it shows the time of that now")
+    release = root / RELEASE
+    if release.exists() and not clock.plausible(release.stat().st_mtime, set_clock):
+        when = f"before this ramdisk was built or {clock.YEARS} years after"
+        say(f"the clock showed {before}, {when}; it shows the time of that now")
 
 
 def _now() -> str:

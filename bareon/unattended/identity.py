@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +15,7 @@ from bareon.errors import UnsuitableNode
 from bareon.hardware import text
 from bareon.model.hardware import PortFacts
 from bareon.model.location import Location
+from bareon.text import visible
 from bareon.unattended.parameter import WORDS
 
 #: The name that every copy of the ramdisk has until somebody gives it one.
@@ -42,10 +42,12 @@ class Identity:
     serial: str | None = None
     uuid: str | None = None
     hostname: str | None = None
+    empty: Mapping[str, str] = field(default_factory=dict)
+    """What the firmware says in the place of a serial number or UUID where many machines say the same."""
 
     def values(self) -> dict[str, str]:
         """What is known, by the words for it."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {name: value for name in WORDS if (value := getattr(self, name)) is not None}
 
     def filled(self, template: Location) -> Location:
         """A URL with its words in braces replaced.
@@ -56,11 +58,16 @@ class Identity:
         used = [word for word in WORDS if f"{{{word}}}" in whole]
         if absent := [word for word in used if word not in known]:
             raise UnsuitableNode(
-                *(f"bareon.input has {{{word}}}, and this node has none: {_WHY[word]}" for word in absent)
+                *(f"bareon.input has {{{word}}}, and this node has none: {self._why(word)}" for word in absent)
             )
         for word in used:
             whole = whole.replace(f"{{{word}}}", quote(known[word], safe=":"))
         return Location(whole)
+
+    def _why(self, word: str) -> str:
+        if said := self.empty.get(word):
+            return f"its firmware says {said!r}, as that of many machines does"
+        return _WHY[word]
 
 
 def awaited(root: Path, seconds: float) -> Identity:
@@ -78,11 +85,13 @@ def read(root: Path) -> Identity:
     """The identity of this machine as it is now."""
     machine = hardware.read(root)
     name = text(root / "proc/sys/kernel/hostname")
+    said = {x: visible(text(root / f"sys/class/dmi/id/product_{x}")) for x in ("serial", "uuid")}
     return Identity(
         mac=next(_addresses(root, machine.ports), None),
         serial=machine.serial,
         uuid=machine.uuid,
         hostname=None if not name or name in _NAMES_OF_NOBODY else name,
+        empty={x: value for x, value in said.items() if value and getattr(machine, x) is None},
     )
 
 

@@ -72,21 +72,55 @@ def parse(text: str, options: Mapping[str, Argument]) -> Parameters:
         again=reader.read("again", _one_of(AGAIN)) or "never",
         options=tuple(reader.options()),
     )
+    if _replayable(parameters):
+        reader.defects.append(
+            Defect(
+                f"{PREFIX}again",
+                "changed takes an older document that was signed as well for a new one, and by http anybody can give"
+                f" it: use https, or {PREFIX}input_sha256",
+            )
+        )
     if reader.defects:
         raise InvalidInput(reader.defects)
     return parameters
 
 
+def _replayable(found: Parameters) -> bool:
+    """True if a signature is all that says which document is the right one."""
+    return bool(found.again == "changed" and found.keyring and not found.digest and found.source.scheme == "http")
+
+
+def asks(text: str, options: Mapping[str, Argument]) -> bool:
+    """True if a command line has a parameter of this program's, and not only those of others in the ramdisk."""
+    return any(name in _OWN or name in options for name, _ in _named(text))
+
+
+def strange(text: str, options: Mapping[str, Argument]) -> list[Defect]:
+    """The words ``bareon.…`` that nobody knows, each with the nearest name that somebody does."""
+    known = {*_OWN, *_OF_OTHERS, *options}
+    names = dict.fromkeys(name for name, _ in _named(text) if name not in known)
+    return [Defect(visible(shown(PREFIX + name)), _unknown(name, options)) for name in names]
+
+
+def _unknown(name: str, options: Mapping[str, Argument]) -> str:
+    known = [*_OWN, *_OF_OTHERS, *(x for x in options if x not in _SET_HERE)]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; is {PREFIX}{near[0]} meant?" if near else ""
+    return f"is neither a parameter of the ramdisk nor an option of bareon-provision{hint}"
+
+
 def _values(text: str) -> dict[str, str]:
     """The values of all that begin with ``bareon.``, less the parameters of others; a hyphen is an underscore."""
-    named = ((name.removeprefix(PREFIX).replace("-", "_"), value) for name, value in _ours(text))
+    # Others may be repeated.
+    named = ((name, value) for name, value in _named(text) if name not in _OF_OTHERS)
     found = cmdline.unambiguous(((visible(PREFIX + name), value or "") for name, value in named), _WHERE)
-    ours = {name.removeprefix(PREFIX): value for name, value in found.items()}
-    return {name: value for name, value in ours.items() if name not in _OF_OTHERS}
+    return {name.removeprefix(PREFIX): value for name, value in found.items()}
 
 
-def _ours(text: str) -> Iterable[tuple[str, str | None]]:
-    return (pair for pair in cmdline.parameters(text) if pair[0].startswith(PREFIX))
+def _named(text: str) -> Iterable[tuple[str, str | None]]:
+    for name, value in cmdline.parameters(text):
+        if name.startswith(PREFIX):
+            yield name.removeprefix(PREFIX).replace("-", "_"), value
 
 
 class _Reader:
@@ -127,10 +161,7 @@ class _Reader:
         def refused(_: str) -> str:
             if name in _SET_HERE:
                 raise ValueError("is set by the unattended run itself: remove it")
-            known = [*_OWN, *_OF_OTHERS, *(x for x in self._options if x not in _SET_HERE)]
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; is {PREFIX}{near[0]} meant?" if near else ""
-            raise ValueError(f"is neither a parameter of the ramdisk nor an option of bareon-provision{hint}")
+            raise ValueError(_unknown(name, self._options))
 
         def judged(value: str) -> str:
             if name == "actions" and "do_reboot" in value:
