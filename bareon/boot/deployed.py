@@ -60,7 +60,7 @@ def _reasons(entry: BootEntry, tree: Tree, layout: Layout) -> Iterator[str]:
     if not entry.kernel:
         yield "starts no kernel"
     for path in (entry.kernel, *entry.initrds):
-        if not _is_there(path, entry.filesystem, tree):
+        if not located(path, entry.filesystem, tree):
             where = f" of file system {shown(entry.filesystem)}" if entry.filesystem else ""
             yield f"names {shown(path)}{where}, which is not there"
     root = tree.mounts[0]
@@ -84,21 +84,25 @@ def _reasons(entry: BootEntry, tree: Tree, layout: Layout) -> Iterator[str]:
         yield f"{says}; the root is subvolume {root.mount.subvolume} of its file system"
 
 
-def _is_there(path: str, filesystem: str, tree: Tree) -> bool:
-    """True if there is a file of that path on a file system, or on that of ``/boot`` where none is named."""
+def located(path: str, filesystem: str, tree: Tree) -> tuple[Mounted, str] | None:
+    """The mount, and the path in it, of a file that a boot loader knows by its path on a file system.
+
+    :param filesystem: its UUID; where none is named it is the one of ``/boot``.
+    """
     there = [x for x in tree.mounts if x.uuid.lower() == filesystem.lower()]
     there = there if filesystem else [holder("/boot", tree.mounts)]
     # GRUB counts from the top of a btrfs.
     if any(x.above for x in there):
-        inside = [x for x in there if path.startswith(f"{x.above}/")]
-        return any(tree.loads(path.removeprefix(x.above), x) for x in inside)
-    # Of one that an image brought nobody knows which subvolume of it is mounted.
-    parts = path.strip("/").split("/")
-    return any(
-        tree.loads(f"/{'/'.join(parts[start:])}", mount)
-        for mount in there[:1]
-        for start in (range(len(parts)) if mount.type == "btrfs" else range(1))
-    )
+        places = [(x, path.removeprefix(x.above)) for x in there if path.startswith(f"{x.above}/")]
+    else:
+        # Of one that an image brought nobody knows which subvolume of it is mounted.
+        parts = path.strip("/").split("/")
+        places = [
+            (mount, f"/{'/'.join(parts[start:])}")
+            for mount in there[:1]
+            for start in (range(len(parts)) if mount.type == "btrfs" else range(1))
+        ]
+    return next(((mount, inside) for mount, inside in places if tree.loads(inside, mount)), None)
 
 
 def _names(root: Mounted, layout: Layout) -> set[str]:

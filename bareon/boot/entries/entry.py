@@ -13,7 +13,8 @@ class BootEntry:
     ``kernel`` and ``initrds`` are paths as the boot loader knows them, on the file system with the UUID
     ``filesystem``; where that is empty, on the one of ``/boot``. ``kernel`` is empty where none is started.
     ``source`` is the file that it stands in, ``name`` the one by which a default is chosen. It is not ``certain``
-    where the file has commands that might choose or start something else, and were not carried out.
+    where the file has commands that might choose or start something else, and were not carried out. ``hypervisor`` is
+    what is started in front of the kernel, by the multiboot protocol.
     """
 
     title: str
@@ -24,6 +25,7 @@ class BootEntry:
     filesystem: str = ""
     name: str = ""
     certain: bool = True
+    hypervisor: str = ""
 
     def value(self, argument: str) -> str | None:
         """The value that a kernel takes of an argument: the last one; ``None`` without any."""

@@ -347,9 +347,9 @@ def _entry(item: Item, source: str, done: dict[str, list[list[str]]]) -> BootEnt
     """What an entry starts, of the commands that were carried out in it."""
     kernels = [given for x in ("linux", "linuxefi", "linux16") for given in done.get(x, []) if given]
     initrds = [x for y in ("initrd", "initrdefi", "initrd16") for given in done.get(y, []) for x in given]
-    if (
-        "multiboot" in done or "multiboot2" in done
-    ):  # a hypervisor: its first module is the kernel, then comes a title
+    started = [_path(x[0]) for y in ("multiboot", "multiboot2") for x in map(_plain, done.get(y, [])) if x]
+    hypervisor = started[-1] if started else ""
+    if hypervisor:  # its first module is the kernel, then comes a title
         modules = [_plain(given) for x in ("module", "module2") for given in done.get(x, []) if _plain(given)]
         kernels, initrds = modules[:1], [x[0] for x in modules[1:]]
     if not kernels:
@@ -357,7 +357,10 @@ def _entry(item: Item, source: str, done: dict[str, list[list[str]]]) -> BootEnt
     kernel, *arguments = kernels[-1]
     initrds = [_path(x) for x in initrds if not x.startswith("--")]
     filesystem = _searched(done.get("search", []))
-    return BootEntry(item.title, source, _path(kernel), tuple(initrds), tuple(arguments), filesystem, name=item.name)
+    files = (_path(kernel), tuple(initrds))
+    return BootEntry(
+        *(item.title, source, *files, tuple(arguments), filesystem), name=item.name, hypervisor=hypervisor
+    )
 
 
 def _plain(given: Sequence[str]) -> list[str]:
