@@ -81,6 +81,12 @@ DEPLOY = [
         help="Whether programs of an image may run, and where. With none, the ramdisk's GRUB gets a menu of bareon's "
         "own, and an image whose initramfs would have to be made anew is refused.",
     ),
+    cfg.BoolOpt(
+        "kexec",
+        default=False,
+        help="Load the kernel that the boot loader would start, for do_reboot to start it without the firmware. "
+        "Where that cannot be, a warning says why, and the firmware restarts the node.",
+    ),
     cfg.StrOpt("config_drive_path", default="/tmp/config-drive.img", help="The configdrive to write, if it exists."),
     cfg.StrOpt("node_facts", help="Plan against a saved description of a node; only with --plan."),
     cfg.BoolOpt(

@@ -12,6 +12,7 @@ from bareon.boot import verification
 from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed, unknown
+from bareon.boot.loaded import LoadKernel
 from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
@@ -35,7 +36,7 @@ class Bootloader(Action):
     name = "do_bootloader"
     makes = ("boot loader",)
     after = ("layout", "configdrive", "images")
-    options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX, "allow_unbootable": False}
+    options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX, "allow_unbootable": False, "kexec": False}
 
     def requires(self, job: Job) -> set[str]:
         if _beside(job):
@@ -60,6 +61,8 @@ class Bootloader(Action):
             raise UnsuitableNode(
                 "with Secure Boot on, images are brought in the ramdisk, where all kernels are compared"
             )
+        if self.settings.get("kexec") and _beside(job):
+            raise UnsuitableNode("--kexec: a system runs from the disks: no other one is started in its place")
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
         if job.node.firmware_bits == 32:
@@ -93,7 +96,11 @@ class Bootloader(Action):
         yield from _secure_boot_warnings(job)
 
     def plan(self, job: Job) -> Sequence[Step]:
-        return [*self._steps(job), *manifests(self.name, job)]
+        steps = [*self._steps(job), *manifests(self.name, job)]
+        loaders = [x for x in steps if isinstance(x, InstallGrub | InstallMultiboot)]
+        if not self.settings.get("kexec"):
+            return steps
+        return [*steps, *(LoadKernel(self.name, _default(_systems(job)), x) for x in loaders)]
 
     def _steps(self, job: Job) -> Sequence[Step]:
         systems = _systems(job)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from bareon.boot.arguments import arguments, of_image
 from bareon.boot.chain import common
 from bareon.boot.deployed import check, check_system, root_words
 from bareon.boot.disks import BootDisk
+from bareon.boot.entries import grub_cfg
+from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install_loaders
@@ -124,6 +126,18 @@ class InstallMultiboot(Step):
         copies = {"menu_copies": ", ".join(self._menus)} if len(self._menus) > 1 else {}
         return {"menu": f"{len(content['elements'])} of {len(listed)} images", **copies, **outcome}
 
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[tuple[BootEntry, Tree]]:
+        """The entry that boots by default, as the menu on the first disk has it, and the tree of that image.
+
+        :raises ActionFailed: when it cannot be read.
+        """
+        with self._menu_mounted(next(iter(self._menus)), writing=()) as menu:
+            entry = grub_cfg.default(menu, f"{FOLDER}/grub.cfg", "efi" if self.disks[0].esp else "pc")
+        number = [x.name for x in self.images].index(self.default)
+        with self._mounted(number, writing=()) as tree:
+            yield entry, tree
+
     @property
     def _menus(self) -> Mapping[str, PlannedFilesystem]:
         return self.layout.menus
@@ -133,14 +147,18 @@ class InstallMultiboot(Step):
         """The UUIDs of the multiboot partitions."""
         return [partition.uuid for partition in self._menus.values()]
 
-    def _menu_mounted(self, disk: str) -> contextlib.AbstractContextManager[Tree]:
+    def _menu_mounted(
+        self, disk: str, writing: Sequence[str] | None = None
+    ) -> contextlib.AbstractContextManager[Tree]:
         number = list(self._menus).index(disk)
         called = f"the multiboot partition of {disk}" if len(self._menus) > 1 else "the multiboot partition"
-        return mounted_tree([Mounted(self._menus[disk], Mount("/"))], root=f"{ROOT}/multiboot/{number}", name=called)
+        mounts = [Mounted(self._menus[disk], Mount("/"))]
+        return mounted_tree(mounts, root=f"{ROOT}/multiboot/{number}", writing=writing, name=called)
 
-    def _mounted(self, number: int) -> contextlib.AbstractContextManager[Tree]:
+    def _mounted(self, number: int, writing: Sequence[str] | None = None) -> contextlib.AbstractContextManager[Tree]:
         """The volumes of an image, each mounted on a folder of its own: os-prober is quick with mounted ones."""
-        return mounted_tree(self.layout.tree(self.images[number].name), root=f"{ROOT}/images/{number}")
+        tree = self.layout.tree(self.images[number].name)
+        return mounted_tree(tree, root=f"{ROOT}/images/{number}", writing=writing)
 
     def _found(self, name: str, trees: Mapping[str, Tree]) -> Found | None:
         return find(name, trees[name], self.layout, self.kernel_params, _kernels_of_others(name, trees))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bareon.boot import bareon_boot, deployed, esp, esp_copies, esp_room, grub_probe, systemd_boot
@@ -11,6 +12,7 @@ from bareon.boot.arguments import Parameters, arguments, of_image
 from bareon.boot.deployed import check_system, root_words
 from bareon.boot.disks import BootDisk
 from bareon.boot.entries import bls, grub_cfg
+from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
 from bareon.boot.installed import check_usr, own_kernels, warned
@@ -31,6 +33,9 @@ from bareon.system.kernel import Kernel, kernels
 from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import grub, udev
 from bareon.tools.sandbox import View
+
+_FOLDER = "/boot/grub"
+"""That of the ramdisk's GRUB."""
 
 
 def parameters(asked: str, tree: Tree, layout: Layout, image: str) -> str:
@@ -105,8 +110,7 @@ class InstallGrub(Step):
         udev.settle()  # grub-install looks for devices by what udev knows
         with mounted_tree(self.layout.tree(self.image)) as tree:
             there = own_kernels(tree, self.image)
-            brings = self._brought(tree) if there else None
-            loader = None if brings else systemd_boot.program(tree, self.disks[0].platform)
+            brings, loader = self._loaders(tree, there)
             starts = systemd_boot.starts(tree, there) if loader else []
             check_system(tree, self.image, starts or there)
             if there:
@@ -119,6 +123,29 @@ class InstallGrub(Step):
                 done = self._from_grub(tree, there, brings if self.programs else None)
             selinux.label(tree)
         return done
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[tuple[BootEntry, Tree]]:
+        """The entry that boots, as it lies on the disks, and the tree with the files that it names.
+
+        :raises ActionFailed: when it cannot be read.
+        """
+        with mounted_tree(self.layout.tree(self.image), writing=()) as tree:
+            brings, loader = self._loaders(tree, own_kernels(tree, self.image))
+            esp = self.disks[0].esp
+            if loader and esp:
+                with systemd_boot.mounted(esp, tree) as own:
+                    yield systemd_boot.default(own), own
+            else:
+                yield self._default(tree, brings[1] if brings and self.programs else _FOLDER), tree
+
+    def _loaders(self, tree: Tree, there: Sequence[Kernel]) -> tuple[tuple[str, str, str] | None, str | None]:
+        """What :func:`_own_grub` tells, and the path of systemd-boot where the image has that instead."""
+        brings = self._brought(tree) if there else None
+        return brings, None if brings else systemd_boot.program(tree, self.disks[0].platform)
+
+    def _default(self, tree: Tree, folder: str) -> BootEntry:
+        return grub_cfg.default(tree, f"{folder}/grub.cfg", "efi" if self.disks[0].esp else "pc")
 
     def _from_grub(self, tree: Tree, there: Sequence[Kernel], own: tuple[str, str, str] | None) -> Outcome:
         if own:
@@ -160,15 +187,15 @@ class InstallGrub(Step):
         source = Source(tree, folder, modules, found.folder if found else esp.vendor(tree), found)
         done = self._install(source)
         grub.mkconfig(self._view(tree), f"{folder}/grub.cfg", mkconfig)
-        return done | self._checked(tree, f"{folder}/grub.cfg", there)
+        return done | self._checked(tree, folder, there)
 
     def _install(self, source: Source) -> Outcome:
         done = install(self.disks, source, self.boot_order)
         return done | esp_copies.renew(source.tree, self.disks, source.loader, wanted=self.esp_copies)
 
-    def _checked(self, tree: Tree, path: str, there: Sequence[Kernel], warnings: Sequence[str] = ()) -> Outcome:
+    def _checked(self, tree: Tree, folder: str, there: Sequence[Kernel], warnings: Sequence[str] = ()) -> Outcome:
         """See that the entry that boots is one of the system that was deployed."""
-        entry = grub_cfg.default(tree, path, "efi" if self.disks[0].esp else "pc")
+        entry = self._default(tree, folder)
         found = deployed.check(entry, tree, self.layout, self.image)
         found += _odd(tree, self.image, entry.kernel, there)
         return warned(self.image, [*warnings, *found])
@@ -182,14 +209,14 @@ class InstallGrub(Step):
 
     def _from_ramdisk(self, tree: Tree, there: Sequence[Kernel]) -> Outcome:
         found = signed(tree, self.disks[0].platform)
-        source = Source(tree, "/boot/grub", loader=found.folder if found else "bareon", signed=found)
+        source = Source(tree, _FOLDER, loader=found.folder if found else "bareon", signed=found)
         done = self._install(source)
         settings = defaults(tree)
         brought = {x: of_image(tree, x) for x in there}
         boot = holder("/boot", tree.mounts)
         entries = [self._entry(x, tree, words.words, boot) for x, words in brought.items()]
-        tree.write("/boot/grub/grub.cfg", configuration(entries, terminal(settings)))
-        return done | self._checked(tree, "/boot/grub/grub.cfg", there, brought[there[0]].warnings)
+        tree.write(f"{_FOLDER}/grub.cfg", configuration(entries, terminal(settings)))
+        return done | self._checked(tree, _FOLDER, there, brought[there[0]].warnings)
 
     def _entry(self, kernel: Kernel, tree: Tree, brought: Sequence[str], boot: Mounted) -> Entry:
         root = tree.mounts[0]

@@ -8,6 +8,7 @@ Nothing of the image runs. Its files are described in loader.conf(5), the entrie
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +24,9 @@ from bareon.errors import ActionFailed
 from bareon.model.deployment import BootOrder
 from bareon.sizes import human
 from bareon.step import Outcome
-from bareon.storage.filesystem import ESP_MOUNT, PlannedFilesystem
+from bareon.storage.filesystem import ESP_MOUNT, Mount, Mounted, PlannedFilesystem
 from bareon.system.bindings.boot_entries import ENDING
-from bareon.system.kernel import Kernel, is_odd
+from bareon.system.kernel import Kernel, by_version, is_odd
 from bareon.system.tree import Tree, holder
 from bareon.tools import mount
 
@@ -136,7 +137,7 @@ def install(tree: Tree, source: str, wanted: Sequence[Start], disks: Sequence[Bo
         tree.write(_ENTRY_TOKEN, f"{name}\n")
     for disk in disks:
         assert disk.esp
-        with _mounted(disk.esp, tree) as esp:
+        with mounted(disk.esp, tree) as esp:
             _forget(esp)
             own = f"/EFI/{FOLDER}/{disk.platform.systemd_boot}"
             fitting = _fitting(tree, esp, source, wanted, disk.esp.device)
@@ -154,16 +155,30 @@ def install(tree: Tree, source: str, wanted: Sequence[Start], disks: Sequence[Bo
     return {**done, "left_out": f"{left}: the EFI system partition has no room for them"} if left else done
 
 
+def default(esp: Tree) -> BootEntry:
+    """The entry that systemd-boot starts by itself, as its files on an EFI system partition say.
+
+    :raises ActionFailed: when there is none.
+    """
+    settings = (esp.read("/loader/loader.conf") or "").split("\n")
+    patterns = [line.split()[1] for line in settings if re.match(r"default[ \t]+\S", line)]
+    names = [x for x in esp.names(ENTRIES) if patterns and fnmatch.fnmatchcase(x, patterns[-1])]
+    if not names:
+        raise ActionFailed(f"{esp.name} has no entry that is the default")
+    path = f"{ENTRIES}/{max(names, key=by_version)}"
+    return bls.parse(esp.read(path) or "", path, {})
+
+
 @contextlib.contextmanager
-def _mounted(esp: PlannedFilesystem, tree: Tree) -> Iterator[Tree]:
+def mounted(esp: PlannedFilesystem, tree: Tree) -> Iterator[Tree]:
     """The files of an EFI system partition. It is not mounted over a folder in which an image has files for it."""
-    called = "the EFI system partition"
+    called, own = "the EFI system partition", (Mounted(esp, Mount("/")),)
     if any((x.point, x.device) == (ESP_MOUNT, esp.device) for x in tree.mounts):
-        yield Tree(tree.folder(ESP_MOUNT), name=called)
+        yield Tree(tree.folder(ESP_MOUNT), own, name=called)
         return
     Path(PLACE).mkdir(parents=True, exist_ok=True)
     with mount.mounted(esp.device, PLACE, kind="vfat"):
-        yield Tree(PLACE, name=called)
+        yield Tree(PLACE, own, name=called)
 
 
 def _forget(esp: Tree) -> None:

@@ -114,7 +114,8 @@ class _Run:
         self._events.tell("fetched", input_sha256=digest, options=list(given.options))
         self._say(f"deploys the document {digest[:12]}")
         left = max(1.0, end - time.monotonic())
-        outcome = deploy.deploy(text, given.options, left, self._events.relay, self._root / "run/bareon-unattended")
+        options = [*given.options, *(["--kexec"] if given.after == "kexec" else [])]
+        outcome = deploy.deploy(text, options, left, self._events.relay, self._root / "run/bareon-unattended")
         code, line = outcome.code, outcome.line
         if not code:
             code, line = _marked(digest, outcome)
@@ -124,7 +125,7 @@ class _Run:
             return
         self._say(f"done; next: {given.after}")
         self._end(outcome)
-        after.then(given.after)
+        after.then(given.after, self._say, outcome.refused)
 
     def _end(self, outcome: Outcome) -> None:
         assert self._events
@@ -149,7 +150,7 @@ class _Run:
         self._events.flush(_FLUSH)
         if given.after in ("reboot", "kexec"):
             time.sleep(_CALM)
-        after.then(given.after)
+        after.then(given.after, self._say, "nothing was deployed, so that no kernel is loaded")
 
     def _tell_facts(self) -> None:
         from bareon.unattended import deploy

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from bareon import executor
-from bareon.actions.reboot import Reboot
+from bareon.actions.reboot import Reboot, Restart
+from bareon.boot import kexec
 from bareon.cmd.provision import _conclude
 from bareon.errors import CommandError
 from bareon.model.layout import Layout
@@ -38,6 +39,19 @@ def test_the_report_is_complete_before(plan: Plan, tmp_path: Path, monkeypatch: 
     report.end(0)
     _conclude(plan, report)
     assert [(x["outcome"], x["exit_code"], x["steps"][0]["outcome"]) for x in seen] == [("done", 0, "finished")]
+
+
+@pytest.mark.parametrize(("reason", "told"), [(None, []), ("kexec failed with exit code 255", ["reboot"])])
+def test_a_kernel_that_was_loaded_comes_first(
+    reason: str | None, told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(power, "write_back", lambda: None)
+    monkeypatch.setattr(power, "reboot", lambda: seen.append("reboot"))
+    monkeypatch.setattr(kexec, "start", lambda: reason)
+    Restart("do_reboot", kexec=True).conclude()
+    assert seen == told
+    assert (f"the firmware restarts the node: {reason}" in caplog.text) == bool(told)
 
 
 def test_a_restart_that_fails(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bareon.actions.bootloader import Bootloader
 from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
 from bareon.decide import decide
@@ -60,6 +61,14 @@ def test_the_menu_keeps_all_but_the_entry_of_the_image(deployed: NodeFacts) -> N
     enabled = replace(used(deployed, ROOT_A), firmware="bios", secure_boot=SecureBootFacts("enabled"))
     with pytest.raises(UnsuitableNode, match="with Secure Boot on"):
         plan_of_all(chosen(deployment("verify"), ["b"]), enabled)
+
+
+def test_no_kernel_is_started_in_the_place_of_a_system_that_runs(deployed: NodeFacts) -> None:
+    action = Bootloader()
+    action.configure({"kexec": True})
+    wanted = chosen(deployment("verify"), ["b"])
+    with pytest.raises(UnsuitableNode, match="--kexec: a system runs from the disks"):
+        decide(wanted, used(deployed, ROOT_A), [Partitioning(), CopyImage(), action], Rsync(), cases.SEED)
 
 
 def refusals(wanted: Deployment, node: NodeFacts) -> list[str]:

@@ -83,6 +83,7 @@ def test_defaults() -> None:
         (f"{SOURCE} bareon.again", "bareon.again: has no value"),
         (f"{SOURCE} bareon.input_sha256=abc", "bareon.input_sha256: must be 64 hexadecimal digits"),
         (f"{SOURCE} bareon.plan=1", "bareon.plan: is set by the unattended run itself: remove it"),
+        (f"{SOURCE} bareon.kexec=1", "bareon.kexec: is set by the unattended run itself: remove it"),
         (f"{SOURCE} bareon.actions=do_reboot", "bareon.actions: do_reboot would end the run before it is told:"
          " bareon.after says what comes then"),
         (f"{SOURCE} bareon.after=shell bareon.after=reboot", "bareon.after: is there twice"

@@ -32,7 +32,7 @@ from bareon.tools import lsblk, multipath, sfdisk
 from bareon.unattended import deploy, mark
 
 EXAMPLE = Path(__file__).parents[2] / "examples/server/bareon_server.py"
-PROGRAM = (sys.executable, "-c", "import sys; from bareon.cmd.unattended import main; sys.exit(main())")
+PROGRAM = "import sys; from bareon.cmd.unattended import main; sys.exit(main())"
 DOCUMENT = json.dumps({"partitions": [], "for": "a stand-in"})
 DIGEST = hashlib.sha256(DOCUMENT.encode()).hexdigest()
 KEY = "0123456789abcdef"
@@ -53,6 +53,7 @@ print(json.dumps({"event": "finished", **event}), flush=True)
 time.sleep(float((here / "seconds").read_text()))
 code = int((here / "code").read_text())
 report = {"outcome": "failed" if code else "done", "plan": {"disks": [{"device": %(disk)r}]}}
+report["steps"] = [{"figures": {}}, {"figures": json.loads((here / "figures").read_text())}]
 pathlib.Path(options["report"]).write_text(json.dumps(report))
 if code:
     pathlib.Path(options["bundle"]).write_bytes(b"the bundle")
@@ -80,7 +81,9 @@ class Ramdisk:
     site: Any
     url: str
 
-    def boot(self, more: str = "", input: str = "/documents/{mac}") -> subprocess.CompletedProcess[str]:
+    def boot(
+        self, more: str = "", input: str = "/documents/{mac}", program: str = PROGRAM
+    ) -> subprocess.CompletedProcess[str]:
         """Start the program as init does."""
         words = f"quiet bareon.input={self.url}{input} bareon.events={self.url}/events {more}"
         (self.root / "proc/cmdline").write_text(words + "\n")
@@ -88,7 +91,7 @@ class Ramdisk:
             "PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin",
             "PYTHONPATH": str(EXAMPLE.parents[2]),
         }
-        argv = [*PROGRAM, "--root", str(self.root)]
+        argv = [sys.executable, "-c", program, "--root", str(self.root)]
         return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     def let(self, **more: object) -> None:
@@ -130,7 +133,7 @@ def ramdisk(root: Path, tmp_path: Path) -> Iterator[Ramdisk]:  # noqa: F811
     }
     shells = {
         "lsblk": f"cat <<'END'\n{json.dumps({'blockdevices': [row]})}\nEND",
-        **{name: f"echo {name} >>{programs}/told" for name in ("reboot", "poweroff")},
+        **{name: f"echo {name} >>{programs}/told" for name in ("reboot", "poweroff", "umount", "kexec")},
         "sync": ":",
     }
     for name, text in shells.items():
@@ -143,7 +146,7 @@ def ramdisk(root: Path, tmp_path: Path) -> Iterator[Ramdisk]:  # noqa: F811
     (documents / f"{NODE}.json").write_text(DOCUMENT)
     with serving(documents) as (site, url):
         found = Ramdisk(root, programs, disk, site, url)
-        found.let(code=0, seconds=0)
+        found.let(code=0, seconds=0, figures="{}")
         yield found
 
 
@@ -178,6 +181,35 @@ def test_a_node_is_deployed_and_told_of_once(ramdisk: Ramdisk) -> None:
     assert mark.digest_of(after.guid) == DIGEST[:12]
     assert after.entries == before.entries
     assert KEY not in (ramdisk.root / "var/log/bareon-unattended.log").read_text()
+
+
+REFUSED = "its kernel is not loaded, so that the firmware restarts the node: it is locked down"
+STARTED = ["umount", "umount", "kexec"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "loaded", "kexec", "told", "said"),
+    [
+        ({"kexec": "loaded"}, "1", "kill -KILL $PPID", STARTED, None),
+        ({"kexec": "loaded"}, "1", "exit 1", [*STARTED, "reboot"], "kexec failed with exit code 1"),
+        ({"kexec": "not loaded", "warnings": REFUSED}, "0", "exit 1", ["reboot"], REFUSED),
+        # Without do_bootloader.
+        ({}, "0", "exit 1", ["reboot"], "no kernel is loaded"),
+    ],
+)  # fmt: skip
+def test_the_deployed_system_is_started_or_left_to_the_firmware(
+    ramdisk: Ramdisk, figures: dict[str, str], loaded: str, kexec: str, told: list[str], said: str | None
+) -> None:
+    ramdisk.let(figures=json.dumps(figures), loaded=loaded)
+    with (ramdisk.programs / "kexec").open("a") as file:
+        file.write(kexec + "\n")
+    place = str(ramdisk.programs / "loaded")
+    set_up = f"import pathlib; from bareon.tools import kexec; kexec._LOADED = pathlib.Path({place!r})"
+    done = ramdisk.boot("bareon.after=kexec", program=f"{set_up}; {PROGRAM}")
+    assert (done.returncode, ramdisk.next) == (0 if said else -9, told)
+    assert json.loads((ramdisk.programs / "argv").read_text())[-1] == "--kexec"
+    assert ramdisk.runs[0].state == "done"
+    assert ramdisk.console[2:] == ["done; next: kexec", *([f"{said}; next: reboot"] if said else [])]
 
 
 def test_what_is_deployed_is_left_alone(ramdisk: Ramdisk) -> None:

@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 
+from bareon.boot import kexec
 from bareon.tools import power
 
-LOG = logging.getLogger(__name__)
 
+def then(what: str, say: Callable[[str], None], refused: str | None = None) -> None:
+    """Do what ``bareon.after`` says; this returns before it happens, or never.
 
-def then(what: str) -> None:
-    """Do what ``bareon.after`` says; this returns before it happens.
-
-    ``kexec`` is a restart by the firmware where the deployed system cannot be started from here.
+    :param say: is told what comes instead.
+    :param refused: why the run has not loaded the kernel that ``kexec`` would start.
     """
     power.write_back()
     match what:
         case "poweroff":
             power.power_off()
         case "kexec":
-            LOG.warning("this ramdisk cannot start another kernel by itself: the firmware does")
-            power.reboot()
+            reason = refused or kexec.start()
+            if reason:
+                say(f"{reason}; next: reboot")
+                power.reboot()
         case "reboot":
             power.reboot()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bareon.atomic import replacing
+from bareon.boot.kexec import REFUSED
 from bareon.errors import CommandError
 from bareon.run import run
 from bareon.sizes import human
@@ -34,6 +35,12 @@ class Outcome:
     bundle: Path | None = None
     disks: tuple[str, ...] = ()
     lack: str = ""
+
+    @property
+    def refused(self) -> str | None:
+        """Why the kernel of the deployed system was not loaded, where it should have been."""
+        figures = [step.get("figures") or {} for step in self.report.get("steps", ())]
+        return next((str(x.get("warnings")) for x in figures if x.get("kexec") == REFUSED), None)
 
 
 def facts() -> dict[str, Any]:

@@ -29,7 +29,7 @@ _OWN = ("input", "input_sha256", "input_keyring", "events", "after", "timeout", 
 #: Options of bareon-provision that this program sets, or that deploy nothing.
 _SET_HERE = frozenset(
     (
-        *("input_data", "input_data_file", "progress", "report", "bundle"),
+        *("input_data", "input_data_file", "progress", "report", "bundle", "kexec"),
         *("plan", "plan_format", "apply_plan", "node_facts", "dump_node_facts"),
     )
 )
