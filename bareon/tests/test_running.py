@@ -10,6 +10,7 @@ import pytest
 from bareon.actions.bootloader import Bootloader
 from bareon.actions.copyimage import CopyImage
 from bareon.actions.partitioning import Partitioning
+from bareon.boot.renewal import RenewEntries
 from bareon.decide import decide
 from bareon.drivers.data.ironic import Ironic
 from bareon.drivers.deploy.rsync import FetchTree, Rsync
@@ -58,6 +59,8 @@ def test_the_menu_keeps_all_but_the_entry_of_the_image(deployed: NodeFacts) -> N
         "Renew or add the entry of image 'b' in the menu on /dev/vdb2; the default and other entries stay"
     )
     assert not any("GRUB" in x.description for x in found.steps)
+    (renewal,) = [x for x in found.steps if isinstance(x, RenewEntries)]
+    assert renewal.document and renewal.document == deployment("clean").at_hand
     enabled = replace(used(deployed, ROOT_A), firmware="bios", secure_boot=SecureBootFacts("enabled"))
     with pytest.raises(UnsuitableNode, match="with Secure Boot on"):
         plan_of_all(chosen(deployment("verify"), ["b"]), enabled)
