@@ -21,6 +21,9 @@ _NAMED = r"""(?ix)
     (?<![\w.-])((?=[\w.-]*?(?:pass(?:w(?:or)?d|phrase)?|pwd?|token|secret|credential|temp_url_sig|authorization|(?:api|private|luks|auth)[_.-]?key))
     [\w.-]++["']?\s*[:=]\s*(?:bearer\s+|basic\s+)?)(?:"[^"]*"|'[^']*'|[^\s"'&,]+)"""
 
+#: The account of a proxy, which needs no scheme before it.
+_PROXY = r"""(?i)(?<![\w.-])((?=[\w.-]*?proxy)[\w.-]++=(?:[a-z]+://)?)[^\s"']*@"""
+
 
 def counted(number: int, noun: str) -> str:
     """A number of things, such as ``1 partition`` or ``2 partitions``."""
@@ -33,6 +36,7 @@ def redacted(text: str) -> str:
     For output of the kernel and of other programs; bareon's own log and report have no secrets in the first place.
     """
     text = re.sub(_URL, lambda found: found[1] + shown(found[2]), text)
+    text = re.sub(_PROXY, r"\1***@", text)
     return re.sub(_NAMED, r"\1***", re.sub(_HASH, "***", text))
 
 

@@ -20,6 +20,7 @@ from bareon.tests.ironicapi import certificate
 from bareon.tests.test_transfer_http import IMAGE, SETTINGS, bring, device, intact  # noqa: F401  a fixture
 from bareon.tests.test_unattended import root  # noqa: F401  a fixture
 from bareon.tests.test_unattended_program import EXAMPLE, NODE, PROGRAM, Ramdisk, ramdisk  # noqa: F401  a fixture
+from bareon.text import redacted
 
 NETWORK = "import sys; from bareon.cmd.network import main; sys.exit(main(sys.argv[1:]))"
 #: Names that no resolver knows.
@@ -64,6 +65,14 @@ def test_a_wrong_word_is_named_without_its_password(word: str, said: str) -> Non
         parse(word)
     assert str(caught.value).startswith(said)
     assert "hush" not in str(caught.value)
+
+
+def test_a_password_is_in_no_facts() -> None:
+    """The kernel's command line is told in the node facts; a proxy needs no scheme there."""
+    for account in ("me:hush@", "http://me:hu@sh@", "me@"):
+        shown = redacted(f'quiet proxy={account}192.0.2.1:3128 "http_proxy={account}h:1" no_proxy=a root=x@y')
+        host = "http://***@" if "http" in account else "***@"
+        assert shown == f'quiet proxy={host}192.0.2.1:3128 "http_proxy={host}h:1" no_proxy=a root=x@y'
 
 
 def test_what_is_told_to_shells_and_to_who_logs_in(tmp_path: Path) -> None:
