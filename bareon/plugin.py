@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import traceback
 from collections.abc import Iterator
@@ -34,10 +35,8 @@ def load(namespace: str, name: str, base: type[T]) -> T:
     :raises UsageError: when there is no such plug-in; the message lists those there are.
     :raises UnsuitableNode: when it fails to import or is of another kind.
     """
-    import importlib.metadata
-
     # importlib.metadata answers in a tenth of the time stevedore's cache takes to be built for one name.
-    points = importlib.metadata.entry_points(group=namespace)
+    points = _points().select(group=namespace)
     found = [point for point in points if point.name == name]
     if not found:
         known = ", ".join(sorted({point.name for point in points})) or "none"
@@ -57,9 +56,15 @@ def load(namespace: str, name: str, base: type[T]) -> T:
 
 def names(namespace: str) -> list[str]:
     """The names of all plug-ins."""
+    return sorted({point.name for point in _points().select(group=namespace)})
+
+
+@functools.cache
+def _points() -> Any:
+    """The entry points of all installed packages, whose files are read once in a run."""
     import importlib.metadata
 
-    return sorted({point.name for point in importlib.metadata.entry_points(group=namespace)})
+    return importlib.metadata.entry_points()
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class Partitioning(Action):
     def warnings(self, job: Job) -> Iterator[str]:
         for fs in (x for x in job.layout.filesystems() if x.is_made):
             for reader in (x for x in fs.wanted.readers if x.image):
-                for feature in turned_on(unread(fs.type, [reader]), fs.wanted.mkfs_options):
+                for feature in turned_on(unread(fs.type, (reader,)), fs.wanted.mkfs_options):
                     yield f"{fs.wanted.path}.mkfs_options: {reader} does not read {fs.type} with {feature.name}"
         for structure in job.layout.structures():
             if structure.decision == "create":

@@ -6,6 +6,7 @@ What a newer mkfs turns on by itself, an older kernel refuses to mount, and an o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -112,7 +113,7 @@ def oldest(readers: Iterable[Reader]) -> tuple[Reader, ...]:
     return tuple(found.values())
 
 
-def unread(kind: str, readers: Iterable[Reader]) -> tuple[Feature, ...]:
+@functools.cache
+def unread(kind: str, readers: tuple[Reader, ...]) -> tuple[Feature, ...]:
     """The features of a type of file system that not all readers know."""
-    known = tuple(readers)
-    return tuple(x for x in FEATURES.get(kind, ()) if not all(x.reads(reader) for reader in known))
+    return tuple(x for x in FEATURES.get(kind, ()) if not all(x.reads(reader) for reader in readers))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import math
@@ -325,6 +324,8 @@ def _defects(error: ValidationError) -> Iterator[Defect]:
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
     """A hint that names the closest known word; empty if none is close."""
+    import difflib  # no input without defects needs it
+
     names = [x for x in known if isinstance(x, str)]
     near = difflib.get_close_matches(word.lower(), names, 1, 0.6) if isinstance(word, str) else []
     return f", did you mean {near[0]!r}?" if near else ""
