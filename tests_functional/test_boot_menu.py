@@ -69,10 +69,10 @@ def mounted(device: Path, point: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_system(file: Path, name: str) -> Iterator[Path]:
+def file_system(file: Path, name: str, *options: str) -> Iterator[Path]:
     with file.open("wb") as disk:
         disk.truncate(8 << 20)
-    run(["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-U", name, file], timeout=30)
+    run(["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-U", name, *options, file], timeout=30)
     with loop.attached(file) as device:
         yield device
 
@@ -145,6 +145,38 @@ def test_copies_of_a_menu_are_kept_alike(node: Node, tmp_path: Path) -> None:
     assert menu_on(other) == menu_on(node.multiboot)
     assert "\nset default=0\n" in menu_on(other) and "\n# Change 3.\n" in menu_on(other)
     assert not list(Path("/run").glob("bareon-boot.*/boot")), "a copy is still mounted"
+
+
+def test_a_menu_that_can_be_read_in_part_is_not_written_to_the_other(tmp_path: Path) -> None:
+    files, uuids = [tmp_path / "first", tmp_path / "second"], [str(uuid.uuid4()) for _ in range(2)]
+    for file, name in zip(files, uuids, strict=True):
+        made = file_system(file, name, "-O", "^extent,^64bit")
+        with made as device, mounted(device, file.with_suffix(".point")) as place:
+            folder = place / "boot/grub2"
+            folder.mkdir(parents=True)
+            (folder / "grub.cfg").write_text(config(uuids) + f"# {'x' * 100}\n" * 500)
+            (folder / "grubenv").write_text(menu.environment())
+            images = [Listed(Image(f"i{n}", Location("rsync://a/a")), n, None, "x") for n in range(2)]
+            (folder / "bareon-images").write_text(info.table(images))
+            (folder / "bareon-copies").write_text("".join(f"{x}\n" for x in uuids))
+    # Behind the blocks that the inode names itself the first is one that no disk has.
+    command = ["debugfs", "-R", "stat /boot/grub2/grub.cfg", str(files[0])]
+    stat = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+    found = re.search(r"\(IND\):([0-9]+)", stat)
+    assert found, stat
+    with files[0].open("r+b") as disk:
+        disk.seek(int(found[1]) * BLOCK)
+        disk.write(b"\xff" * 4)
+    before, script, cache = menu_on(files[1]), bareon_boot.script(uuids), tmp_path / "blkid"
+    with loop.attached(files[0]):
+        code, said = _started("switch", "i1", script=script, cache=cache)
+        assert code == 4 and f"the menu on UUID={uuids[0]} cannot be read" in said
+        with loop.attached(files[1]):
+            code, said = _started("switch", "i1", script=script, cache=cache)
+    assert code == 0 and f"the copy of the menu on UUID={uuids[0]} has been written" in said
+    wanted = before.replace("set default=0", "set default=1")
+    assert re.sub(r"^# Change 1\.\n", "", menu_on(files[1]), flags=re.M) == wanted
+    assert menu_on(files[0]) == menu_on(files[1])
 
 
 def menu_on(file: Path) -> str:

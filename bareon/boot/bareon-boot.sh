@@ -133,9 +133,9 @@ writable() {
 }
 
 # Sets $place to the copy that was changed last; of those that were changed as often, the first. Copies with a link
-# where a file should be are left alone.
+# where a file should be are left alone, and those that cannot be read are only written.
 choose() {
-    best=-1 sound= reason="there is no menu of images on the boot loader's partition"
+    best=-2 sound= reason="there is no menu of images on the boot loader's partition"
     while IFS=$tab read -r folder source; do
         [ -n "$folder" ] || continue
         if linked=$(link_in "$folder"); then
@@ -145,13 +145,29 @@ choose() {
         fi
         sound=$sound$folder$tab$source$line_end
         [ -f "$folder/boot/grub2/grub.cfg" ] && [ -f "$folder/boot/grub2/bareon-images" ] || continue
-        changes=$(changes_of "$folder/boot/grub2/grub.cfg")
+        if ! is_readable_menu "$folder"; then
+            reason="the menu on $source cannot be read"
+            [ "$copies" = "$folder$tab$source$line_end" ] || warn "$reason"
+            continue
+        fi
+        changes=-1
+        if grep -q '^set default=[0-9]' "$folder/boot/grub2/grub.cfg"; then
+            changes=$(changes_of "$folder/boot/grub2/grub.cfg")
+        fi
         [ "$changes" -le "$best" ] || best=$changes place=$folder
     done <<END
 $copies
 END
     [ -n "$place" ] || fail 4 "$reason"
     copies=$sound
+}
+
+# Whether all files of a menu can be read to their ends: of a disk that dies there may be no more than a beginning, which
+# would be written to the other copies.
+is_readable_menu() {
+    for name in grub.cfg grubenv bareon-images bareon-copies; do
+        [ ! -f "$1/boot/grub2/$name" ] || cat "$1/boot/grub2/$name" > /dev/null 2>&1 || return
+    done
 }
 
 link_in() {

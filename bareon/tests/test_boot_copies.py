@@ -122,6 +122,15 @@ def test_the_document_beside_the_copies_is_the_same_or_none(copies: list[Path]) 
 
 
 @root
+@pytest.mark.parametrize("lost", ["", "# Written by bareon.\nset timeout=5\n"], ids=["all", "default"])
+def test_a_copy_of_which_the_default_is_lost_is_not_taken(lost: str, copies: list[Path]) -> None:
+    _config(copies[0]).write_text(lost)
+    assert _run("switch", "two")[0] == 0
+    assert _texts(copies[0]) == _texts(copies[1])
+    assert "\nset default=1\n" in _config(copies[0]).read_text()
+
+
+@root
 def test_a_copy_with_a_link_is_left_alone(copies: list[Path], tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
