@@ -274,7 +274,7 @@ def test_a_command_line_that_was_cut_is_not_believed(ramdisk: Ramdisk) -> None:
 
 def test_a_word_that_nobody_knows_is_named_on_the_console(ramdisk: Ramdisk) -> None:
     (ramdisk.root / "proc/cmdline").write_text("bareon.inptu=http://h/x\n")
-    argv = [*PROGRAM, "--root", str(ramdisk.root)]
+    argv = [sys.executable, "-c", PROGRAM, "--root", str(ramdisk.root)]
     assert subprocess.run(argv, cwd=EXAMPLE.parents[2], timeout=120, check=False).returncode == 0
     (line,) = ramdisk.console
     assert line.startswith("warning: bareon.inptu: is neither ") and line.endswith("is bareon.input meant?")
