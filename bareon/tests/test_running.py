@@ -204,3 +204,27 @@ def test_the_boot_loader_of_all_images_may_be_mounted(deployed: NodeFacts) -> No
     menu = replace(uses[0], device="/dev/vda2", at="/mnt")
     (said,) = refusals(chosen(wanted, ["b"]), used(node, menu))
     assert said == "in use: /dev/vda2 is mounted at /mnt, and is to be written to as multiboot"
+
+
+def _planned(name: str, *actions: str, image: str | None = None) -> list[str]:
+    """The steps of a case's input in the ramdisk, where nothing uses its node."""
+    case = cases.load(cases.HERE / f"cases/plan/{name}.yaml")
+    node = cases.node(case["node"])
+    idle = replace(node, uses=(), disks=tuple(replace(x, users=()) for x in node.disks))
+    wanted = Ironic().parse(cases.json.dumps(case["input"]).encode())
+    queued = [x for x in (Partitioning(), CopyImage(), Bootloader()) if not actions or x.name in actions]
+    for action in queued:
+        action.configure({})
+    given = chosen(wanted, [image]) if image else wanted
+    return [x.description for x in decide(given, idle, queued, Rsync(), cases.SEED).plan.steps]
+
+
+def test_an_image_is_added_and_another_taken_out_in_the_ramdisk() -> None:
+    added = _planned("image-added", image="c")
+    assert added[0] == "Add /dev/vda6 (4065 MiB) to the table of /dev/vda; its other partitions stay as they are"
+    assert added[-1] == "Install GRUB with a menu of images 'a', 'b', 'c' on /dev/vda, 'a' by default"
+    assert not any(x.startswith(("Write a gpt", "Clear")) for x in added)
+    # Here the second one is described without its image.
+    assert _planned("image-added-to-volumes", "do_bootloader") == [
+        "Install GRUB with a menu of images 'a', 'c' on /dev/vda, 'a' by default"
+    ]
