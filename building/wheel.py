@@ -16,12 +16,13 @@ from installer.sources import WheelFile
 from building import date
 from building.process import run
 
+#: Of a Python: major and minor.
+Version = tuple[int, int]
 #: The checkout this bench belongs to.
 CHECKOUT = Path(__file__).resolve().parents[1]
 #: The Python of the ramdisk's Debian (12), which decides the wheels that fit.
 TARGET_PYTHON = (3, 11)
 VENV = Path("/opt/bareon")
-SITE_PACKAGES = VENV / "lib" / f"python{TARGET_PYTHON[0]}.{TARGET_PYTHON[1]}" / "site-packages"
 #: Seconds for pip, which may have to fetch.
 PIP_LIMIT = 900.0
 #: What a wheel is made of.
@@ -78,13 +79,17 @@ def build_own(target: Path, built: int) -> Path:
     return wheel
 
 
-def download(requirements: Path, target: Path) -> list[Path]:
-    """Fetch wheels of all that ``requirements`` names, for the target's Python."""
-    python = target_python()
+def site_packages(version: Version = TARGET_PYTHON) -> Path:
+    """Return the folder of the virtual environment that a Python of this version looks for packages in."""
+    return VENV / "lib" / f"python{version[0]}.{version[1]}" / "site-packages"
+
+
+def download(requirements: Path, target: Path, version: Version = TARGET_PYTHON) -> list[Path]:
+    """Fetch wheels of all that ``requirements`` names, for a Python of this version."""
+    python = interpreter(version)
     if python is None:
         # Without such an interpreter pip judges the environment markers by its own version.
-        wanted = "".join(str(part) for part in TARGET_PYTHON)
-        choice = ["--python-version", wanted, "--implementation", "cp"]
+        choice = ["--python-version", "".join(map(str, version)), "--implementation", "cp"]
     else:
         choice = ["--python", str(python)]
     front = choice if python else []
@@ -99,17 +104,24 @@ def download(requirements: Path, target: Path) -> list[Path]:
     return sorted(target.glob("*.whl"))
 
 
-def target_python() -> Path | None:
-    """Return an interpreter of the target's version on this machine, if there is one."""
-    if sys.version_info[:2] == TARGET_PYTHON:
+def interpreter(version: Version) -> Path | None:
+    """Return a Python of this version on this machine, if there is one."""
+    if sys.version_info[:2] == version:
         return Path(sys.executable)
-    found = shutil.which(f"python{TARGET_PYTHON[0]}.{TARGET_PYTHON[1]}")
-    return Path(found) if found else None
+    found = shutil.which(f"python{version[0]}.{version[1]}")
+    if found and run([found, "-c", ""], timeout=60, check=False).exit_code == 0:  # none that only stands for one
+        return Path(found)
+    return None
 
 
-def install_into(root: Path, wheels: Iterable[Path]) -> None:
-    """Install wheels into the virtual environment ``/opt/bareon`` of the tree ``root``."""
-    site = str(SITE_PACKAGES)
+def install_into(
+    root: Path, wheels: Iterable[Path], version: Version = TARGET_PYTHON, *, compiled: bool = True
+) -> None:
+    """Install wheels into the virtual environment ``/opt/bareon`` of the tree ``root``, for a version of Python.
+
+    :param compiled: as bytecode besides, where there is such a Python
+    """
+    site = str(site_packages(version))
     scheme = {
         "purelib": site,
         "platlib": site,
@@ -126,15 +138,16 @@ def install_into(root: Path, wheels: Iterable[Path]) -> None:
         )
         with WheelFile.open(wheel) as source:
             install(source=source, destination=destination, additional_metadata={})
-    _precompile(root)
+    if compiled:
+        _precompile(root, version)
 
 
-def _precompile(root: Path) -> None:
+def _precompile(root: Path, version: Version) -> None:
     """Compile to bytecode: in a ramdisk it would be done anew, slowly, after every boot."""
-    python = target_python()
+    python = interpreter(version)
     if python is None:
         return
-    tree = root / SITE_PACKAGES.relative_to("/")
+    tree = root / site_packages(version).relative_to("/")
     # Unchecked hashes: no look at the source's time stamp, which an archive may not keep.
     run(
         [
