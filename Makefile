@@ -6,7 +6,7 @@ PREPARE = python=$$(tests_functional/prepare)
 .SHELLFLAGS = -euc
 .ONESHELL:
 
-.PHONY: help demo test test-all unit functional crash-matrix ramdisk docs man lint clean
+.PHONY: help demo test test-all unit functional crash-matrix ramdisk package docs man lint clean
 
 help:
 	@echo "make demo        deploy a virtual node, boot it and show proof"
@@ -16,6 +16,7 @@ help:
 	echo "make functional  functional tests; ARGS='-k two_disks --keep' goes to pytest"
 	echo "make crash-matrix  cut the power at every boundary between two steps; takes an hour"
 	echo "make ramdisk     build the deploy ramdisk; ARGS='--output DIR' makes media, too"
+	echo "make package     build Debian packages for systems that run into dist; ARGS='bookworm' is one release"
 	echo "make docs        build the documentation into doc/build"
 	echo "make man         build the manual pages into doc/build/man"
 	echo "make lint        ruff, mypy and the contract of imports"
@@ -50,6 +51,10 @@ crash-matrix:
 ramdisk:
 	@$(PREPARE)
 	"$$python" -m ramdisk $(ARGS)
+
+package:
+	@$(PREPARE)
+	"$$python" -m building.package $(ARGS)
 
 man:
 	@$(PREPARE)
