@@ -146,7 +146,7 @@ def write(device: str) -> None:
         PlannedPartition(f"{device}p2", 100 * MIB, number=2, start=25 * MIB, role="volume", guid=GUID.format(2)),
     )
     disk = PlannedDisk(device, SIZE, 512, GUID.format(9), parts)
-    sfdisk.write(device, sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk)))
+    sfdisk.write(device, sfdisk.script(disk.guid, disk.sector, FIRST, entries(disk.partitions)))
     run(["partx", "--update", device], timeout=20)
 
 
