@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import socket
 import ssl
 import threading
 import time
@@ -377,6 +379,43 @@ def test_a_server_that_asks_to_wait_long(monkeypatch: pytest.MonkeyPatch) -> Non
         site.faults = [Fault(status=503, headers={"Retry-After": "999999999"})]
         assert asked(site, told, seconds=60) == DOCUMENT
     assert told == [f"{site.url}: the server answers with an error 503 and asks to wait 1e+09 s; asking again"]
+
+
+@pytest.mark.parametrize("when", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "soon", "-1", "Mon, 99 Foo 0"])
+def test_a_time_to_wait_that_is_none(when: str) -> None:
+    told: list[str] = []
+    with serving(DOCUMENT) as site:
+        site.faults = [Fault(status=503, headers={"Retry-After": when})]
+        assert asked(site, told, seconds=60) == DOCUMENT
+        site.faults = [Fault(status=503, headers={"Retry-After": when})]
+        events_told = events.Events(Location(site.url), None, NAMES, HASTY)
+        events_told.tell("waiting")
+        assert events_told.flush(60)
+
+
+@pytest.mark.parametrize("rubbish", [
+    *(b"HTTP/1.1 abc x\r\n\r\n", b"hello\n", b"", bytes(1000), b"HTTP/1.1 100 Continue\r\n\r\n" * 2000),
+    b"HTTP/1.1 200 x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nabcdef\r\n0\r\n\r\n",
+])  # fmt: skip
+def test_an_answer_that_is_none_is_asked_for_again(rubbish: bytes) -> None:
+    """Such as that of a server that is just starting, or of another one on its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(1 << 16)
+                with contextlib.suppress(OSError):
+                    connection.sendall(rubbish)
+                connection.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    wanted = fetch.Wanted(Location(f"http://127.0.0.1:{listener.getsockname()[1]}/x"))
+    with pytest.raises(ImageFailed, match=r"until bareon\.timeout was over: .* broke the connection"):
+        fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
+    listener.close()
 
 
 def test_a_document_that_comes_slowly_gets_more_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException
 from pathlib import Path
 
 import requests
@@ -29,6 +29,9 @@ from bareon.model.location import Location
 
 # What requests, urllib3 and sockets raise when a request or its answer fails.
 FAILURES = (requests.RequestException, lower.HTTPError, HTTPException, OSError)
+
+#: An answer that is none of HTTP's: below them are errors of numbers, which elsewhere say that a URL is wrong.
+_NO_ANSWER = (BadStatusLine, lower.InvalidHeader)
 
 _STATUS = {
     401: "the server asks for credentials, or those that it was given are wrong or have expired (401)",
@@ -129,7 +132,10 @@ def final(status: int) -> bool:
 
 def hopeless(error: BaseException) -> bool:
     """True for a permanent failure: a retry would give the same."""
-    return any(_is_final(link) for link in chain(error))
+    links = list(chain(error))
+    if any(isinstance(link, _NO_ANSWER) for link in links):
+        return False
+    return any(_is_final(link) for link in links)
 
 
 def _is_final(link: BaseException) -> bool:
@@ -164,7 +170,7 @@ def wait_asked(answer: Callable[[str], str | None]) -> float:
 def _date(text: str | None) -> datetime.datetime | None:
     try:
         found = email.utils.parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):  # of a year that no calendar has
         return None
     return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
 
@@ -193,7 +199,7 @@ def _reason(links: Sequence[BaseException], host: str, *, proxy: bool = False) -
         (ConnectionRefusedError, f"{host} refuses the connection"),
         ((requests.ConnectTimeout, lower.ConnectTimeoutError), f"{host} cannot be reached: timed out"),
         ((TimeoutError, requests.Timeout, lower.TimeoutError), f"{host} was silent for too long: timed out"),
-        ((ConnectionError, HTTPException, lower.ProtocolError), f"{host} broke the connection"),
+        ((ConnectionError, HTTPException, lower.ProtocolError, lower.InvalidHeader), f"{host} broke the connection"),
         (ValueError, "its URL cannot be used" if proxy else "is not a URL that can be fetched"),
     ):
         if any(isinstance(link, kinds) for link in links):
