@@ -195,6 +195,21 @@ def test_a_system_changes_its_own_entry(node: Node) -> None:
     assert node.multiboot.read_bytes() == before
 
 
+def test_links_lead_to_the_system_that_is_meant(node: Node) -> None:
+    """One to its root does not have the system around the link start its kernels, nor does a /boot on another one."""
+    first, second = node.systems
+    (first / "link").symlink_to(second)
+    code, said = refresh(first / "link", node.script)
+    assert code == 0, said
+    kernels = ["/boot/vmlinuz-0", "/boot/vmlinuz-2", "/boot/vmlinuz-1"]
+    assert re.findall(r"^  linux (\S+)", menu_on(node.multiboot), re.M) == kernels
+    shutil.rmtree(first / "boot")
+    (first / "boot").symlink_to(second / "boot")
+    code, said = refresh(first, node.script)
+    assert code == 4 and "is not on the file system that GRUB reads kernels from" in said
+    assert re.findall(r"^  linux (\S+)", menu_on(node.multiboot), re.M) == kernels
+
+
 def test_a_system_that_is_none_of_the_images_changes_nothing(node: Node, tmp_path: Path) -> None:
     before = menu_on(node.multiboot)
     with _system(tmp_path / "other", str(uuid.uuid4())) as root:

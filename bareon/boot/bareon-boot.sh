@@ -897,7 +897,7 @@ refresh() {
     case $kernel in "$above"/*) ;; *) above= ;; esac
     case ${kernel#"$above"} in /boot/*) prefix=$above/boot ;; *) prefix=$above ;; esac
     there=0
-    is_on "$root/boot" "$filesystem" || there=$?
+    is_on "$(readlink -f "$root/boot")" "$filesystem" || there=$?
     [ "$there" != 1 ] || fail 4 "$root/boot is not on the file system that GRUB reads kernels from, UUID=$filesystem"
     theirs=$(kernels_of_others "$1" "$filesystem")
     case $entry in *"$line_end  initrd "*) wants_initrd=yes ;; *) wants_initrd= ;; esac
@@ -1088,10 +1088,16 @@ END
             esac
             case $1 in
                 --image) image=$2 ;;
-                --root) root=${2%/} ;;
+                --root) root=$2 ;;
             esac
             shift 2
         done
+        if [ -n "$root" ]; then
+            # Mount points have no links in their names: by one this would be taken for the system that the link is in.
+            [ -d "$root" ] || fail 4 "there is no folder $root"
+            root=$(readlink -f "$root")
+            root=${root%/}
+        fi
         open
         if [ -n "$image" ]; then number=$(number_of "$image"); else number=$(number_of_root); fi
         refresh "$number"
