@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bareon.hardware import read as read_hardware
 from bareon.look import signature, structures, tags
 from bareon.model.node import CertificateFacts, NodeFacts, SecureBootFacts, Use
 from bareon.run import missing
+from bareon.sizes import human
 from bareon.storage.disk import DiskFacts, Driver, PartitionFacts
 from bareon.storage.kind import Firmware, Found
 from bareon.storage.multipath import MapFacts, PathFacts, partition_device
@@ -189,7 +190,7 @@ def _disk(
         table=table,
         content=signature(device.path, found),
         partitions=partitions,
-        users=(*users.get(device.path, ()), *forgotten),
+        users=(*users.get(device.path, ()), *forgotten, *(_mixed(hardware) if is_map else ())),
         sequence=lsblk.sequence(device.path),
         zoned=lsblk.zoned(device.path),
         health=health.state,
@@ -204,6 +205,14 @@ def _map(
 ) -> MapFacts:
     name, wwid = device.path.removeprefix("/dev/mapper/"), multipath.wwid(device.name)
     return MapFacts(name, wwid, tuple(PathFacts(x.path, x.scsi, links.get(x.path, ())) for x in paths))
+
+
+def _mixed(paths: Sequence[lsblk.BlockDevice]) -> Iterator[str]:
+    """Why a map cannot be taken for one disk: an array that gives a path to another LUN leaves the map as it was."""
+    wwns = {x.wwn for x in paths} - {None}
+    if len(wwns) > 1 or len({x.size for x in paths}) > 1:
+        told = ", ".join(f"{x.path} (wwn {x.wwn or 'not known'}, {human(x.size)})" for x in paths)
+        yield f"a map of paths to different LUNs: {told}"
 
 
 def health(disks: Sequence[str]) -> dict[str, smartctl.Health]:

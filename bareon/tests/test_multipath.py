@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_the_paths_of_a_map_in_the_facts(sysfs: Path) -> None:
         WWID, WWID, (PathFacts("/dev/sda", "0:0:0:1"), PathFacts("/dev/sdb", "1:0:0:1", ("/dev/disk/by-path/b",)))
     )
     assert probe._paths(there[1:2]) == {}
+
+
+@pytest.mark.parametrize(
+    ("second", "mixed"),
+    [({"wwn": "0x2"}, True), ({"size": 2 << 30}, True), ({"wwn": "0x1"}, False), ({}, False)],
+    ids=["wwn", "size", "alike", "unknown"],
+)
+def test_a_map_of_paths_to_different_luns_is_nobodys_disk(second: dict[str, Any], mixed: bool) -> None:
+    one, other = _device("/dev/sda", "sda", "disk"), _device("/dev/sdb", "sdb", "disk")
+    found = list(probe._mixed([replace(one, wwn="0x1"), replace(other, **second)]))
+    assert len(found) == mixed
+    assert not mixed or "/dev/sda (wwn 0x1, 1 GiB), /dev/sdb (wwn" in found[0]
 
 
 def test_a_partition_of_a_map_is_used_on_the_map_alone(monkeypatch: pytest.MonkeyPatch) -> None:
