@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -387,6 +389,37 @@ def test_odd_events_are_refused_and_nothing_fails_later(server: tuple[Any, str])
     assert sent(url, {"sequence": 2, "node": {"mac": 7}}) == 400
     assert sent(url, {"sequence": 2, "reason": "second"}) == 204
     assert site.runs["one"].what == "second" and "second" in page(url)
+
+
+def test_whatever_was_taken_can_be_shown(server: tuple[Any, str]) -> None:
+    """Each event either changes nothing, or something that page, documents and reports can be made of."""
+    site, _ = server
+    dice = random.Random("events")
+    values = [
+        *(None, True, -1, 0, 1, 2**63, 10**400, 1.5, 1e308, "", "x", "\ud800", "\0", "<b>" * 900, "{0}", [], [1]),
+        *({}, {"a": 1}, {"mac": 7}, {"mac": "\ud800"}, "done", "failed"),
+    ]
+    kinds = ["started", "progressed", "finished", "facts", "waiting", "nothing-to-do", "fetched", "ended", "other"]
+    names = ["run", "sequence", "node", "number", "count", "done", "total", "description", "facts", "reason"]
+    names += ["input_sha256", "outcome", "error", "report", "event"]
+    taken = 0
+    for number in range(1, 1001):
+        event = {"run": "one", "sequence": number, "node": {"mac": NODE}, "event": dice.choice(kinds)}
+        event |= {name: dice.choice(values) for name in dice.sample(names, dice.randint(0, 5))}
+        with contextlib.suppress(ValueError):
+            site.take("one", "application/jsonl", json.dumps(event).encode())
+            taken += 1
+        assert site.page().encode() and site.document(NODE) is None
+        assert all(json.dumps(run.report, indent=1).encode() for run in site.runs.values())
+    assert 100 < taken < 900
+
+
+@pytest.mark.parametrize("path", ["//[x", "/documents/%00", "/documents/%ff", "/documents/%ED%A0%80", "/reports/x"])
+def test_a_path_of_nothing(server: tuple[Any, str], path: str) -> None:
+    connection = http.client.HTTPConnection(server[1].removeprefix("http://"), timeout=60)
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_a_request_is_refused_by_its_head(server: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> None:

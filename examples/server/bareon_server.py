@@ -30,7 +30,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 LINES, ARCHIVE = "application/jsonl", "application/gzip"
 LARGEST = {LINES: 40 << 20, ARCHIVE: 64 << 20}  # bytes of a request
@@ -260,7 +260,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60.0
 
     def do_GET(self) -> None:
-        place, _, name = unquote(urlsplit(self.path).path).strip("/").partition("/")
+        place, _, name = unquote(self.path.partition("?")[0]).strip("/").partition("/")
         run = self.site.runs.get(name)
         if place == "documents":
             text = self.site.document(name)
