@@ -341,12 +341,17 @@ def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # n
             fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
 
 
-def test_a_signature_that_comes_late(signers: Signers, keyring: str) -> None:  # noqa: F811
+def test_a_signature_that_comes_late(
+    signers: Signers,  # noqa: F811
+    keyring: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is not there yet, its server fails, and then it is that of the document before; and the document changes."""
+    monkeypatch.setattr(fetch, "_LONGEST_ASKED", 0.1)
     old, new = DOCUMENT + b" ", DOCUMENT
     answers = iter([
         *(Fault(body=old), Fault(status=404)),
-        *(Fault(body=old), Fault(status=503, headers={"Retry-After": "0"})),
+        *(Fault(body=old), Fault(status=503, headers={"Retry-After": "99999"})),
         *(Fault(body=old), Fault(status=204)),
         *(Fault(body=old), Fault(body=signers.sign(new))),
         *(Fault(body=new), Fault(body=signers.sign(new))),
@@ -357,10 +362,13 @@ def test_a_signature_that_comes_late(signers: Signers, keyring: str) -> None:  #
         wanted = fetch.Wanted(Location(site.url), keyring=keyring)
         assert fetch.fetched(wanted, HASTY, time.monotonic() + 60, told.append) == new
     there = f"its signature, {site.url}.sig, is not there; asking again"
+    late = "the server answers with an error 503 and asks to wait 99999 s"
+    changed = "what was signed has been changed, or the signature is that of something else"
     assert [x.removeprefix(f"{site.url}: ") for x in told] == [
-        *(there, f"its signature, {site.url}.sig: the server answers with an error 503; asking again", there),
-        "its signature does not fit: what was signed has been changed, or the signature is that of something else;"
-        " asking again",
+        there,
+        f"its signature, {site.url}.sig: {late}; asking again",
+        there,
+        f"its signature does not fit: {changed}; asking again",
     ]
 
 

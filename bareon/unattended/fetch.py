@@ -96,8 +96,9 @@ def _once(wanted: Wanted, settings: TransferSettings, end: float, seconds: float
     except (Broken, ImageFailed) as error:
         if isinstance(error, NotThere):
             raise Broken(f"its signature, {beside}, is not there") from None
-        kind = Broken if _mendable(error) else ImageFailed
-        raise kind(f"its signature, {beside}: {error}") from error
+        # What the clock has to do with it is said by the caller.
+        reason = f"its signature, {beside}: {_reason(error, _PLAUSIBLE)}"
+        raise Broken(reason, getattr(error, "after", 0.0)) if _mendable(error) else ImageFailed(reason) from error
     if found is None:
         raise Broken(f"its signature, {beside}, is not there")
     try:
