@@ -61,16 +61,16 @@ def _lines(plan: Plan, node: NodeFacts) -> Iterator[str]:
 
 def _subvolumes(plan: Plan) -> Iterator[str]:
     """A table of the subvolumes."""
-    parts = [part for fs in plan.layout.filesystems() for part in fs.parts]
+    parts = [(fs.on, part) for fs in plan.layout.filesystems() for part in fs.parts]
     if not parts:
         return
     heading = ("name", "device", "mount", "options", "images", "decision")
     rows = [
         (
-            *(part["name"] + (" (default)" if part["default"] else ""), part["device"], part["mount"] or "-"),
+            *(part["name"] + (" (default)" if part["default"] else ""), on, part["mount"] or "-"),
             *(part["options"] or "-", ", ".join(part["images"]) or "-", part["decision"]),
         )
-        for part in parts
+        for on, part in parts
     ]
     yield from ("", "Subvolumes", "")
     yield from table([heading, *rows], indent="  ")
@@ -95,7 +95,7 @@ def _made(plan: Plan) -> Iterator[str]:
         if fs.is_made and (fs.without or fs.wanted.mkfs_options):
             readers = " and ".join(map(str, fs.wanted.readers))
             without = f"without {', '.join(fs.without)}, to be read by {readers}" if fs.without else ""
-            alike.setdefault((fs.type, without, " ".join(fs.wanted.mkfs_options)), []).append(fs.device)
+            alike.setdefault((fs.type, without, " ".join(fs.wanted.mkfs_options)), []).append(fs.on)
     if alike:
         yield "File systems"
     for (kind, without, options), devices in alike.items():

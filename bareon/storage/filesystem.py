@@ -272,6 +272,11 @@ class PlannedFilesystem(PlannedContent):
         return self.decision != "keep" and not self.wanted.from_image
 
     @property
+    def on(self) -> str:
+        """What it lies on, for people."""
+        return self.device
+
+    @property
     def mapped_at_start(self) -> str | None:
         """The device that it is on in a system that makes it anew at each start; ``None`` for one that stays.
 
