@@ -28,17 +28,17 @@ demo:
 
 test:
 	@$(PREPARE)
-	"$$python" -m pytest -n auto bareon/tests
+	"$$python" -m pytest -n auto --durations=10 bareon/tests
 	"$$python" -m pytest tests_functional
 
 test-all:
 	@$(PREPARE)
-	"$$python" -m pytest -n auto bareon/tests --thorough
+	"$$python" -m pytest -n auto --durations=10 bareon/tests --thorough
 	"$$python" -m pytest tests_functional --thorough --every-point
 
 unit:
 	@$(PREPARE)
-	"$$python" -m pytest -n auto bareon/tests $(ARGS)
+	"$$python" -m pytest -n auto --durations=10 bareon/tests $(ARGS)
 
 functional:
 	@$(PREPARE)
