@@ -322,7 +322,7 @@ class Structure(ABC):
 
     @property
     def cautions(self) -> Iterator[str]:
-        """What is no mistake in it, but somebody should know of before it is made."""
+        """What is no mistake in it, but somebody should know of before it is made or written anew."""
         yield from ()
 
     @abstractmethod

@@ -16,7 +16,7 @@ from bareon.errors import DisksDiffer
 from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.plan.plan import Plan
-from bareon.sizes import GIB, KIB
+from bareon.sizes import GIB, KIB, MIB
 from bareon.storage.kind import UNKNOWN, Signature
 from bareon.storage.lvm import MakeGroup, VolumeGroup, VolumeGroupFacts
 from bareon.tests import cases
@@ -217,6 +217,16 @@ def test_verify_takes_over_a_thin_volume_with_what_is_in_it() -> None:
 
 def test_a_kept_pool_promises_no_more_than_it_did() -> None:
     assert not planned(thin("verify", {**THIN, "pool": "pool"}, POOL), with_pool()).warnings
+
+
+def test_what_is_written_anew_in_a_kept_pool_may_not_find_room_in_it() -> None:
+    """The pool holds other volumes, which lose what is written to them later once it is full."""
+    again = {**THIN, "pool": "pool", "keep_data": False}
+    said = "the volumes of thin pool /dev/os/pool may grow to 1024 MiB together, and it has 200 MiB"
+    (warning,) = planned(thin("verify", again, POOL), with_pool(content=Signature("ext4", "its-own"))).warnings
+    assert warning.startswith(said)
+    fits = {**again, "size": "200 MiB"}
+    assert not planned(thin("verify", fits, POOL), with_pool(size=200 * MIB)).warnings
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,11 @@ class PlannedGroup(PlannedAggregate):
 
     @property
     def cautions(self) -> Iterator[str]:
+        """What the thin volumes that are written anew may not find room for in their pools."""
         for found in (x for x in self.volumes if x.is_pool):
-            promised = sum(x.size for x in self.volumes if x.pool == found.name)
-            if promised > found.size:
+            held = [x for x in self.volumes if x.pool == found.name]
+            promised = sum(x.size for x in held)
+            if promised > found.size and any(x.decision != "keep" for x in held):
                 sizes = f"may grow to {mib(promised)} together, and it has {mib(found.size)}"
                 then = "writing fails once it is full, see lvmthin(7)"
                 yield f"the volumes of thin pool {found.device} {sizes}: {then}"
@@ -220,9 +222,10 @@ class PlannedGroup(PlannedAggregate):
         found = next(x for x in comparison.found(VolumeGroupFacts, everywhere=True) if self.means(x))
         there = {volume.name: volume for volume in found.volumes}
         volumes = (comparison.adopted(x, there[x.name].content) if x.name in there else x for x in self.volumes)
-        for notice in self._noticed(found):
+        kept = replace(self, decision="keep", volumes=tuple(volumes))
+        for notice in (*self._noticed(found), *kept.cautions):
             comparison.warn(notice)
-        return replace(self, decision="keep", volumes=tuple(volumes))
+        return kept
 
     def _noticed(self, found: VolumeGroupFacts) -> Iterator[str]:
         """What is not as asked for, but harms nothing, in words."""
