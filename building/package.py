@@ -29,7 +29,7 @@ COMMANDS = (
 )
 #: What a run may call by its input; bareon names those that are missing. The rest is essential in Debian.
 RECOMMENDED = (
-    *("bubblewrap", "fdisk", "libseccomp2", "parted", "rsync", "udev", "util-linux-extra"),
+    *("bubblewrap", "fdisk", "libseccomp2", "parted", "rsync", "udev"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "lvm2", "mdadm", "cryptsetup-bin"),
 )
 SUGGESTED = ("gpgv", "multipath-tools", "smartmontools", "squashfs-tools-ng", "thin-provisioning-tools")
