@@ -20,6 +20,7 @@ from bareon.storage.disk import Driver
 from bareon.system.carried import Carried, Needs, carried, missing, of_names
 from bareon.system.tree import Tree
 from bareon.tests import efiprogram
+from bareon.tests.cases import HERE, load, plan_of
 from bareon.transfer import cpio, lz4
 
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
@@ -248,3 +249,9 @@ def test_an_initramfs_in_a_tree(tmp_path: Path) -> None:
     (tmp_path / "boot/initrd.img").write_bytes(archive("squash/root.img"))
     with pytest.raises(ValueError, match="a file system of its own"):
         carried(tree, "/boot/initrd.img", RELEASE)
+
+
+def test_a_root_on_several_devices_asks_for_the_program_that_tells_the_kernel_of_them() -> None:
+    for case, wanted in (("btrfs-pool", [("btrfs",)]), ("btrfs-subvolumes", [])):
+        early = plan_of(load(HERE / f"cases/plan/{case}.yaml")).layout.early("a")
+        assert (early.modules, list(early.programs)) == (("btrfs",), wanted)

@@ -25,6 +25,7 @@ from bareon.tools.sandbox import View
 
 AHCI, NVME = Driver("ahci", "pci:v1"), Driver("nvme", "pci:v2")
 LVM_ON_MD = Needs.of(System(modules=("dm_mod", "raid1", "ext4"), programs=(("lvm",), ("mdadm",))), [AHCI])
+SPREAD = Needs.of(System(modules=("btrfs",), programs=(("btrfs",),)), [AHCI])
 PLAIN = Needs.of(System(modules=("ext4",)), [AHCI])
 DEP = """\
 kernel/drivers/ata/ahci.ko.gz: kernel/drivers/ata/libahci.ko.gz
@@ -42,11 +43,8 @@ def _tree(place: Path, files: Mapping[str, str]) -> Tree:
     return tree
 
 
-ARCH = dict.fromkeys(
-    ["/usr/bin/mkinitcpio"]
-    + [f"/usr/lib/initcpio/install/{x}" for x in ("base", "block", "filesystems", "lvm2", "mdadm_udev", "encrypt")],
-    "",
-)
+HOOKS = ("base", "block", "filesystems", "lvm2", "mdadm_udev", "encrypt", "btrfs")
+ARCH = dict.fromkeys(["/usr/bin/mkinitcpio", *(f"/usr/lib/initcpio/install/{x}" for x in HOOKS)], "")
 CONF = "HOOKS=(base udev autodetect microcode modconf kms keyboard block filesystems fsck)\n"
 
 
@@ -80,6 +78,7 @@ CONF = "HOOKS=(base udev autodetect microcode modconf kms keyboard block filesys
             LVM_ON_MD,
             {"mkinitcpio.conf.d/a.conf": ["HOOKS+=(lvm2 mdadm_udev)"]},
         ),
+        ({"mkinitcpio.conf": CONF}, SPREAD, {"mkinitcpio.conf": ["HOOKS+=(btrfs)"]}),
         # Whose hooks nobody can read, nobody changes.
         ({"mkinitcpio.conf": "HOOKS=($(my-hooks))\n"}, LVM_ON_MD, {}),
         ({"mkinitcpio.conf": "MODULES=()\n"}, LVM_ON_MD, {}),

@@ -160,18 +160,20 @@ def make(
     fat32: bool = False,
     groups: int | None = None,
     more: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> None:
     """Make a file system or swap area, whatever was there before.
 
     :param fat32: of vfat: make it FAT32, as firmware asks of an ESP.
     :param groups: of xfs: the number of allocation groups, ``None`` for its own choice.
     :param more: arguments beside those for all this.
+    :param beside: of btrfs: more devices that it is to lie on.
     """
     if kind == "swap":
         options = ["-f", "-q", "-U", uuid, *_labelled(label)]
     else:
         options = _FAMILIES[kind].options(uuid, label, fat32=fat32, groups=groups)
-    run([maker(kind), *options, *more, device], timeout=_MAKING)
+    run([maker(kind), *options, *more, device, *beside], timeout=_MAKING)
 
 
 def check(kind: str, device: str, point: str) -> None:

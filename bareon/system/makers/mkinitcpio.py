@@ -24,7 +24,7 @@ _ASSIGNED = re.compile(
 )
 _COMMENT = re.compile(r"(?m)(?:^|[ \t])#.*$")
 #: By a program that must be carried, the hook that brings it: of lvm2 and of mdadm.
-_BRINGS = {"lvm": "lvm2", "mdadm": "mdadm_udev"}
+_BRINGS = {"btrfs": "btrfs", "lvm": "lvm2", "mdadm": "mdadm_udev"}
 
 
 @dataclass(frozen=True)

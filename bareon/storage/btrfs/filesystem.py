@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Subvolumes of a btrfs: parts of one file system that share its room, each mounted by itself; btrfs-subvolume(8)."""
+"""A btrfs with subvolumes, or over several devices.
+
+Subvolumes are parts of one file system that share its room, each mounted by itself; btrfs-subvolume(8).
+"""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bareon import tools
-from bareon.errors import ActionFailed, CommandError, Defect
+from bareon.errors import ActionFailed, Defect
+from bareon.sizes import human
 from bareon.step import Outcome, Progress, Step
+from bareon.storage import mkfsoptions
 from bareon.storage.filesystem import Filesystem, Mount, PlannedFilesystem
-from bareon.storage.kind import Comparison, Content, Kind, Place, Reader, Signature
-
-LOG = logging.getLogger(__name__)
+from bareon.storage.kind import Comparison, Content, Place, Signature
 
 TYPE = "btrfs"
 _TOP = "/run/bareon/btrfs"
@@ -30,7 +32,7 @@ _NOT_BESIDE = ("mount", "fstab_options", "fstab_enabled")
 
 # Wanted.
 
-_SUBVOLUMES: Mapping[str, Any] = {
+SUBVOLUMES: Mapping[str, Any] = {
     "description": "The subvolumes of a btrfs, made in its top folder. They share its room, and the volume itself has"
     " no mount. What else is in a btrfs that is kept stays.",
     "type": "array",
@@ -79,23 +81,29 @@ class Subvolume:
 
 @dataclass(frozen=True)
 class Btrfs(Filesystem):
-    """A btrfs with subvolumes, of which its mounts are.
+    """A btrfs with subvolumes, of which its mounts are then, or over several devices by a ``level``.
 
     ``asked`` are the names of images that the input gives, each with the JSON path that names it.
     """
 
     subvolumes: tuple[Subvolume, ...] = ()
     asked: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    level: str | None = None
 
     @property
     def asked_images(self) -> Iterable[tuple[str, str]]:
-        return self.asked
+        return self.asked if self.subvolumes else super().asked_images
+
+    def no_place_for_blocks(self, mount: Mount) -> tuple[str, str] | None:
+        if self.level:
+            return "lies on several devices", "a volume of one device"
+        return super().no_place_for_blocks(mount)
 
     def plan(self, place: Place) -> PlannedBtrfs:
         return PlannedBtrfs(**vars(super().plan(place)))
 
 
-def _divided(
+def divided(
     value: Mapping[str, Any], path: str, content: Content | None, found: list[Defect]
 ) -> Btrfs | Content | None:
     """``content`` with the subvolumes that a volume describes; ``found`` takes the defects."""
@@ -142,9 +150,23 @@ def _ambiguous(subvolumes: list[Subvolume], path: str) -> Iterator[Defect]:
 
 @dataclass(frozen=True)
 class PlannedBtrfs(PlannedFilesystem):
-    """A btrfs with its subvolumes, which are made with it and kept with it."""
+    """A btrfs with its subvolumes, which are made with it and kept with it.
+
+    ``profiles`` are those of data and metadata of one ``over`` several devices, where ``device`` is a name for all.
+    """
 
     wanted: Btrfs
+    over: tuple[str, ...] = ()
+    profiles: tuple[str, str] | None = None
+
+    @property
+    def lies_on(self) -> tuple[str, ...]:
+        """The devices that it lies on."""
+        return self.over or (self.device,)
+
+    @property
+    def on(self) -> str:
+        return ", ".join(self.lies_on)
 
     @property
     def parts(self) -> tuple[Mapping[str, Any], ...]:
@@ -165,7 +187,8 @@ class PlannedBtrfs(PlannedFilesystem):
     @property
     def signature(self) -> Signature:
         names = tuple(sorted(x.name for x in self.wanted.subvolumes))
-        return Signature(self.type, self.uuid, self.label, names if self.type == TYPE else None)
+        known = self.type == TYPE and (names or not self.over)
+        return Signature(self.type, self.uuid, self.label, names if known else None)
 
     @property
     def cells(self) -> tuple[str, str]:
@@ -177,11 +200,17 @@ class PlannedBtrfs(PlannedFilesystem):
         return (*super().programs, *made)
 
     def make(self, action: str) -> Iterator[Step]:
-        yield from super().make(action)
-        if self.is_made:
+        if self.is_made and self.profiles:
+            yield MakeSpread(action, self)
+        else:
+            yield from super().make(action)
+        if self.is_made and self.wanted.subvolumes:
             yield MakeSubvolumes(action, self)
 
     def spoil(self, mount: Mount) -> None:
+        if not mount.subvolume:
+            tools.device.wipe(self.lies_on)
+            return
         with _top(self.device) as top:
             if any(x.default and x.name == mount.subvolume for x in self.wanted.subvolumes):
                 tools.btrfs.set_default_to_top(top)
@@ -192,11 +221,11 @@ class PlannedBtrfs(PlannedFilesystem):
         if not found or found.type != TYPE or (comparison.make and not self.wanted.keep_data):
             return
         names = [x.name for x in self.wanted.subvolumes]
-        if found.subvolumes is None:
+        if names and found.subvolumes is None:
             yield f"{self.device}: expected the subvolumes {', '.join(names)}, and those that it has cannot be read"
             return
         for name in names:
-            if name not in found.subvolumes:
+            if name not in (found.subvolumes or ()):
                 yield f"{self.device}: expected a subvolume {name}, found {found.parts}"
 
 
@@ -204,6 +233,48 @@ def _top(device: str) -> AbstractContextManager[str]:
     """Mount the top of a btrfs for the length of a ``with`` block."""
     Path(_TOP).mkdir(parents=True, exist_ok=True)
     return tools.mount.mounted(device, _TOP, kind=TYPE, options=_OF_TOP)
+
+
+@dataclass(frozen=True)
+class MakeSpread(Step):
+    """Make a btrfs over several devices, and have another command read back that each is one of its."""
+
+    filesystem: PlannedBtrfs
+
+    @property
+    def description(self) -> str:
+        fs = self.filesystem
+        points = ", ".join(dict.fromkeys(x.point for x in fs.wanted.mounts))
+        made = f"Make btrfs ({fs.wanted.level}, {human(fs.size)}) over {', '.join(fs.over)}"
+        return f"{made} for {points}" if points else made
+
+    @property
+    def destroys(self) -> tuple[str, ...]:
+        return self.filesystem.over if self.filesystem.decision == "format" else ()
+
+    def preflight(self) -> None:
+        if self.filesystem.decision == "format":
+            for member in self.filesystem.over:
+                tools.device.refuse_if_busy(member)
+
+    def run(self, progress: Progress) -> Outcome:
+        fs, (first, *beside) = self.filesystem, self.filesystem.over
+        assert fs.profiles
+        if fs.decision == "format":
+            tools.device.wipe(fs.over)
+        version = tools.filesystem.version(TYPE) if fs.without else None
+        data, metadata = fs.profiles
+        more = ["-d", data, "-m", metadata, *mkfsoptions.arguments(TYPE, fs.without, fs.wanted.mkfs_options, version)]
+        tools.btrfs.forget(fs.over)
+        tools.filesystem.make(TYPE, first, fs.uuid, fs.label, more=more, beside=beside)
+        tools.btrfs.scan(fs.over)
+        for member in fs.over:
+            tools.udev.look_again(member)
+            found = tools.btrfs.superblock(member)
+            if (found.uuid, found.count) != (fs.uuid, len(fs.over)):
+                raise ActionFailed(f"{member}: btrfs reads back {found}, not {fs.uuid} over {len(fs.over)} devices")
+        tools.udev.wait_for({fs.device: None})
+        return {"bytes": fs.size}
 
 
 @dataclass(frozen=True)
@@ -216,7 +287,7 @@ class MakeSubvolumes(Step):
     def description(self) -> str:
         names = [x.name for x in self.filesystem.wanted.subvolumes]
         default = [f", {x.name} as the default" for x in self.filesystem.wanted.subvolumes if x.default]
-        return f"Make the subvolumes {', '.join(names)} on {self.filesystem.device}{''.join(default)}"
+        return f"Make the subvolumes {', '.join(names)} on {self.filesystem.on}{''.join(default)}"
 
     def run(self, progress: Progress) -> Outcome:
         device, wanted = self.filesystem.device, self.filesystem.wanted.subvolumes
@@ -225,32 +296,8 @@ class MakeSubvolumes(Step):
                 tools.btrfs.create(f"{top}/{subvolume.name}")
                 if subvolume.default:
                     tools.btrfs.set_default(f"{top}/{subvolume.name}")
-        found = tools.btrfs.at_top(device)
+        first, *beside = self.filesystem.lies_on
+        found = tools.btrfs.at_top(first, beside=beside)
         if found != tuple(sorted(x.name for x in wanted)):
             raise ActionFailed(f"{device}: the subvolumes read back are {', '.join(found) or 'none'}")
         return {"subvolumes": len(found)}
-
-
-# The kind.
-
-
-class _Btrfs(Kind):
-    name = "btrfs"
-
-    def keys(self, fragment: str) -> Mapping[str, Any]:
-        return {"subvolumes": _SUBVOLUMES} if fragment in ("partition", "raid", "lv") else {}
-
-    def contain(self, value: dict[str, Any], path: str, content: Content | None, reader: Reader) -> Content | None:
-        return _divided(value, path, content, reader.defects) if "subvolumes" in value else content
-
-    def seen(self, device: str, signature: Signature) -> Signature:
-        if signature.type != TYPE:
-            return signature
-        try:
-            return replace(signature, subvolumes=tools.btrfs.at_top(device))
-        except CommandError as error:
-            LOG.info("%s: its subvolumes are not known: %s", device, error)
-            return signature
-
-
-KIND = _Btrfs()
