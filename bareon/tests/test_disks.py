@@ -37,7 +37,7 @@ def test_field_51_a_table_says_where_its_first_partition_may_start(sector: int) 
     """Else that would be a matter of the disk's optimal I/O size. UEFI 5.3.2: two sectors, then the 128 entries."""
     wanted = Disk(DiskId("name", "vda"), None, (Partition(Absolute(100 * MIB), None),))
     disk = gpt.disk_layout(wanted, DiskFacts("/dev/vda", GIB, logical_sector=sector), Identifiers(uuid.UUID(int=7)))
-    lines = tools.sfdisk.script(disk.guid, disk.sector, FIRST, gpt.entries(disk)).splitlines()
+    lines = tools.sfdisk.script(disk.guid, disk.sector, FIRST, gpt.entries(disk.partitions)).splitlines()
     (first,) = (int(line.removeprefix("first-lba: ")) for line in lines if line.startswith("first-lba: "))
     assert first * sector == disk.partitions[0].start
     assert first >= 2 + -(-gpt.MAX_PARTITIONS * 128 // sector)

@@ -100,7 +100,7 @@ def through(ramdisk: Ramdisk, words: str) -> subprocess.CompletedProcess[str]:  
     argv = [sys.executable, "-c", NETWORK, "--root", str(ramdisk.root)]
     subprocess.run(argv, env=environment, timeout=60, check=True)
     script = f'. {ramdisk.root}/run/bareon-network/environment; exec "$@"'
-    argv = ["sh", "-c", script, "sh", *PROGRAM, "--root", str(ramdisk.root)]
+    argv = ["sh", "-c", script, "sh", sys.executable, "-c", PROGRAM, "--root", str(ramdisk.root)]
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
