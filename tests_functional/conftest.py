@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bareon.tests import drawn
 from building.process import ProgramError
 from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
@@ -53,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the bench's own options."""
+    drawn.add_option(parser)
     parser.addoption(
         "--keep",
         action="store_true",

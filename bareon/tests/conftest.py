@@ -89,9 +89,14 @@ def published(monkeypatch: pytest.MonkeyPatch, record_property: Record) -> Itera
         record_property(name, count)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of ``make test-all``."""
+    drawn.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Pass on how many cases are wanted, which the decorators of tests ask for when these are imported."""
-    drawn.be_thorough(config.getoption("thorough", False))
+    drawn.be_thorough(config.option.thorough)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

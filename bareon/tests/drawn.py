@@ -7,8 +7,23 @@ test-all`` gives.
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
+
 _SHARE = 10
 _thorough = False
+
+
+def add_option(parser: pytest.Parser) -> None:
+    """Add the option that tells the tiers apart, to the unit tests and the functional ones, which may run as one."""
+    with contextlib.suppress(ValueError):  # the other ones have added it
+        parser.addoption(
+            "--thorough",
+            action="store_true",
+            help="unit tests: draw ten times as many cases; functional tests: run also what is left out by default"
+            " (what -k or a test's name asks for is never left out)",
+        )
 
 
 def be_thorough(thorough: bool) -> None:
