@@ -16,12 +16,11 @@ import pytest
 from building.process import run
 from ramdisk import outputs, parameters
 from ramdisk.base import build_base
-from tests_functional.bench import evidence, firmware
+from tests_functional.bench import firmware
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.medium import Medium, Started
 from tests_functional.bench.node import KERNEL_PARAMETERS, Node
-from tests_functional.bench.session import Session, artifacts_directory
-from tests_functional.bench.ssh import UnreachableError
+from tests_functional.bench.session import Session
 from tests_functional.bench.template import Template
 
 #: Seconds from power on to SSH, several times what was measured under emulation.
@@ -60,22 +59,13 @@ def booted(session: Session, template: Template, made: Path, kind: str, name: st
     node = Started(session.hypervisor, template, SCRATCH / name, session.products.key)
     node.medium = Medium(made, kind)
     node.make_disks(template.disks)
-    try:
+    with session.explained(node, name):
         started = time.monotonic()
         with node.medium.served():
             node.power_on()
-            try:
-                node.ssh.wait(LIMIT)
-            except UnreachableError as error:
-                raise AssertionError(f"{error}; the console ends:\n{node.console_tail()}") from error
+            node.ssh.wait(LIMIT)
         session.strategy.report(f"{name}: SSH {time.monotonic() - started:.1f} s after power on")
         yield node
-    except BaseException:
-        print(f"evidence: {evidence.collect(node, artifacts_directory() / name)}")
-        raise
-    finally:
-        node.power_off()
-        node.drop_disks()
 
 
 def template(way: str, place: Path) -> Template:

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from building.process import run
-from tests_functional.bench import evidence
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot, Node
-from tests_functional.bench.session import Session, artifacts_directory
+from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import Ssh
 from tests_functional.bench.strategy import RAMDISK_LIMIT
 from tests_functional.bench.template import Template, bridged, cable
@@ -36,15 +35,9 @@ def booted(session: Session, template: Template, number: int, parameters: str, n
     """Give a node that has been switched on with the ramdisk and parameters; a failure leaves its evidence."""
     node = session.node(template, number)
     ramdisk = session.products.ramdisk
-    try:
+    with session.explained(node, name):
         node.power_on_without_disks(Boot(ramdisk.kernel, ramdisk.initramfs, f"{KERNEL_PARAMETERS} {parameters}"))
         yield node
-    except BaseException:
-        place = evidence.collect(node, artifacts_directory() / name)
-        print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
-        raise
-    finally:
-        node.power_off()
 
 
 def members(name: str, macs: list[str]) -> str:

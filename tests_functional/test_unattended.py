@@ -22,7 +22,7 @@ import pytest
 from building.process import ProgramError
 from ramdisk import Ramdisk, archive, outputs, parameters, sbom
 from ramdisk.base import build_base
-from tests_functional.bench import browser, evidence, firmware
+from tests_functional.bench import browser, firmware
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.medium import Medium, Started
@@ -93,20 +93,6 @@ def document(url: str, disk: dict[str, str]) -> str:
     )
 
 
-@contextmanager
-def explained(node: Node, name: str) -> Iterator[None]:
-    """Switch a node off in the end; a failure leaves its evidence."""
-    try:
-        yield
-    except BaseException:
-        place = evidence.collect(node, artifacts_directory() / name)
-        print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
-        raise
-    finally:
-        node.power_off()
-        node.drop_disks()
-
-
 def told_in_full(run: Any, node: Node) -> None:
     """The server has been told of each step of a node that is deployed, and of what that node is."""
     assert (run.state, run.report["outcome"], run.progress) == ("done", "done", 1.0), vars(run)
@@ -158,7 +144,7 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
     documents.mkdir()
     file, image = documents / f"{node.port.mac}.json", f"{session.rsync.url}/cloud/"
     file.write_text(document(image, {"type": "name", "value": "vdq"}))
-    with explained(node, "unattended"):
+    with session.explained(node, "unattended"):
         with serving(documents, KEY, SERVER) as (site, url):
             ramdisk = keyed(session.products.ramdisk, tmp_path)
             boot = Boot(ramdisk.kernel, ramdisk.initramfs, words(url))
@@ -205,7 +191,7 @@ def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Se
     documents.mkdir()
     text = document(f"{session.rsync.url}/{image}/", {"type": "serial", "value": "BAREON-A"})
     (documents / f"{node.port.mac}.json").write_text(text)
-    with explained(node, f"unattended-{kind}"):
+    with session.explained(node, f"unattended-{kind}"):
         with serving(documents, KEY, SERVER) as (site, url):
             ramdisk = keyed(session.products.ramdisk, tmp_path)
             outputs.write(build_base(print), ramdisk, parameters.line(words(url)), made, print)
@@ -233,7 +219,7 @@ def _unattended(session: Session, place: Path, more: str = "") -> Iterator[tuple
     (documents := place / "documents").mkdir()
     text = document(f"{session.rsync.url}/cloud/", {"type": "serial", "value": "BAREON-A"})
     (documents / f"{node.port.mac}.json").write_text(text)
-    with explained(node, "kexec"), serving(documents, KEY, SERVER) as (site, url):
+    with session.explained(node, "kexec"), serving(documents, KEY, SERVER) as (site, url):
         ramdisk = keyed(session.products.ramdisk, place)
         node.power_on(Boot(ramdisk.kernel, ramdisk.initramfs, f"{words(url, 'kexec')} {more}".strip()))
         yield node, site

@@ -115,12 +115,18 @@ class Session:
         if contents:
             for disk in node.disks:
                 disk.at(contents).copy(disk.path)
-        try:
+        with self.explained(node, name):
             self.strategy.ramdisk(node)
             if contents is None and tuple(disks) == template.disks:
                 for command in template.before:
                     node.ssh.run(command, timeout=PREPARE_LIMIT)
             yield node
+
+    @contextmanager
+    def explained(self, node: Node, name: str) -> Iterator[None]:
+        """Switch a node off in the end, and have it leave its evidence by this name if something fails before."""
+        try:
+            yield
         except BaseException:
             place = evidence.collect(node, artifacts_directory() / name)
             print(f"evidence: {place}\nthe console ends:\n{node.console_tail()}")
