@@ -314,7 +314,7 @@ def test_field_37_a_daemon_that_is_full_is_asked_again(tmp_path: Path) -> None:
         logger.addHandler(watching)
         try:
             # The daemon's process for the neighbour takes a while to see that it is gone.
-            brought(replace(step(url, made), settings=replace(SETTINGS, attempts=100)))
+            brought(step(url, made))
         finally:
             logger.removeHandler(watching)
             neighbour.wait()
@@ -334,9 +334,10 @@ def test_field_37_later_is_asked_again_and_never_is_not(
     settings: tuple[str, ...], reason: str, again: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(written(tmp_path, "x"), *settings) as url, volumes(("/", "ext4", 32)) as made:
-        assert re.search(f"^image 'a' cannot be fetched: {reason}", refused(step(url, made), ImageFailed))
+        limited = replace(step(url, made), settings=replace(SETTINGS, total_timeout=1.5))
+        assert re.search(f"^image 'a' cannot be fetched: {reason}", refused(limited, ImageFailed))
     tried = [x for x in caplog.records if "trying again" in x.getMessage()]
-    assert len(tried) == (SETTINGS.attempts - 1 if again else 0)
+    assert len(tried) >= SETTINGS.attempts if again else not tried
 
 
 @pytest.mark.pain("links-on-vfat")

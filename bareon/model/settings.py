@@ -39,6 +39,7 @@ class TransferSettings:
     """Limits of one image's transfer; times in seconds.
 
     ``attempts`` counts connections that brought nothing new in a row; ``total_timeout`` is for all of them together.
+    A ``patient`` transfer does not count those that a server has no time for.
     ``back_off`` is waited at most before the second attempt, twice as long before each further one, never more than
     ``longest_wait`` unless the server asks for it.
     ``idle_timeout`` is how long a connection may stay silent. ``ca_file`` replaces the trusted authorities.
@@ -48,6 +49,7 @@ class TransferSettings:
     """
 
     attempts: int = 5
+    patient: bool = True
     total_timeout: float = 7200.0
     connect_timeout: float = 20.0
     idle_timeout: float = 60.0
@@ -61,4 +63,4 @@ class TransferSettings:
 
     def hasty(self) -> TransferSettings:
         """The same for a place that has a mirror still to be asked: two attempts in a row at most."""
-        return replace(self, attempts=min(self.attempts, 2))
+        return replace(self, attempts=min(self.attempts, 2), patient=False)

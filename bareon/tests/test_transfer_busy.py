@@ -143,6 +143,21 @@ def test_the_wait_that_is_asked_for(site: Site, pauses: list[float], status: int
     assert 7 <= pauses[0] <= 7.1 and 60 < pauses[1] < 120
 
 
+def test_a_server_that_says_when_is_waited_for(site: Site, pauses: list[float]) -> None:
+    later = {"Retry-After": "20"}
+    site.faults = [Fault(503, later) for _ in range(2 * SETTINGS.attempts)]
+    inspect(Location(site.url), SETTINGS)
+    assert len(pauses) == 2 * SETTINGS.attempts
+    site.always = Fault(503, later)
+    assert "error 503, 2 attempts in a row" in failed(site.url, SETTINGS.hasty())
+
+
+def test_what_fails_is_counted_between_answers_that_say_when(site: Site, pauses: list[float]) -> None:
+    site.faults = [Fault(503, {"Retry-After": "20"}), Fault(500)] * SETTINGS.attempts
+    assert "error 500, 3 attempts in a row" in failed(site.url)
+    assert len(pauses) == 2 * SETTINGS.attempts - 1
+
+
 def test_a_wait_that_is_too_long(site: Site, pauses: list[float]) -> None:
     site.always = Fault(503, {"Retry-After": "86400"})
     assert "error 503 and asks to wait 86400 s, which is longer than image_timeout leaves" in failed(site.url)

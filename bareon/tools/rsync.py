@@ -262,6 +262,11 @@ def is_transient(error: CommandError) -> bool:
     return error.code in _TRANSIENT or (error.code == STARTING and _LATER.search(error.stderr) is not None)
 
 
+def is_full(error: CommandError) -> bool:
+    """True where the daemon serves as many others as it may, by ``max connections`` of rsyncd.conf(5)."""
+    return error.code == STARTING and "@ERROR: max connections" in error.stderr
+
+
 def is_local(error: CommandError) -> bool:
     """True for a failure on this side: files could not be written here, and all could be read on the server."""
     lines = error.stderr.splitlines()

@@ -85,13 +85,25 @@ def retrying(
     told: Callable[[BaseException, int], None],
     sleep: Callable[[float], None] = time.sleep,
     asked: Callable[[BaseException], float] = lambda error: 0.0,
+    later: Callable[[BaseException], bool] = lambda error: False,
 ) -> tenacity.Retrying:
     """A retrier: calls a function until it succeeds, or fails for good; then the last exception goes on.
 
     :param mendable: whether another attempt may help after such an exception.
     :param told: called before each further attempt with the exception and the number of the attempt that failed.
     :param asked: the seconds that the other side asked to wait by such an exception.
+    :param later: whether the other side is well and only has no time now. Such an attempt is none that has failed:
+        of many nodes at one server the last may wait for as long as all others take.
     """
+    over = tenacity.stop_after_delay(settings.total_timeout)
+    failed = 0
+
+    def enough(state: tenacity.RetryCallState) -> bool:
+        nonlocal failed
+        error = state.outcome.exception() if state.outcome else None
+        assert error
+        failed += not (settings.patient and later(error))
+        return failed >= settings.attempts or over(state)
 
     def wait(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -105,7 +117,7 @@ def retrying(
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(mendable),
-        stop=tenacity.stop_after_attempt(settings.attempts) | tenacity.stop_after_delay(settings.total_timeout),
+        stop=enough,
         wait=wait,
         before_sleep=say,
         sleep=sleep,

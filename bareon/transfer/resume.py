@@ -121,11 +121,10 @@ class HttpSource:
         again = retrying(
             settings,
             lambda error: isinstance(error, Broken),
-            lambda error, number: LOG.warning(
-                "%s: %s, trying again (%d of %d)", self._location, error, number + 1, settings.attempts
-            ),
+            lambda error, number: LOG.warning("%s: %s, attempt %d, trying again", self._location, error, number),
             self._deadline.pause,
             lambda error: error.after if isinstance(error, Broken) else 0.0,
+            lambda error: isinstance(error, Broken) and error.after > 0,
         )
         try:
             return again(once)

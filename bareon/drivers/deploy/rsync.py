@@ -332,6 +332,7 @@ class FetchTree(Step):
             settings,
             lambda error: isinstance(error, CommandError) and rsync.is_transient(error),
             lambda _, number: LOG.warning("image %s: attempt %d failed, trying again", self.image.name, number),
+            later=lambda error: isinstance(error, CommandError) and rsync.is_full(error),
         )
         return again(transfer)
 
