@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long many nodes take that fetch one image from one nginx at the same moment, against as many curl; as root.
+"""How long many nodes take that fetch one image from one server at the same moment; as root.
+
+From nginx against as many curl, from an rsync daemon against as many rsync, and from a daemon that serves a few of
+them at a time, as ``max connections`` has it, against one that serves all at once.
 
 Each agent is a process in a network namespace of its own, which a bridge joins to that of the server. The link of the
 server is shaped; those of the agents are not. The agents have imported all that they need when they are let go at
 once, and ours alone check the digest. What the link by itself would take is printed, too: a fleet waits for it as
-long as no processor is the limit. So are what nginx used of the processor, and what left it, headers included.
+long as no processor is the limit. So are what the server used of the processor, and what left it, headers included.
 """
 
 from __future__ import annotations
@@ -27,7 +30,11 @@ AGENTS = (10, 40)
 SIZE = 8 << 20  # bytes of the image, none of them zeros that could be left out
 LINK = 100_000_000  # bits in a second
 SERVER = "10.255.0.1"
+FILES = 200  # of the tree, of the same size together
+ASKED = ("-a", "-A", "-X")
+AT_ONCE = 4  # of a daemon that is full
 LIMIT = 1.1
+FULL_LIMIT = 3.0
 
 AGENT = """
 import sys
@@ -39,12 +46,30 @@ from bareon.transfer.image import write
 url, device, limit, digest = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
-write(Location(url), device, limit=int(limit), digest=Digest("sha256", digest), settings=TransferSettings(),
-      progress=lambda served, total: None)
+write(Location(url), f"{device}/image", limit=int(limit), digest=Digest("sha256", digest),
+      settings=TransferSettings(), progress=lambda served, total: None)
 print("done", flush=True)
 """
 
-CURL = 'echo ready; read go; curl --silent --fail --output "$2" "$1" && echo done'
+CURL = 'echo ready; read go; curl --silent --fail --output "$2/image" "$1" && echo done'
+
+TREE_AGENT = """
+import functools, sys
+import tenacity
+from bareon.errors import CommandError
+from bareon.model.settings import TransferSettings
+from bareon.tools import rsync
+from bareon.transfer.deadline import retrying
+url, target, *flags = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+again = retrying(TransferSettings(), lambda error: isinstance(error, CommandError) and rsync.is_transient(error),
+                 lambda error, number: None, later=rsync.is_full)
+again(functools.partial(rsync.copy, url, flags, target, rsync.Progress().read))
+print("done", flush=True)
+"""
+
+RSYNC = 'echo ready; read go; rsync "$3" "$4" "$5" "$1" "$2/" && echo done'
 
 
 @dataclass(frozen=True)
@@ -98,31 +123,57 @@ def _hub(prefix: str) -> Iterator[str]:
         _ip("netns", "delete", hub)
 
 
-def _nginx(folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class Server:
+    """A server: its command line, the URL of what it serves, and where that lies."""
+
+    argv: list[str]
+    url: str
+    content: Path
+
+
+def nginx(folder: Path) -> Server:
+    """Serve the image by HTTP."""
     paths = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{name}_temp_path {folder}/tmp-{name};" for name in paths)
-    server = f"server {{ listen {SERVER}:80; root {folder}; }}"
+    server = f"server {{ listen {SERVER}:80; root {folder}/served; }}"
     http = f"access_log off; sendfile on; {temporary} {server}"
     text = f"user root; daemon off; error_log stderr crit; pid {folder}/pid; events {{}} http {{ {http} }}"
     (folder / "nginx.conf").write_text(text)
-    return [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")]
+    return Server(
+        [shutil.which("nginx") or "nginx", "-c", str(folder / "nginx.conf")],
+        f"http://{SERVER}/image",
+        folder / "served",
+    )
 
 
-def fetched(folder: Path, agents: int, program: Sequence[str], *more: str) -> Figures:
-    """Let so many agents fetch the image at the same moment.
+def daemon(folder: Path, at_once: int = 0) -> Server:
+    """Serve the tree by rsync, to so many at once; 0: to all."""
+    # Without a resolver the daemon waits seconds for the name of each node.
+    text = "reverse lookup = no\n"
+    text += f"use chroot = no\nuid = root\ngid = root\nlog file = {folder}/log\nlock file = {folder}/lock\n"
+    (folder / "rsyncd.conf").write_text(f"{text}max connections = {at_once}\n[tree]\npath = {folder}/served\n")
+    argv = ["rsync", "--daemon", "--no-detach", f"--address={SERVER}", f"--config={folder}/rsyncd.conf"]
+    return Server(argv, f"rsync://{SERVER}/tree/", folder / "served")
 
-    :param program: what is given the URL, the file to write, and ``more``. It says a line when it is ready,
-        waits for one, and says another one when it has the image.
+
+def fetched(folder: Path, agents: int, served_by: Server, program: Sequence[str], *more: str) -> Figures:
+    """Let so many agents fetch the same at the same moment.
+
+    :param program: what is given the URL, the folder to write to, and ``more``. It says a line when it is ready,
+        waits for one, and says another one when it has all.
     """
     with network(agents, f"fleet{os.getpid()}-") as (server, spaces):
-        nginx = subprocess.Popen(_inside(server, _nginx(folder)))
+        serving = subprocess.Popen(_inside(server, served_by.argv), stdin=subprocess.DEVNULL)
         try:
             fleet = []
             for space in spaces:
                 target = folder / space
-                with target.open("wb") as file:
-                    file.truncate(SIZE)
-                argv = [*program, f"http://{SERVER}/image", str(target), *more]
+                target.mkdir()
+                if (served_by.content / "image").exists():
+                    with (target / "image").open("wb") as file:
+                        file.truncate(SIZE)
+                argv = [*program, served_by.url, str(target), *more]
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
                 fleet.append(subprocess.Popen(_inside(space, argv), text=True, **pipes))  # type: ignore[call-overload]
             for agent in fleet:
@@ -137,12 +188,12 @@ def fetched(folder: Path, agents: int, program: Sequence[str], *more: str) -> Fi
             if any(codes) or any(line != "done\n" for line in said):
                 raise SystemExit("an agent has failed")
         finally:
-            nginx.terminate()
-            _, _, usage = os.wait4(nginx.pid, 0)
-            nginx.returncode = 0
+            serving.terminate()
+            _, _, usage = os.wait4(serving.pid, 0)
+            serving.returncode = 0
     for space in spaces:
-        subprocess.run(["cmp", folder / "image", folder / space], check=True)
-        (folder / space).unlink()
+        subprocess.run(["diff", "-r", served_by.content, folder / space], check=True)
+        shutil.rmtree(folder / space)
     return Figures(seconds, served, usage.ru_utime + usage.ru_stime)
 
 
@@ -152,21 +203,52 @@ def _sent(server: str) -> int:
     return int(subprocess.run(_inside(server, ["cat", path]), check=True, capture_output=True, text=True).stdout)
 
 
+def make_tree(place: Path) -> None:
+    """Files of one size that cannot be packed."""
+    for number in range(FILES):
+        folder = place / f"{number % 10}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(number)).write_bytes(os.urandom(SIZE // FILES))
+
+
+def compared(what: str, agents: int, ours: Figures, reference: str, theirs: Figures, limit: float) -> bool:
+    """Print what left the server, and the ratio; whether it is within its limit."""
+    print(f"{what}: {ours.served / agents / SIZE:.3f} of the bytes from the server for each,"
+          f" {ours.processor * 1000:.0f} ms of its processor; the link alone takes"
+          f" {agents * SIZE * 8 / LINK * 1000:.0f} ms")  # fmt: skip
+    return show(what, ours.seconds, reference, theirs.seconds, limit)
+
+
+def images(folder: Path, agents: int) -> bool:
+    """An image by HTTP."""
+    (folder / "served").mkdir()
+    (folder / "served" / "image").write_bytes(os.urandom(SIZE))
+    digest = sha256(folder / "served" / "image")
+    theirs = fetched(folder, agents, nginx(folder), ["sh", "-c", CURL, "sh"])
+    ours = fetched(folder, agents, nginx(folder), [sys.executable, "-c", AGENT], str(SIZE), digest)
+    return compared(f"{agents} agents at nginx", agents, ours, f"{agents} curl", theirs, LIMIT)
+
+
+def trees(folder: Path, agents: int) -> bool:
+    """A tree by rsync, and by a daemon that is full."""
+    make_tree(folder / "served")
+    program = [sys.executable, "-c", TREE_AGENT]
+    theirs = fetched(folder, agents, daemon(folder), ["sh", "-c", RSYNC, "sh"], *ASKED)
+    ours = fetched(folder, agents, daemon(folder), program, *ASKED)
+    good = compared(f"{agents} agents at a daemon", agents, ours, f"{agents} rsync", theirs, LIMIT)
+    full = fetched(folder, agents, daemon(folder, AT_ONCE), program, *ASKED)
+    what = f"{agents} agents at a daemon that serves {AT_ONCE} at once"
+    return compared(what, agents, full, "one that serves all", ours, FULL_LIMIT) and good
+
+
 def main() -> int:
     """Print the ratios; exit code 1 when one is over its limit."""
     good = True
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "image").write_bytes(os.urandom(SIZE))
-        digest = sha256(folder / "image")
-        for agents in AGENTS:
-            theirs = fetched(folder, agents, ["sh", "-c", CURL, "sh"])
-            ours = fetched(folder, agents, [sys.executable, "-c", AGENT], str(SIZE), digest)
-            print(f"{agents} agents: {ours.served / agents / SIZE:.3f} of the image from the server for each,"
-                  f" {ours.processor * 1000:.0f} ms of its processor; the link alone takes"
-                  f" {agents * SIZE * 8 / LINK * 1000:.0f} ms")  # fmt: skip
-            good &= show(f"{agents} agents at once", ours.seconds, f"{agents} curl", theirs.seconds, LIMIT)
+    for agents in AGENTS:
+        for kind in (images, trees):
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+                Path(name).chmod(0o755)
+                good &= kind(Path(name), agents)
     return 0 if good else 1
 
 
