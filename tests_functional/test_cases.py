@@ -48,15 +48,12 @@ def run(path: Path, session: Session, record_property: Record) -> None:
     except case.CaseError as error:
         pytest.fail(str(error), pytrace=False)
     with session.node_in_ramdisk(wanted.template, wanted.disks, wanted.name) as node:
-        problems, times = carry_out(wanted, node, session)
-        for line in times:
-            record_property("seconds in the boot-loader action", line)
-        if problems:
+        if problems := carry_out(wanted, node, session, record_property):
             pytest.fail("\n".join([f"{path}: {wanted.description}", *problems]), pytrace=False)
 
 
-def carry_out(wanted: Case, node: Node, session: Session) -> tuple[list[str], list[str]]:
-    """Take a node through a case; return every mismatch, and lines about the time that the boot loader took."""
+def carry_out(wanted: Case, node: Node, session: Session, record_property: Record) -> list[str]:
+    """Take a node through a case; return every mismatch. What took which time is recorded."""
     node.ssh.put(wanted.input_text, INPUT)
     for command in wanted.before:
         node.ssh.run(command, timeout=PREPARE_LIMIT)
@@ -66,18 +63,24 @@ def carry_out(wanted: Case, node: Node, session: Session) -> tuple[list[str], li
     changed = [name for name, digest in digests(wanted, node).items() if digest != before[name]]
     problems += [f"disk {name} was changed" for name in changed]
     if problems:
-        return problems, []
-    times = boot_loader_times(wanted, node) if wanted.boot else []
+        return problems
+    if wanted.boot:
+        for line in boot_loader_times(wanted, node):
+            record_property("seconds in the boot-loader action", line)
     problems += check.expectation(wanted.expect, node.ssh)
+    starts = []
     if wanted.boot and not problems:
-        session.strategy.deployed(node)
+        starts.append(session.strategy.deployed(node))
         problems += check.looks(wanted.booted, node.ssh)
     for number, again in enumerate(wanted.rounds, 1):
         if problems:
             break
-        session.strategy.deployed(node, again.without)
+        starts.append(session.strategy.deployed(node, again.without))
         problems += [f"round {number}: {line}" for line in check.looks(again.booted, node.ssh)]
-    return problems, times
+    if starts:
+        line = f"{wanted.name}: {', '.join(f'{seconds:.1f}' for seconds in starts)}"
+        record_property("seconds from power to SSH in what was deployed", line)
+    return problems
 
 
 def boot_loader_times(wanted: Case, node: Node) -> list[str]:

@@ -78,8 +78,8 @@ class Strategy:
         self._saved[node.xml(self.boot, disks=False)] = path
         return path
 
-    def deployed(self, node: Node, without: Sequence[str] = ()) -> None:
-        """Restart a node from its own disks, some left out, and wait for the system on them.
+    def deployed(self, node: Node, without: Sequence[str] = ()) -> float:
+        """Restart a node from its own disks, some left out, and wait for the system on them; return the seconds.
 
         The power is cut, as a conductor does it: what bareon has not brought to the disks by the
         end of its run is lost.
@@ -87,8 +87,10 @@ class Strategy:
         :raises NodeTimeoutError: when the system does not answer in time
         """
         node.power_off()
+        started = time.monotonic()
         node.power_on(without=without)
         _wait_ssh(node, "the deployed system", DEPLOYED_LIMIT)
+        return time.monotonic() - started
 
 
 def _wait_ssh(node: Node, what: str, seconds: float) -> None:
