@@ -80,9 +80,6 @@ class Bootloader(Action):
         esps = [disk.esp for disk in boot_disks(job.layout, job.node) if disk.esp]
         if not esps and job.deployment.boot_order != "first":
             yield f"boot_order {job.deployment.boot_order!r} has no effect: a BIOS keeps its order to itself"
-        if not job.layout.multiboot:
-            for disk in (x for x in job.deployment.disks if x.multiboot):
-                yield f"{disk.path}.multiboot has no effect: there are no several images to choose from"
         if job.deployment.esp_copies and (reason := _without_copies(job)):
             yield f"esp_copies has no effect: {reason}"
         for mounted in (x for esp in esps for x in esp.mounts if len(esps) > 1):

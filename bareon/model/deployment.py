@@ -83,8 +83,12 @@ class Deployment:
 
     @property
     def multiboot(self) -> bool:
-        """True if more than one image has volumes, so that a boot loader apart from all of them is needed."""
-        return len({image for filesystem in self.filesystems() for image in filesystem.images}) > 1
+        """True if a boot loader apart from all images is needed, with a menu of them.
+
+        More than one image has volumes, or one has and a disk asks for a menu, to which others may be added.
+        """
+        images = {image for filesystem in self.filesystems() for image in filesystem.images}
+        return len(images) > 1 or (bool(images) and any(disk.multiboot for disk in self.disks))
 
     def around(self, image: Image) -> tuple[Image, ...]:
         """Images into whose tree another one is brought: its target is a volume of theirs, below their own target."""
