@@ -56,6 +56,11 @@ DEPLOY = [
         help="Names of images of several, with commas between them or each by itself: these alone are brought, with "
         "the policy verify. What the others have, or share with them, stays as it is; the menu has all of them.",
     ),
+    cfg.MultiStrOpt(
+        "remove_image",
+        help="Names of images of several that the document has no longer, with commas between them or each by "
+        "itself: they are taken out of the menu, and no image is brought. Their volumes stay as they are.",
+    ),
     cfg.BoolOpt("plan", default=False, help="Decide everything, print it, and change nothing."),
     cfg.StrOpt("plan_format", default="text", choices=["text", "json"], help="How a plan is printed."),
     cfg.StrOpt("apply_plan", help="Carry out a plan saved by --plan --plan_format json, if nothing changed since."),

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from bareon.boot import at_hand, bareon_boot, info, menu
+from bareon.boot import at_hand, bareon_boot, info, menu, removal
 from bareon.boot.info import Listed
 from bareon.boot.menu import Entry
+from bareon.boot.removal import State
+from bareon.boot.renewal import numbers
 from bareon.model.image import Image
 from bareon.model.location import Location
 from building.process import run
@@ -313,13 +315,59 @@ def test_a_power_cut_leaves_a_document_that_counts(node: Node, tmp_path: Path) -
             assert (place / "boot/grub2/bareon-input.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("gone", ["i0", "i1"])
+def test_a_power_cut_leaves_a_list_that_is_true_of_the_menu(node: Node, tmp_path: Path, gone: str) -> None:
+    """While an image is taken out: no number starts another image than the list says, and the default stays."""
+    left = "i1" if gone == "i0" else "i0"
+    default = int(left[1])
+    with loop.attached(node.multiboot) as device, mounted(device, tmp_path / "filling") as place:
+        folder = place / "boot/grub2"
+        (folder / "grub.cfg").write_text(config(node.roots).replace("set default=0", f"set default={default}"))
+        before = State((folder / "grub.cfg").read_text(), (folder / "bareon-images").read_text())
+    new = tmp_path / "new"
+    new.mkdir()
+    removal.write(removal.without(before, [gone]), new)
+    (new / "document").write_text(DOCUMENTS[1])
+    found = states([node.multiboot], tmp_path, ["remove", str(new)], node.script)
+    journal = {int(x) for x in run(["debugfs", "-R", "blocks <8>", node.multiboot], timeout=30).stdout.split()}
+    disks = [path / node.multiboot.name for path in found]
+    seen = {_lists(disk) for disk in disks}
+    for one, other in pairwise(disks):
+        seen |= _cuts(one, other, journal, tmp_path / "cut", _lists)
+    assert len(seen) > 2
+    for text, images in seen:
+        entries = re.findall(r"^menuentry .*?^\}$", text, re.M | re.S)
+        for name, number in numbers(images).items():
+            assert f"--set=root {node.roots[int(name[1])]}\n" in entries[number]
+        chosen = re.search("^set default=([0-9])$", text, re.M)
+        assert chosen and f"--set=root {node.roots[default]}\n" in entries[int(chosen[1])]
+        assert left in numbers(images)
+    last = _lists(node.multiboot)
+    assert last[0] == config([node.roots[default]]).replace("System 0", f"System {default}")
+    assert numbers(last[1]) == {left: 0}
+    # The same command goes on from each of them.
+    assert {removal.without(State(*x), [gone])[-1] for x in seen} == {State(*last)}
+
+
 def on_disk(file: Path) -> tuple[str, str]:
     """The menu and the document as :func:`menu_on` reads them."""
     command = ["debugfs", "-c", "-R", "cat /boot/grub2/bareon-input.json", str(file)]
     return menu_on(file), subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
 
 
-def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[tuple[str, str]]:
+def _lists(file: Path) -> tuple[str, str]:
+    """The menu and the list of images as :func:`menu_on` reads them."""
+    command = ["debugfs", "-c", "-R", "cat /boot/grub2/bareon-images", str(file)]
+    return menu_on(file), subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+
+
+def _cuts(
+    before: Path,
+    after: Path,
+    journal: set[int],
+    disk: Path,
+    read: Callable[[Path], tuple[str, str]] = on_disk,
+) -> set[tuple[str, str]]:
     """What is between two states of a disk, with each of the blocks written alone, and each alone not written."""
     seen = set()
     for one, other in ((before, after), (after, before)):
@@ -330,6 +378,6 @@ def _cuts(before: Path, after: Path, journal: set[int], disk: Path) -> set[tuple
             if block != changed and place // BLOCK not in journal:
                 with disk.open("r+b") as file:
                     os.pwrite(file.fileno(), changed, place)
-                    seen.add(on_disk(disk))
+                    seen.add(read(disk))
                     os.pwrite(file.fileno(), block, place)
     return seen

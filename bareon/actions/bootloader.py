@@ -13,6 +13,7 @@ from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed, unknown
 from bareon.boot.loaded import LoadKernel
+from bareon.boot.removal import RemoveEntries
 from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
 from bareon.boot.single import InstallGrub
@@ -39,7 +40,7 @@ class Bootloader(Action):
     options = {"boot_info_path": BOOT_INFO, "image_programs": SANDBOX, "allow_unbootable": False, "kexec": False}
 
     def requires(self, job: Job) -> set[str]:
-        if _beside(job):
+        if _beside(job) or job.deployment.removed:
             return {*mount.PROGRAMS, *udev.PROGRAMS, *menu.PROGRAMS}
         several = osprober.PROGRAMS if job.layout.multiboot else ()
         verifying = authenticode.PROGRAMS if _is_on(job.node) else ()
@@ -57,7 +58,7 @@ class Bootloader(Action):
             defects = [Defect("$.partitions", f"{self.name} is queued, but no image has a volume for /")]
         if defects:
             raise InvalidInput(defects)
-        if _beside(job) and _is_on(job.node):
+        if _beside(job) and _is_on(job.node) and not job.deployment.removed:
             raise UnsuitableNode(
                 "with Secure Boot on, images are brought in the ramdisk, where all kernels are compared"
             )
@@ -105,6 +106,9 @@ class Bootloader(Action):
         disks = boot_disks(job.layout, job.node)
         params = " ".join([*job.deployment.kernel_params.split(), *_bootif(job.node.cmdline)])
         order = job.deployment.boot_order
+        if job.deployment.removed:
+            kept = tuple(x.name for x in job.deployment.images)
+            return [RemoveEntries(self.name, job.deployment.removed, kept, job.layout, job.deployment.at_hand)]
         if _beside(job):
             brought = tuple(x for x in systems if job.deployment.brings(x))
             renew = RenewEntries(self.name, brought, job.layout, params, job.deployment.at_hand)

@@ -981,6 +981,21 @@ new_number() {
     echo "$number"
 }
 
+# Has the menu and the list of images become what the folders 1, 2 and so on in the folder $1 say: each has the one of both
+# that changes. They must be as in the folder 0 before. The document beside them is "document" there then, or none.
+remove() {
+    [ "$(cat "$1/0/menu")" = "$(cat "$config")" ] && [ "$(cat "$1/0/images")" = "$(cat "$images")" ] && [ -z "$(next_number)" ] ||
+        fail 6 "the menu was changed meanwhile"
+    writable
+    if [ -n "$(trial)" ]; then set_next '' '' || fail 6 "the boot loader's partition cannot be written"; fi
+    put_document "$1/document"
+    state=1
+    while [ -d "$1/$state" ]; do
+        if [ -f "$1/$state/menu" ]; then put_menu "$(cat "$1/$state/menu")"; else put_table "$(cat "$1/$state/images")"; fi
+        state=$((state + 1))
+    done
+}
+
 older_in() {
     if [ -f "$1/older" ]; then cat "$1/older"; fi
 }
@@ -1112,6 +1127,12 @@ END
             number=$(number_of "$1")
             renew "$number" "$2"
         fi
+        follow
+        ;;
+    remove)
+        [ $# -eq 1 ] && [ -d "$1" ] || fail 2 "remove takes a folder"
+        open
+        remove "$1"
         follow
         ;;
     -h | --help)

@@ -20,7 +20,8 @@ from bareon.system.tree import Tree, holder, mounted_tree
 from bareon.tools import menu, mount, udev
 
 _ENTRY = re.compile(r"^menuentry .*?^\}$", re.MULTILINE | re.DOTALL)
-_ANEW = "have the menu made anew in the ramdisk, by do_bootloader without --image"
+ANEW = "have the menu made anew in the ramdisk, by do_bootloader without --image"
+"""What mends a menu that cannot be changed in place."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class RenewEntries(Step):
         text, listed = self._menu()
         entries = _ENTRY.findall(text)
         if lost := [name for name, number in numbers(listed).items() if number >= len(entries)]:
-            raise UnsuitableNode(f"image {lost[0]!r} has no entry in the menu on {self._device}: {_ANEW}")
+            raise UnsuitableNode(f"image {lost[0]!r} has no entry in the menu on {self._device}: {ANEW}")
 
     def run(self, progress: Progress) -> Outcome:
         udev.settle()
@@ -79,16 +80,7 @@ class RenewEntries(Step):
         return next(iter(self.layout.menus.values())).device
 
     def _menu(self) -> tuple[str, str]:
-        """The menu and the list of the images beside it, read without changing anything."""
-        with (
-            tempfile.TemporaryDirectory(prefix="bareon-") as folder,
-            mount.mounted(self._device, folder, kind="ext4", options="ro,noload"),
-        ):
-            tree = Tree(folder, name="the multiboot partition")
-            texts = [tree.read(f"{FOLDER}/{name}") for name in ("grub.cfg", "bareon-images")]
-        if texts[0] is None or texts[1] is None:
-            raise UnsuitableNode(f"there is no menu of images on {self._device}: {_ANEW}")
-        return texts[0], texts[1]
+        return menu_on(self._device)
 
     def _written(self, image: Image, found: Found, number: int, write: Callable[[str, str, str], None]) -> None:
         listed = found.listed(image, number)
@@ -103,6 +95,22 @@ class RenewEntries(Step):
                 if text is not None:
                     (Path(folder) / name).write_text(text, errors="surrogateescape")
             write(bareon_boot.script([x.uuid for x in self.layout.menus.values()]), image.name, folder)
+
+
+def menu_on(device: str) -> tuple[str, str]:
+    """The menu on a multiboot partition and the list of the images beside it, read without changing anything.
+
+    :raises UnsuitableNode: when it has none.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="bareon-") as folder,
+        mount.mounted(device, folder, kind="ext4", options="ro,noload"),
+    ):
+        tree = Tree(folder, name="the multiboot partition")
+        texts = [tree.read(f"{FOLDER}/{name}") for name in ("grub.cfg", "bareon-images")]
+    if texts[0] is None or texts[1] is None:
+        raise UnsuitableNode(f"there is no menu of images on {device}: {ANEW}")
+    return texts[0], texts[1]
 
 
 def _text(found: Found, title: str, *, older: bool = False) -> str:

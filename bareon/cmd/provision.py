@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
     from bareon.decide import Decision
+    from bareon.model.deployment import Deployment
     from bareon.model.node import NodeFacts
     from bareon.plan.fingerprint import Fingerprint
     from bareon.plan.plan import Plan
@@ -135,7 +136,6 @@ class _Run:
         from bareon import decide, plugin
         from bareon.actions.base import Action
         from bareon.drivers.deploy.base import DeployDriver
-        from bareon.layout.chosen import chosen
         from bareon.model.deployment import Deployment
 
         conf = self._conf
@@ -152,7 +152,7 @@ class _Run:
         if self._action is None and not conf.actions and not self._deployment.images:
             raise InvalidInput([Defect("$.images", "there is no image to deploy; use bareon-partition")])
         settings = options.transfer_settings(conf)
-        deployment = self._deployment if conf.image is None else chosen(self._deployment, _listed(conf.image))
+        deployment = self._chosen()
         if not conf.node_facts:
             with plugin.blamed(UnsuitableNode):
                 deployment = plugin.returned(
@@ -166,6 +166,17 @@ class _Run:
             decision = decision.check_allowed(conf.allow_destroy)
             self._warn(decision.plan.warnings[known:])
         return decision
+
+    def _chosen(self) -> Deployment:
+        """The deployment of the images that were asked for."""
+        from bareon.layout.chosen import chosen, without
+
+        brought, removed = self._conf.image, self._conf.remove_image
+        if brought is not None and removed is not None:
+            raise UsageError("--remove_image: no image is brought in the same run; remove --image")
+        if removed is not None:
+            return without(self._deployment, _listed(removed))
+        return self._deployment if brought is None else chosen(self._deployment, _listed(brought))
 
     def _read(self) -> None:
         from bareon.cmd import source

@@ -42,3 +42,28 @@ def chosen(deployment: Deployment, names: Sequence[str]) -> Deployment:
         return replace(fs, keep_data=True) if others else fs
 
     return replace(deployment.with_filesystems(changed), brought=frozenset(names))
+
+
+def without(deployment: Deployment, names: Sequence[str]) -> Deployment:
+    """The deployment that takes images of these names, which it has no longer, out of the menu and brings none.
+
+    Every file system is kept, whatever is said of it.
+
+    :raises UsageError: for no name, and for one that the deployment still has.
+    :raises InvalidInput: for a deployment that clears its disks, and for one that keeps no menu.
+    """
+    if not names:
+        raise UsageError("--remove_image: names no image")
+    if there := [image.name for image in deployment.images if image.name in names]:
+        listed = ", ".join(map(repr, there))
+        raise UsageError(
+            f"--remove_image: the document still has {listed}: leave it out there, its volumes described"
+        )
+    if deployment.policy != "verify":
+        message = f"--remove_image is for 'verify': {deployment.policy!r} clears the disks"
+        raise InvalidInput([Defect("$.partitions_policy", message)])
+    if not deployment.multiboot:
+        message = "one image is left: have '\"multiboot\": true' on the disk with the menu, which it keeps"
+        raise InvalidInput([Defect("$.partitions", message)])
+    kept = deployment.with_filesystems(lambda fs: replace(fs, keep_data=True))
+    return replace(kept, brought=frozenset(), removed=tuple(names))

@@ -51,6 +51,7 @@ class Deployment:
     configdrive: Configdrive | None = None
     interface_names: tuple[InterfaceName, ...] = ()
     brought: frozenset[str] | None = None
+    removed: tuple[str, ...] = ()
     at_hand: str | None = None
 
     def brings(self, image: Image) -> bool:

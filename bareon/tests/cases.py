@@ -23,6 +23,8 @@ A case is a YAML file in ``cases/plan`` or ``cases/error``:
     Options of actions, those that are left out with their defaults.
 ``image``
     The names of the images that alone are brought, all of them where it is left out.
+``remove_image``
+    The names of images that are taken out of the menu; none where it is left out.
 ``keyring``, ``cosign_key``
     The path of a keyring that images must be signed by a key of, and of the key for those of registries; none where
     they are left out.
@@ -55,7 +57,7 @@ from bareon.decide import decide
 from bareon.drivers.data.base import DataDriver
 from bareon.drivers.deploy.base import DeployDriver
 from bareon.facts import from_json
-from bareon.layout.chosen import chosen
+from bareon.layout.chosen import chosen, without
 from bareon.model.node import NodeFacts
 from bareon.model.settings import TransferSettings
 from bareon.plan.document import document
@@ -67,7 +69,7 @@ from bareon.tests.keys import known
 HERE = Path(__file__).parent
 GIVEN = (
     *("description", "pains", "node", "input", "input_text", "driver", "actions", "deploy_driver"),
-    *("allow_failing_disks", "options", "keyring", "cosign_key", "image"),
+    *("allow_failing_disks", "options", "keyring", "cosign_key", "image", "remove_image"),
 )
 #: The parts of a layout, each with what it is where a case says nothing of it.
 PARTS: dict[str, Any] = {"disks": {}, "arrays": [], "volume_groups": {}, "subvolumes": []}
@@ -127,6 +129,7 @@ def plan_of(case: dict[str, Any]) -> Plan:
     driver = plugin.load("bareon.drivers.data", case.get("driver", "ironic"), DataDriver)  # type: ignore[type-abstract]
     deployment = driver.parse(text.encode())
     deployment = chosen(deployment, case["image"]) if "image" in case else deployment
+    deployment = without(deployment, case["remove_image"]) if "remove_image" in case else deployment
     transport = plugin.load("bareon.drivers.deploy", case.get("deploy_driver", "rsync"), DeployDriver)  # type: ignore[type-abstract]
     names = case.get("actions", transport.flow)
     actions = [plugin.load("bareon.actions", name, Action) for name in names]  # type: ignore[type-abstract]
