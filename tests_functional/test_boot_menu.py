@@ -22,10 +22,15 @@ import pytest
 from bareon.boot import at_hand, bareon_boot, info, menu, removal
 from bareon.boot.info import Listed
 from bareon.boot.menu import Entry
-from bareon.boot.removal import State
+from bareon.boot.removal import RemoveEntries, State
 from bareon.boot.renewal import numbers
+from bareon.errors import UnsuitableNode
 from bareon.model.image import Image
+from bareon.model.layout import Layout
 from bareon.model.location import Location
+from bareon.storage.disk import PlannedDisk, PlannedPartition
+from bareon.storage.filesystem import Filesystem, PlannedFilesystem
+from bareon.tools import udev
 from building.process import run
 from tests_functional.bench import loop
 
@@ -347,6 +352,32 @@ def test_a_power_cut_leaves_a_list_that_is_true_of_the_menu(node: Node, tmp_path
     assert numbers(last[1]) == {left: 0}
     # The same command goes on from each of them.
     assert {removal.without(State(*x), [gone])[-1] for x in seen} == {State(*last)}
+
+
+def test_an_image_is_taken_out_by_the_step(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a deployment does it; what it refuses changes nothing."""
+    monkeypatch.setenv("BLKID_FILE", str(tmp_path / "blkid"))
+    monkeypatch.setattr(udev, "settle", lambda: None)
+    with loop.attached(node.multiboot) as device:
+        fs = PlannedFilesystem(str(device), 8 << 20, "ext4", node.uuid, Filesystem("ext4"), decision="keep")
+        part = PlannedPartition(str(device), 8 << 20, 2, 1 << 20, "multiboot", "", content=fs, decision="keep")
+        layout = Layout("verify", "bios", (PlannedDisk("/dev/absent", 9 << 20, 512, "", (part,)),))
+
+        def step(name: str, *kept: str) -> RemoveEntries:
+            return RemoveEntries("do_bootloader", (name,), kept, layout, DOCUMENTS[1])
+
+        before = node.multiboot.read_bytes()
+        with pytest.raises(UnsuitableNode, match=r"^image 'i0' is the one that boots by default"):
+            step("i0", "i1").preflight()
+        with pytest.raises(UnsuitableNode, match=r"^the menu also has image 'i1', which the document has not"):
+            step("i2", "i0").preflight()
+        step("i1", "i0").preflight()
+        assert node.multiboot.read_bytes() == before
+        assert step("i1", "i0").run(lambda done, size: None) == {"menu": "1 of 2 images", "removed": "i1"}
+        assert menu_on(node.multiboot) == config(node.roots[:1])
+        assert on_disk(node.multiboot)[1] == DOCUMENTS[1] and list(numbers(_lists(node.multiboot)[1])) == ["i0"]
+        again = step("i1", "i0").run(lambda done, size: None)
+        assert again == {"menu": "1 of 1 images", "not in the menu": "i1"}
 
 
 def on_disk(file: Path) -> tuple[str, str]:

@@ -171,7 +171,8 @@ class RemoveEntries(Step):
         missing = [x for x in self.images if x not in listed]
         moved = [f"{x} is {after[x]}" for x in after if before[x] != after[x]]
         told = {"removed": gone, "not in the menu": missing, "numbers": moved}
-        return {"menu": f"{len(after)} images", **{key: ", ".join(x) for key, x in told.items() if x}}
+        left = {"menu": f"{len(after)} of {len(before)} images"}
+        return {**left, **{key: ", ".join(x) for key, x in told.items() if x}}
 
     @property
     def _device(self) -> str:
