@@ -133,6 +133,7 @@ def test_differences_that_were_asked_for(facts: str) -> None:
         (["--plan", "--node_facts", "/dev/zero"], 2, "--node_facts: /dev/zero: "),
         (["--plan", "--node_facts", "FACTS", "--image_timeout", "nan"], 2, "image_timeout is a number of seconds"),
         (["--plan", "--node_facts", "FACTS", "--log-config-append", "/absent"], 2, "/absent"),
+        (["--plan", "--node_facts", "FACTS", "--image", "a", "--remove_image", "b"], 2, "remove --image"),
         (["--plan_format", "xml"], 2, "plan_format"),
         (["--config-file", "/absent"], 2, "configuration"),
         (["--plan", "--node_facts", "FACTS", "--input_data", "{"], 3, "$: not JSON"),
