@@ -106,7 +106,7 @@ class Kind(ABC):
 class OfKinds(DeployDriver):
     """A deploy driver that brings images of the kinds in ``kinds``, each by what it is; the last takes the rest."""
 
-    kinds: ClassVar[tuple[Kind, ...]]
+    kinds: tuple[Kind, ...]
 
     def kind_of(self, image: Image) -> Kind:
         """The kind of an image: by its URL and the input, then by its content where that was seen, else its name."""
@@ -202,9 +202,9 @@ class OfKinds(DeployDriver):
 
     def _strange(self, images: Iterable[Image]) -> Iterator[Defect]:
         """Images whose URLs none of several kinds takes; a single kind says itself what it needs."""
-        forms = ", ".join(dict.fromkeys(x.forms for x in self.kinds))
         for image in images:
             if len(self.kinds) > 1 and not self._taking(image):
+                forms = ", ".join(dict.fromkeys(x.forms for x in self.kinds))
                 yield Defect(
                     f"{image.path}.image_pull_url", f"{str(image.url)!r} is no URL of an image: write {forms}"
                 )
