@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from bareon.lldp import table
 from bareon.model.hardware import HardwareFacts, PortFacts
 
 #: What boards say whose maker has left the place empty, in lower case.
@@ -35,7 +36,7 @@ _TPMS = {"1": "1.2", "2": "2.0"}  # tpm_version_major, Documentation/ABI/stable/
 def read(root: Path) -> HardwareFacts:
     """The hardware; what the kernel does not show is ``None``.
 
-    :param root: the folder that has ``proc`` and ``sys``.
+    :param root: the folder that has ``proc``, ``sys`` and ``run``.
     """
     processors = re.findall(r"^processor\s*:", text(root / "proc/cpuinfo"), re.M)
     model = re.search(r"^model name\s*:\s*(.+)", text(root / "proc/cpuinfo"), re.M)
@@ -52,7 +53,7 @@ def read(root: Path) -> HardwareFacts:
         serial=_said(text(dmi / "product_serial")),
         uuid=None if not _UUID.fullmatch(uuid) or uuid in _NO_UUID else uuid,
         tpm=_TPMS.get(text(root / "sys/class/tpm/tpm0/tpm_version_major")),
-        ports=tuple(_ports(root / "sys/class/net")),
+        ports=tuple(_ports(root)),
     )
 
 
@@ -60,9 +61,10 @@ def _said(value: str) -> str | None:
     return None if _NOTHING.fullmatch(value.lower()) else value
 
 
-def _ports(net: Path) -> Iterator[PortFacts]:
+def _ports(root: Path) -> Iterator[PortFacts]:
     """The Ethernet interfaces that have a device behind them: no bridge, bond or VLAN has."""
-    for place in sorted(net.glob("*")):
+    heard = table.known(root)
+    for place in sorted((root / "sys/class/net").glob("*")):
         if not (place / "device").exists() or text(place / "type") != _ETHERNET:
             continue
         driver = place / "device/driver"
@@ -74,6 +76,7 @@ def _ports(net: Path) -> Iterator[PortFacts]:
             link=carrier == "1" if carrier else None,
             # -1 is what a driver says that does not know.
             speed=int(speed) if re.fullmatch(r"[1-9]\d*", speed) else None,
+            neighbours=None if heard is None else heard.get(place.name, ()),
         )
 
 

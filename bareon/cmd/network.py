@@ -20,7 +20,7 @@ _WRONG = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Set the network up, or take a word of dhcpcd."""
+    """Set the network up, take a word of dhcpcd, or listen for neighbours."""
     return guarded(PROGRAM, lambda: _body(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -29,7 +29,11 @@ def _body(argv: list[str]) -> None:
     from bareon.network import setup
 
     found = _options(argv)
-    if found.answer:
+    if found.listen:
+        from bareon.network.listen import listen
+
+        listen(found.root)
+    elif found.answer:
         setup.learn(found.root, os.environ)
     elif not setup.set_up(found.root, lambda line: console.tell(f"{PROGRAM}: {line}", found.root)):
         raise SystemExit(_WRONG)
@@ -40,6 +44,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(PROGRAM, description=USAGE)
     parser.add_argument("--answer", action="store_true", help="take what dhcpcd has learned from the environment")
+    parser.add_argument("--listen", action="store_true", help="listen for LLDP until the process is ended")
     parser.add_argument(
         "--root", type=Path, default=Path("/"), help="the folder with proc, sys, etc and run; for tests"
     )

@@ -94,6 +94,7 @@ class _Run:
         settings = _settings(given)
         self._events = events.Events(given.events, events.key(self._root), node.values(), settings)
         wanted = fetch.Wanted(node.filled(given.source), given.digest, given.keyring)
+        self._hear(min(given.lldp_timeout, given.timeout))
         self._tell_facts()
         end = start + given.timeout
         self._say(f"asks for its document at {wanted.location}")
@@ -151,6 +152,13 @@ class _Run:
         if given.after in ("reboot", "kexec"):
             time.sleep(_CALM)
         after.then(given.after, self._say, "nothing was deployed, so that no kernel is loaded")
+
+    def _hear(self, seconds: float) -> None:
+        """Wait for the neighbours of the ports, where the command line has time for them."""
+        from bareon.unattended import neighbours
+
+        if silent := neighbours.awaited(self._root, seconds):
+            self._say(f"no neighbour was heard by LLDP within {seconds:g} s at {', '.join(silent)}")
 
     def _tell_facts(self) -> None:
         from bareon.unattended import deploy

@@ -49,12 +49,13 @@ def test_all_parameters() -> None:
         f'BOOT_IMAGE=vmlinuz ip=dhcp {SOURCE} "bareon.events=http://[fd00::1]:80/e" bareon.after=poweroff'
         f" bareon.timeout=60 bareon.again=changed bareon.input_sha256={DIGEST.upper()} bareon.input-keyring=/etc/k"
         " bareon.sshkey=x bareon.ca=x bareon.ntp=t bareon.medium=g bareon.deploy_driver=rsync"
+        " bareon.lldp_timeout=30"
         " bareon.allow-unbootable=1"
         " bareon.image_timeout=90 bareon.allow_failing_disks=no bareon.allow_destroy=vda,vdb"
     )
     assert found.source.reveal() == "https://deploy.example/{mac}.json"
     assert found.events and found.events.host == "fd00::1"
-    assert (found.after, found.timeout, found.again) == ("poweroff", 60.0, "changed")
+    assert (found.after, found.timeout, found.lldp_timeout, found.again) == ("poweroff", 60.0, 30.0, "changed")
     assert (found.digest, found.keyring) == (DIGEST, "/etc/k")
     assert sorted(found.options) == [
         *("--allow_destroy=vda,vdb", "--allow_unbootable", "--deploy_driver=rsync", "--image_timeout=90"),
@@ -80,6 +81,7 @@ def test_defaults() -> None:
         (f"{SOURCE} bareon.aftr=reboot", "bareon.aftr: is neither a parameter of the ramdisk nor an option of"
          " bareon-provision; is bareon.after meant?"),
         (f"{SOURCE} bareon.timeout=1h", "bareon.timeout: 1h is no number of seconds"),
+        (f"{SOURCE} bareon.lldp-timeout=30s", "bareon.lldp_timeout: 30s is no number of seconds"),
         (f"{SOURCE} bareon.timeout=0", "bareon.timeout: 0 is no number of seconds"),
         (f"{SOURCE} bareon.events=", "bareon.events: has no value"),
         (f"{SOURCE} bareon.again", "bareon.again: has no value"),

@@ -27,6 +27,9 @@ from typing import Any
 import pytest
 
 from bareon.cmd import lock
+from bareon.lldp import table
+from bareon.lldp.unit import Announcement
+from bareon.model.hardware import NeighbourFacts
 from bareon.tests.imageserver import Fault
 from bareon.tests.imageserver import serving as serving_a_file
 from bareon.tests.test_unattended import MAC, root  # noqa: F401  a fixture
@@ -514,3 +517,14 @@ def test_a_path_of_a_map_is_not_looked_at(disk: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(lsblk, "devices", lambda: table)
     monkeypatch.setattr(multipath, "paths", lambda name: ["sda"] if name == "dm-0" else [])
     assert mark.look() == mark.Marks({str(disk): DIGEST[:12]}, {})
+
+
+def test_facts_wait_for_neighbours_when_they_are_told_to(ramdisk: Ramdisk) -> None:
+    heard = table.Table(ramdisk.root)
+    heard.take("eth0", Announcement(NeighbourFacts("local", "leaf", "local", "7"), 600))
+    assert ramdisk.boot("bareon.after=poweroff bareon.lldp_timeout=1").returncode == 0
+    assert ramdisk.console[:2] == [
+        "no neighbour was heard by LLDP within 1 s at eth1",
+        f"asks for its document at {ramdisk.url}/documents/{NODE}",
+    ]
+    assert ramdisk.runs[0].state == "done"

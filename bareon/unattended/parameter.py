@@ -25,7 +25,7 @@ AGAIN = ("never", "changed", "always")
 WORDS = ("mac", "serial", "uuid", "hostname")
 #: What other parts of the ramdisk read: they judge it.
 _OF_OTHERS = ("sshkey", "ca", "ntp", "medium")
-_OWN = ("input", "input_sha256", "input_keyring", "events", "after", "timeout", "again")
+_OWN = ("input", "input_sha256", "input_keyring", "events", "after", "timeout", "again", "lldp_timeout")
 #: Options of bareon-provision that this program sets, or that deploy nothing.
 _SET_HERE = frozenset(
     (
@@ -41,6 +41,8 @@ _WHERE = "the kernel's command line"
 class Parameters:
     """What the ramdisk was told. ``source`` has words in braces; ``timeout`` is in seconds, for everything.
 
+    ``lldp_timeout`` are the seconds that neighbours of the ports are waited for before the facts are sent.
+
     ``digest`` is the SHA-256 of the document, ``keyring`` the path of a file with keys that may sign it, and
     ``options`` are arguments for bareon-provision.
     """
@@ -52,6 +54,7 @@ class Parameters:
     after: str = "reboot"
     timeout: float = _DAY
     again: str = "never"
+    lldp_timeout: float = 0.0
     options: tuple[str, ...] = ()
 
 
@@ -70,6 +73,7 @@ def parse(text: str, options: Mapping[str, Argument]) -> Parameters:
         after=reader.read("after", _one_of(AFTER)) or "reboot",
         timeout=reader.read("timeout", _seconds) or _DAY,
         again=reader.read("again", _one_of(AGAIN)) or "never",
+        lldp_timeout=reader.read("lldp_timeout", _seconds) or 0.0,
         options=tuple(reader.options()),
     )
     if _replayable(parameters):
