@@ -320,6 +320,7 @@ def test_a_power_cut_leaves_a_document_that_counts(node: Node, tmp_path: Path) -
             assert (place / "boot/grub2/bareon-input.json").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.thorough("half a minute each; test_removal.py looks at each state, and here the blocks between them")
 @pytest.mark.parametrize("gone", ["i0", "i1"])
 def test_a_power_cut_leaves_a_list_that_is_true_of_the_menu(node: Node, tmp_path: Path, gone: str) -> None:
     """While an image is taken out: no number starts another image than the list says, and the default stays."""
