@@ -12,7 +12,7 @@ _COMMON = (
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
     "smartmontools",
     *("cryptsetup-bin", "clevis", "clevis-tpm2"),
-    *("nvme-cli", "hdparm"),
+    *("nvme-cli", "hdparm", "open-iscsi"),
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
@@ -36,11 +36,11 @@ class Profile:
 PROFILES = {
     # What the tests boot.
     "small": Profile(_COMMON),
-    # Servers: storage over several paths and over the network, their BMC, and what somebody at the console asks for.
+    # Servers: InfiniBand's drivers, their BMC, and what somebody at the console asks for.
     "full": Profile(
         (
             *_COMMON,
-            *("open-iscsi", "cryptsetup", "ipmitool"),
+            *("cryptsetup", "ipmitool"),
             *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
         ),
         firmware=(
