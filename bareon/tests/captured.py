@@ -44,6 +44,7 @@ MODULES = {
     name: f"bareon.tools.{name}"
     for name in (
         "blkid",
+        "btrfs",
         "cryptsetup",
         "efi",
         "lsblk",

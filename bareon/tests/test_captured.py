@@ -141,6 +141,23 @@ def test_groups_are_those_that_were_made_and_a_lost_disk_is_missed() -> None:
     assert lost == ["/dev/sdf4", "[unknown]"]
 
 
+def test_a_btrfs_over_devices_tells_what_it_was_made_with_and_what_came_after() -> None:
+    whole, alone = _result("btrfs/superblock"), _result("btrfs/degraded")
+    assert (whole["uuid"], whole["count"], whole["number"]) == ("c0ffee00-0000-4000-8000-0000000000b1", 2, 2)
+    assert (alone["uuid"], alone["count"], alone["number"]) == (whole["uuid"], 2, 1)
+    assert alone["generation"] > whole["generation"]
+    assert _result("btrfs/raid1") == ["raid1", "raid1"]
+    assert _result("btrfs/mixed") == ["raid1, single", "raid1"]
+    assert _result("btrfs/raid0") == _result("btrfs/half") == ["raid0", "raid1"]
+    assert _result("btrfs/subvolumes") == ["@", "my home"]
+    assert _result("btrfs/half-subvolumes") == []
+    tags = _result("blkid/btrfs")
+    assert {device: tags[device]["UUID"][-2:] for device in tags} == {
+        **{"/dev/vda": "b1", "/dev/vdb": "b1"},
+        **{"/dev/vdc": "b2", "/dev/vdd": "b2"},
+    }
+
+
 def test_devices_are_those_of_the_machine() -> None:
     found = {device["path"]: device for device in _result("lsblk/stacked")}
     assert {path: found[path]["type"] for path in ("/dev/vda", "/dev/vda2", "/dev/loop0")} == {
@@ -153,6 +170,14 @@ def test_devices_are_those_of_the_machine() -> None:
         *(f"/dev/sd{letter}" for letter in "abcdefg"),
         *(f"/dev/vd{letter}" for letter in "abcd"),
     ]
+
+
+def test_disks_of_the_network_are_disks_that_say_how_they_are_reached() -> None:
+    found = {x["name"]: x for x in _result("lsblk/network") if x["name"] in ("sda", "nvme0n1")}
+    assert {name: (x["type"], x["size"], x["transport"]) for name, x in found.items()} == {
+        "sda": ("disk", 64 * MIB, "iscsi"),
+        "nvme0n1": ("disk", 64 * MIB, "nvme"),  # what lsblk says of all of them
+    }
 
 
 def test_a_listing_has_every_file_whatever_its_name() -> None:
