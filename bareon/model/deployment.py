@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from bareon.model.configdrive import Configdrive
@@ -58,15 +59,25 @@ class Deployment:
         """True for an image that this run brings."""
         return self.brought is None or image.name in self.brought
 
-    def contents(self) -> Iterator[Content]:
+    def contents(self) -> tuple[Content, ...]:
         """All wanted contents of devices, in the order of the input, each behind its container."""
+        return self._contents
+
+    def filesystems(self) -> tuple[Filesystem, ...]:
+        """Every wanted file system, in the order of the input."""
+        return self._filesystems
+
+    # Each kind looks for its own, and each action.
+
+    @cached_property
+    def _contents(self) -> tuple[Content, ...]:
         held = [volume.content for disk in self.disks for volume in disk.volumes]
         held += [content for aggregate in self.aggregates for content in aggregate.contents]
-        return (x for content in held if content for x in content.nested())
+        return tuple(x for content in held if content for x in content.nested())
 
-    def filesystems(self) -> Iterator[Filesystem]:
-        """Every wanted file system, in the order of the input."""
-        return (content for content in self.contents() if isinstance(content, Filesystem))
+    @cached_property
+    def _filesystems(self) -> tuple[Filesystem, ...]:
+        return tuple(content for content in self._contents if isinstance(content, Filesystem))
 
     def booted(self) -> set[tuple[str, str]]:
         """The mount points of what GRUB reads, each with the name of the image: where /boot lies, and those in it."""

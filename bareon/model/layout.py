@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from bareon.storage.disk import PlannedDisk
@@ -39,23 +40,36 @@ class Layout:
     aggregates: tuple[PlannedAggregate, ...] = ()
     left: frozenset[str] = frozenset()
 
-    def devices(self) -> Iterator[Device]:
+    def devices(self) -> tuple[Device, ...]:
         """Every device below the disks: partitions, what aggregates offer, and what opens from either."""
-        yield from opened([part for disk in self.disks for part in disk.partitions])
-        for aggregate in self.aggregates:
-            yield from opened(aggregate.devices)
+        return self._devices
 
-    def structures(self) -> Iterator[Structure]:
+    def structures(self) -> tuple[Structure, ...]:
         """Everything that is made before a file system can be, each behind those that it lies on."""
-        yield from _containers([part for disk in self.disks for part in disk.partitions])
-        for aggregate in self.aggregates:
-            yield aggregate
-            yield from _containers(aggregate.devices)
+        return self._structures
 
-    def filesystems(self) -> Iterator[PlannedFilesystem]:
+    def filesystems(self) -> tuple[PlannedFilesystem, ...]:
         """Every file system: on partitions, on arrays, on logical volumes."""
-        contents = (device.content for device in self.devices())
-        return (content for content in contents if isinstance(content, PlannedFilesystem))
+        return self._filesystems
+
+    # Each action looks through them, and each kind for its own.
+
+    @cached_property
+    def _devices(self) -> tuple[Device, ...]:
+        on_disks = opened([part for disk in self.disks for part in disk.partitions])
+        return (*on_disks, *(device for aggregate in self.aggregates for device in opened(aggregate.devices)))
+
+    @cached_property
+    def _structures(self) -> tuple[Structure, ...]:
+        found: list[Structure] = [*_containers([part for disk in self.disks for part in disk.partitions])]
+        for aggregate in self.aggregates:
+            found += [aggregate, *_containers(aggregate.devices)]
+        return tuple(found)
+
+    @cached_property
+    def _filesystems(self) -> tuple[PlannedFilesystem, ...]:
+        contents = (device.content for device in self._devices)
+        return tuple(content for content in contents if isinstance(content, PlannedFilesystem))
 
     def mounts(self, image: str) -> list[Mounted]:
         """The file systems of one image at their mount points, swap areas among them."""
