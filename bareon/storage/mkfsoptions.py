@@ -162,12 +162,14 @@ def named(given: Iterable[str]) -> dict[str, str]:
 
 def left_off(features: Iterable[Feature], given: Sequence[str]) -> tuple[Feature, ...]:
     """Those of some features that options leave to bareon."""
-    return tuple(x for x in features if x.name not in named(given))
+    told = named(given)
+    return tuple(x for x in features if x.name not in told)
 
 
 def turned_on(features: Iterable[Feature], given: Sequence[str]) -> tuple[Feature, ...]:
     """Those of some features that options turn on."""
-    return tuple(x for x in features if named(given).get(x.name) == "1")
+    told = named(given)
+    return tuple(x for x in features if told.get(x.name) == "1")
 
 
 def arguments(kind: str, without: Iterable[str], given: Sequence[str], version: Version | None) -> list[str]:
