@@ -129,7 +129,7 @@ def test_each_volume_has_an_rsync_without_the_others() -> None:
     apart = ("--exclude=/boot", r"--exclude=/srv/a\*", r"--exclude=/srv/a\*/b")
     assert flags[""] == (*apart, *always, "--whole-file", "--inplace")
     assert flags["boot"] == (*always, "--whole-file", "--inplace", *vfat.FLAGS)
-    assert flags["srv/a*"] == (r"--exclude=/srv/a\*/b", *always)
+    assert flags["srv/a*"] == (r"--exclude=/srv/a\*/b", *always, "--no-inc-recursive")
 
 
 def test_what_an_image_of_another_kind_brought_stays() -> None:
