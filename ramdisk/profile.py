@@ -42,9 +42,11 @@ PROFILES = {
             *_COMMON,
             *("cryptsetup", "ipmitool"),
             *("ethtool", "pciutils", "lsscsi", "dmidecode", "tcpdump", "iputils-ping", "less"),
+            "firmware-linux-free",
         ),
         firmware=(
             *("firmware-bnx2", "firmware-bnx2x", "firmware-netxen", "firmware-qlogic"),
+            # Not that of Netronome, which takes 147 MB.
             *("firmware-cavium", "firmware-myricom", "firmware-realtek", "firmware-misc-nonfree"),
             *("intel-microcode", "amd64-microcode"),
         ),
