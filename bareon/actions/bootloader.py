@@ -13,6 +13,7 @@ from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed, unknown
 from bareon.boot.loaded import LoadKernel
+from bareon.boot.platform import PROCESSORS
 from bareon.boot.removal import RemoveEntries
 from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
@@ -66,6 +67,8 @@ class Bootloader(Action):
             raise UnsuitableNode("--kexec: a system runs from the disks: no other one is started in its place")
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
+        if (hardware := job.node.hardware) and hardware.architecture not in PROCESSORS:
+            raise UnsuitableNode(f"the node is {hardware.architecture}, and bareon has no boot loader for it")
         if job.node.firmware_bits == 32:
             raise UnsuitableNode(
                 "the UEFI firmware is a 32-bit one, which starts no 64-bit GRUB; have it boot as a BIOS (CSM), the"

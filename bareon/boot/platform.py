@@ -52,6 +52,8 @@ PC_UEFI = Platform(
     systemd_boot="systemd-bootx64.efi",
 )
 PLATFORMS = (PC_BIOS, PC_UEFI)
+PROCESSORS = ("x86_64", "i686")
+"""Those of the machines that the rows are for, as the kernel names them."""
 
 
 def platform(firmware: Firmware) -> Platform:

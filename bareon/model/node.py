@@ -75,7 +75,8 @@ class NodeFacts:
 
     ``cmdline`` is the running kernel's command line, less what looks like a secret. A BIOS has no ``secure_boot``.
     ``firmware_bits`` is 32 or 64, the word length of UEFI firmware, which starts programs of its own alone; ``None``
-    where nobody knows. ``hardware`` is for people and servers: nothing is decided by it.
+    where nobody knows. ``hardware`` is for people and servers; by its architecture alone is it decided whether
+    there is a boot loader for the node.
     """
 
     firmware: Firmware
