@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import json
 import re
 import shlex
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bareon.report.page import page
+from tests_functional.bench.cell import SCRATCH
+from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.node import Node
 from tests_functional.bench.session import Record, Session
 from tests_functional.bench.template import Template
@@ -44,6 +49,10 @@ PLACES = {
     "bundle": "test ! -e /tmp/bareon-bundle.tar.gz || tar -xzOf /tmp/bareon-bundle.tar.gz",
     "mounts": "cat /proc/mounts",
     "processes": "cat /tmp/processes",
+    "document at hand": (
+        "if mount -o ro LABEL=multiboot /mnt 2> /dev/null; then"
+        " test ! -e /mnt/boot/grub2/bareon-input.json || cat /mnt/boot/grub2/bareon-input.json; umount /mnt; fi"
+    ),
 }
 #: As a ramdisk gets them when it boots.
 COMMAND_LINE = f'rootpwd="{PLANTED["password of the ramdisk"]}" ipa-agent-token={PLANTED["token of the ramdisk"]}'
@@ -68,13 +77,14 @@ with open("/tmp/processes", "w", errors="replace") as file:
 
 @dataclass
 class Run:
-    """One run: what it is given, and the exit code it must have."""
+    """One run: what it is given, the exit code it must have, and whether it leaves the document beside a menu."""
 
     name: str
     code: int
     document: Mapping[str, Any]
     arguments: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    at_hand: bool = False
 
 
 def document(url: str, size: str = "remaining", **image: str) -> dict[str, Any]:
@@ -99,6 +109,24 @@ def encrypted(url: str, key: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def several(url: str, **changed: Any) -> dict[str, Any]:
+    """Return such an input with two images that can boot."""
+    found = {**document(url), **changed}
+    (image,), (disk,) = found["images"], found["partitions"]
+    found["images"] = [{**image, "name": name} for name in ("one", "two")]
+    (volume,) = disk["volumes"]
+    disk["volumes"] = [{**volume, "size": "200 MiB", "images": [name]} for name in ("one", "two")]
+    return found
+
+
+def archive(folder: Path) -> bytes:
+    """Return what is in a folder as an archive."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as file:
+        file.add(folder, ".")
+    return content.getvalue()
+
+
 def runs(session: Session) -> list[Run]:
     """Return the runs, in an order in which each finds the disk that it needs."""
     words = session.images.words()
@@ -112,6 +140,9 @@ def runs(session: Session) -> list[Run]:
     account = {"OS_DEFAULT__SWIFT_KEY": PLANTED["key of an account"], "OS_DEFAULT__SWIFT_AUTH_VERSION": "1"}
     account |= {"OS_DEFAULT__SWIFT_USER": "somebody", "OS_DEFAULT__SWIFT_AUTH_URL": words["swift_auth_url"]("")}
     wrong = {"image_os_hash_algo": "sha256", "image_os_hash_value": words["sha256-wrong"](name)}
+    system = session.images.swift.temp_url(session.images.swift.put("tiny.tar.gz", archive(SCRATCH / "tiny")), SERVER)
+    actions = "do_partitioning,do_configdrive,do_copyimage,do_bootloader"
+    booting = f"--allow_unbootable --deploy_driver auto --actions {actions}"
     return [
         Run("succeeds", 0, document(good)),
         Run("encrypts", 0, encrypted(good, {"file": KEY})),
@@ -129,6 +160,9 @@ def runs(session: Session) -> list[Run]:
         Run("wrong signature", 7, document(words["swift-wrong"](name))),
         Run("user in the URL", 7, document(f"{with_user}/404/{name}")),
         Run("wrong account", 7, document(words["swift-object"](name)), environment=account),
+        Run("two images", 0, several(system, deploy_data={}), booting, at_hand=True),
+        # Its kernel parameters are needed, and secret: the document of the run before goes.
+        Run("two images, once more", 0, several(system, partitions_policy="verify"), booting),
     ]
 
 
@@ -146,6 +180,7 @@ def test_no_secret_is_said(session: Session, record_property: Record) -> None:
         for run in (tried := runs(session)):
             secrets = {**PLANTED, **signatures(run)}
             shown = {**carry_out(run, node), **{place: node.ssh.run(PLACES[place]).stdout for place in PLACES}}
+            assert bool(shown["document at hand"]) == run.at_hand, run.name
             if shown["report"]:
                 shown["page"] = page(json.loads(shown["report"]))
             assert not (found := planted(secrets, shown)), (run.name, found)

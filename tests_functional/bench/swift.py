@@ -109,6 +109,11 @@ class Swift:
             self._uploaded.add(name)
         return name
 
+    def put(self, name: str, content: bytes) -> str:
+        """Bring an object of a test's own into the container, and return its name."""
+        self._connection.put_object(CONTAINER, name, content)
+        return name
+
     def upload_segmented(self, name: str) -> str:
         """Bring an image in as a static large object, as Swift wants those that exceed 5 GiB."""
         whole = f"segmented-{name}"
