@@ -14,6 +14,7 @@ import pytest
 
 from bareon.tests import drawn
 from building.process import ProgramError
+from ramdisk.profile import PROFILES
 from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
 from tests_functional.bench.session import Session
@@ -71,6 +72,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="cut the power at every boundary between two steps and at 20 moments, not at some (an hour)",
     )
     parser.addoption(
+        "--profile",
+        choices=sorted(PROFILES),
+        default="small",
+        help="the ramdisk of all nodes; full comes with firmware, and takes minutes to build (default: %(default)s)",
+    )
+    parser.addoption(
         "--ironic",
         metavar="REQUIREMENTS",
         help="the conductor's Ironic for pip, such as ironic==36.0.0 (default: that of ironic-requirements.txt)",
@@ -105,7 +112,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         if config.option.node:
             Template.load(config.option.node)
         if products.VARIABLE not in os.environ:  # else another session started this one
-            products.build(say, config.option.ironic).hand_over()
+            products.build(say, config.option.ironic, config.option.profile).hand_over()
     except (ProgramError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
     asks = bool(config.option.keep or config.option.usepdb or config.option.node)

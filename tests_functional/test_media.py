@@ -15,7 +15,7 @@ import pytest
 
 from building.process import run
 from ramdisk import outputs, parameters
-from ramdisk.base import build_base
+from ramdisk.profile import PROFILES
 from tests_functional.bench import firmware
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.medium import Medium, Started
@@ -32,23 +32,26 @@ def made(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What operators get of the session's ramdisk."""
     place = tmp_path_factory.mktemp("media")
     line = parameters.line(KERNEL_PARAMETERS)
-    outputs.write(build_base(print), session.products.ramdisk, line, place, print)
+    outputs.write(session.products.base, session.products.ramdisk, line, place, print)
     return place
 
 
 @pytest.mark.thorough("it writes the media, which takes half a minute")
-def test_what_operators_get(session: Session, made: Path) -> None:
-    """Digests hold; all packages have one, bareon among them; and a second time it is the same."""
+def test_what_operators_get(session: Session, made: Path, request: pytest.FixtureRequest) -> None:
+    """Digests hold; all packages of the profile have one, and bareon; and a second time it is the same."""
     run(["sha256sum", "--check", "--strict", outputs.SUMS], timeout=60, cwd=made)
     listed = {outputs.SUMS, *(line.split()[1] for line in (made / outputs.SUMS).read_text().splitlines())}
     assert listed == {path.name for path in made.iterdir()}
     packages = dict(line.split(" ", 1) for line in (made / outputs.PACKAGES).read_text().splitlines())
-    assert {"deb:linux-image-amd64", "deb:rsync", "deb:shim-signed", "pypi:oslo-config", "pypi:bareon"} <= {*packages}
+    profile = PROFILES[request.config.getoption("--profile")]
+    wanted = {f"deb:{name}" for name in (*profile.packages, *profile.firmware, "shim-signed")}
+    assert {*wanted, "pypi:oslo-config", "pypi:bareon"} <= {*packages}
     assert not [name for name, rest in packages.items() if not re.fullmatch(r"\S+ [0-9a-f]{64}", rest)]
     before = (made / outputs.SUMS).read_text()
     (made / outputs.PACKAGES).write_text((made / outputs.PACKAGES).read_text().replace("deb:rsync 3", "deb:rsync 2"))
     said: list[str] = []
-    outputs.write(build_base(print), session.products.ramdisk, parameters.line(KERNEL_PARAMETERS), made, said.append)
+    again = parameters.line(KERNEL_PARAMETERS)
+    outputs.write(session.products.base, session.products.ramdisk, again, made, said.append)
     assert [line.split(":")[2] for line in said] == ["rsync"]
     assert (made / outputs.SUMS).read_text() == before
 

@@ -21,7 +21,6 @@ import pytest
 
 from building.process import ProgramError
 from ramdisk import Ramdisk, archive, outputs, parameters, sbom
-from ramdisk.base import build_base
 from tests_functional.bench import browser, firmware
 from tests_functional.bench.cell import SCRATCH
 from tests_functional.bench.hypervisor import SERVER
@@ -194,7 +193,7 @@ def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Se
     with session.explained(node, f"unattended-{kind}"):
         with serving(documents, KEY, SERVER) as (site, url):
             ramdisk = keyed(session.products.ramdisk, tmp_path)
-            outputs.write(build_base(print), ramdisk, parameters.line(words(url)), made, print)
+            outputs.write(session.products.base, ramdisk, parameters.line(words(url)), made, print)
             node.medium = Medium(made, kind)
             with node.medium.served():
                 node.power_on()

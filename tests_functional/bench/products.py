@@ -13,6 +13,8 @@ from pathlib import Path
 import ramdisk
 from building import cache
 from building.process import kill_running
+from ramdisk.base import build_base
+from ramdisk.profile import PROFILES
 from tests_functional.bench import accelerator, blockimage, conductor, redfish, tenant
 from tests_functional.bench.keys import key_pair
 
@@ -24,11 +26,13 @@ VARIABLE = "BAREON_PRODUCTS"
 class Products:
     """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
 
-    ``accelerator`` is what virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual
-    environment of a conductor, ``redfish`` that of a BMC; ``key`` is the private SSH key that opens the machines.
+    ``base`` is what media with the ramdisk are made of, see :func:`ramdisk.base.build_base`; ``accelerator`` is what
+    virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual environment of a conductor,
+    ``redfish`` that of a BMC; ``key`` is the private SSH key that opens the machines.
     """
 
     ramdisk: ramdisk.Ramdisk
+    base: Path
     systems: Mapping[str, tenant.Tenant]
     images: blockimage.Images
     accelerator: str
@@ -40,6 +44,7 @@ class Products:
         """Put the places of the products into the environment, for :meth:`received`."""
         places = {
             "ramdisk": _texts(self.ramdisk),
+            "base": str(self.base),
             "systems": {name: _texts(system) for name, system in self.systems.items()},
             "images": str(self.images.place),
             "accelerator": self.accelerator,
@@ -59,6 +64,7 @@ class Products:
         disk = found["ramdisk"]
         return cls(
             ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), disk["version"]),
+            Path(found["base"]),
             {name: _tenant(places) for name, places in found["systems"].items()},
             blockimage.Images(Path(found["images"])),
             found["accelerator"],
@@ -76,14 +82,16 @@ def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
     return tenant.Tenant(Path(places["tree"]), Path(places["manifest"]), Path(places["checksums"]))
 
 
-def build(report: cache.Report, other_ironic: str | None = None) -> Products:
+def build(report: cache.Report, other_ironic: str | None = None, profile: str = "small") -> Products:
     """Build what is missing: ramdisk and tenants side by side, then the images, which are made of tenants.
 
     :param other_ironic: what pip installs as Ironic, in place of the tests' own
+    :param profile: of the ramdisk, with the firmware that it has
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
     key = key_pair()
+    firmware = bool(PROFILES[profile].firmware)
     # Each build is busy on one processor for most of its time.
     with ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1)) as pool:
         builds = {name: pool.submit(tenant.build, report, name) for name in tenant.SYSTEMS}
@@ -91,7 +99,7 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
         builds["multipath"] = pool.submit(tenant.multipath.build, report)
         builds["sealed"] = pool.submit(tenant.sealed.build, report)
         builds["thin"] = pool.submit(tenant.thin.build, report)
-        disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text())
+        disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text(), profile, firmware=firmware)
         ironic = pool.submit(conductor.build, report, other_ironic)
         bmc = pool.submit(redfish.build, report)
         try:
@@ -104,7 +112,8 @@ def build(report: cache.Report, other_ironic: str | None = None) -> Products:
             systems["entries"] = tenant.entries.build(report, systems["hostonly"])
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
-            return Products(disk.result(), systems, images, chosen, ironic.result(), bmc.result(), key)
+            base = build_base(report, profile, firmware=firmware)
+            return Products(disk.result(), base, systems, images, chosen, ironic.result(), bmc.result(), key)
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             pool.shutdown(wait=False, cancel_futures=True)
