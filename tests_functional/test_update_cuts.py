@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Power cuts while a running system updates the other image: it always boots again, and its command ends well.
 
-The update runs once. At random moments the machine stands still and its disks are copied, which is what a power cut
-leaves. A machine starts from each copy: the old image must come up, with its volumes as they were, and the same
-command must end with 0 and leave a new image and a menu that are like those of the undisturbed run. The file that
-rsync was writing may be left besides, by the name that it has until it is whole: rsync deletes nothing unless told.
+The update runs once. At random moments, half of them while files are brought, the machine stands still and its
+disks are copied, which is what a power cut leaves. A machine starts from each copy: the old image must come up,
+with its volumes as they were, and the same command must end with 0 and leave a new image and a menu that are like
+those of the undisturbed run. The file that rsync was writing may be left besides, by the name that it has until it
+is whole: rsync deletes nothing unless told.
 
 The disk lies on a file system on which copies share what is alike, and is read from outside, so that a moment costs
 a start of the old image and its command, and no more.
@@ -18,6 +19,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,6 @@ from tests_functional.bench.session import Record, Session
 from tests_functional.bench.ssh import UnreachableError
 
 LIMIT = 900.0
-#: Moments; the first ones are spread evenly, in the order in which they would be left out.
 MOMENTS = 20
 INPUT = "/root/provision.json"
 UPDATE = f"/opt/bareon/bin/bareon-provision --input_data_file {INPUT} --progress json --image new"
@@ -102,11 +103,11 @@ def test_the_running_system_outlives_a_power_cut_at_any_moment(
         mine = node.ssh.run("sha256sum /root/mine").stdout
         node.ssh.run(OUTDATED, timeout=LIMIT)
         before = listing(node)
-        seconds = undisturbed(node)
-        session.strategy.report(f"the update of an outdated image: {seconds:.0f} s")
+        times = undisturbed(node)
+        session.strategy.report(f"the update of an outdated image: {times}")
         wanted = listing(node)
         node.ssh.run(f"{OUTDATED}sync", timeout=LIMIT)
-        copies = recorded(node, place, seconds, moments)
+        copies = recorded(node, place, times.moments(moments))
         half, unfinished, problems = 0, 0, []
         for copy in copies:
             node.power_off()
@@ -152,23 +153,49 @@ def mounted(file: Path, place: Path, start: int = 0) -> Iterator[None]:
         yield
 
 
-def undisturbed(node: Node) -> float:
+@dataclass(frozen=True)
+class Times:
+    """Seconds that an update took, and between which of them files were brought."""
+
+    whole: float
+    first: float
+    last: float
+
+    def __str__(self) -> str:
+        return f"{self.whole:.0f} s, files from {self.first:.0f} s to {self.last:.0f} s"
+
+    def moments(self, number: int) -> list[float]:
+        """So many moments: half of them, or one more, while files are brought, the others at any time."""
+        others = number // 2
+        return sorted([*_spread(0, self.whole, others), *_spread(self.first, self.last, number - others)])
+
+
+def _spread(start: float, end: float, number: int) -> list[float]:
+    """A random moment in each of so many equal parts of a time."""
+    return [start + (index + random.random()) * (end - start) / number for index in range(number)]
+
+
+def undisturbed(node: Node) -> Times:
     """Bring the new image up to date, and return the seconds that it took."""
     started = time.monotonic()
     node.ssh.run(UPDATE, timeout=LIMIT)
-    return time.monotonic() - started
+    whole = time.monotonic() - started
+    report = json.loads(node.ssh.run("cat /tmp/bareon-report.json").stdout)
+    step = next(x for x in report["steps"] if x["action"] == "do_copyimage")
+    # The report counts from when the program was loaded.
+    first = step["after"] + whole - report["seconds"]
+    return Times(whole, first, first + step["seconds"])
 
 
-def recorded(node: Node, place: Path, seconds: float, number: int) -> list[Path]:
-    """Update once more, and copy the disks at so many moments, one in each of as many equal parts of the time."""
+def recorded(node: Node, place: Path, moments: list[float]) -> list[Path]:
+    """Update once more, and copy the disks at these moments, in seconds from its start."""
     node.ssh.run(f"(({UPDATE}) > /run/out 2>&1 < /dev/null; echo $? > /run/exit) > /dev/null 2>&1 < /dev/null &")
     started, paused = time.monotonic(), 0.0
     found = []
-    for index in range(number):
-        moment = (index + random.random()) * seconds / number
+    for moment in moments:
         time.sleep(max(0.0, started + paused + moment - time.monotonic()))
         before = time.monotonic()
-        found.append(node.copy_disks(place / f"{moment:.1f} s of {seconds:.1f} s"))
+        found.append(node.copy_disks(place / f"{moment:.1f} s"))
         paused += time.monotonic() - before
     done = node.ssh.run("until [ -e /run/exit ]; do sleep 0.1; done; cat /run/exit /run/out", timeout=LIMIT).stdout
     assert done.startswith("0\n"), done
