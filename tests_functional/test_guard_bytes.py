@@ -2,9 +2,9 @@
 """Random disks with guard bytes in everything that must not change, and a run of bareon over them.
 
 The disks are drawn from a seed: partitions with file systems and without, containers, logical volumes, thin ones in a
-pool, subvolumes, a mirror, gaps, and a disk that the input does not mention, with a volume group of its own. The
-guards are written and read on the host, in the files that are the node's disks, so that nothing the node says about
-itself takes part in the judgement.
+pool, subvolumes, a mirror, a btrfs over both disks, gaps, and a disk that the input does not mention, with a volume
+group of its own. The guards are written and read on the host, in the files that are the node's disks, so that nothing
+the node says about itself takes part in the judgement.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _check_made_anew(wanted: dict[str, Any], plan: dict[str, Any], said: str) ->
 
 
 def _random_input(dice: random.Random) -> dict[str, Any]:
-    """Two disks with a few volumes each, a group over both, perhaps a mirror; some of it to be made anew."""
+    """Two disks with a few volumes each, a group and a btrfs over both, perhaps a mirror; some to be made anew."""
     entries: list[dict[str, Any]] = []
     mirror = {"type": "raid", "mount": "/mirror", "file_system": "ext4", "size": "66 MiB"} | _keep(dice)
     mirrored = dice.random() < 0.6
@@ -137,9 +137,12 @@ def _random_input(dice: random.Random) -> dict[str, Any]:
         }
         for i, kept in enumerate((True, False, dice.random() < 0.5))
     ]
+    spread = {"type": "btrfs", "mount": "/spread", "size": "128 MiB", "level": dice.choice(("raid0", "raid1"))}
+    spread |= _keep(dice)
     for number, entry in enumerate(entries):
         divided = {"type": "partition", "size": "128 MiB", "file_system": "btrfs"} | _keep(dice)
         entry["volumes"].append({**divided, "subvolumes": [{"name": "@", "mount": f"/divided{number}"}]})
+        entry["volumes"].append(spread)
     return {"partitions": [*entries, {"type": "vg", "id": "os", "volumes": logical}]}
 
 
@@ -213,7 +216,8 @@ def _regions(
     """Everything that a verify must not touch: kept volumes, volumes without file system, gaps, the other disk."""
     keep = _kept_mounts(node)
     yield Region("vdc", 0, SIZE, "a disk that is not mentioned")
-    members = {member for array in plan["arrays"] if array["mount"] not in keep for member in array["members"]}
+    spread = [x for x in (*plan["arrays"], *plan["btrfs"]) if x["mount"] not in keep]
+    members = {member for x in spread for member in x["members"]}
     where = {}
     opened = {member: x["mount"] for x in plan.get("encrypted", ()) for member in x["members"]}
     for disk in plan["disks"]:
@@ -222,7 +226,9 @@ def _regions(
             where[part["device"]] = (name, part["start"])
             end = part["start"] + part["size"]
             kept = part["role"] == "volume" and (part["file_system"] is None or part["mount"] in keep)
-            kept |= part["role"] == "bios_grub" or (part["role"] == "raid" and part["device"] not in members)
+            kept |= part["role"] == "bios_grub" or (
+                part["role"] in ("raid", "btrfs") and part["device"] not in members
+            )
             if part["role"] == "luks":
                 # What is closed may hold anything; of one in which a file system is made anew the header stays.
                 size = part["size"] if opened[part["device"]] in keep else HEADER
