@@ -78,6 +78,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the ramdisk of all nodes; full comes with firmware, and takes minutes to build (default: %(default)s)",
     )
     parser.addoption(
+        "--points",
+        type=int,
+        metavar="N",
+        help="cut the power at N boundaries and N moments, of every scenario (else of one alone)",
+    )
+    parser.addoption(
         "--ironic",
         metavar="REQUIREMENTS",
         help="the conductor's Ironic for pip, such as ironic==36.0.0 (default: that of ironic-requirements.txt)",

@@ -38,6 +38,8 @@ HALTING = Path(__file__).with_name("halting.py")
 MOUNTS = {"/l/root": "os/root", "/l/boot": "vda2", "/l/home": "os/home", "/l/srv": "os/srv"}
 #: The same where /home and /srv lie in containers.
 OPENED = MOUNTS | {"/l/home": "mapper/home", "/l/srv": "mapper/srv"}
+#: And where each is a btrfs over partitions of both disks.
+SPREAD = MOUNTS | {"/l/home": "vda4", "/l/srv": "vda3"}
 #: The key of the containers, on the node.
 KEY = "/run/crash-key"
 #: GRUB's image holds the UUID of its file system, compressed.
@@ -66,8 +68,8 @@ echo -n "$left"
 class Scenario:
     """A deployment to be interrupted behind its first ``skipped`` actions, and how many points are tried.
 
-    Without ``--every-point`` there are ``sample`` points of each kind, and no test if that is 0. ``inside`` says in
-    what ``/home`` and ``/srv`` lie on their logical volumes, a key of :data:`INSIDE`.
+    Without ``--every-point`` or ``--points`` there are ``sample`` points of each kind, and no test if that is 0.
+    ``inside`` says in what ``/home`` and ``/srv`` lie, a key of :data:`INSIDE`.
     """
 
     name: str
@@ -82,7 +84,7 @@ class Scenario:
     @property
     def mounts(self) -> dict[str, str]:
         """What is mounted where to be listed."""
-        return OPENED if self.inside == "container" else MOUNTS
+        return {"container": OPENED, "raid1": SPREAD}.get(self.inside, MOUNTS)
 
     @property
     def arguments(self) -> str:
@@ -98,6 +100,7 @@ SCENARIOS = (
     Scenario("containers", "verify", "fraction", MOST, moments=8, sample=0, inside="container"),
     Scenario("thin", "verify", "fraction", MOST, moments=8, sample=0, inside="pool"),
     Scenario("subvolumes", "verify", "fraction", MOST, moments=8, sample=0, inside="subvolume"),
+    Scenario("btrfs-raid1", "verify", "fraction", MOST, moments=8, sample=0, inside="raid1"),
     # On its own, since its minutes would be spent on each point of the others.
     Scenario(
         "boot-loader",
@@ -123,6 +126,8 @@ INSIDE: Mapping[str, Mapping[str, Any]] = {
         "mount": None,
         "subvolumes": [{"name": "@{name}", "mount": "/{name}", "default": True}],
     },
+    # These lie on the disks themselves.
+    "raid1": {"type": "btrfs", "size": "512 MiB"},
 }
 
 
@@ -131,6 +136,8 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
     srv = {"type": "lv", "name": "srv", "mount": "/srv", "size": "512 MiB", "keep_data": False}
     home = {"type": "lv", "name": "home", "mount": "/home", "size": "remaining"}
     pools = [{"type": "lv", "name": "pool", "size": "remaining", "kind": "thin-pool"}]
+    inside = [_inside(volume, scenario) for volume in (srv, home)]
+    spread = [volume for volume in inside if volume["type"] != "lv"]
     return {
         "partitions_policy": scenario.policy,
         "images": [{"name": "debian", "image_pull_url": f"{url}/{scenario.image}/"}],
@@ -140,13 +147,14 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
                 "id": {"type": "name", "value": "vda"},
                 "volumes": [
                     {"type": "partition", "mount": "/boot", "file_system": "ext4", "size": "256 MiB"},
+                    *spread,
                     {"type": "pv", "vg": "os", "size": "remaining"},
                 ],
             },
             {
                 "type": "disk",
                 "id": {"type": "name", "value": "vdb"},
-                "volumes": [{"type": "pv", "vg": "os", "size": "remaining"}],
+                "volumes": [*spread, {"type": "pv", "vg": "os", "size": "remaining"}],
             },
             {
                 "type": "vg",
@@ -155,7 +163,7 @@ def deployment(url: str, scenario: Scenario) -> dict[str, Any]:
                     {"type": "lv", "name": "root", "mount": "/", "file_system": "ext4", "size": "1 GiB"},
                     {"type": "lv", "name": "swap", "mount": "swap", "size": "64 MiB"},
                     *(pools if scenario.inside == "pool" else []),
-                    *(_inside(volume, scenario) for volume in (srv, home)),
+                    *(volume for volume in inside if volume["type"] == "lv"),
                 ],
             },
         ],
@@ -184,13 +192,13 @@ class Recording:
 
 
 class Matrix:
-    """The points of one scenario: ``every`` one, or some."""
+    """The points of one scenario: every boundary, or ``points`` of them; and so many moments."""
 
-    def __init__(self, session: Session, scenario: Scenario, *, every: bool) -> None:
+    def __init__(self, session: Session, scenario: Scenario, points: int | None) -> None:
         self.session = session
         self.scenario = scenario
-        self.points = scenario.moments if every else scenario.sample
-        self.every = every
+        self.points = points or scenario.moments
+        self.every = points is None
         self.place = SCRATCH / f"matrix-{scenario.name}"
         self.place.mkdir()
         self.base: Path | None = None
@@ -274,7 +282,7 @@ class Matrix:
     def _choose(self, recording: Recording) -> None:
         """Keep as many boundaries as asked for."""
         if not self.every:
-            kept = random.sample(recording.boundaries, self.points)
+            kept = random.sample(recording.boundaries, min(self.points, len(recording.boundaries)))
             for number in set(recording.boundaries) - set(kept):
                 del recording.copies[f"boundary-{number}"]
             recording.boundaries = kept
@@ -360,11 +368,18 @@ def compare(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         assert not different
 
 
+def points(config: pytest.Config, scenario: Scenario) -> int | None:
+    """How many points of each kind there is time for; ``None`` for every one."""
+    if config.getoption("--every-point"):
+        return None
+    asked: int | None = config.getoption("--points")
+    return scenario.sample if asked is None else asked
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Try the scenarios that there is time for."""
     if "scenario" in metafunc.fixturenames:
-        every = metafunc.config.getoption("--every-point")
-        tried = [scenario for scenario in SCENARIOS if every or scenario.sample]
+        tried = [scenario for scenario in SCENARIOS if points(metafunc.config, scenario) != 0]
         metafunc.parametrize("scenario", tried, ids=[scenario.name for scenario in tried])
 
 
@@ -372,7 +387,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_the_same_command_again(
     scenario: Scenario, session: Session, record_property: Record, request: pytest.FixtureRequest
 ) -> None:
-    matrix = Matrix(session, scenario, every=request.config.getoption("--every-point"))
+    matrix = Matrix(session, scenario, points(request.config, scenario))
     matrix.prepare()
     recording = matrix.record()
     if scenario.policy == "verify":
