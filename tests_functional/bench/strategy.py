@@ -23,6 +23,8 @@ RAMDISK_LIMIT = 240.0
 RESTORE_LIMIT = 60.0
 DISK_LIMIT = 60.0
 DEPLOYED_LIMIT = 300.0
+#: Times that a machine is started again whose kernel has named its disks in another order.
+RESTARTS = 3
 #: Before saving, so that no case has to wait for drivers that every one needs.
 PREPARE = "modprobe -a virtio_blk sd_mod virtio_scsi ext4 xfs btrfs vfat nls_ascii nls_cp437"
 #: Prints "name serial" for each disk, once udev is done with all of them.
@@ -47,10 +49,18 @@ class Strategy:
         if all(disk.bus in HOT_PLUG and not (disk.properties or disk.shared) for disk in node.disks):
             self._restored(node)
             return
-        node.power_on(self.boot)
-        _wait_ssh(node, "the ramdisk", RAMDISK_LIMIT)
+        self._started(node)
+        for _ in range(RESTARTS):
+            if not _renamed(node):
+                break
+            node.power_off()
+            self._started(node)
         for disk in node.disks:
             _wait_disk(node, disk)
+
+    def _started(self, node: Node) -> None:
+        node.power_on(self.boot)
+        _wait_ssh(node, "the ramdisk", RAMDISK_LIMIT)
 
     def _restored(self, node: Node) -> None:
         saved = self._saved.get(node.xml(self.boot, disks=False))
@@ -98,6 +108,13 @@ def _wait_ssh(node: Node, what: str, seconds: float) -> None:
         node.ssh.wait(seconds)
     except UnreachableError as error:
         raise NodeTimeoutError(node, f"has no SSH in {what}: {error}") from error
+
+
+def _renamed(node: Node) -> bool:
+    """Whether a disk has another name than the case expects: a busy kernel sees the ports of SATA in any order."""
+    found = {tuple(line.split()) for line in node.ssh.run(LIST_DISKS).stdout.splitlines()}
+    serials = {words[-1] for words in found}
+    return any(disk.serial in serials and (disk.target, disk.serial) not in found for disk in node.disks)
 
 
 def _wait_disk(node: Node, disk: Disk) -> None:
