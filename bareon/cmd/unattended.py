@@ -87,12 +87,13 @@ class _Run:
             self._unattended(given)
 
     def _unattended(self, given: Parameters) -> None:
-        from bareon.unattended import events, fetch, identity
+        from bareon.unattended import events, fetch, identity, memory
 
         start = time.monotonic()
         node = identity.awaited(self._root, _ADDRESS)
         settings = _settings(given)
         self._events = events.Events(given.events, events.key(self._root), node.values(), settings)
+        memory.check(self._root)
         wanted = fetch.Wanted(node.filled(given.source), given.digest, given.keyring)
         self._hear(min(given.lldp_timeout, given.timeout))
         self._tell_facts()

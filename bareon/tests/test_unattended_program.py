@@ -519,6 +519,20 @@ def test_a_path_of_a_map_is_not_looked_at(disk: Path, monkeypatch: pytest.Monkey
     assert mark.look() == mark.Marks({str(disk): DIGEST[:12]}, {})
 
 
+def test_a_node_with_too_little_memory_is_not_touched(ramdisk: Ramdisk) -> None:
+    meminfo = ramdisk.root / "proc/meminfo"
+    meminfo.write_text("MemTotal:  700000 kB\nMemAvailable:  200000 kB\n")
+    done = ramdisk.boot("bareon.after=poweroff")
+    reason = "the memory is too small: the ramdisk leaves 195.3 MiB, and a deployment needs 256 MiB; use a node with"
+    assert done.returncode == 4 and reason in done.stderr
+    assert ramdisk.console[0].startswith(f"failed with exit code 4: {reason}")
+    assert not ramdisk.next and not (ramdisk.programs / "argv").exists()
+    (run,) = ramdisk.runs
+    assert (run.state, run.what[: len(reason)]) == ("failed", reason)
+    meminfo.write_text("MemTotal:  700000 kB\nMemAvailable:  262144 kB\n")
+    assert ramdisk.boot("bareon.after=poweroff").returncode == 0
+
+
 def test_facts_wait_for_neighbours_when_they_are_told_to(ramdisk: Ramdisk) -> None:
     heard = table.Table(ramdisk.root)
     heard.take("eth0", Announcement(NeighbourFacts("local", "leaf", "local", "7"), 600))
