@@ -92,8 +92,8 @@ def retrying(
     :param mendable: whether another attempt may help after such an exception.
     :param told: called before each further attempt with the exception and the number of the attempt that failed.
     :param asked: the seconds that the other side asked to wait by such an exception.
-    :param later: whether the other side is well and only has no time now. Such an attempt is none that has failed:
-        of many nodes at one server the last may wait for as long as all others take.
+    :param later: whether the other side is well and only has no time now, as it is when it asks to wait. Such an
+        attempt is none that has failed: of many nodes at one server the last may wait for as long as all others take.
     """
     over = tenacity.stop_after_delay(settings.total_timeout)
     failed = 0
@@ -102,7 +102,7 @@ def retrying(
         nonlocal failed
         error = state.outcome.exception() if state.outcome else None
         assert error
-        failed += not (settings.patient and later(error))
+        failed += not (settings.patient and (asked(error) > 0 or later(error)))
         return failed >= settings.attempts or over(state)
 
     def wait(state: tenacity.RetryCallState) -> float:

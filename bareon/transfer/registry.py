@@ -91,7 +91,6 @@ class Registry:
             lambda error, number: LOG.warning("%s: %s, trying again", self._wanted.place, error),
             self._deadline.pause,
             lambda error: error.after if isinstance(error, Broken) else 0.0,
-            lambda error: isinstance(error, Broken) and error.after > 0,
         )
         try:
             return again(once)

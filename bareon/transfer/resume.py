@@ -124,7 +124,6 @@ class HttpSource:
             lambda error, number: LOG.warning("%s: %s, attempt %d, trying again", self._location, error, number),
             self._deadline.pause,
             lambda error: error.after if isinstance(error, Broken) else 0.0,
-            lambda error: isinstance(error, Broken) and error.after > 0,
         )
         try:
             return again(once)
