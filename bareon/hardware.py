@@ -40,12 +40,13 @@ def read(root: Path) -> HardwareFacts:
     """
     processors = re.findall(r"^processor\s*:", text(root / "proc/cpuinfo"), re.M)
     model = re.search(r"^model name\s*:\s*(.+)", text(root / "proc/cpuinfo"), re.M)
+    memory = re.search(r"^MemTotal:\s*(\d+) kB", text(root / "proc/meminfo"), re.M)
     dmi = root / "sys/class/dmi/id"
     uuid = text(dmi / "product_uuid").lower()
     return HardwareFacts(
         architecture=os.uname().machine,
         processors=len(processors),
-        memory=_memory(root, "MemTotal") or 0,
+        memory=int(memory[1]) * 1024 if memory else 0,
         processor=model[1].strip() if model else None,
         vendor=_said(text(dmi / "sys_vendor")),
         product=_said(text(dmi / "product_name")),
@@ -54,16 +55,6 @@ def read(root: Path) -> HardwareFacts:
         tpm=_TPMS.get(text(root / "sys/class/tpm/tpm0/tpm_version_major")),
         ports=tuple(_ports(root)),
     )
-
-
-def available(root: Path) -> int | None:
-    """Bytes of memory that programs may still have, a ramdisk's own files left out; ``None`` where nobody tells."""
-    return _memory(root, "MemAvailable")
-
-
-def _memory(root: Path, name: str) -> int | None:
-    found = re.search(rf"^{name}:\s*(\d+) kB", text(root / "proc/meminfo"), re.M)
-    return int(found[1]) * 1024 if found else None
 
 
 def _said(value: str) -> str | None:

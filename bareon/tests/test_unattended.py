@@ -154,6 +154,7 @@ def root(tmp_path: Path) -> Path:
     """The tree of a ramdisk, as far as the program looks at it: two ports, the second with the default route."""
     files = {
         "proc/cmdline": "quiet",
+        "proc/meminfo": "MemTotal:  2000000 kB\nMemAvailable:  1000000 kB\n",
         "proc/sys/kernel/hostname": "bareon",
         "proc/net/route": "Iface\tDestination\tGateway\neth1\t00000000\t0196A8C0\n",
         "sys/class/dmi/id/product_serial": "ABC 1/2",

@@ -176,9 +176,12 @@ def command(view: View, argv: Sequence[str], files: Sequence[str], env: Mapping[
     return [*words, "--", *argv]
 
 
-def available_memory() -> int:
-    """The kernel's estimate of the memory that can be had without swapping, in bytes; proc_meminfo(5)."""
-    match = re.search(r"^MemAvailable:\s+([0-9]+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+def available_memory(root: Path = Path("/")) -> int:
+    """The kernel's estimate of the memory that can be had without swapping, in bytes; proc_meminfo(5).
+
+    :param root: the folder with ``proc``.
+    """
+    match = re.search(r"^MemAvailable:\s+([0-9]+) kB$", (root / "proc/meminfo").read_text(), re.MULTILINE)
     return int(match[1]) * 1024 if match else GIB
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bareon import hardware
 from bareon.errors import UnsuitableNode
 from bareon.sizes import human
+from bareon.tools.sandbox import available_memory
 
 LEAST = 256 << 20
 """Bytes for the programs of a deployment; the largest of them, which unpacks a tree, stays below 150 MiB."""
@@ -19,8 +19,7 @@ def check(root: Path) -> None:
     :param root: the folder with ``proc``.
     :raises UnsuitableNode: when less is left.
     """
-    left = hardware.available(root)
-    if left is not None and left < LEAST:
+    if (left := available_memory(root)) < LEAST:
         raise UnsuitableNode(
             f"the memory is too small: the ramdisk leaves {human(left)}, and a deployment needs {human(LEAST)};"
             " use a node with more, or the ramdisk of the profile small"
