@@ -51,6 +51,8 @@ UUID=ABCD-EF01 /boot/efi vfat umask=0077 0 1
 tmpfs /tmp tmpfs defaults 0 0
 """
 IDS = {"root": "11111111-2222-4333-8444-555555555555", "boot": "21111111-2222-4333-8444-555555555555"}
+#: No other test's: mkfs.btrfs refuses an identity that any device has, those of tests beside this one as well.
+BTRFS_ID = "31111111-2222-4333-8444-555555555555"
 
 
 def whole_disk(place: Path, tree: Path, fstab: str = FSTAB) -> Path:
@@ -105,8 +107,8 @@ def btrfs_disk(place: Path) -> Path:
     for file, size in ((part, 128), (disk, 130)):
         with file.open("wb") as made:
             made.truncate(size * MIB)
-    run(["mkfs.btrfs", "--quiet", "--uuid", IDS["root"], part], timeout=60)
-    run(["unshare", "--mount", "sh", "-ec", SUBVOLUMES, "fill", part, place / "top", IDS["root"]], timeout=60)
+    run(["mkfs.btrfs", "--quiet", "--uuid", BTRFS_ID, part], timeout=60)
+    run(["unshare", "--mount", "sh", "-ec", SUBVOLUMES, "fill", part, place / "top", BTRFS_ID], timeout=60)
     run(["sfdisk", "--quiet", disk], timeout=60, stdin="label: dos\nstart=2048, size=262144, type=83\n")
     run(["dd", f"if={part}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"], timeout=60)
     return disk

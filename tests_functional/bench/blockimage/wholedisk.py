@@ -13,6 +13,8 @@ MIB = 1 << 20
 #: Seconds for each program.
 LIMIT = 600.0
 ROOT_ID = "5a3c1e0d-1111-4222-8333-444455556666"
+#: Not that of the ext4 root: mkfs.btrfs refuses an identity that a device has, a test's loop device as well.
+BTRFS_ID = "5a3c1e0d-3333-4222-8333-444455556666"
 BOOT_ID = "5a3c1e0d-2222-4222-8333-444455556666"
 ESP_ID = "5A3C-1E0D"
 ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
@@ -22,8 +24,8 @@ BIOS_TYPE = "21686148-6449-6E6F-744E-656564454649"
 ESP_LINE = f"UUID={ESP_ID} /boot/efi vfat umask=0077 0 1\n"
 EXT4 = f"UUID={ROOT_ID} / ext4 discard,errors=remount-ro 0 1\nUUID={BOOT_ID} /boot ext4 defaults 0 2\n{ESP_LINE}"
 BTRFS = (
-    f"UUID={ROOT_ID} / btrfs subvol=@ 0 0\nUUID={ROOT_ID} /home btrfs defaults,subvol=@home 0 0\n"
-    f"UUID={ROOT_ID} /var/log btrfs subvol=/@log 0 0\n{ESP_LINE}"
+    f"UUID={BTRFS_ID} / btrfs subvol=@ 0 0\nUUID={BTRFS_ID} /home btrfs defaults,subvol=@home 0 0\n"
+    f"UUID={BTRFS_ID} /var/log btrfs subvol=/@log 0 0\n{ESP_LINE}"
 )
 BTRFS_SIZE = 2048 * MIB
 _FILL_BTRFS = """\
@@ -61,7 +63,7 @@ def btrfs_disk(scratch: Path, tree: Path, target: Path) -> None:
     """Make a disk with a root of Btrfs in subvolumes."""
     image = scratch / "btrfs.part"
     _sparse(image, BTRFS_SIZE)
-    run(["mkfs.btrfs", "--quiet", "--uuid", ROOT_ID, image], timeout=LIMIT)
+    run(["mkfs.btrfs", "--quiet", "--uuid", BTRFS_ID, image], timeout=LIMIT)
     place = scratch / "mounted"
     # In a namespace of its own, with which the mount ends.
     run(["unshare", "--mount", "sh", "-ec", _FILL_BTRFS, "fill", image, place, tree, BTRFS], timeout=LIMIT)
