@@ -24,12 +24,12 @@ from bareon.model.deployment import Deployment
 from bareon.model.node import NodeFacts
 from bareon.sizes import MIB, Absolute
 from bareon.step import confiding
-from bareon.storage import cryptkey, luks
+from bareon.storage import cryptkey
 from bareon.storage.cryptkey import Sealed
 from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import Identifiers
-from bareon.storage.luks import Container, MakeContainer, OpenContainer, PlannedContainer
+from bareon.storage.luks import Container, MakeContainer, OpenContainer, PlannedContainer, step
 from bareon.tools import cryptsetup
 from tests_functional.bench.imageserver import LOOPBACK
 from tests_functional.bench.port import accepts
@@ -120,7 +120,7 @@ def _planned(key: Sealed, file: Path) -> PlannedContainer:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The keys by which containers were opened: this kernel has no device mapper."""
     keys: list[bytes] = []
-    monkeypatch.setattr(luks, "_open", lambda container, key, **_: keys.append(key))
+    monkeypatch.setattr(step, "_open", lambda container, key, **_: keys.append(key))
     return keys
 
 

@@ -503,6 +503,22 @@ class Found(ABC):
         """The steps that free what it lies on."""
 
 
+class Joined(Found):
+    """Something made of ``members`` that offers one device, known to others as ``alias``, with ``content`` on it."""
+
+    members: tuple[str, ...]
+    alias: str
+    content: Signature | None
+
+    @property
+    def stands_on(self) -> tuple[str, ...]:
+        return self.members
+
+    @property
+    def offers(self) -> tuple[tuple[str, Signature | None], ...]:
+        return ((self.alias, self.content),)
+
+
 class Started(Protocol):
     """Something that was started read-only to look inside."""
 

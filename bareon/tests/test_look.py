@@ -15,12 +15,12 @@ import pytest
 from bareon import look
 from bareon.errors import CommandError, UnsuitableNode
 from bareon.sizes import MIB
-from bareon.storage import md as md_kind
 from bareon.storage.disk import DiskFacts
 from bareon.storage.kind import Signature
 from bareon.storage.lvm import VolumeGroupFacts
 from bareon.storage.lvm import search as lvm_search
 from bareon.storage.md import ArrayFacts
+from bareon.storage.md import search as md_search
 from bareon.tools import blkid, device, lvm, mdadm, udev
 from bareon.tools import device as devices
 
@@ -109,10 +109,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         "/dev/data/srv": "/dev/dm-1",
     }
     by_uuid = {BASE: "base", DATA: "data"}
-    for module in (look, lvm_search, md_kind):
+    for module in (look, lvm_search, md_search):
         monkeypatch.setattr(module, "SYS", tmp_path)
     monkeypatch.setattr(devices, "missing", lambda programs: [])
-    monkeypatch.setattr(md_kind, "_size", lambda device: 400 * MIB)
+    monkeypatch.setattr(md_search, "_size", lambda device: 400 * MIB)
     monkeypatch.setattr(lvm_search, "is_there", lambda device: True)
     monkeypatch.setattr(devices, "kernel_name", lambda device: names.get(device, device))
     monkeypatch.setattr(mdadm, "examine", lambda device: MIRROR if device == "/dev/base/leg" else None)

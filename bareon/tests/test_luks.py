@@ -30,7 +30,17 @@ from bareon.storage.disk import Disk, DiskFacts, DiskId, Partition
 from bareon.storage.filesystem import Filesystem, Mount
 from bareon.storage.identifier import Identifiers
 from bareon.storage.kind import UNKNOWN, Signature
-from bareon.storage.luks import Container, ContainerFacts, Ephemeral, MakeContainer, OpenContainer, PlannedContainer
+from bareon.storage.luks import (
+    Container,
+    ContainerFacts,
+    Ephemeral,
+    MakeContainer,
+    OpenContainer,
+    PlannedContainer,
+    mapper,
+)
+from bareon.storage.luks import search as luks_search
+from bareon.storage.luks import wanted as luks_wanted
 from bareon.storage.md import Array, PlannedArray, RaidMember
 from bareon.system.bindings import crypt_keys
 from bareon.system.bindings.binding import Result
@@ -431,8 +441,8 @@ class _Seen:
 
 
 def test_a_label_that_is_no_name_leads_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(luks, "SYS", tmp_path)
-    monkeypatch.setattr(luks, "_header", lambda _: None)
+    monkeypatch.setattr(mapper, "SYS", tmp_path)
+    monkeypatch.setattr(luks_search, "_header", lambda _: None)
     search = luks.KIND.search(
         _Seen({"/dev/x1": "/dev/vda", "/dev/x2": "../vda", "/dev/x3": "twice", "/dev/x4": "twice"})
     )
@@ -466,8 +476,8 @@ def test_each_mapping_of_one_device_is_seen_and_closed(monkeypatch: pytest.Monke
         (place / "slaves/vda2").mkdir(parents=True)
         (place / "dm/uuid").write_text("CRYPT-LUKS2-0123-x\n")
         (place / "dm/name").write_text(f"{name}\n")
-    monkeypatch.setattr(luks, "SYS", tmp_path)
-    monkeypatch.setattr(luks, "_header", lambda _: None)
+    monkeypatch.setattr(mapper, "SYS", tmp_path)
+    monkeypatch.setattr(luks_search, "_header", lambda _: None)
     monkeypatch.setattr("bareon.tools.lsblk.size", lambda _: 4096)
     monkeypatch.setattr("bareon.tools.device.kernel_name", lambda x: x)
     seen = _SeenOpen({"/dev/vda2": "root"})
@@ -587,8 +597,8 @@ def test_the_key_of_what_is_kept_must_open_it_though_it_is_open(key: Path, monke
 
 @pytest.mark.parametrize("url", ["https://[::1/x", "https://[x]/", "https://a:b/", "https://a:99999/", "https://:1/"])
 def test_a_url_without_a_host_or_port_is_none(url: str) -> None:
-    assert not luks._is_url(url)
-    assert luks._is_url("https://[::1]:8443/x") and luks._is_url("https://keys.example.com/x")
+    assert not luks_wanted._is_url(url)
+    assert luks_wanted._is_url("https://[::1]:8443/x") and luks_wanted._is_url("https://keys.example.com/x")
 
 
 def test_a_recovery_key_is_made_where_somebody_sees_it(tmp_path: Path) -> None:

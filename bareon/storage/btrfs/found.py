@@ -12,7 +12,7 @@ from bareon import tools
 from bareon.errors import CommandError
 from bareon.step import Step
 from bareon.storage.btrfs.filesystem import TYPE
-from bareon.storage.kind import Found, Look, Search, Signature, words
+from bareon.storage.kind import Found, Joined, Look, Search, Signature, words
 
 LOG = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def alias(uuid: str) -> str:
 
 
 @dataclass(frozen=True)
-class BtrfsFacts(Found):
+class BtrfsFacts(Joined):
     """A btrfs over several devices. ``count`` is the number of those, ``members`` are those that are there.
 
     ``stale`` are the members that lack what was last written to others. ``level`` and ``metadata`` are the profiles
@@ -53,14 +53,6 @@ class BtrfsFacts(Found):
         """The file system for people, with how many devices it has and how many of them are not there."""
         gone = f", {self.missing} of them missing" if self.missing else ""
         return f"{words(self.content)} over {self.count} devices{gone}"
-
-    @property
-    def stands_on(self) -> tuple[str, ...]:
-        return self.members
-
-    @property
-    def offers(self) -> tuple[tuple[str, Signature | None], ...]:
-        return ((self.alias, self.content),)
 
     @property
     def running(self) -> bool:
