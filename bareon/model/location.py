@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from bareon.text import shown
 
 #: ``[USER@]HOST::MODULE[/PATH]`` of rsync(1).
+_LONGEST_NAME = 253
 _DAEMON = re.compile(r"([^-:/][^:/]*)::(.+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Scheme, host and port.
@@ -146,4 +147,5 @@ def _parsed(text: str) -> tuple[SplitResult, bool]:
     except ValueError:
         return parts, False
     # Who fetches ends the authority at a backslash, and so would ask another host than the one that is read here.
-    return parts, "\\" not in parts.netloc
+    # No name in the DNS is longer (RFC 1035, 2.3.4), and what a server redirects to is shown to people.
+    return parts, "\\" not in parts.netloc and len(parts.hostname or "") <= _LONGEST_NAME

@@ -55,6 +55,8 @@ def test_a_module_of_an_rsync_daemon() -> None:
         ("http://ours\\.evil/a", "http", "ours\\.evil", False),
         ("http://evil\\@ours/a", "http", "evil\\@ours", False),
         (" http://server/a", "", None, False),
+        (f"http://{'a.' * 126}a/", "http", f"{'a.' * 126}a", True),
+        (f"http://{'a.' * 127}a/", "http", f"{'a.' * 127}a", False),
         ("file::module", "rsync", "file", True),
         ("/srv/a", "", None, True),
         ("", "", None, False),

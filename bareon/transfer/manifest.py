@@ -44,6 +44,7 @@ _ARCHITECTURES = {
     "s390x": ("s390x", ()),
 }
 _SHOWN = 10  # platforms, or images
+_MOST = 1 << 63  # bytes of anything; a number in a document may have thousands of digits
 #: Annotations of an entry with the name of an image: of containerd and Docker the whole one, of OCI mostly the tag.
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -246,6 +247,6 @@ def _descriptor(value: object) -> Descriptor:
     if not isinstance(value, dict):
         raise ImageFailed("has a document that refers to what has no form")
     kind, digest, size = value.get("mediaType"), as_digest(value.get("digest")), value.get("size")
-    if not isinstance(kind, str) or digest is None or type(size) is not int or size < 0:
+    if not isinstance(kind, str) or digest is None or type(size) is not int or not 0 <= size < _MOST:
         raise ImageFailed("has a document that refers to what has no media type, SHA-2 digest and size")
     return Descriptor(kind, digest, size)
