@@ -12,6 +12,7 @@ import re
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -611,3 +612,12 @@ def test_a_digest_is_of_the_manifest() -> None:
     manifest = store.image(["a"])
     with registry(store) as running:
         assert find(Location(running.url), SETTINGS).digest == Digest("sha256", digest(manifest)[7:])
+@pytest.mark.parametrize("words", ["a" * 60_000, 'a="' * 20_000, "a_=" * 20_000, f'realm="{"a" * 60_000}"'])
+def test_a_challenge_without_end_is_read_at_once(words: str) -> None:
+    with registry(Store()) as running:
+        running.before = lambda request: Fault(401, {"WWW-Authenticate": f"Bearer {words}"})
+        started = time.monotonic()
+        assert "names no server that gives tokens" in failed(running.url)
+        assert time.monotonic() - started < 10
+
+

@@ -32,7 +32,8 @@ LOG = logging.getLogger(__name__)
 
 _ACCEPTED = ", ".join((*MANIFESTS, *INDEXES))
 _TOKEN = 1 << 20  # bytes of the answer with a token
-_PARAMETER = re.compile(r'([A-Za-z_]+)="([^"]*)"')
+#: Nothing is looked at from each of its letters anew: a hostile header has thousands of them and no end.
+_PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]++)="([^"]*)"')
 
 
 class Registry:
