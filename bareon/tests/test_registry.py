@@ -37,6 +37,7 @@ from bareon.tests.registry import (
     NAME,
     Running,
     Store,
+    archive,
     described,
     digest,
     registry,
@@ -258,6 +259,7 @@ OF_LAYER = {"size": 3, "digest": f"sha256:{HASH}"}
         ),
         (_with(manifest={"layers": [{**OF_LAYER, "mediaType": LAYER, "size": True}]}), "media type, SHA-2 digest"),
         (_with(manifest={"layers": [{**OF_LAYER, "mediaType": LAYER, "digest": "md5:00"}]}), "SHA-2 digest"),
+        (_with(manifest={"layers": [{**OF_LAYER, "mediaType": LAYER, "size": 10**4000}]}), "SHA-2 digest and size"),
         (_with(manifest={"artifactType": "application/x.chart"}), "is no image of a system: it holds 'application/x"),
         (_with(manifest={"config": {**OF_LAYER, "mediaType": "application/vnd.oci.empty.v1+json"}}), "of a system"),
         (
@@ -288,15 +290,87 @@ def test_what_is_no_image(made: Callable[[Store], object], says: str) -> None:
     assert re.search(says, line), line
 
 
-def test_what_a_server_encodes() -> None:
+def _encoding(store: Store, coding: str, pack: Callable[[bytes], bytes]) -> Callable[[Mapping[str, str]], Fault]:
+    """A registry that packs all that it has on the way."""
+
+    def answer(request: Mapping[str, str]) -> Fault:
+        found = store.answer(request)
+        if found.body is None:
+            return found
+        return replace(found, headers={**found.headers, "Content-Encoding": coding}, body=pack(found.body))
+
+    return answer
+
+
+@pytest.mark.parametrize(("coding", "added"), [("gzip", gzip.compress), ("zstd", zstd)])
+@pytest.mark.parametrize(("pack", "kind"), [(gzip.compress, GZIP), (bytes, LAYER)])
+@pytest.mark.parametrize("room", [0, 1 << 20])
+@pytest.mark.pain("content-encoding")
+def test_what_a_server_encodes_is_undone(
+    coding: str, added: Callable[[bytes], bytes], pack: Callable[[bytes], bytes], kind: str, room: int
+) -> None:
     store = Store()
-    store.image(["a"])
-    blob = next(iter(store.blobs.values()))
+    wanted = store.image(*THREE, pack=pack, kind=kind)
     with registry(store) as running:
-        encoded = Fault(200, {"Content-Encoding": "gzip"}, body=blob)
-        running.before = lambda request: encoded if digest(blob) in request["path"] else None
-        assert "layer 1 of 1" in (line := failed(running.url))
-        assert "Content-Encoding: gzip" in line
+        running.before = _encoding(store, coding, added)
+        assert whole(f"{running.url}@{digest(wanted)}") == NAMES
+        assert members(running.url, find(Location(running.url), SETTINGS), room=room) == NAMES
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_an_encoding_that_is_the_layers_own_packing_is_none(room: int) -> None:
+    store = Store()
+    store.image(*THREE)
+    with registry(store) as running:
+        packing = {"Content-Encoding": "gzip"}
+        found = find(Location(running.url), SETTINGS)
+        running.before = lambda request: (
+            replace(store.answer(request), headers=packing) if "blobs" in request["path"] else None
+        )
+        look(Location(running.url), found, opens(Location(running.url)), SETTINGS)
+        assert members(running.url, found, room=room) == NAMES
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+@pytest.mark.parametrize(
+    ("coding", "body", "says"),
+    [
+        ("gzip", gzip.compress(bytes(4 << 20)), "has more than the [0-9]+ bytes that are wanted"),
+        ("gzip", b"x", "says Content-Encoding: gzip, and sends something else"),
+        ("gzip", gzip.compress(b"x" * 900)[:-9], "damaged|cut off|its sha256 is"),
+        ("zstd", zstd(gzip.compress(archive("war/"), mtime=0)), "its sha256 is"),
+        ("br", b"x", "the server encodes it \\(Content-Encoding: br\\).*: serve the file as it is"),
+        ("gzip, " * 9000, b"x", "the server encodes it .{,300}: serve the file as it is"),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else str(value)[:20],
+)
+def test_what_a_server_encodes_otherwise(coding: str, body: bytes, says: str, room: int) -> None:
+    store = Store()
+    store.image(*THREE)
+    blob = list(store.blobs)[2]
+    with registry(store) as running:
+        found = find(Location(running.url), SETTINGS)
+        encoded = Fault(200, {"Content-Encoding": coding}, body=body)
+        running.before = lambda request: encoded if blob in request["path"] else None
+        with pytest.raises(ImageFailed, match=f"^[^ ]+: layer 3 of 3 [^ ]+: .*({says})"):
+            members(running.url, found, room=room)
+
+
+def test_a_document_that_a_server_encodes_has_the_same_limit() -> None:
+    store = Store()
+    store.tag("latest", MANIFEST, b" " * (5 << 20))
+    with registry(store) as running:
+        running.before = _encoding(store, "gzip", gzip.compress)
+        assert "is too large for a manifest" in failed(running.url)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_a_layer_that_comes_twice(room: int) -> None:
+    store = Store()
+    store.image(THREE[0], THREE[1], THREE[0])
+    with registry(store) as running:
+        found = find(Location(running.url), SETTINGS)
+        assert members(running.url, found, room=room) == [NAMES[0], NAMES[1], NAMES[0]]
 
 
 def test_a_manifest_that_is_another() -> None:
@@ -554,6 +628,15 @@ def test_servers_that_give_no_token(answer: Fault, says: str) -> None:
         assert says in failed(running.url)
 
 
+@pytest.mark.parametrize("words", ["a" * 60_000, 'a="' * 20_000, "a_=" * 20_000, f'realm="{"a" * 60_000}"'])
+def test_a_challenge_without_end_is_read_at_once(words: str) -> None:
+    with registry(Store()) as running:
+        running.before = lambda request: Fault(401, {"WWW-Authenticate": f"Bearer {words}"})
+        started = time.monotonic()
+        assert "names no server that gives tokens" in failed(running.url)
+        assert time.monotonic() - started < 10
+
+
 def test_what_is_no_registry() -> None:
     with registry(Store()) as running:
         running.before = lambda request: Fault(404)
@@ -612,12 +695,3 @@ def test_a_digest_is_of_the_manifest() -> None:
     manifest = store.image(["a"])
     with registry(store) as running:
         assert find(Location(running.url), SETTINGS).digest == Digest("sha256", digest(manifest)[7:])
-@pytest.mark.parametrize("words", ["a" * 60_000, 'a="' * 20_000, "a_=" * 20_000, f'realm="{"a" * 60_000}"'])
-def test_a_challenge_without_end_is_read_at_once(words: str) -> None:
-    with registry(Store()) as running:
-        running.before = lambda request: Fault(401, {"WWW-Authenticate": f"Bearer {words}"})
-        started = time.monotonic()
-        assert "names no server that gives tokens" in failed(running.url)
-        assert time.monotonic() - started < 10
-
-

@@ -132,7 +132,6 @@ class Ahead:
         source: Source | None = self._held.get(number)
         if source is None:
             source = self._opened(self._layers[number], deadline)
-            source.begin(0, self._layers[number].blob.size)
         self._read_on(number + 1)
         return source
 
@@ -146,6 +145,4 @@ class Ahead:
                 return
             used += size
             part = self._deadline.part()
-            source = self._opened(self._layers[following], part)
-            source.begin(0, size)
-            self._held[following] = Held(source, part, size)
+            self._held[following] = Held(self._opened(self._layers[following], part), part, size)

@@ -7,7 +7,7 @@ RFC 9110, 8.4. Ranges and entity tags are those of the encoded bytes, so that a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from bareon.errors import ImageFailed
@@ -30,6 +30,7 @@ _UNDONE: dict[str, Format] = {
 }
 #: What stands there and changes nothing; the last is how a file came to a store, which some keep by mistake.
 _NOTHING = ("identity", "", "aws-chunked")
+_SHOWN = 100  # characters of a header in a message
 _ENDINGS: dict[Format, tuple[str, ...]] = {
     "gzip": (".gz", ".tgz"),
     "zstd": (".zst", ".tzst"),
@@ -51,8 +52,19 @@ def told(header: str | None, name: str) -> Format | None:
     coding = _UNDONE.get(words[0]) if len(words) == 1 else None
     if coding is None:
         asked = "though it was asked for none: serve the file as it is"
-        raise ImageFailed(f"the server encodes it (Content-Encoding: {visible(', '.join(words))}), {asked}")
+        raise ImageFailed(f"the server encodes it (Content-Encoding: {visible(', '.join(words))[:_SHOWN]}), {asked}")
     return None if name.lower().endswith(_ENDINGS[coding]) else coding
+
+
+def undone(coding: Format, head: bytes, served: Iterable[memoryview]) -> Iterator[bytes]:
+    """The bytes of a file as published, of those that are served, which begin with ``head``.
+
+    :raises ImageFailed: when they are not encoded so.
+    """
+    if recognised(head) != coding:
+        raise ImageFailed(f"the server says Content-Encoding: {coding}, and sends something else")
+    LOG.info("the server has added Content-Encoding: %s, which is undone", coding)
+    return Decoding(coding).run(served, lambda: PIECE)
 
 
 class Encoded(Skippable, Protocol):
@@ -62,17 +74,21 @@ class Encoded(Skippable, Protocol):
 
 
 class Undone:
-    """A :class:`bareon.transfer.source.Source` of the file as published, of a source that may be encoded."""
+    """A :class:`bareon.transfer.source.Source` of the file as published, of a source that may be encoded.
 
-    def __init__(self, source: Encoded) -> None:
+    :param size: bytes of that file, where they are known beforehand; it gives no more.
+    """
+
+    def __init__(self, source: Encoded, size: int | None = None) -> None:
         self._source = source
+        self._size = size
         self._plain: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
         self._offset = 0
 
     @property
     def length(self) -> int | None:
-        return None if self._source.coding else self._source.length
+        return self._size if self._source.coding else self._source.length
 
     @property
     def attempts(self) -> int:
@@ -96,7 +112,8 @@ class Undone:
             count = self._source.fill(buffer)
             if self._source.coding is None:
                 return count
-            self._plain = self._undone(self._source.coding, bytes(buffer[:count]))
+            head = bytes(buffer[:count])
+            self._plain = undone(self._source.coding, head, self._served(head))
         filled = 0
         while filled < len(buffer) and (self._rest or self._advance(self._plain)):
             part = self._rest[: len(buffer) - filled]
@@ -104,13 +121,9 @@ class Undone:
             self._rest = self._rest[len(part) :]
             filled += len(part)
             self._offset += len(part)
+        if self._size is not None and self._offset > self._size:
+            raise ImageFailed(f"has more than the {self._size} bytes that are wanted")
         return filled
-
-    def _undone(self, coding: Format, head: bytes) -> Iterator[bytes]:
-        if recognised(head) != coding:
-            raise ImageFailed(f"the server says Content-Encoding: {coding}, and sends something else")
-        LOG.info("the server has added Content-Encoding: %s, which is undone", coding)
-        return Decoding(coding).run(self._served(head), lambda: PIECE)
 
     def _advance(self, plain: Iterator[bytes]) -> bool:
         """Take the next bytes; false at the end."""

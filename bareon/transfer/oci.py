@@ -135,7 +135,6 @@ def look(location: Location, found: Found, opening: Opening, settings: TransferS
         with _of_layer(location, found, number), contextlib.closing(opened(layer, deadline)) as source:
             buffer = memoryview(bytearray(HEAD))
             head = bytes(buffer[: source.fill(buffer)])
-            _check_size(source, layer)
             begun = decoded(_packing(head), head, source)
             # An archive without members is nothing but zeros.
             if begun and begun[:512].strip(b"\0") and not begins(begun):
@@ -198,13 +197,6 @@ def _of_layer(location: Location, found: Found, number: int) -> Iterator[None]:
         except ImageFailed as error:
             place = f"layer {number + 1} of {len(found.layers)} ({blob.digest.value[:12]})"
             raise type(error)(f"{place}: {error}") from None
-
-
-def _check_size(source: Source, layer: Layer) -> None:
-    if coding := getattr(source, "coding", None):  # of what is known by its digest, nobody may make something else
-        raise ImageFailed(f"the server encodes it (Content-Encoding: {coding}), though it was asked for none")
-    if source.length is not None and source.length != layer.blob.size:
-        raise ImageFailed(f"has {source.length} bytes, {layer.blob.size} are wanted")
 
 
 def _packing(head: bytes) -> Format:

@@ -22,6 +22,7 @@ from bareon.model.reference import Reference, as_digest
 from bareon.model.settings import TransferSettings
 from bareon.text import counted, visible
 from bareon.transfer.accounts import account
+from bareon.transfer.coding import Undone, told, undone
 from bareon.transfer.deadline import Deadline, retrying
 from bareon.transfer.failure import Broken, NotThere
 from bareon.transfer.http import Answer, Client
@@ -62,12 +63,17 @@ class Registry:
             raise ImageFailed(f"the {told.algorithm} of its manifest is {found.value}, {told.value} {what}")
         return Document(text, kind, found)
 
-    def blob(self, wanted: Descriptor, deadline: Deadline | None = None) -> HttpSource:
+    def blob(self, wanted: Descriptor, deadline: Deadline | None = None) -> Undone:
         """The source of a blob, whose digest is still to be checked."""
         place = self._place(f"blobs/{wanted}")
-        return HttpSource(
-            place, self._settings, deadline or self._deadline, lambda again: (place, self._let(place, again))
+        served = HttpSource(
+            place,
+            self._settings,
+            deadline or self._deadline,
+            lambda again: (place, self._let(place, again)),
+            wanted.size,
         )
+        return Undone(served, wanted.size)
 
     def _place(self, path: str) -> Location:
         return Location(f"{self._wanted.place.reveal()}/{path}")
@@ -189,6 +195,14 @@ def _whole(answer: Answer, limit: int, what: str) -> bytes:
     filled = 0
     while filled <= limit and (count := answer.readinto(buffer[filled:])):
         filled += count
-    if filled > limit:
+    text = bytearray(buffer[:filled])
+    coding = told(answer.header("Content-Encoding"), "")
+    if coding and filled <= limit:
+        served, text = bytes(text), bytearray()
+        for piece in undone(coding, served, [memoryview(served)]):
+            text += piece
+            if len(text) > limit:
+                break
+    if len(text) > limit:
         raise ImageFailed(f"is too large for {what}")
-    return bytes(buffer[:filled])
+    return bytes(text)

@@ -34,12 +34,21 @@ Entry = Callable[[bool], tuple[Location, dict[str, str]]]
 
 
 class HttpSource:
-    """A :class:`bareon.transfer.source.Source` over http and https, encoded by ``coding`` if by any."""
+    """A :class:`bareon.transfer.source.Source` over http and https, encoded by ``coding`` if by any.
+
+    :param size: bytes of the file as published, where they are known beforehand.
+    """
 
     def __init__(
-        self, location: Location, settings: TransferSettings, deadline: Deadline, entry: Entry | None = None
+        self,
+        location: Location,
+        settings: TransferSettings,
+        deadline: Deadline,
+        entry: Entry | None = None,
+        size: int | None = None,
     ) -> None:
         self._location = location
+        self._size = size
         self._settings = settings
         self._deadline = deadline
         self._client = Client(settings, deadline)
@@ -177,22 +186,28 @@ class HttpSource:
         if answer.status == 206 and start != self._offset:
             raise ImageFailed("the server sent another part than asked for")
         if not self._begun:
-            coding = self._told(answer)
+            coding = self._told(answer, total)
             if coding and self._offset:
                 raise ImageFailed(f"nothing can go on in the middle of it (Content-Encoding: {coding})")
+            if not coding and self._size is not None:
+                if total not in (None, self._size):
+                    raise ImageFailed(f"has {total} bytes, {self._size} are wanted")
+                total = self._size
             self.coding, self._begun = coding, True
             self.length, self._etag, self._modified = total, _strong(answer), answer.header("Last-Modified")
         self._unchanged(answer, total)
 
     def _unchanged(self, answer: Answer, total: int | None) -> None:
-        if self._told(answer) != self.coding:
+        if self._told(answer, total) != self.coding:
             raise ImageFailed("changed while it was read: its Content-Encoding is another")
         strong, modified = _strong(answer), answer.header("Last-Modified")
         for was, now in ((self._etag, strong), (self.length, total), (None if strong else self._modified, modified)):
             if was is not None and now is not None and was != now:
                 raise ImageFailed("changed while it was read")
 
-    def _told(self, answer: Answer) -> Format | None:
+    def _told(self, answer: Answer, total: int | None) -> Format | None:
+        if total is not None and total == self._size:  # what stands there is how the file itself is packed
+            return None
         return told(answer.header("Content-Encoding"), self._location.name)
 
     def _drop(self, answer: Answer) -> None:
