@@ -25,6 +25,9 @@ from benchmarks.stream import served, sha256
 from benchmarks.timing import show
 
 MEMORY = 150 << 20
+#: A program that only creates the same files takes 0.6 of rsync, GNU tar with a plain archive before it 0.58;
+#: receiving, decoding and judging come on top, as the processors are busy (doc/source/rationale.rst has the figures).
+OF_RSYNC = 1.05
 
 
 def step(url: str, device: str, digest: str) -> UnpackArchive:
@@ -72,7 +75,7 @@ def main() -> int:
                 lambda: plain(source, device, point),
                 lambda: pipe(where, device, point),
             )
-    good = show(f"{FILES} files of {BYTES >> 20} MiB as tar.zst", ours, "rsync -aAX", rsync, 0.6)
+    good = show(f"{FILES} files of {BYTES >> 20} MiB as tar.zst", ours, "rsync -aAX", rsync, OF_RSYNC)
     good = show("the same", ours, "curl | zstd -dc | tar -x", unchecked, 1.1) and good
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"memory: {peak >> 20} MiB ({'within' if peak < MEMORY else 'OVER'} {MEMORY >> 20} MiB)")
