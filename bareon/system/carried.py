@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ _MODULE = re.compile(r"(?:usr/)?lib/modules/([^/]+)/(?:.*/)?([^/]+)\.ko(?:\.(?:g
 _PROGRAM = re.compile(r"(?:.*/)?(?:s?bin|systemd)/([^/]+)")
 #: Names in an initramfs of dracut that has all else in a file system of its own.
 _PACKED = ("squash-root.img", "squashfs-root.img", "erofs-root.img", "squash/root.img")
+
+#: The names in each file that was looked into. Two steps ask for those of one initramfs, and to decode it takes a
+#: second in an emulated machine. A file that was changed or made anew has other times.
+_seen: dict[tuple[int, ...], frozenset[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,13 @@ def carried(tree: Tree, path: str, release: str) -> Carried:
     with tree.opened(path) as file:
         if file is None:
             raise ValueError("it is no file")
-        from bareon.transfer import cpio  # which needs requests, and each plan would wait for that
+        status = os.fstat(file.fileno())
+        known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if known not in _seen:
+            from bareon.transfer import cpio  # a plan does without, and without what decodes
 
-        names = cpio.names(_unwrapped(file))
+            _seen[known] = cpio.names(_unwrapped(file))
+        names = _seen[known]
     if any(name.endswith(_PACKED) for name in names):
         raise ValueError("most of it lies in a file system of its own")
     return of_names(names, release)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bareon.errors import ImageFailed
-from bareon.transfer.source import Source
+
+if TYPE_CHECKING:
+    from bareon.transfer.source import Source  # which needs requests; who looks into an initramfs would wait for it
 
 Format = Literal["raw", "gzip", "zstd", "xz", "bzip2", "lzma", "qcow2"]
 """Of these no image is recognised as ``lzma``, which has no magic to speak of."""
