@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from bareon.boot.entries import uki
@@ -74,14 +74,17 @@ class VerifyDrivers(Step):
 
         Where one of the kernels has all, the choice is made later. Of an image without a kernel nothing is asked.
         """
-        if self.early is None or not (found := self._brought(self.early)):
+        if self.early is None:
+            return []
+        found, programs = self._brought(self.early)
+        if not found:
             return []
         # A folder without an index is what a kernel has left that was removed, unless there is no other.
         known = {release: index for release, index in found.items() if any(name in index for name in NAMES)}
         if not known:
             return [self._unasked(list(found)[-1])]
         told = [self._lacking(release, index) for release, index in reversed(known.items())]
-        lacks = [*(told[:1] if all(told) else []), self._without(self.early)]
+        lacks = [*(told[:1] if all(told) else []), self._without(programs)]
         return [words for x in lacks if x for words in self._told(x, UnsuitableNode)]
 
     def run(self, progress: Progress) -> Outcome:
@@ -107,17 +110,29 @@ class VerifyDrivers(Step):
             f" is no {' and no '.join(NAMES)} in its folder of modules, which would tell"
         )
 
-    def _brought(self, early: Early) -> Mapping[str, Mapping[str, bytes]]:
-        """The index of each of the newest kernels, by its release."""
+    def _brought(self, early: Early) -> tuple[Mapping[str, Mapping[str, bytes]], Collection[str]]:
+        """The index of each of the newest kernels, by its release, and which paths of programs are there.
+
+        All of it is asked for at once: each question to the server takes as long as that.
+        """
         folders = module_folders(early)
         newest = sorted(folders, key=by_version)[-3:]
-        files = early([f"{folders[x]}/{name}" for x in newest for name in INDEX])
-        return {x: {n: files[p] for n in INDEX if (p := f"{folders[x]}/{n}") in files} for x in newest}
+        wanted = paths(self._programs) if newest and self._programs else []
+        files = early([*(f"{folders[x]}/{name}" for x in newest for name in INDEX), *wanted])
+        index = {x: {n: files[p] for n in INDEX if (p := f"{folders[x]}/{n}") in files} for x in newest}
+        return index, files.keys() & set(wanted)
 
-    def _without(self, early: Early) -> _Lack | None:
-        """What the image has no programs for, so that it can make no initramfs with them; ``None`` if it has all."""
-        programs = self.layout.early(self.image).programs
-        gone = absent(programs, early(paths(programs))) if programs else []
+    @property
+    def _programs(self) -> Sequence[Sequence[str]]:
+        """Those that no initramfs can do without, each by the names that it may have."""
+        return self.layout.early(self.image).programs
+
+    def _without(self, there: Collection[str]) -> _Lack | None:
+        """What the image has no programs for, so that it can make no initramfs with them; ``None`` if it has all.
+
+        :param there: the paths of programs that it has.
+        """
+        gone = absent(self._programs, there)
         if not gone:
             return None
         found = f"it does not have the program{'s' if len(gone) > 1 else ''} {', '.join(gone)}"

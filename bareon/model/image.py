@@ -23,8 +23,8 @@ class Early(Protocol):
     def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
         """The content of those of some files that are there, by their paths, absolute in the tree of the image."""
 
-    def folders(self, path: str) -> list[str]:
-        """The paths of the folders in a folder of the tree; none where there is no such folder."""
+    def folders(self, *paths: str) -> list[str]:
+        """The paths of the folders in some folders of the tree; none where there is no such folder."""
 
     def sizes(self, path: str) -> Mapping[str, int]:
         """The sizes of the files in a folder of the tree, in bytes, by their paths; links are none."""

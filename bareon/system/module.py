@@ -22,7 +22,8 @@ _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst|bz2))?$")
 
 def module_folders(early: Early) -> dict[str, str]:
     """The folders of modules that an image will bring, by the releases of their kernels."""
-    return {posixpath.basename(x): x for folder in _FOLDERS for x in early.folders(folder)}
+    found = sorted(early.folders(*_FOLDERS), key=lambda x: _FOLDERS.index(posixpath.dirname(x)))
+    return {posixpath.basename(x): x for x in found}
 
 
 def lacking(drivers: Iterable[Driver], index: Mapping[str, bytes]) -> list[Driver]:

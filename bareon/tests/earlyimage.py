@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 
 class EarlyImage:
@@ -15,9 +15,12 @@ class EarlyImage:
     def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
         return {x: self.files[x] for x in paths if x in self.files}
 
-    def folders(self, path: str) -> list[str]:
+    def folders(self, *paths: str) -> list[str]:
+        return sorted({x for path in paths for x in self._folders(path)})
+
+    def _folders(self, path: str) -> Iterator[str]:
         below = (x.removeprefix(f"{path}/") for x in self.files if x.startswith(f"{path}/"))
-        return sorted({f"{path}/{x.split('/')[0]}" for x in below if "/" in x})
+        return (f"{path}/{x.split('/')[0]}" for x in below if "/" in x)
 
     def sizes(self, path: str) -> Mapping[str, int]:
         return {x: len(content) for x, content in self.files.items() if x.rpartition("/")[0] == path}

@@ -29,28 +29,30 @@ class EarlyFiles:
 
     def __call__(self, paths: Sequence[str]) -> Mapping[str, bytes]:
         with tempfile.TemporaryDirectory(prefix="bareon-") as folder:
-            tree, wanted, there = Tree(folder), dict.fromkeys(paths), 0
-            while there < len(wanted) <= len(paths) + _MOST:
-                there = len(wanted)
-                self.fetch.some(self.fetch.filters, list(wanted), folder)
+            tree, wanted = Tree(folder), dict.fromkeys(paths)
+            new = list(wanted)
+            while new and len(wanted) <= len(paths) + _MOST:
+                self.fetch.some(self.fetch.filters, new, folder)
                 # A link leads to what has not come yet.
-                wanted |= dict.fromkeys(_end(path, tree, folder) for path in list(wanted))
+                ends = dict.fromkeys(_end(path, tree, folder) for path in wanted)
+                new = [path for path in ends if path not in wanted]
+                wanted |= dict.fromkeys(new)
             found = ((path, tree.content(path, LARGEST)) for path in paths)
             return {path: content for path, content in found if content is not None}
 
-    def folders(self, path: str) -> list[str]:
-        """The paths of the folders in a folder of the image, links on the way to it not followed."""
-        return [here for here, entry in self._contents(path) if entry.kind == "d"]
+    def folders(self, *paths: str) -> list[str]:
+        """The paths of the folders in some folders of the image, links on the way to them not followed."""
+        return [here for here, entry in self._contents(*paths) if entry.kind == "d"]
 
     def sizes(self, path: str) -> Mapping[str, int]:
         """The sizes of the files in a folder of the image, links on the way to it not followed."""
         return {here: entry.size for here, entry in self._contents(path) if entry.kind == "f"}
 
-    def _contents(self, path: str) -> Iterator[tuple[str, Entry]]:
+    def _contents(self, *paths: str) -> Iterator[tuple[str, Entry]]:
         found: list[Entry] = []
-        self.fetch.contents((path,), found.append)
+        self.fetch.contents(paths, found.append)
         named = ((f"/{entry.path}", entry) for entry in found)
-        return ((here, entry) for here, entry in named if posixpath.dirname(here) == path)
+        return ((here, entry) for here, entry in named if posixpath.dirname(here) in paths)
 
 
 def _end(path: str, tree: Tree, folder: str) -> str:
