@@ -251,6 +251,20 @@ def test_an_initramfs_in_a_tree(tmp_path: Path) -> None:
         carried(tree, "/boot/initrd.img", RELEASE)
 
 
+def test_an_initramfs_is_decoded_once_until_it_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    names = cpio.names
+    monkeypatch.setattr(cpio, "names", lambda file: looked.append(1) or names(file))
+    (tmp_path / "boot").mkdir()
+    for number, program in enumerate(("usr/sbin/lvm", "usr/sbin/mdadm"), 1):
+        new = tmp_path / "boot/new"
+        new.write_bytes(gzip.compress(archive(program)))
+        new.replace(tmp_path / "boot/initrd.img")
+        for _ in range(2):
+            assert carried(Tree(str(tmp_path)), "/boot/initrd.img", RELEASE).programs == {program[9:]}
+        assert len(looked) == number
+
+
 def test_a_root_on_several_devices_asks_for_the_program_that_tells_the_kernel_of_them() -> None:
     for case, wanted in (("btrfs-pool", [("btrfs",)]), ("btrfs-subvolumes", [])):
         early = plan_of(load(HERE / f"cases/plan/{case}.yaml")).layout.early("a")

@@ -113,6 +113,33 @@ def _step(kernels: Mapping[str, bytes | None], *, allowed: bool = False) -> Veri
 OLD = DEP + b"kernel/drivers/ata/ahci.ko:\n"
 
 
+class _Counting(_Image):
+    """The same, with a note of each question."""
+
+    def __init__(self, kernels: Mapping[str, bytes | None]) -> None:
+        super().__init__(kernels)
+        self.asked: list[str] = []
+
+    def __call__(self, paths: Sequence[str], /) -> Mapping[str, bytes]:
+        self.asked.append(f"{len(paths)} files")
+        return super().__call__(paths)
+
+    def folders(self, *paths: str) -> list[str]:
+        self.asked.append(" ".join(paths))
+        return super().folders(*paths)
+
+
+def test_a_server_is_asked_twice() -> None:
+    image = _Counting({"6.1.0-9-amd64": OLD})
+    image.files = {**image.files, "/lib/modules/6.1.0-9-amd64/modules.dep": b"x:\n"}
+    step = _step({})
+    wanted = len(paths(step.layout.early(step.image).programs))
+    assert wanted
+    with pytest.raises(UnsuitableNode, match=r"kernel 6\.1\.0-9-amd64 has no sd_mod"):
+        dataclasses.replace(step, early=image).preflight()  # where a release is in both folders, /lib has the say
+    assert image.asked == ["/usr/lib/modules /lib/modules", f"{4 + wanted} files"]
+
+
 @pytest.mark.parametrize(
     ("kernels", "said"),
     [
