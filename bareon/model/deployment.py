@@ -135,7 +135,8 @@ class Deployment:
             return change(content) if isinstance(content, Filesystem) else content
 
         def changed(volume: Partition) -> Partition:
-            return replace(volume, content=volume.content.mapped(leaf)) if volume.content else volume
+            content = volume.content.mapped(leaf) if volume.content else None
+            return volume if content is volume.content else replace(volume, content=content)
 
         return replace(
             self,

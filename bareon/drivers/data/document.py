@@ -188,8 +188,9 @@ def _validator(name: str) -> tuple[Any, set[tuple[int, str]]]:
     """The library's validator of a schema, and what it remembers of a document.
 
     The schemas use one form each of ``$ref`` and ``allOf``: a definition of their own, and "if ``type`` is one of
-    these, then that definition". Rules for these two forms and for ``properties``, with one validator for each schema
-    in them, check 2048 volumes in 0.03 s, where the library's rules take 0.4 s, longer than all the rest of a plan.
+    these, then that definition". Rules for these two forms, for ``properties`` and for ``items``, with one validator
+    for each schema in them, check 2048 volumes in 0.03 s, where the library's rules take 0.4 s, longer than all the
+    rest of a plan.
     Texts that were found right are remembered, as a large document has the same ones again and again.
     """
     from jsonschema import Draft202012Validator  # here, as importing it takes a tenth of a second
@@ -199,6 +200,13 @@ def _validator(name: str) -> tuple[Any, set[tuple[int, str]]]:
     parts: dict[int, Any] = {}  # by the identity of a schema, which lives as long as its form
     right: set[tuple[int, str]] = set()  # with texts that fit that schema
 
+    def errors(validator: Any, part: Any, value: Any, place: str | int) -> Iterator[ValidationError]:
+        if id(part) not in parts:
+            parts[id(part)] = validator.evolve(schema=part)
+        for error in parts[id(part)].iter_errors(value):
+            error.path.appendleft(place)
+            yield error
+
     def properties(validator: Any, known: dict[str, Any], value: Any, _schema: Any) -> Iterator[ValidationError]:
         if not isinstance(value, dict):
             return
@@ -207,14 +215,15 @@ def _validator(name: str) -> tuple[Any, set[tuple[int, str]]]:
             text = (id(part), item) if isinstance(item, str) else None
             if text in right:
                 continue
-            if id(part) not in parts:
-                parts[id(part)] = validator.evolve(schema=part)
-            found = list(parts[id(part)].iter_errors(item))
+            found = list(errors(validator, part, item, key))
             if text and not found:
                 right.add(text)
-            for error in found:
-                error.path.appendleft(key)
-                yield error
+            yield from found
+
+    def items(validator: Any, part: Any, value: Any, _schema: Any) -> Iterator[ValidationError]:
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from errors(validator, part, item, number)
 
     def ref(_validator: Any, reference: str, value: Any, _schema: Any) -> Iterator[ValidationError]:
         yield from definitions[reference].iter_errors(value)
@@ -226,7 +235,7 @@ def _validator(name: str) -> tuple[Any, set[tuple[int, str]]]:
                 yield from definitions[branch["then"]["$ref"]].iter_errors(value)
 
     form = schema(name)
-    rules = {"$ref": ref, "allOf": all_of, "pattern": _pattern, "properties": properties}
+    rules = {"$ref": ref, "allOf": all_of, "items": items, "pattern": _pattern, "properties": properties}
     whole: Any = extend(Draft202012Validator, rules)(form, format_checker=_formats())  # type: ignore[no-untyped-call]
     definitions |= {f"#/$defs/{key}": whole.evolve(schema=part) for key, part in form["$defs"].items()}
     return whole, right
