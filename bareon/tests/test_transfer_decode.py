@@ -8,6 +8,7 @@ import gzip
 import lzma
 import random
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,17 @@ def test_damage(kind: Format) -> None:
         packed[len(packed) // 2] ^= 0x55
     with pytest.raises(ImageFailed, match=r"damaged|behind the end|cut off"):
         unpacked(kind, bytes(packed))
+
+
+@FORMATS
+def test_of_many_members_each_takes_as_long_as_the_first(kind: Format) -> None:
+    empty = {"zstd": struct.pack("<II", 0x184D2A50, 0), "xz": PACK["xz"](b"") + bytes(4)}.get(kind, PACK[kind](b""))
+    taken = []
+    for step in (4096, MIB):
+        started = time.process_time()
+        assert unpacked(kind, empty * (MIB // len(empty)) + SMALL[kind], step) == b"some" * 5000
+        taken.append(time.process_time() - started)
+    assert taken[1] < 2 * taken[0]
 
 
 def test_frames_to_be_skipped() -> None:

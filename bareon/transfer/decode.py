@@ -20,6 +20,10 @@ from bareon.transfer.format import Format
 ZSTD_WINDOW_LOG = 26
 XZ_MEMORY = 68 * MIB
 
+# Bytes that a new member is given first, and twice as many each time that it wants more: what is behind its end is
+# copied, and a stream may be nothing but members of eight bytes.
+_FIRST = 4096
+
 # Padding: the format's own program accepts zero bytes behind the end, in multiples of this number.
 _PADDING: dict[Format, int] = {"gzip": 1, "xz": 4}
 
@@ -70,6 +74,7 @@ class Decoding:
         self._members = 0
         self._fruitful = False
         self._padding = 0
+        self._given = _FIRST
 
     def run(self, chunks: Iterable[memoryview], room: Callable[[], int]) -> Iterator[bytes]:
         """The plain bytes, each time at most as many as there is room for.
@@ -77,25 +82,30 @@ class Decoding:
         :raises ImageFailed: for a stream that is damaged or cut off, or has bytes behind it that do not belong there.
         """
         for chunk in chunks:
-            data: memoryview | bytes = chunk
+            place, wanting = 0, True
             while True:
                 if self._decoder is None:
-                    data = self._unpadded(data)
-                    if not data:
+                    place = self._unpadded(chunk, place)
+                    if place == len(chunk):
                         break
-                    self._decoder = self._next()
+                    self._decoder, wanting = self._next(), True
+                data = chunk[place : place + self._given] if wanting else b""
+                if wanting and not data:
+                    break
+                place += len(data)
                 plain = self._step(self._decoder, data, room())
                 if plain:
                     self._fruitful = True
                     yield plain
-                data = b""
                 if self._decoder.eof:
-                    data, self._decoder = self._decoder.unused_data, None
+                    place -= len(self._decoder.unused_data)
+                    self._decoder = None
                     if self._first_alone:
-                        self.left = data
+                        self.left = bytes(chunk[place:])
                         return
-                elif self._decoder.needs_input:
-                    break
+                else:
+                    wanting = self._decoder.needs_input
+                    self._given *= 2 if wanting else 1
         if self._decoder is not None or not self._members:
             raise ImageFailed(f"is cut off: the {self._format} stream does not end")
         if self._padding % _PADDING.get(self._format, 1):
@@ -107,15 +117,20 @@ class Decoding:
             raise self._garbage()
         decoder, self._bad = _decoder(self._format)
         self._members += 1
-        self._padding, self._fruitful = 0, False
+        self._padding, self._fruitful, self._given = 0, False, _FIRST
         return decoder
 
-    def _unpadded(self, data: memoryview | bytes) -> memoryview | bytes:
-        if not self._members or self._format not in _PADDING or data[:1] != b"\0":
-            return data
-        rest = bytes(data).lstrip(b"\0")
-        self._padding += len(data) - len(rest)
-        return rest
+    def _unpadded(self, chunk: memoryview, place: int) -> int:
+        """The place behind the padding that is there."""
+        if not self._members or self._format not in _PADDING:
+            return place
+        while part := bytes(chunk[place : place + _FIRST]):
+            rest = part.lstrip(b"\0")
+            self._padding += len(part) - len(rest)
+            place += len(part) - len(rest)
+            if rest:
+                break
+        return place
 
     def _step(self, decoder: _Decoder, data: memoryview | bytes, room: int) -> bytes:
         try:
