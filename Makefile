@@ -35,6 +35,7 @@ test-all:
 	@$(PREPARE)
 	"$$python" -m pytest -n auto --durations=10 bareon/tests --thorough
 	"$$python" -m pytest tests_functional --thorough --every-point
+	"$$python" -m pytest tests_functional/test_media.py --thorough --profile full
 
 unit:
 	@$(PREPARE)

@@ -100,14 +100,31 @@ class Template:
 
     def with_tpm(self, socket: Path) -> Template:
         """Return the same machine with the TPM that answers at a socket. libvirt's own would be new at each start."""
+        chardev = f"socket,id=tpm,path={socket}"
+        return self._with_words(
+            *("-chardev", chardev, "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+            *("-device", "tpm-crb,tpmdev=tpm0"),
+        )
+
+    def with_bmc(self) -> Template:
+        """Return the same machine with a BMC, whose interface is KCS, as that of most servers."""
+        return self._with_words("-device", "ipmi-bmc-sim,id=bmc0", "-device", "isa-ipmi-kcs,bmc=bmc0")
+
+    def with_memory(self, mebibytes: int) -> Template:
+        """Return the same machine with another amount of memory."""
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        memory = child(other._root, "memory")
+        memory.set("unit", "MiB")
+        memory.text = str(mebibytes)
+        return other
+
+    def _with_words(self, *words: str) -> Template:
+        """Return the same machine with arguments for qemu, for what libvirt has no words."""
         other = copy.copy(self)
         other._root = copy.deepcopy(self._root)
         command = ET.SubElement(other._root, f"{{{QEMU}}}commandline")
-        chardev = f"socket,id=tpm,path={socket}"
-        for word in (
-            *("-chardev", chardev, "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
-            *("-device", "tpm-crb,tpmdev=tpm0"),
-        ):
+        for word in words:
             ET.SubElement(command, f"{{{QEMU}}}arg", value=word)
         return other
 
