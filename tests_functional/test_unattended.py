@@ -10,7 +10,6 @@ import shutil
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from building.process import ProgramError
 from ramdisk import Ramdisk, archive, outputs, parameters, sbom
 from tests_functional.bench import browser, firmware
 from tests_functional.bench.cell import SCRATCH
@@ -27,7 +25,6 @@ from tests_functional.bench.hypervisor import SERVER
 from tests_functional.bench.medium import Medium, Started
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot, Node
 from tests_functional.bench.session import Session, artifacts_directory
-from tests_functional.bench.ssh import UnreachableError
 from tests_functional.bench.strategy import DEPLOYED_LIMIT
 from tests_functional.bench.template import Template
 from tests_functional.bench.waiting import until
@@ -206,96 +203,3 @@ def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Se
         assert f"ID={image.removeprefix('debian')}" in node.ssh.run("cat /etc/os-release").stdout.replace('"', "")
         on = node.ssh.run("od -An -j4 -tu1 /sys/firmware/efi/efivars/SecureBoot-*", check=False).stdout.split()
         assert on == (["1"] if machine == "secure_boot" else [])
-
-
-@contextmanager
-def _unattended(session: Session, place: Path, more: str = "") -> Iterator[tuple[Node, Any]]:
-    """A node that was powered on to deploy itself and to start what was deployed, and the server that it tells."""
-    template = Template.load("one_disk")
-    node = session.node(template)
-    node.make_disks(template.disks)
-    node.console.unlink(missing_ok=True)  # what it has said in another test
-    (documents := place / "documents").mkdir()
-    text = document(f"{session.rsync.url}/cloud/", {"type": "serial", "value": "BAREON-A"})
-    (documents / f"{node.port.mac}.json").write_text(text)
-    with session.explained(node, "kexec"), serving(documents, KEY, SERVER) as (site, url):
-        ramdisk = keyed(session.products.ramdisk, place)
-        node.power_on(Boot(ramdisk.kernel, ramdisk.initramfs, f"{words(url, 'kexec')} {more}".strip()))
-        yield node, site
-
-
-def _console(node: Node) -> str:
-    return node.console.read_text(errors="replace") if node.console.exists() else ""
-
-
-def _seconds_to_the_kernel(node: Node, times: int) -> float:
-    """How long it takes from now until the kernel of the deployed system speaks for that many times.
-
-    What comes behind is no measure: a system has more to do when it starts for the first time.
-    """
-    started = time.monotonic()
-    # That of the ramdisk does not tell this.
-    until(lambda: _console(node).count("] Command line: ") == times, "the system's kernel speaks", LIMIT)
-    return time.monotonic() - started
-
-
-def _wait_for_the_system(node: Node) -> None:
-    """Wait until somebody can log in to the deployed system."""
-
-    def there() -> bool:
-        node.ssh.forget()
-        try:
-            return node.ssh.run("findmnt --noheadings --output SOURCE /", timeout=15).stdout == "/dev/vda2\n"
-        except (UnreachableError, ProgramError):  # the ramdisk's root has no source
-            return False
-
-    until(there, "somebody can log in to the deployed system", DEPLOYED_LIMIT, PAUSE)
-
-
-@pytest.mark.long
-@pytest.mark.thorough("a deployment and two starts of the system; bareon/tests/test_kexec.py has the decisions")
-def test_the_deployed_system_is_started_without_the_firmware(session: Session, tmp_path: Path) -> None:
-    """The hypervisor would have a machine that restarts boot the ramdisk again: so the firmware has not run.
-
-    By the firmware the same kernel starts later, with the same words on its command line.
-    """
-    with _unattended(session, tmp_path) as (node, site):
-        until(lambda: "bareon: done; next: kexec" in _console(node), "the node is deployed", LIMIT, PAUSE)
-        by_kexec = _seconds_to_the_kernel(node, 1)
-        _wait_for_the_system(node)
-        (run,) = site.runs.values()
-        assert (run.state, run.report["steps"][-1]["figures"]) == ("done", {"kexec": "loaded"}), vars(run)
-        text = _console(node)
-        assert text.count("bareon: asks for its document") == 1 and "next: reboot" not in text
-        # 0xD, as Documentation/arch/x86/boot.rst of Linux numbers boot loaders; GRUB is 7.
-        assert int(node.ssh.run("cat /proc/sys/kernel/bootloader_type").stdout) >> 4 == 0xD
-        words, release = (node.ssh.run(x).stdout.split() for x in ("cat /proc/cmdline", "uname --kernel-release"))
-        # ext4 was unmounted, and not left as by a power cut.
-        assert node.ssh.run("dmesg | grep --count 'EXT4-fs .*mounted'", check=False).stdout != "0\n"
-        assert node.ssh.run("dmesg | grep 'EXT4-fs .*recovery'", check=False).stdout == ""
-        node.ssh.run("poweroff", check=False)
-        node.wait_off(LIMIT)
-        node.power_on()
-        by_firmware = _seconds_to_the_kernel(node, 2)
-        _wait_for_the_system(node)
-        assert int(node.ssh.run("cat /proc/sys/kernel/bootloader_type").stdout) >> 4 == 7
-        grub = node.ssh.run("cat /proc/cmdline").stdout.split()
-        assert [x for x in grub if not x.startswith("BOOT_IMAGE=")] == words
-        assert node.ssh.run("uname --kernel-release").stdout.split() == release
-    print(f"seconds until the kernel speaks: {by_kexec:.1f} by kexec, {by_firmware:.1f} by the firmware and GRUB")
-
-
-@pytest.mark.long
-@pytest.mark.thorough("a deployment and a second boot of the ramdisk")
-def test_a_kernel_that_cannot_be_loaded_is_left_to_the_firmware(session: Session, tmp_path: Path) -> None:
-    """The ramdisk's kernel is told to load no other one, as if it were locked down and the other one not signed."""
-    with _unattended(session, tmp_path, "sysctl.kernel.kexec_load_disabled=1") as (node, site):
-        until(lambda: len(site.runs) == 2, "the firmware has started the ramdisk again", LIMIT, PAUSE)
-        until(lambda: list(site.runs.values())[1].state == "nothing-to-do", "it leaves the disk alone", LIMIT, PAUSE)
-        deployed, _ = site.runs.values()
-        figures = deployed.report["steps"][-1]["figures"]
-        reason = "its kernel is not loaded, so that the firmware restarts the node: kexec failed with exit code "
-        assert (deployed.state, figures["kexec"]) == ("done", "not loaded")
-        assert figures["warnings"].startswith(reason) and "Operation not permitted" in figures["warnings"]
-        assert f"bareon: {figures['warnings']}; next: reboot" in _console(node)
-        assert _console(node).count("bareon: asks for its document") == 2
