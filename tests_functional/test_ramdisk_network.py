@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ramdisk's network by the kernel's command line, in machines: a VLAN on a bond, and IPv6 without IPv4."""
+"""The ramdisk's network by the kernel's command line, in machines: a VLAN on a bond, and IPv6 without IPv4.
+
+Switches speak at their ports, and the facts name them.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from building.process import run
 from tests_functional.bench.hypervisor import SERVER
+from tests_functional.bench.neighbour import FRAME, TOLD, at_bridge, speaking, speaking_by_cable
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot, Node
 from tests_functional.bench.session import Session
 from tests_functional.bench.ssh import Ssh
@@ -23,8 +29,12 @@ from tests_functional.bench.waiting import until
 SWITCH, TAGGED, SIX = 20, 21, 22
 #: UDP ports of the two cables' ends.
 CABLES = ((9101, 9201), (9102, 9202))
+#: What another port of the same switch says.
+OTHER_FRAME = FRAME.replace(b"swp7", b"swp8")
 #: Seconds until a bond has taken in its members again.
 BOND_LIMIT = 30.0
+#: Seconds until a node has heard what is sent twice a second.
+HEARD_LIMIT = 30.0
 BOND = "mode=802.3ad,lacp_rate=fast,miimon=50"
 PREFIX = "fd00:6:6:6"
 PROXY = "proxy=http://me:a!b&c@192.168.157.1:3128"
@@ -40,6 +50,12 @@ def booted(session: Session, template: Template, number: int, parameters: str, n
         yield node
 
 
+def neighbours(node: Node) -> dict[str, list[dict[str, Any]]]:
+    """The neighbours that the facts of a node have, by its ports."""
+    facts = json.loads(node.ssh.run("bareon-provision --dump_node_facts").stdout)
+    return {port["name"]: port["neighbours"] for port in facts["hardware"]["ports"]}
+
+
 def members(name: str, macs: list[str]) -> str:
     """The words for a bond of ports with these hardware addresses."""
     names = " ".join(f"ifname=cable{number}:{mac}" for number, mac in enumerate(macs))
@@ -50,6 +66,8 @@ def members(name: str, macs: list[str]) -> str:
 @pytest.mark.thorough("two machines; bareon/tests/test_network.py has the commands")
 def test_a_vlan_on_a_bond(session: Session) -> None:
     """LACP with another machine at the other end of two cables, and a VLAN on it with an address of its own.
+
+    At each of the cables a switch speaks.
 
     That machine is the ramdisk too: it has its own way into the bench's network, and stands between.
     """
@@ -71,6 +89,8 @@ def test_a_vlan_on_a_bond(session: Session) -> None:
     with (
         booted(session, switch, SWITCH, between, "vlan-switch") as middle,
         booted(session, tagged, TAGGED, node_words, "vlan-on-bond") as node,
+        speaking_by_cable(there),
+        speaking_by_cable(second_there, OTHER_FRAME),
     ):
         middle.ssh.wait(RAMDISK_LIMIT)
         middle.ssh.run("echo 1 > /proc/sys/net/ipv4/ip_forward")
@@ -78,6 +98,9 @@ def test_a_vlan_on_a_bond(session: Session) -> None:
         node.ssh = Ssh("192.168.157.2", session.products.key)
         node.ssh.wait(RAMDISK_LIMIT)
         looks_as_told(node, middle)
+        # Each at the member of the bond that it is cabled to, and none at the bond.
+        wanted = {"cable0": [TOLD], "cable1": [{**TOLD, "port_id": "swp8"}]}
+        until(lambda: neighbours(node) == wanted, "both neighbours are heard", HEARD_LIMIT, 1.0)
         # One of two cables is pulled.
         session.hypervisor.virsh("domif-setlink", node.name, near[0], "down")
         until(lambda: "MII Status: down" in bonding(node), "the bond notices", BOND_LIMIT)
@@ -126,7 +149,10 @@ def six(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.long
 @pytest.mark.thorough("one more boot of the ramdisk; bareon/tests/test_network.py has what dhcpcd is told")
 def test_ipv6_only(session: Session, six: str) -> None:
-    """Nothing is said: the node has the address that follows from its port, one of the server, and name servers."""
+    """Nothing is said: the node has the address that follows from its port, one of the server, and name servers.
+
+    It hears who is at the other end of its cable.
+    """
     template = Template.load("one_disk").with_ports(bridged(six), network=False)
     with booted(session, template, SIX, "", "ipv6-only") as node:
         node.ssh = Ssh(f"{PREFIX}:5054:ff:feba:2e{SIX:02x}", session.products.key)
@@ -136,3 +162,6 @@ def test_ipv6_only(session: Session, six: str) -> None:
         assert node.ssh.run("cat /etc/resolv.conf").stdout == f"nameserver {PREFIX}::1\n"
         assert "default via fe80:" in node.ssh.run("ip -6 route show default").stdout
         assert not node.ssh.run("ip -4 address show scope global").stdout
+        assert list(neighbours(node).values()) == [[]]
+        with speaking(at_bridge(six)):
+            until(lambda: list(neighbours(node).values()) == [[TOLD]], "a neighbour is heard", HEARD_LIMIT, 1.0)

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A switch as LLDP sees it: sends frames at an interface, twice a second."""
+"""A switch as LLDP sees it: sends frames to a port, twice a second."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from building.process import run
 
 #: What lldpd 1.0.16 sends as leaf-1.example at its port swp7, with VLAN 100 and two addresses, as on the wire.
 FRAME = bytes.fromhex(
@@ -33,19 +37,44 @@ _PAUSE = 0.5
 
 @contextmanager
 def speaking(interface: str, frame: bytes = FRAME) -> Iterator[None]:
-    """Send a frame again and again."""
-    ended = threading.Event()
+    """Send a frame again and again out of an interface of this machine, which is the other end of a node's port."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as mouth:
         mouth.bind((interface, 0))
+        with _repeated(mouth, frame):
+            yield
 
-        def speak() -> None:
-            while not ended.wait(_PAUSE):
+
+@contextmanager
+def speaking_by_cable(end: int, frame: bytes = FRAME) -> Iterator[None]:
+    """Send a frame again and again to a node's port of :func:`template.cable`; ``end`` is its UDP port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth:
+        mouth.connect(("127.0.0.1", end))
+        with _repeated(mouth, frame):
+            yield
+
+
+def at_bridge(bridge: str) -> str:
+    """Return the interface of the one node at a bridge.
+
+    :raises ValueError: when there is none, or another one
+    """
+    (found,) = json.loads(run(["ip", "-json", "link", "show", "master", bridge], timeout=10).stdout or "[]")
+    return str(found["ifname"])
+
+
+@contextmanager
+def _repeated(mouth: socket.socket, frame: bytes) -> Iterator[None]:
+    ended = threading.Event()
+
+    def speak() -> None:
+        while not ended.wait(_PAUSE):
+            with contextlib.suppress(OSError):  # the node is not there yet, or no more
                 mouth.send(frame)
 
-        speaker = threading.Thread(target=speak, daemon=True)
-        speaker.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            speaker.join()
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        speaker.join()
