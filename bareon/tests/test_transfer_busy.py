@@ -12,7 +12,6 @@ import random
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from bareon.errors import ImageFailed, UnsuitableNode
 from bareon.model.image import Published
 from bareon.model.location import Location
 from bareon.model.settings import SwiftAccount, TransferSettings
+from bareon.tests.certificates import dated
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.transfer import failure
 from bareon.transfer.deadline import Deadline, pause
@@ -345,39 +345,6 @@ def test_a_proxy_that_cannot_be(
 
 # Clocks.
 
-_AUTHORITY = """
-[ca]
-default_ca = here
-[here]
-database = {0}/index
-new_certs_dir = {0}
-rand_serial = yes
-default_md = sha256
-policy = any
-x509_extensions = name
-[any]
-commonName = supplied
-[name]
-subjectAltName = IP:127.0.0.1
-"""
-
-
-def certificate(folder: Path, start: str, end: str) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, valid between two times, with its key."""
-    (folder / "index").touch()
-    (folder / "conf").write_text(_AUTHORITY.format(folder))
-    key, request, out = (str(folder / name) for name in ("key", "request", "out"))
-    ask = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=127.0.0.1"
-    sign = f"openssl ca -batch -selfsign -notext -config {folder / 'conf'} -startdate {start} -enddate {end}"
-    for argv in (
-        [*ask.split(), "-keyout", key, "-out", request],
-        [*sign.split(), "-keyfile", key, "-in", request, "-out", out],
-    ):
-        subprocess.run(argv, check=True, capture_output=True)
-    path = folder / "pem"
-    path.write_text(Path(key).read_text() + Path(out).read_text())
-    return path
-
 
 @pytest.mark.parametrize(
     ("start", "end", "words"),
@@ -388,7 +355,7 @@ def certificate(folder: Path, start: str, end: str) -> Path:
 )
 @pytest.mark.pain("clock-wrong")
 def test_clocks(tmp_path: Path, pauses: list[float], start: str, end: str, words: str) -> None:
-    pem = certificate(tmp_path, start, end)
+    pem = dated(tmp_path, start, end)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     with serving(IMAGE, wrap=lambda plain: context.wrap_socket(plain, server_side=True)) as secure:

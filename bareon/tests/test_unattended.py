@@ -24,10 +24,10 @@ from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.tests.ironicapi import certificate
+from bareon.tests.standin import MAC, laid_out
 from bareon.tests.test_signatures import Signers, keyring, signers  # noqa: F401  fixtures
 from bareon.unattended import events, fetch, identity, mark, parameter
 
-MAC = "52:54:00:12:34:56"
 DOCUMENT = json.dumps({"partitions": []}).encode()
 DIGEST = hashlib.sha256(DOCUMENT).hexdigest()
 HASTY = TransferSettings(back_off=0.01, longest_wait=0.02, connect_timeout=5, idle_timeout=2)
@@ -151,27 +151,7 @@ def test_all_defects_are_named() -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The tree of a ramdisk, as far as the program looks at it: two ports, the second with the default route."""
-    files = {
-        "proc/cmdline": "quiet",
-        "proc/meminfo": "MemTotal:  2000000 kB\nMemAvailable:  1000000 kB\n",
-        "proc/sys/kernel/hostname": "bareon",
-        "proc/net/route": "Iface\tDestination\tGateway\neth1\t00000000\t0196A8C0\n",
-        "sys/class/dmi/id/product_serial": "ABC 1/2",
-        "sys/class/dmi/id/product_uuid": "4C4C4544-0000-4000-8000-000000000001",
-        "sys/class/tty/console/active": "one two",
-        **{f"dev/{name}": "" for name in ("one", "two")},
-    }
-    for number, name in enumerate(("eth0", "eth1")):
-        place = f"sys/class/net/{name}"
-        files |= {f"{place}/address": MAC[:-1] + str(number), f"{place}/type": "1", f"{place}/carrier": "1"}
-        (tmp_path / place / "device").mkdir(parents=True)
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    for name in ("run", "var/log", "etc/bareon"):
-        (tmp_path / name).mkdir(parents=True)
-    return tmp_path
+    return laid_out(tmp_path)
 
 
 def test_names_of_a_node(root: Path) -> None:

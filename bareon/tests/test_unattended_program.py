@@ -32,39 +32,14 @@ from bareon.lldp.unit import Announcement
 from bareon.model.hardware import NeighbourFacts
 from bareon.tests.imageserver import Fault
 from bareon.tests.imageserver import serving as serving_a_file
-from bareon.tests.test_unattended import MAC, root  # noqa: F401  a fixture
+from bareon.tests.standin import DOCUMENT, KEY, MAC, PROGRAM, stand_ins
+from bareon.tests.test_unattended import root  # noqa: F401  a fixture
 from bareon.tools import lsblk, multipath, sfdisk
 from bareon.unattended import deploy, mark
 
 EXAMPLE = Path(__file__).parents[2] / "examples/server/bareon_server.py"
-PROGRAM = "import sys; from bareon.cmd.unattended import main; sys.exit(main())"
-DOCUMENT = json.dumps({"partitions": [], "for": "a stand-in"})
 DIGEST = hashlib.sha256(DOCUMENT.encode()).hexdigest()
-KEY = "0123456789abcdef"
 NODE = MAC[:-1] + "1"
-#: Tells what bareon-provision tells, and what became of the disk.
-STAND_IN = """
-import json, pathlib, sys, time
-here = pathlib.Path(sys.argv[0]).parent
-if "--dump_node_facts" in sys.argv:
-    print(json.dumps({"disks": [], "format": 1}))
-    sys.exit(0)
-options = dict(x[2:].partition("=")[::2] for x in sys.argv[1:])
-(here / "argv").write_text(json.dumps(sys.argv[1:]))
-assert pathlib.Path(options["input_data_file"]).read_text() == %(document)r
-event = {"number": 1, "count": 2, "action": "do_partitioning", "description": "Make tables", "seconds": 0.0}
-print(json.dumps({"event": "started", **event}))
-print(json.dumps({"event": "finished", **event}), flush=True)
-time.sleep(float((here / "seconds").read_text()))
-code = int((here / "code").read_text())
-report = {"outcome": "failed" if code else "done", "plan": {"disks": [{"device": %(disk)r}]}}
-report["steps"] = [{"figures": {}}, {"figures": json.loads((here / "figures").read_text())}]
-pathlib.Path(options["report"]).write_text(json.dumps(report))
-if code:
-    pathlib.Path(options["bundle"]).write_bytes(b"the bundle")
-    sys.stderr.write("warning: of something\\nbareon-provision: no such disk\\nbareon-provision: the log is there\\n")
-sys.exit(code)
-"""
 
 
 def example() -> ModuleType:
@@ -124,35 +99,11 @@ class Ramdisk:
 @pytest.fixture
 def ramdisk(root: Path, tmp_path: Path) -> Iterator[Ramdisk]:  # noqa: F811
     (root / "etc/bareon/events.key").write_text(KEY + "\n")
-    (programs := tmp_path / "programs").mkdir()
-    disk = tmp_path / "disk"
-    disk.write_bytes(b"")
-    with disk.open("ab") as file:
-        file.truncate(8 << 20)
-    subprocess.run(["sfdisk", "--quiet", disk], input="label: gpt\nsize=2M\n", text=True, check=True)
-    columns = ("path", "kname", "type", "size", "ro", "rm", "log-sec", "phy-sec", "model", "serial", "wwn", "hctl")
-    row = dict.fromkeys((*columns, "tran", "maj:min", "pkname")) | {
-        "path": str(disk),
-        "type": "disk",
-        "size": 8 << 20,
-    }
-    shells = {
-        "lsblk": f"cat <<'END'\n{json.dumps({'blockdevices': [row]})}\nEND",
-        **{name: f"echo {name} >>{programs}/told" for name in ("reboot", "poweroff", "umount", "kexec")},
-        "sync": ":",
-    }
-    for name, text in shells.items():
-        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-    stand_in = STAND_IN % {"document": DOCUMENT, "disk": str(disk)}
-    (programs / "bareon-provision").write_text(f"#!{sys.executable}\n{stand_in}")
-    for path in programs.iterdir():
-        path.chmod(0o755)
+    programs, disk = stand_ins(tmp_path)
     (documents := tmp_path / "documents").mkdir()
     (documents / f"{NODE}.json").write_text(DOCUMENT)
     with serving(documents) as (site, url):
-        found = Ramdisk(root, programs, disk, site, url)
-        found.let(code=0, seconds=0, figures="{}")
-        yield found
+        yield Ramdisk(root, programs, disk, site, url)
 
 
 @contextlib.contextmanager
