@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import io
 import json
 import shutil
+import ssl
 import sys
 import tarfile
 import threading
@@ -18,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from bareon.tests.certificates import dated
 from ramdisk import Ramdisk, archive, outputs, parameters, sbom
-from tests_functional.bench import browser, firmware
+from tests_functional.bench import browser, firmware, neighbour, timeserver
 from tests_functional.bench.cell import SCRATCH
-from tests_functional.bench.hypervisor import SERVER
+from tests_functional.bench.hypervisor import BRIDGE, SERVER
 from tests_functional.bench.medium import Medium, Started
 from tests_functional.bench.node import KERNEL_PARAMETERS, Boot, Node
 from tests_functional.bench.session import Session, artifacts_directory
@@ -46,24 +49,33 @@ def example() -> ModuleType:
 
 
 @contextmanager
-def serving(documents: Path, key: bytes | None, address: str = "127.0.0.1") -> Iterator[tuple[Any, str]]:
-    """Run the example; give its site, and its URL."""
+def serving(
+    documents: Path,
+    key: bytes | None,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    context: ssl.SSLContext | None = None,
+) -> Iterator[tuple[Any, str]]:
+    """Run the example, behind TLS with a ``context``; give its site, and its URL."""
     module = example()
     site = module.Site(documents, key)
-    server = module.serve(site, address, 0)
+    server = module.serve(site, address, port)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield site, f"http://{address}:{server.server_address[1]}"
+        yield site, f"http{'s' if context else ''}://{address}:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
 
 
-def keyed(plain: Ramdisk, place: Path) -> Ramdisk:
-    """Return a ramdisk with the key for events in it."""
+def keyed(plain: Ramdisk, place: Path, authorities: bytes = b"") -> Ramdisk:
+    """Return a ramdisk with the key for events in it, and certificates in ``/etc/bareon/ca.pem``."""
     tree = place / "tree"
     (tree / "etc/bareon").mkdir(parents=True)
     (tree / "etc/bareon/events.key").write_bytes(KEY)
+    (tree / "etc/bareon/ca.pem").write_bytes(authorities)
     archive.pack(tree, place / "key.cpio")
     whole = place / "initramfs"
     whole.write_bytes(plain.initramfs.read_bytes() + (place / "key.cpio").read_bytes())
@@ -139,7 +151,7 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
     documents = tmp_path / "documents"
     documents.mkdir()
     file, image = documents / f"{node.port.mac}.json", f"{session.rsync.url}/cloud/"
-    file.write_text(document(image, {"type": "name", "value": "vdq"}))
+    file.write_text(document(image, {"type": "serial", "value": "BAREON-Z"}))  # another node's
     with session.explained(node, "unattended"):
         with serving(documents, KEY, SERVER) as (site, url):
             ramdisk = keyed(session.products.ramdisk, tmp_path)
@@ -174,10 +186,14 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
 @pytest.mark.long
 @pytest.mark.thorough("each deploys a machine; test_media.py boots the same")
 @pytest.mark.parametrize(
-    ("kind", "machine", "image"), [("ipxe", "one_disk", "debian12"), ("cd", "secure_boot", "debian13")]
+    ("kind", "machine", "image"),
+    [("ipxe", "one_disk", "debian12"), ("cd", "secure_boot", "debian13")],
 )
 def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Session, tmp_path: Path) -> None:
-    """By iPXE, and from the ISO in a CD drive with Secure Boot on, to the system that then starts by itself."""
+    """By iPXE, and from the ISO in a CD drive with Secure Boot on, to the system that then starts by itself.
+
+    The facts that the server gets have the switch at the node's port.
+    """
     template = Template.load(machine)
     if machine == "secure_boot":
         template = template.with_nvram(firmware.microsofts(tmp_path / "nvram.fd", "uefi11"))
@@ -190,16 +206,66 @@ def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Se
     with session.explained(node, f"unattended-{kind}"):
         with serving(documents, KEY, SERVER) as (site, url):
             ramdisk = keyed(session.products.ramdisk, tmp_path)
-            outputs.write(session.products.base, ramdisk, parameters.line(words(url)), made, print)
+            line = parameters.line(f"{words(url)} bareon.lldp_timeout=35")
+            outputs.write(session.products.base, ramdisk, line, made, print)
             node.medium = Medium(made, kind)
             with node.medium.served():
                 node.power_on()
-                node.wait_off(LIMIT)
+                with neighbour.speaking(neighbour.at_bridge(BRIDGE)):
+                    node.wait_off(LIMIT)
             (run,) = site.runs.values()
             told_in_full(run, node)
+            assert run.facts["hardware"]["ports"][0]["neighbours"] == [neighbour.TOLD]
         node.medium = None
         node.power_on()
         node.ssh.wait(DEPLOYED_LIMIT)
         assert f"ID={image.removeprefix('debian')}" in node.ssh.run("cat /etc/os-release").stdout.replace('"', "")
         on = node.ssh.run("od -An -j4 -tu1 /sys/firmware/efi/efivars/SecureBoot-*", check=False).stdout.split()
         assert on == (["1"] if machine == "secure_boot" else [])
+
+
+@pytest.mark.long
+@pytest.mark.thorough("a boot, and minutes of waiting; bareon/tests/test_unattended.py has what is said")
+def test_a_clock_in_1970_and_certificates(session: Session, tmp_path: Path) -> None:
+    """The node has no document by https until somebody tells it the time, and the server's certificate holds.
+
+    It goes on by itself each time. The document is another node's, so that its disk is not touched.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    valid, expired = (
+        dated(tmp_path / name, start, end, SERVER)
+        for name, start, end in (
+            ("valid", f"{now:%Y%m%d%H%M%SZ}", "20900101000000Z"),
+            ("expired", "20100101000000Z", "20110101000000Z"),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(valid)
+    template = Template.load("one_disk").with_clock(0)
+    node = session.node(template)
+    node.make_disks(template.disks)
+    node.console.unlink(missing_ok=True)  # what it has said in another test
+    before = node.disk("vda").digest()
+    (documents := tmp_path / "documents").mkdir()
+    text = document(f"{session.rsync.url}/cloud/", {"type": "serial", "value": "BAREON-Z"})
+    (documents / f"{node.port.mac}.json").write_text(text)
+
+    def said(text: str) -> bool:
+        return node.console.exists() and text in node.console.read_text(errors="replace")
+
+    with session.explained(node, "clock-in-1970"), serving(documents, KEY, SERVER, context=context) as (site, url):
+        ramdisk = keyed(session.products.ramdisk, tmp_path, valid.read_bytes() + expired.read_bytes())
+        line = f"{words(url)} bareon.image_ca_file=/etc/bareon/ca.pem bareon.ntp={SERVER}"
+        node.power_on(Boot(ramdisk.kernel, ramdisk.initramfs, line))
+        until(lambda: said("is not yet valid by this machine's clock"), "the clock is the ramdisk's", LIMIT, PAUSE)
+        assert said("bareon-ramdisk-trust: the clock showed 1970-01-01 00:0") and said(f"was not set by {SERVER}: ")
+        context.load_cert_chain(expired)
+        with timeserver.telling(SERVER):
+            today = f"has expired by this machine's clock, which says {now:%Y-%m-%d}"
+            until(lambda: said(today), "the clock is right", LIMIT, PAUSE)
+        context.load_cert_chain(valid)
+        until(lambda: any(run.bundle for run in site.runs.values()), "a bundle has come", LIMIT, PAUSE)
+        (run,) = site.runs.values()
+        assert (run.state, run.report["exit_code"]) == ("failed", 4), vars(run)
+        assert run.what.startswith("$.partitions[0].id: no disk with serial"), run.what
+        assert node.disk("vda").digest() == before

@@ -99,7 +99,7 @@ class _Run:
         self._tell_facts()
         end = start + given.timeout
         self._say(f"asks for its document at {wanted.location}")
-        text = fetch.fetched(wanted, settings, end, self._wait)
+        text = fetch.fetched(wanted, settings, end, self._wait, self._mend)
         if text is None:
             self._nothing_to_do("the server says that there is nothing to do", given)
             return
@@ -176,6 +176,12 @@ class _Run:
         assert self._events
         self._say(reason)
         self._events.tell("waiting", reason=reason)
+
+    def _mend(self) -> None:
+        """Set the clock and learn authorities once more: nobody could when the ramdisk started and had no network."""
+        from bareon.trust.prepare import prepare
+
+        prepare(self._root, LOG.warning, lambda seconds: time.clock_settime(time.CLOCK_REALTIME, seconds))
 
     def _say(self, text: str) -> None:
         from bareon import console

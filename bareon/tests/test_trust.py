@@ -177,6 +177,7 @@ def test_an_authority_with_its_digest_is_added_to_the_others(root: Path, tmp_pat
     with serving(public) as server:
         assert prepared(root, f"bareon.ca={server.url}#sha256={digest.upper()}") == (True, [], [])
         assert bundle.read_bytes() == b"the others\n\n" + public
+        assert prepared(root, f"bareon.ca={server.url}#sha256={digest}") == (True, [], [])  # nothing changes
         sound, (said,), _ = prepared(root, f"bareon.ca={server.url}#sha256={'0' * 64}")
     assert sound
     assert said.startswith("the authority of bareon.ca is not trusted: ")

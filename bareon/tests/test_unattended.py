@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bareon.cmd.unattended import _options
 from bareon.errors import ImageFailed, InvalidInput, UnsuitableNode
 from bareon.model.location import Location
 from bareon.model.settings import TransferSettings
+from bareon.tests.certificates import dated
 from bareon.tests.imageserver import Fault, Site, serving
 from bareon.tests.ironicapi import certificate
 from bareon.tests.standin import MAC, laid_out
@@ -235,12 +237,22 @@ def test_the_mark_is_a_guid_that_tells_its_document() -> None:
         assert mark.digest_of(other) is None
 
 
+def nobody() -> None:
+    raise AssertionError("there is nothing to mend")
+
+
 def asked(
-    site: Site, told: list[str] | None = None, *, digest: str | None = None, seconds: float = 5.0, **more: Any
+    site: Site,
+    told: list[str] | None = None,
+    *,
+    digest: str | None = None,
+    seconds: float = 5.0,
+    settings: TransferSettings = HASTY,
+    mend: Callable[[], None] = nobody,
 ) -> bytes | None:
     wanted = fetch.Wanted(Location(site.url), digest)
-    end = time.monotonic() + seconds
-    return fetch.fetched(wanted, more.pop("settings", HASTY), end, [].append if told is None else told.append, **more)
+    tell = [].append if told is None else told.append
+    return fetch.fetched(wanted, settings, time.monotonic() + seconds, tell, mend)
 
 
 def test_a_document() -> None:
@@ -299,14 +311,23 @@ def test_a_server_that_is_not_there() -> None:
     refused(site, "until bareon.timeout was over: .* refuses the connection", seconds=0.3)
 
 
-def test_a_certificate_and_a_clock_that_was_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = certificate(tmp_path)
+def test_a_certificate_that_does_not_hold(tmp_path: Path) -> None:
+    """By its authority, or by the clock: it is said, and asked again once somebody could have mended it."""
+    trusted, strange = certificate(tmp_path), certificate(tmp_path, "DNS:elsewhere")
+    old = dated(tmp_path / "old", "20100101000000Z", "20110101000000Z")
+    new = dated(tmp_path / "new", "20900101000000Z", "20910101000000Z")
+    (authorities := tmp_path / "ca.pem").write_bytes(b"".join(x.read_bytes() for x in (trusted, old, new)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
+    context.load_cert_chain(strange)
+    coming, told = iter((old, new, trusted)), list[str]()
     with serving(DOCUMENT, wrap=lambda x: context.wrap_socket(x, server_side=True)) as site:
-        assert asked(site, settings=replace(HASTY, ca_file=str(file))) == DOCUMENT
-        refused(site, "is not trusted", seconds=0.5)
-        refused(site, "clock was never set; its firmware or a time server", seconds=0.5, now=lambda: 86400.0)
+        settings = replace(HASTY, ca_file=str(authorities))
+        assert asked(site, told, settings=settings, mend=lambda: context.load_cert_chain(next(coming))) == DOCUMENT
+    first, *others = (x.removeprefix(f"{site.url}: the certificate of 127.0.0.1 ") for x in told)
+    assert first.startswith("is not trusted (") and "clock" not in first
+    clock = "by this machine's clock, which says 20[^;]* UTC; where that is wrong, its firmware or a time server"
+    for said, words in zip(others, ("has expired", "is not yet valid"), strict=True):
+        assert re.fullmatch(rf"{words} {clock} \(NTP\) must set it; asking again", said), said
 
 
 def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # noqa: F811
@@ -314,14 +335,14 @@ def test_a_document_that_is_signed(signers: Signers, keyring: str) -> None:  # n
     with serving(DOCUMENT) as site:
         site.before = lambda seen: Fault(body=signature) if ".sig" in seen["path"] else None
         wanted = fetch.Wanted(Location(f"{site.url}?a=b"), keyring=keyring)
-        assert fetch.fetched(wanted, HASTY, time.monotonic() + 5, print) == DOCUMENT
+        assert fetch.fetched(wanted, HASTY, time.monotonic() + 5, print, nobody) == DOCUMENT
         assert [x["path"] for x in site.requests] == ["/image?a=b", "/image.sig?a=b"]
         site.body = DOCUMENT + b" "
         with pytest.raises(ImageFailed, match=r"until bareon\.timeout was over: .* does not fit"):
-            fetch.fetched(wanted, HASTY, time.monotonic() + 1, print)
+            fetch.fetched(wanted, HASTY, time.monotonic() + 1, print, nobody)
         site.before = lambda seen: Fault(status=404) if ".sig" in seen["path"] else None
         with pytest.raises(ImageFailed, match=r"its signature, .*\.sig\S*, is not there"):
-            fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
+            fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print, nobody)
 
 
 def test_a_signature_that_comes_late(
@@ -343,7 +364,7 @@ def test_a_signature_that_comes_late(
     with serving(b"") as site:
         site.before = lambda seen: next(answers)
         wanted = fetch.Wanted(Location(site.url), keyring=keyring)
-        assert fetch.fetched(wanted, HASTY, time.monotonic() + 60, told.append) == new
+        assert fetch.fetched(wanted, HASTY, time.monotonic() + 60, told.append, nobody) == new
     there = f"its signature, {site.url}.sig, is not there; asking again"
     late = "the server answers with an error 503 and asks to wait 99999 s"
     changed = "what was signed has been changed, or the signature is that of something else"
@@ -359,7 +380,7 @@ def test_a_keyring_that_cannot_be_used_is_known_before_anybody_is_asked(tmp_path
     with serving(DOCUMENT) as site:
         wanted = fetch.Wanted(Location(site.url), keyring=str(tmp_path / "keys"))
         with pytest.raises(ImageFailed, match=r"the keyring .* cannot be read"):
-            fetch.fetched(wanted, HASTY, time.monotonic() + 5, print)
+            fetch.fetched(wanted, HASTY, time.monotonic() + 5, print, nobody)
         assert not site.requests
 
 
@@ -405,7 +426,7 @@ def test_an_answer_that_is_none_is_asked_for_again(rubbish: bytes) -> None:
     threading.Thread(target=answer, daemon=True).start()
     wanted = fetch.Wanted(Location(f"http://127.0.0.1:{listener.getsockname()[1]}/x"))
     with pytest.raises(ImageFailed, match=r"until bareon\.timeout was over: .* broke the connection"):
-        fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print)
+        fetch.fetched(wanted, HASTY, time.monotonic() + 0.3, print, nobody)
     listener.close()
 
 

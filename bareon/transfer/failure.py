@@ -59,6 +59,8 @@ _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _TLS_FOR_GOOD = re.compile(r"WRONG_VERSION_NUMBER|HTTP_REQUEST|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS|NO_SHARED")
 _TLS_ALERTS = re.compile(r"ALERT_(HANDSHAKE_FAILURE|PROTOCOL_VERSION|CERTIFICATE_REQUIRED)|UNRECOGNIZED_NAME")
 _NOT_YET_VALID, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+OUT_OF_TIME = (_NOT_YET_VALID, _EXPIRED)
+"""Codes of a certificate's failure that may be the clock's."""
 _RESOLVERS = Path("/etc/resolv.conf")
 # These are answers; others, such as EAI_AGAIN, say that a resolver gave none.
 _NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY, socket.EAI_FAMILY, socket.EAI_SERVICE)

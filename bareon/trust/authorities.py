@@ -70,11 +70,13 @@ def certificates(authority: Authority, settings: TransferSettings = SETTINGS) ->
 
 
 def add(text: bytes, root: Path) -> None:
-    """Add certificates to those of the ramdisk.
+    """Add certificates to those of the ramdisk, unless they are among them.
 
     :raises OSError: when they cannot be written.
     """
     bundle = root / BUNDLE
     bundle.parent.mkdir(parents=True, exist_ok=True)
+    if bundle.exists() and text.rstrip(b"\n") in bundle.read_bytes():
+        return
     with bundle.open("ab") as file:
         file.write(b"\n" + text.rstrip(b"\n") + b"\n")

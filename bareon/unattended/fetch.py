@@ -20,7 +20,7 @@ from bareon.sizes import MIB, human
 from bareon.tools import gpgv
 from bareon.transfer import signature
 from bareon.transfer.deadline import Deadline, TooSlow, pause
-from bareon.transfer.failure import Broken, Later, NotThere, chain
+from bareon.transfer.failure import OUT_OF_TIME, Broken, Later, NotThere, chain
 from bareon.transfer.http import Answer, Client
 
 #: Bytes of a document, which may hold a configdrive. All of it is in memory, as the ramdisk itself is.
@@ -30,8 +30,6 @@ _LARGEST_SIGNATURE = MIB
 _ATTEMPT = 600.0  # seconds for one answer; twice as many after each that took longer
 _LONGEST_ASKED = 900.0  # seconds that a server may have the node wait
 _PIECE = 1 << 16
-#: A clock that shows less was never set: 2025-01-01.
-_PLAUSIBLE = 1735689600
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def fetched(
     settings: TransferSettings,
     end: float,
     tell: Callable[[str], None],
-    now: Callable[[], float] = time.time,
+    mend: Callable[[], None],
 ) -> bytes | None:
     """The document; ``None`` where the server says that there is nothing to do (204).
 
@@ -57,6 +55,8 @@ def fetched(
 
     :param end: the moment at which it is given up, by the monotonic clock.
     :param tell: is told why it is not there, once for each reason.
+    :param mend: is called before a server is asked again whose certificate did not hold: there may be somebody by
+        then who knows the time, or the authority.
     :raises ImageFailed: for what asking again would not mend, or when the time is over.
     """
     if wanted.keyring:
@@ -66,10 +66,11 @@ def fetched(
         try:
             return _once(wanted, settings, end, _ATTEMPT * 2**slow)
         except (Broken, ImageFailed) as error:
-            reason, after = _reason(error, now()), min(getattr(error, "after", 0.0), _LONGEST_ASKED)
+            reason, after = _reason(error), min(getattr(error, "after", 0.0), _LONGEST_ASKED)
             if not _mendable(error):
                 raise ImageFailed(f"{wanted.location}: {reason}") from None
             slow += isinstance(error, TooSlow)
+            distrusted = _distrusted(error) is not None
         failed += 1
         wait = pause(settings, failed, after, random.random())
         if time.monotonic() + wait >= end:
@@ -78,6 +79,8 @@ def fetched(
             tell(f"{wanted.location}: {reason}; asking again")
             told = reason
         time.sleep(wait)
+        if distrusted:
+            mend()
 
 
 def _once(wanted: Wanted, settings: TransferSettings, end: float, seconds: float) -> bytes | None:
@@ -97,7 +100,7 @@ def _once(wanted: Wanted, settings: TransferSettings, end: float, seconds: float
         if isinstance(error, NotThere):
             raise Broken(f"its signature, {beside}, is not there") from None
         # What the clock has to do with it is said by the caller.
-        reason = f"its signature, {beside}: {_reason(error, _PLAUSIBLE)}"
+        reason = f"its signature, {beside}: {_plain(error)}"
         raise Broken(reason, getattr(error, "after", 0.0)) if _mendable(error) else ImageFailed(reason) from error
     if found is None:
         raise Broken(f"its signature, {beside}, is not there")
@@ -138,17 +141,28 @@ def _beside(location: Location) -> Location:
 
 
 def _mendable(error: Exception) -> bool:
-    # A resolver that knows no such name may be asked before the network is there.
+    # A resolver that knows no such name may be asked before the network is there, and a certificate judged before the
+    # clock is set.
     return isinstance(error, Broken | NotThere | Later | TooSlow) or any(
-        isinstance(link, socket.gaierror) for link in chain(error)
+        isinstance(link, socket.gaierror | ssl.SSLCertVerificationError) for link in chain(error)
     )
 
 
-def _reason(error: Exception, now: float) -> str:
+def _distrusted(error: Exception) -> ssl.SSLCertVerificationError | None:
+    """The failure of a certificate behind an error, if there is one."""
+    return next((link for link in chain(error) if isinstance(link, ssl.SSLCertVerificationError)), None)
+
+
+def _reason(error: Exception) -> str:
+    failure = _distrusted(error)
+    if failure and failure.verify_code in OUT_OF_TIME:
+        return f"{_plain(error)}; where that is wrong, its firmware or a time server (NTP) must set it"
+    return _plain(error)
+
+
+def _plain(error: Exception) -> str:
     if isinstance(error, NotThere):
         return "the server has no document for this node (404)"
     if isinstance(error, Later):
         return f"{error.refusal} and asks to wait {error.after:g} s"
-    if now < _PLAUSIBLE and any(isinstance(link, ssl.SSLCertVerificationError) for link in chain(error)):
-        return f"{error}: this machine's clock was never set; its firmware or a time server (NTP) must set it"
     return str(error)

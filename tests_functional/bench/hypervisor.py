@@ -16,7 +16,9 @@ NETWORK = "bareon"
 SERVER = "192.168.150.1"
 #: Another address of the same, for what must be told apart from it: a redirect to a host that is not the first one.
 OTHER_NAME = "192.168.150.2"
-#: The port at which machines that boot from the network look for iPXE's script, if anybody serves one.
+#: The bridge of the network.
+BRIDGE = "bareon0"
+#: The port at which machines that boot from the network look for iPXE's script or the ISO, if anybody serves one.
 NETWORK_BOOT_PORT = 8088
 #: How many nodes DHCP knows; node N has the address 192.168.150.(10 + N).
 NODES = 64
@@ -44,7 +46,7 @@ _NETWORK = """
 <network xmlns:dnsmasq="http://libvirt.org/schemas/network/dnsmasq/1.0">
   <name>{name}</name>
   <forward mode="open"/>
-  <bridge name="bareon0" stp="off" delay="0"/>
+  <bridge name="{bridge}" stp="off" delay="0"/>
   <ip address="{server}" netmask="255.255.255.0">
     <dhcp>
       <range start="192.168.150.200" end="192.168.150.250"/>
@@ -54,6 +56,9 @@ _NETWORK = """
   <dnsmasq:options>
     <dnsmasq:option value="dhcp-match=set:ipxe,175"/>
     <dnsmasq:option value="dhcp-boot=tag:ipxe,http://{server}:{boot_port}/boot.ipxe"/>
+    <dnsmasq:option value="dhcp-vendorclass=set:firmware,HTTPClient"/>
+    <dnsmasq:option value="dhcp-option-force=tag:firmware,60,HTTPClient"/>
+    <dnsmasq:option value="dhcp-boot=tag:firmware,http://{server}:{boot_port}/boot.iso"/>
   </dnsmasq:options>
 </network>
 """
@@ -103,9 +108,10 @@ class Hypervisor:
         self._wait_for_answer(self._daemon)
         hosts = (port(number) for number in range(NODES))
         lines = "\n".join(f'<host mac="{one.mac}" ip="{one.address}"/>' for one in hosts)
-        text = _NETWORK.format(name=NETWORK, server=SERVER, hosts=lines, boot_port=NETWORK_BOOT_PORT)
+        words = {"name": NETWORK, "bridge": BRIDGE, "server": SERVER, "boot_port": NETWORK_BOOT_PORT}
+        text = _NETWORK.format(**words, hosts=lines)
         self.virsh("net-create", "/dev/stdin", stdin=text)
-        run(["ip", "address", "add", f"{OTHER_NAME}/24", "dev", "bareon0"], timeout=10)
+        run(["ip", "address", "add", f"{OTHER_NAME}/24", "dev", BRIDGE], timeout=10)
 
     def _wait_for_answer(self, daemon: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_LIMIT

@@ -58,8 +58,9 @@ def at_bridge(bridge: str) -> str:
 
     :raises ValueError: when there is none, or another one
     """
-    (found,) = json.loads(run(["ip", "-json", "link", "show", "master", bridge], timeout=10).stdout or "[]")
-    return str(found["ifname"])
+    listed = json.loads(run(["ip", "-json", "link", "show", "master", bridge], timeout=10).stdout or "[]")
+    (name,) = (str(one["ifname"]) for one in listed if one["ifname"].startswith("vnet"))
+    return name
 
 
 @contextmanager

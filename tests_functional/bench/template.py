@@ -98,6 +98,22 @@ class Template:
         child(other._root, "os/nvram").text = str(store)
         return other
 
+    def with_clock(self, seconds: int) -> Template:
+        """Return the same machine with a clock that shows this time at power on, in seconds since 1970."""
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        child(other._root, "clock").attrib.update(offset="absolute", start=str(seconds))
+        return other
+
+    def with_memory(self, size: int) -> Template:
+        """Return the same machine with so much memory, in MiB."""
+        other = copy.copy(self)
+        other._root = copy.deepcopy(self._root)
+        memory = child(other._root, "memory")
+        memory.text = str(size)
+        memory.set("unit", "MiB")
+        return other
+
     def with_tpm(self, socket: Path) -> Template:
         """Return the same machine with the TPM that answers at a socket. libvirt's own would be new at each start."""
         chardev = f"socket,id=tpm,path={socket}"
