@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from building.process import run
+from tests_functional.bench.waiting import until
 from tests_functional.conftest import ROOT
 
 #: Seconds until dhcpcd has noticed something.
@@ -69,25 +70,36 @@ class Segments:
         (shown / "device").mkdir(parents=True)
         for file in ("type", "address", "carrier"):
             (shown / file).symlink_to(f"/sys/class/net/{port}/{file}")
+        self._answer(name, f"10.0.{number}.100,10.0.{number}.110", f"10.0.{number}.53")
+
+    def _answer(self, name: str, addresses: str, resolver: str, *more: str) -> None:
+        """Start a DHCP server in a namespace."""
+        network = resolver.rpartition(".")[0]
         argv = [
-            *(
-                "ip",
-                "netns",
-                "exec",
-                name,
-                "dnsmasq",
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--port=0",
-                "--no-ping",
-            ),
-            *(f"--dhcp-range=10.0.{number}.100,10.0.{number}.110", f"--dhcp-leasefile={self.place}/leases{number}"),
-            *(f"--dhcp-option=option:dns-server,10.0.{number}.53", f"--pid-file={self.place}/pid{number}"),
-            *(f"--dhcp-option=option:ntp-server,10.0.{number}.123", f"--log-facility={self.place}/log{number}"),
+            *("ip", "netns", "exec", name, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0"),
+            *("--no-ping", f"--dhcp-range={addresses}", f"--dhcp-leasefile={self.place}/leases-{name}"),
+            *(f"--dhcp-option=option:dns-server,{resolver}", f"--pid-file={self.place}/pid-{name}"),
+            *(f"--dhcp-option=option:ntp-server,{network}.123", f"--log-facility={self.place}/log-{name}", *more),
         ]
         server = subprocess.Popen(argv)
         self._stack.callback(server.wait)
         self._stack.callback(server.terminate)
+
+    def rival(self, number: int, seconds: int) -> None:
+        """Put another server into the segment of a port, which takes so long for an answer."""
+        name = f"server{number}"
+        self._namespace("rival")
+        run(["ip", "-n", name, "link", "add", "segment", "type", "bridge"], timeout=10)
+        pair = ["link", "add", "second", "netns", name, "type", "veth", "peer", "name", "e", "netns", "rival"]
+        run(["ip", *pair], timeout=10)
+        run(["ip", "-n", name, "address", "delete", f"10.0.{number}.1/24", "dev", "e"], timeout=10)
+        for port in ("e", "second"):
+            run(["ip", "-n", name, "link", "set", port, "master", "segment", "up"], timeout=10)
+        for space, port, host in ((name, "segment", 1), ("rival", "e", 2)):
+            run(["ip", "-n", space, "address", "add", f"10.0.{number}.{host}/24", "dev", port], timeout=10)
+            run(["ip", "-n", space, "link", "set", port, "up"], timeout=10)
+        addresses = f"10.0.{number}.200,10.0.{number}.210"
+        self._answer("rival", addresses, f"10.0.{number}.99", f"--dhcp-reply-delay={seconds}")
 
     def link(self, number: int, *, up: bool) -> None:
         """Plug the cable of a port in, or pull it."""
@@ -118,6 +130,21 @@ class Segments:
                 return
             assert time.monotonic() < deadline, (self.root / "var/log/dhcpcd.log").read_text()
             time.sleep(0.2)
+
+
+def test_the_first_of_two_servers_at_one_port_has_the_say(tmp_path: Path) -> None:
+    """The other one was asked as well, and its offer is not taken."""
+    with Segments(tmp_path, 1) as segments:
+        segments.rival(1, 3)
+        done = segments.set_up("")
+        assert (done.returncode, done.stderr) == (0, "")
+        segments.until("p1")
+        assert segments.resolver() == "nameserver 10.0.1.53\n"
+        route = run(["ip", "-n", "node", "route", "show", "default"], timeout=10).stdout
+        assert "via 10.0.1.1 " in route and "via 10.0.1.2 " not in route, route
+        said = tmp_path / "log-rival"
+        until(lambda: "DHCPDISCOVER" in said.read_text(), "the other one was asked", LIMIT)
+        assert not (tmp_path / "leases-rival").exists() or not (tmp_path / "leases-rival").read_text()
 
 
 @pytest.fixture
