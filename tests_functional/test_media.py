@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ramdisk as operators use it: in a CD drive, as a USB stick, by iPXE; by BIOS, and with Secure Boot on."""
+"""The ramdisk as operators use it: in a CD drive, as a USB stick, by iPXE and by HTTP; with Secure Boot on, too."""
 
 from __future__ import annotations
 
@@ -124,7 +124,10 @@ def template(way: str, place: Path) -> Template:
 @pytest.mark.thorough("each boots a node from the start; nothing else boots by what operators have")
 @pytest.mark.parametrize(
     ("way", "kind"),
-    [("bios", "cd"), ("bios", "usb"), ("bios", "ipxe"), ("secure_boot", "cd"), ("secure_boot", "usb")],
+    [
+        *(("bios", "cd"), ("bios", "usb"), ("bios", "ipxe")),
+        *(("secure_boot", "cd"), ("secure_boot", "usb"), ("secure_boot", "http")),
+    ],
 )
 def test_boots(way: str, kind: str, session: Session, made: Path, tmp_path: Path) -> None:
     """It starts the ramdisk, and a medium is none of the disks that bareon may choose."""

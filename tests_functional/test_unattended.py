@@ -187,10 +187,10 @@ def test_from_power_on_to_the_deployed_system(session: Session, tmp_path: Path) 
 @pytest.mark.thorough("each deploys a machine; test_media.py boots the same")
 @pytest.mark.parametrize(
     ("kind", "machine", "image"),
-    [("ipxe", "one_disk", "debian12"), ("cd", "secure_boot", "debian13")],
+    [("ipxe", "one_disk", "debian12"), ("cd", "secure_boot", "debian13"), ("http", "secure_boot", "debian13")],
 )
 def test_by_what_operators_boot(kind: str, machine: str, image: str, session: Session, tmp_path: Path) -> None:
-    """By iPXE, and from the ISO in a CD drive with Secure Boot on, to the system that then starts by itself.
+    """By iPXE, from the ISO in a CD drive and by HTTP with Secure Boot on, to the system that then starts by itself.
 
     The facts that the server gets have the switch at the node's port.
     """

@@ -22,6 +22,7 @@ from bareon.storage.disk import DiskFacts, DiskRule, Exclusion
 _BY_PATH = "/dev/disk/by-path/"
 _NUMBER = re.compile(r"([0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])|([0-9]+)")  # an address of PCI, or any number
 _OF_THE_NETWORK = re.compile(r"/dev/[nr]bd[0-9]+")
+_MEMORY = re.compile(r"/dev/pmem[0-9]+")
 _MADE_UP = ("virtual", "file-stor gadget")
 """What BMCs call the disks that they make up, in small letters."""
 
@@ -130,6 +131,8 @@ def _reasons(rule: DiskRule, disk: DiskFacts, claimed: Mapping[str, str]) -> Ite
         yield disk.unusable
     if _OF_THE_NETWORK.fullmatch(disk.device):
         yield "a device of the network: name it by its path"
+    if disk.boot_medium and _MEMORY.fullmatch(disk.device):
+        yield "memory, into which the firmware has fetched the ramdisk"
     if disk.device in claimed:
         yield f"{claimed[disk.device]} names it"
     if rule.min_size is not None and disk.size < rule.min_size:

@@ -209,6 +209,16 @@ def test_the_boot_medium_is_not_taken_unless_the_rule_speaks_of_it() -> None:
     assert _chosen(DiskRule(pick="largest"), disk, other) == "/dev/sdb"
 
 
+def test_memory_that_the_ramdisk_came_in_is_no_disk() -> None:
+    """An ISO that firmware has fetched by HTTP is a disk of persistent memory to the kernel."""
+    fetched, other = DiskFacts("/dev/pmem0", MIB, boot_medium=True), DiskFacts("/dev/sdb", 2 * MIB)
+    for exclude in (None, ()):
+        assert _chosen(DiskRule(pick="smallest", exclude=exclude), fetched, other) == "/dev/sdb"
+    with pytest.raises(UnsuitableNode, match="memory, into which the firmware has fetched the ramdisk"):
+        _chosen(DiskRule(), fetched)
+    assert _chosen(DiskRule(), DiskFacts("/dev/pmem0", MIB)) == "/dev/pmem0"
+
+
 def test_the_plan_shows_the_rule() -> None:
     plan = _decision(NODE, min_size="200 GiB", rotational=False, vendor="ATA", pick="first").plan
     (disk,) = document(plan)["disks"]

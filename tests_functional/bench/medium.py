@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ramdisk as operators have it: from a CD drive, from a USB stick, or by iPXE, and never by the hypervisor."""
+"""The ramdisk as operators have it: from a CD drive, a USB stick, or the network, and never by the hypervisor."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ from tests_functional.bench.hypervisor import NETWORK_BOOT_PORT, SERVER
 from tests_functional.bench.node import Node
 from tests_functional.bench.template import child
 
+#: What comes by the network, by iPXE or by UEFI's own HTTP boot.
+NETWORK = ("ipxe", "http")
+#: Firmware would try these first, and waits two minutes and a half until nobody has answered; OvmfPkg of EDK II.
+_NO_PXE = ("opt/org.tianocore/IPv4PXESupport", "opt/org.tianocore/IPv6PXESupport")
+
 
 @dataclass(frozen=True)
 class Medium:
-    """What a firmware finds: files of :func:`ramdisk.outputs.write` as a ``cd``, a ``usb`` stick, or ``ipxe``."""
+    """What a firmware finds: files of :func:`ramdisk.outputs.write` as ``cd``, ``usb`` stick, ``ipxe``, or ``http``.
+
+    By ``http`` it fetches the ISO itself (UEFI HTTP boot).
+    """
 
     made: Path
     kind: str
@@ -33,8 +41,13 @@ class Medium:
             child(root, "os").remove(element)
         for element in devices.findall("disk/boot"):
             element.set("order", str(int(element.get("order", "1")) + 1))
-        place = child(devices, "interface") if self.kind == "ipxe" else self._drive(devices)
+        place = child(devices, "interface") if self.kind in NETWORK else self._drive(devices)
         ET.SubElement(place, "boot", order="1")
+        if self.kind == "http":
+            ET.SubElement(place, "rom", enabled="no")  # iPXE, which would take the port from the firmware
+            settings = ET.SubElement(root, "sysinfo", type="fwcfg")
+            for name in _NO_PXE:
+                ET.SubElement(settings, "entry", name=name).text = "n"
 
     def _drive(self, devices: ET.Element) -> ET.Element:
         for controller in devices.findall("controller[@type='usb']"):
@@ -49,8 +62,8 @@ class Medium:
 
     @contextmanager
     def served(self) -> Iterator[None]:
-        """Answer iPXE for as long as this runs; a drive needs nobody."""
-        if self.kind != "ipxe":
+        """Answer who boots from the network for as long as this runs; a drive needs nobody."""
+        if self.kind not in NETWORK:
             yield
             return
         handler = functools.partial(_Handler, directory=str(self.made))
@@ -65,7 +78,8 @@ class Medium:
 class _Handler(SimpleHTTPRequestHandler):
     def translate_path(self, path: str) -> str:
         # What the bench's DHCP server names.
-        return super().translate_path(path.replace("/boot.ipxe", f"/{outputs.IPXE}"))
+        named = {"/boot.ipxe": f"/{outputs.IPXE}", "/boot.iso": f"/{outputs.ISO}"}
+        return super().translate_path(named.get(path, path))
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
