@@ -13,7 +13,7 @@ from bareon.boot.chain import VerifyChain
 from bareon.boot.disks import BootDisk, boot_disks
 from bareon.boot.drivers import VerifyDrivers, needed, unknown
 from bareon.boot.loaded import LoadKernel
-from bareon.boot.platform import PROCESSORS
+from bareon.boot.platform import platform
 from bareon.boot.removal import RemoveEntries
 from bareon.boot.renewal import RenewEntries
 from bareon.boot.several import InstallMultiboot
@@ -27,6 +27,7 @@ from bareon.step import Step
 from bareon.tools import authenticode, grub, menu, mount, osprober, sandbox, udev
 
 _NOBODYS = "the menu of several images has a GRUB that is put together on the node, signed by nobody"
+_FIRMWARE = {"bios": "a BIOS", "uefi": "UEFI"}
 
 #: The type of the hardware in front, as ARP numbers it, where it is from PXELINUX; six to twenty bytes.
 _BOOTIF = re.compile(r"BOOTIF=[0-9A-Fa-f]{2}(?:[-:][0-9A-Fa-f]{2}){5,20}")
@@ -65,10 +66,13 @@ class Bootloader(Action):
             )
         if self.settings.get("kexec") and _beside(job):
             raise UnsuitableNode("--kexec: a system runs from the disks: no other one is started in its place")
+        if (hardware := job.node.hardware) and not platform(job.layout.firmware, hardware):
+            raise UnsuitableNode(
+                f"the node is {hardware.architecture} with {_FIRMWARE[job.layout.firmware]}, and bareon has no boot"
+                " loader for it"
+            )
         if not boot_disks(job.layout, job.node):
             raise UnsuitableNode("no disk of the layout has a partition to boot from")
-        if (hardware := job.node.hardware) and hardware.architecture not in PROCESSORS:
-            raise UnsuitableNode(f"the node is {hardware.architecture}, and bareon has no boot loader for it")
         if job.node.firmware_bits == 32:
             raise UnsuitableNode(
                 "the UEFI firmware is a 32-bit one, which starts no 64-bit GRUB; have it boot as a BIOS (CSM), the"

@@ -32,9 +32,11 @@ class BootDisk:
 
 
 def boot_disks(layout: Layout, node: NodeFacts) -> tuple[BootDisk, ...]:
-    """The disks of the layout that can boot, in its order."""
+    """The disks of the layout that can boot, in its order; none of a node that there is no boot loader for."""
     facts = {disk.device: disk for disk in node.disks}
-    there = platform(layout.firmware)
+    there = platform(layout.firmware, node.hardware)
+    if there is None:
+        return ()
     found = []
     for disk in layout.disks:
         label = f"{PREFIX}{_name(facts[disk.device])}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bareon.model.hardware import HardwareFacts
 from bareon.storage.kind import Firmware
 
 
@@ -12,21 +13,24 @@ from bareon.storage.kind import Firmware
 class Platform:
     """A firmware, the GRUB built for it, and the names of EFI programs, which are empty for a BIOS.
 
+    ``processors`` are those of the machines it is on, as the kernel names them.
     ``grub_target`` is GRUB's name of the platform, as ``grub-install --target`` takes it. ``removable`` is the file
     in ``EFI/BOOT`` that firmware starts without being told (UEFI specification, section 3.5.1.1). ``grub`` and, with
     Secure Boot, ``shim`` are programs on the EFI system partition, ``helpers`` files that shim may need. ``left_out``
     are files beside them, in lower case, that are not copied to ``EFI/BOOT``. ``systemd_boot`` is the program of that
-    boot loader.
+    boot loader. ``suse`` is the folder in which SUSE's images bring shim and GRUB.
     """
 
     firmware: Firmware
     grub_target: str
+    processors: tuple[str, ...]
     removable: str = ""
     shim: str = ""
     grub: str = ""
     helpers: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     systemd_boot: str = ""
+    suse: str = ""
 
     @property
     def signed_shim(self) -> str:
@@ -39,10 +43,12 @@ class Platform:
         return f"/usr/lib/grub/{self.grub_target}-signed/{self.grub}.signed"
 
 
-PC_BIOS = Platform("bios", "i386-pc")
+_PC = ("x86_64", "i686")
+PC_BIOS = Platform("bios", "i386-pc", _PC)
 PC_UEFI = Platform(
     "uefi",
     "x86_64-efi",
+    _PC,
     removable="BOOTX64.EFI",
     shim="shimx64.efi",
     grub="grubx64.efi",
@@ -50,12 +56,24 @@ PC_UEFI = Platform(
     # shim's fallback would write NVRAM entries of its own and restart the machine.
     left_out=("fbx64.efi", "bootx64.csv"),
     systemd_boot="systemd-bootx64.efi",
+    suse="/usr/share/efi/x86_64",
 )
-PLATFORMS = (PC_BIOS, PC_UEFI)
-PROCESSORS = ("x86_64", "i686")
-"""Those of the machines that the rows are for, as the kernel names them."""
+ARM64_UEFI = Platform(
+    "uefi",
+    "arm64-efi",
+    ("aarch64",),
+    removable="BOOTAA64.EFI",
+    shim="shimaa64.efi",
+    grub="grubaa64.efi",
+    helpers=("mmaa64.efi", "fbaa64.efi", "BOOTAA64.CSV"),
+    left_out=("fbaa64.efi", "bootaa64.csv"),
+    systemd_boot="systemd-bootaa64.efi",
+    suse="/usr/share/efi/aarch64",
+)
+PLATFORMS = (PC_BIOS, PC_UEFI, ARM64_UEFI)
 
 
-def platform(firmware: Firmware) -> Platform:
-    """The platform of a node with that firmware."""
-    return next(row for row in PLATFORMS if row.firmware == firmware)
+def platform(firmware: Firmware, hardware: HardwareFacts | None) -> Platform | None:
+    """The platform of a node, if there is one; a node of whose hardware nothing is known is a PC."""
+    processor = hardware.architecture if hardware else _PC[0]
+    return next((row for row in PLATFORMS if row.firmware == firmware and processor in row.processors), None)

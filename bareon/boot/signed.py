@@ -70,10 +70,9 @@ def shipped(platform: Platform, folders: Folders) -> list[Shipped]:
         Shipped(f"{x}/{platform.shim}", f"{x}/{platform.grub}", {name: f"{x}/{name}" for name in platform.helpers})
         for x in places
     ]
-    suse = "/usr/share/efi/x86_64"
     of_suse = Shipped(
-        *(f"{suse}/shim.efi", f"{suse}/grub.efi"),
-        {"MokManager.efi": f"{suse}/MokManager.efi"},
+        *(f"{platform.suse}/shim.efi", f"{platform.suse}/grub.efi"),
+        {"MokManager.efi": f"{platform.suse}/MokManager.efi"},
         following="grub.efi",
         anywhere=True,
     )
