@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from installer import install
@@ -84,8 +84,13 @@ def site_packages(version: Version = TARGET_PYTHON) -> Path:
     return VENV / "lib" / f"python{version[0]}.{version[1]}" / "site-packages"
 
 
-def download(requirements: Path, target: Path, version: Version = TARGET_PYTHON) -> list[Path]:
-    """Fetch wheels of all that ``requirements`` names, for a Python of this version."""
+def download(
+    requirements: Path, target: Path, version: Version = TARGET_PYTHON, platforms: Sequence[str] = ()
+) -> list[Path]:
+    """Fetch wheels of all that ``requirements`` names, for a Python of this version.
+
+    :param platforms: what compiled ones may be for, as pip names it; without any, this machine's
+    """
     python = interpreter(version)
     if python is None:
         # Without such an interpreter pip judges the environment markers by its own version.
@@ -94,6 +99,7 @@ def download(requirements: Path, target: Path, version: Version = TARGET_PYTHON)
         choice = ["--python", str(python)]
     front = choice if python else []
     back = [] if python else choice
+    back += [f"--platform={x}" for x in platforms]
     run(
         [
             *(*_pip(), *front, "download", *back, "--only-binary=:all:", "--quiet"),

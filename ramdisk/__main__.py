@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the deploy ramdisk: ``python -m ramdisk [--profile NAME] [--ssh_key FILE] [--output DIR]``."""
+"""Builds the deploy ramdisk: ``python -m ramdisk [--architecture NAME] [--profile NAME] [--output DIR]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bareon.callback.key import public
 from building.process import ProgramError
 from ramdisk import again, build, outputs, parameters
 from ramdisk.base import build_base
+from ramdisk.machine import MACHINES, USUAL
 from ramdisk.profile import PROFILES
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="a directory for all files, media among them")
     parser.add_argument("--ssh_key", type=Path, help="a public key that lets root in; default: none")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small", help="which packages; default: small")
+    parser.add_argument("--architecture", choices=sorted(MACHINES), default=USUAL, help=f"default: {USUAL}")
     parser.add_argument("--firmware", action="store_true", help="with firmware and microcode that are not free")
     parser.add_argument(
         "--append", default="", metavar="WORDS", help="kernel parameters for the ISO and iPXE's script"
@@ -31,7 +33,7 @@ def main() -> int:
     if arguments.firmware and not PROFILES[arguments.profile].firmware:
         parser.error(f"the profile {arguments.profile} has no firmware")
     try:
-        line = parameters.line(arguments.append)
+        line = parameters.line(arguments.append, MACHINES[arguments.architecture].consoles)
         key = _public(arguments.ssh_key.read_text()) if arguments.ssh_key else None
         if arguments.twice and (found := again.difference(lambda x: _build(arguments, key, line, x)[0], _say)):
             print(f"two builds differ: {found}", file=sys.stderr)
@@ -62,8 +64,9 @@ def _public(text: str) -> str:
 
 def _build(arguments: argparse.Namespace, key: str | None, line: str, target: Path | None) -> tuple[Path, Path]:
     """Build; return the product of the base, and where the ramdisk is."""
-    ramdisk = build(_say, key, arguments.profile, firmware=arguments.firmware)
-    base = build_base(_say, arguments.profile, firmware=arguments.firmware)
+    profile, firmware, architecture = arguments.profile, arguments.firmware, arguments.architecture
+    ramdisk = build(_say, key, profile, firmware=firmware, architecture=architecture)
+    base = build_base(_say, profile, firmware=firmware, architecture=architecture)
     if target:
         outputs.write(base, ramdisk, line, target, _say)
     return base, target or ramdisk.kernel.parent

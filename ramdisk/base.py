@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from building import cache, date, debian, wheel
+from building import cache, date, debian, foreign, wheel
 from building.process import run
 from ramdisk import archive, loaders, microcode, sbom
+from ramdisk.machine import MACHINES, USUAL, Machine
 from ramdisk.profile import PROFILES
 
 SUITE = "bookworm"
@@ -41,9 +42,9 @@ REMOVED = (
     # When it was built, and which files ldconfig has seen where.
     *("var/log/*", "var/cache/*", "var/lib/systemd/*", "etc/*-", "run/*", "tmp/*"),
     # GRUB as single files for removable media and network boot.
-    *("usr/lib/grub/x86_64-efi/monolithic", "usr/bin/grub-mkrescue", "usr/bin/grub-fstest"),
+    *("usr/lib/grub/*-efi/monolithic", "usr/bin/grub-mkrescue", "usr/bin/grub-fstest"),
     # Media start with them, see ramdisk/loaders.py; and microcode has its own archive.
-    *("usr/lib/shim", "usr/lib/grub/x86_64-efi-signed", "usr/lib/firmware/*-ucode", "lib/firmware/*-ucode"),
+    *("usr/lib/shim", "usr/lib/grub/*-efi-signed", "usr/lib/firmware/*-ucode", "lib/firmware/*-ucode"),
     # A ramdisk installs no packages.
     *("var/lib/apt", "var/lib/dpkg", "usr/lib/apt", "usr/share/python-wheels"),
     *("usr/lib/python3*/test", "usr/lib/python3*/idlelib"),
@@ -57,31 +58,35 @@ KERNEL, ARCHIVE, MICROCODE = "vmlinuz", "base.cpio.zst", "microcode.cpio"
 LOADERS, BILL, WHEELS = "loaders", "debian.cdx.json", "wheels.txt"
 
 
-def build_base(report: cache.Report, profile: str = "small", *, firmware: bool = False) -> Path:
+def build_base(
+    report: cache.Report, profile: str = "small", *, firmware: bool = False, architecture: str = USUAL
+) -> Path:
     """Return the product's directory: the kernel, the archive, and what media and the bill of materials are made of.
 
     :param profile: a name in :data:`ramdisk.profile.PROFILES`
     :param firmware: take what its hardware needs that is not free
+    :param architecture: a name in :data:`ramdisk.machine.MACHINES`
     """
-    chosen = PROFILES[profile]
+    chosen, machine = PROFILES[profile], MACHINES[architecture]
     requirements = wheel.CHECKOUT / "requirements.txt"
-    code = [Path(x.__file__ or "") for x in (archive, date, debian, loaders, microcode, sbom, wheel)]
+    code = [Path(x.__file__ or "") for x in (archive, date, debian, foreign, loaders, microcode, sbom, wheel)]
     inputs = [debian.EXCLUDED, FILES, requirements, Path(__file__), *code]
     built = date.epoch(wheel.CHECKOUT, inputs)
-    key = cache.digest(str(built), str(firmware), repr(chosen), *inputs)
+    key = cache.digest(str(built), str(firmware), repr(chosen), repr(machine), *inputs)
 
     def make(target: Path) -> None:
         tree = target / "tree"
-        debian.make_tree(SUITE, (*chosen.packages, *loaders.PACKAGES), tree, included=chosen.modules)
-        _update(tree, chosen.firmware if firmware else ())
+        packages = (*chosen.packages, *machine.packages, *machine.loaders)
+        foreign.make_tree(architecture, SUITE, packages, tree, included=chosen.modules)
+        _update(tree, (*chosen.firmware, *machine.microcode) if firmware else ())
         sbom.of_debian(tree, SUITE, built, target / BILL)
         (kernel,) = tree.glob("boot/vmlinuz-*")
         shutil.copyfile(kernel, target / KERNEL)
-        loaders.collect(tree, target / LOADERS)
+        loaders.collect(tree, machine, target / LOADERS)
         microcode.collect(tree, target / MICROCODE, built)
         _slim(tree)
         _configure(tree, built)
-        (target / WHEELS).write_text(_add_libraries(tree, requirements))
+        (target / WHEELS).write_text(_add_libraries(tree, machine, requirements))
         archive.pack(tree, target / ARCHIVE, date=built, level=ZSTD_LEVEL)
         shutil.rmtree(tree)
 
@@ -145,13 +150,14 @@ def _link_busybox(tree: Path) -> None:
             (tree / "usr/bin" / applet).symlink_to("busybox")
 
 
-def _add_libraries(tree: Path, requirements: Path) -> str:
+def _add_libraries(tree: Path, machine: Machine, requirements: Path) -> str:
     """Make the virtual environment and install bareon's dependencies, wheels fetched outside; return which."""
     run(
         ["chroot", tree, "python3", "-m", "venv", "--without-pip", str(wheel.VENV)],
         timeout=120,
     )
     with tempfile.TemporaryDirectory(prefix="bareon-wheels-") as place:
-        wheels = wheel.download(requirements, Path(place))
+        platforms = machine.wheels if foreign.is_foreign(machine.architecture) else ()
+        wheels = wheel.download(requirements, Path(place), platforms=platforms)
         wheel.install_into(tree, wheels)
         return sbom.lines(wheels)

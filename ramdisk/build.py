@@ -11,6 +11,7 @@ from pathlib import Path
 from building import cache, date, wheel
 from ramdisk import archive, sbom
 from ramdisk.base import ARCHIVE, BILL, KERNEL, MICROCODE, WHEELS, build_base
+from ramdisk.machine import USUAL
 
 #: What a node gets when the checkout has no sample configuration.
 DEFAULT_CONFIGURATION = "[DEFAULT]\nlog_file = /var/log/bareon.log\n"
@@ -27,16 +28,22 @@ class Ramdisk:
 
 
 def build(
-    report: cache.Report, public_key: str | None = None, profile: str = "small", *, firmware: bool = False
+    report: cache.Report,
+    public_key: str | None = None,
+    profile: str = "small",
+    *,
+    firmware: bool = False,
+    architecture: str = USUAL,
 ) -> Ramdisk:
     """Return the ramdisk of the checkout as it stands, made if it is not in the cache.
 
     :param public_key: a line of ``authorized_keys`` for root; without one nobody can log in by SSH
     :param profile: a name in :data:`ramdisk.profile.PROFILES`
     :param firmware: take what hardware needs that is not free
+    :param architecture: a name in :data:`ramdisk.machine.MACHINES`
     :raises ProgramError: when a part cannot be fetched or built
     """
-    base = build_base(report, profile, firmware=firmware)
+    base = build_base(report, profile, firmware=firmware, architecture=architecture)
     version = wheel.version()
     built = date.epoch(wheel.CHECKOUT)
     code = [Path(__file__), Path(archive.__file__), Path(sbom.__file__)]

@@ -85,14 +85,16 @@ def _fill(tree: Path, parts: Path, number: uuid.UUID, menu: str) -> None:
     The files of the EFI system partition are on the medium once more: some programs that write USB sticks copy files.
     """
     grub = tree / "boot/grub"
-    (grub / "i386-pc").mkdir(parents=True)
-    shutil.copyfile(parts / loaders.ELTORITO, grub / "i386-pc" / loaders.ELTORITO)
+    grub.mkdir(parents=True)
+    if (parts / loaders.ELTORITO).is_file():
+        (grub / "i386-pc").mkdir()
+        shutil.copyfile(parts / loaders.ELTORITO, grub / "i386-pc" / loaders.ELTORITO)
     (grub / "grub.cfg").write_text(menu)
     boot, debian = tree / "EFI/BOOT", tree / "EFI/debian"
     for folder in (boot, debian, tree / ".disk/id"):
         folder.mkdir(parents=True)
-    for name in loaders.EFI:
-        shutil.copyfile(parts / name, boot / name)
+    for path in sorted((parts / loaders.EFI).iterdir()):
+        shutil.copyfile(path, boot / path.name)
     # By its place GRUB knows the one beside it; and the other is where Debian's looks on a disk.
     for folder in (boot, debian):
         (folder / "grub.cfg").write_text(_FINDER.format(number=number))
@@ -121,16 +123,23 @@ def _pack_esp(efi: Path, target: Path, number: uuid.UUID, built: int) -> None:
 
 
 def _burn(tree: Path, esp: Path, hybrid: Path, number: uuid.UUID, built: int, target: Path) -> None:
-    """Write the ISO: for a CD drive, and with a partition table for all else."""
+    """Write the ISO: for a CD drive, and with a partition table for all else; for a BIOS too where there is one."""
+    mbr: list[str | Path] = []
+    bios = []
+    if hybrid.is_file():
+        mbr = ["--grub2-mbr", hybrid, "--mbr-force-bootable"]
+        bios = [
+            *("-eltorito-boot", f"boot/grub/i386-pc/{loaders.ELTORITO}", "-no-emul-boot", "-boot-load-size", "4"),
+            *("-boot-info-table", "--grub2-boot-info", "-eltorito-alt-boot"),
+        ]
     run(
         [
             *("xorriso", "-as", "mkisofs", "-rational-rock", "-volid", VOLUME, "-output", target),
-            *("--gpt_disk_guid", str(number), "--grub2-mbr", hybrid, "-partition_offset", "16"),
-            *("--mbr-force-bootable", "-append_partition", "2", _ESP_TYPE, esp, "-appended_part_as_gpt"),
+            *("--gpt_disk_guid", str(number), *mbr, "-partition_offset", "16"),
+            *("-append_partition", "2", _ESP_TYPE, esp, "-appended_part_as_gpt"),
             *("-iso_mbr_part_type", _DATA_TYPE, "-eltorito-catalog", "boot/grub/boot.cat"),
-            *("-eltorito-boot", f"boot/grub/i386-pc/{loaders.ELTORITO}", "-no-emul-boot", "-boot-load-size", "4"),
-            *("-boot-info-table", "--grub2-boot-info"),
-            *("-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", tree),
+            *bios,
+            *("-e", "--interval:appended_partition_2:all::", "-no-emul-boot", tree),
         ],
         timeout=LIMIT,
         env=environment(built),

@@ -7,15 +7,10 @@ import shutil
 from pathlib import Path
 
 from building.process import run
+from ramdisk.machine import Machine
 
-#: Debian's packages of it, whose files do not go into the initramfs.
-PACKAGES = ("shim-signed", "grub-efi-amd64-signed")
-#: Where firmware looks on a medium, and where Debian's packages have it. ``gcd`` is GRUB for media.
-EFI = {
-    "BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
-    "grubx64.efi": "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
-    "mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
-}
+#: The folder of those for UEFI, under the names that firmware and they themselves look for.
+EFI = "EFI"
 #: GRUB for BIOS: the image that a CD starts, and the sector that starts the same from a disk.
 ELTORITO, HYBRID = "eltorito.img", "boot_hybrid.img"
 #: All that the menu needs is in the image.
@@ -25,11 +20,13 @@ _MODULES = (
 )
 
 
-def collect(tree: Path, target: Path) -> None:
-    """Copy the boot loaders out of a tree with the packages :data:`PACKAGES` into a new directory."""
-    target.mkdir()
-    for name, place in EFI.items():
-        shutil.copyfile(tree / place, target / name)
+def collect(tree: Path, machine: Machine, target: Path) -> None:
+    """Copy the boot loaders of a machine's media out of a tree with its packages into a new directory."""
+    (target / EFI).mkdir(parents=True)
+    for name, place in machine.efi.items():
+        shutil.copyfile(tree / place, target / EFI / name)
+    if not machine.bios:
+        return
     shutil.copyfile(tree / "usr/lib/grub/i386-pc" / HYBRID, target / HYBRID)
     words = ["--format=i386-pc-eltorito", "--prefix=/boot/grub", f"--output=/{ELTORITO}"]
     run(["chroot", tree, "grub-mkimage", *words, *_MODULES], timeout=60)

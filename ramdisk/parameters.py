@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-#: Messages for whoever has a screen, and for whoever has a serial line; the kernel leaves out what is not there.
-CONSOLES = "console=tty0 console=ttyS0,115200"
+from ramdisk.machine import MACHINES, USUAL
+
 #: What neither GRUB within single quotes nor iPXE reads as something else.
 _WORD = re.compile(r"[A-Za-z0-9_@%+=:,./?&~{}\[\]*()^!|<>;#-]+")
 #: What is sure to be whole (bareon/cmdline.py) is 1536; the loaders add a name of the initramfs and of the medium.
@@ -14,8 +14,10 @@ LIMIT = 1400
 _IPXE = ("&&", "||")
 
 
-def line(appended: str) -> str:
-    """Return the command line with what is appended to it; consoles that are given take the place of the usual ones.
+def line(appended: str, consoles: str = MACHINES[USUAL].consoles) -> str:
+    """Return the command line with what is appended to it.
+
+    :param consoles: those of the machine, whose place others take that are appended
 
     :raises ValueError: for a word that a boot loader would read as something else, or that would be too long
     """
@@ -23,7 +25,7 @@ def line(appended: str) -> str:
     for word in words:
         if not _WORD.fullmatch(word) or word in _IPXE or word.startswith("#"):
             raise ValueError(f"--append: boot loaders would not hand on {word!r} as it is")
-    whole = " ".join(words if any(word.startswith("console=") for word in words) else [CONSOLES, *words])
+    whole = " ".join(words if any(word.startswith("console=") for word in words) else [consoles, *words])
     if len(whole) > LIMIT:
         raise ValueError(f"--append: the command line has {len(whole)} characters, and may have {LIMIT}")
     return whole

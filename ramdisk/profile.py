@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a ramdisk can be made of: tables of Debian packages."""
+"""What a ramdisk can be made of on any machine: tables of Debian packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 #: What bareon runs, and what a node needs to start and to be reached.
 _COMMON = (
-    *("linux-image-amd64", "udev", "kmod", "busybox", "openssh-server"),
+    *("udev", "kmod", "busybox", "openssh-server"),
     *("iproute2", "dhcpcd-base", "chrony"),
     *("util-linux", "fdisk", "gdisk", "parted", "lvm2", "thin-provisioning-tools", "mdadm", "multipath-tools"),
     "smartmontools",
@@ -16,7 +16,7 @@ _COMMON = (
     *("e2fsprogs", "xfsprogs", "btrfs-progs", "dosfstools", "acl", "attr"),
     *("rsync", "squashfs-tools-ng", "ca-certificates", "python3"),
     *("bubblewrap", "gpgv", "libseccomp2", "openssl"),
-    *("grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "os-prober", "efibootmgr", "kexec-tools"),
+    *("grub2-common", "os-prober", "efibootmgr", "kexec-tools"),
 )
 
 
@@ -48,7 +48,6 @@ PROFILES = {
             *("firmware-bnx2", "firmware-bnx2x", "firmware-netxen", "firmware-qlogic"),
             # Not that of Netronome, which takes 147 MB.
             *("firmware-cavium", "firmware-myricom", "firmware-realtek", "firmware-misc-nonfree"),
-            *("intel-microcode", "amd64-microcode"),
         ),
         modules=("/lib/modules/*/kernel/drivers/infiniband/*", "/lib/modules/*/kernel/drivers/hwmon/*"),
     ),

@@ -16,6 +16,7 @@ import pytest
 from bareon.unattended import memory
 from building.process import run
 from ramdisk import outputs, parameters
+from ramdisk.machine import MACHINES, USUAL
 from ramdisk.profile import PROFILES
 from tests_functional.bench import firmware
 from tests_functional.bench.case import machine
@@ -85,7 +86,10 @@ def test_what_operators_get(session: Session, made: Path, request: pytest.Fixtur
     assert listed == {path.name for path in made.iterdir()}
     packages = dict(line.split(" ", 1) for line in (made / outputs.PACKAGES).read_text().splitlines())
     profile = PROFILES[request.config.getoption("--profile")]
-    wanted = {f"deb:{name}" for name in (*profile.packages, *profile.firmware, "shim-signed")}
+    machine = MACHINES[USUAL]
+    microcode = machine.microcode if profile.firmware else ()
+    packages_of_debian = (*profile.packages, *profile.firmware, *machine.packages, *machine.loaders, *microcode)
+    wanted = {f"deb:{name}" for name in packages_of_debian}
     assert {*wanted, "pypi:oslo-config", "pypi:bareon"} <= {*packages}
     assert not [name for name, rest in packages.items() if not re.fullmatch(r"\S+ [0-9a-f]{64}", rest)]
     before = (made / outputs.SUMS).read_text()
