@@ -14,6 +14,7 @@ import pytest
 
 from bareon.tests import drawn
 from building.process import ProgramError
+from ramdisk.machine import MACHINES, USUAL
 from ramdisk.profile import PROFILES
 from tests_functional.bench import cell, leftovers, playground, products
 from tests_functional.bench.imageserver import ImageServers
@@ -78,6 +79,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the ramdisk of all nodes; full comes with firmware, and takes minutes to build (default: %(default)s)",
     )
     parser.addoption(
+        "--architecture",
+        action="append",
+        default=[],
+        choices=sorted({*MACHINES} - {USUAL}),
+        help="build the ramdisk for these machines too, and run their tests (emulated; a quarter of an hour)",
+    )
+    parser.addoption(
         "--points",
         type=int,
         metavar="N",
@@ -118,7 +126,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         if config.option.node:
             Template.load(config.option.node)
         if products.VARIABLE not in os.environ:  # else another session started this one
-            products.build(say, config.option.ironic, config.option.profile).hand_over()
+            option = config.option
+            products.build(say, option.ironic, option.profile, option.architecture).hand_over()
     except (ProgramError, ValueError) as error:
         raise pytest.UsageError(str(error)) from error
     asks = bool(config.option.keep or config.option.usepdb or config.option.node)

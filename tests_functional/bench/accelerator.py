@@ -66,8 +66,12 @@ def apply(accelerator: str, domain: ET.Element) -> None:
 
     Templates are for emulation. They have one processor: two of one machine, waiting for each other on a host where
     other machines run too, took half as long again for everything. It is an old one of AMD's: what newer ones can do
-    besides takes an emulator time, and so do a kernel's ways around the weaknesses of Intel's.
+    besides takes an emulator time, and so do a kernel's ways around the weaknesses of Intel's. A machine of another
+    architecture than the host's is emulated in any case.
     """
+    described = domain.find("os/type")
+    if described is not None and described.get("arch") != os.uname().machine:
+        accelerator = "tcg"
     domain.set("type", KNOWN[accelerator])
     if accelerator == "tcg":
         return

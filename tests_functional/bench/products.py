@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ramdisk
 from building import cache
 from building.process import kill_running
+from ramdisk import Ramdisk
 from ramdisk.base import build_base
 from ramdisk.profile import PROFILES
 from tests_functional.bench import accelerator, blockimage, conductor, redfish, tenant
@@ -26,12 +27,13 @@ VARIABLE = "BAREON_PRODUCTS"
 class Products:
     """What a session uses: the ramdisk, the tenants by the names under which they are served, the block images.
 
+    ``foreign`` are ramdisks of the same for machines of other architectures, by Debian's names of these.
     ``base`` is what media with the ramdisk are made of, see :func:`ramdisk.base.build_base`; ``accelerator`` is what
     virtual machines run with, see :func:`accelerator.choose`; ``ironic`` is the virtual environment of a conductor,
     ``redfish`` that of a BMC; ``key`` is the private SSH key that opens the machines.
     """
 
-    ramdisk: ramdisk.Ramdisk
+    ramdisk: Ramdisk
     base: Path
     systems: Mapping[str, tenant.Tenant]
     images: blockimage.Images
@@ -39,6 +41,7 @@ class Products:
     ironic: Path
     redfish: Path
     key: Path
+    foreign: Mapping[str, Ramdisk] = field(default_factory=dict)
 
     def hand_over(self) -> None:
         """Put the places of the products into the environment, for :meth:`received`."""
@@ -51,6 +54,7 @@ class Products:
             "ironic": str(self.ironic),
             "redfish": str(self.redfish),
             "key": str(self.key),
+            "foreign": {name: _texts(disk) for name, disk in self.foreign.items()},
         }
         os.environ[VARIABLE] = json.dumps(places)
 
@@ -61,9 +65,8 @@ class Products:
         A look into the cache would not do: the checkout may have changed since.
         """
         found = json.loads(os.environ[VARIABLE])
-        disk = found["ramdisk"]
         return cls(
-            ramdisk.Ramdisk(Path(disk["kernel"]), Path(disk["initramfs"]), disk["version"]),
+            _ramdisk(found["ramdisk"]),
             Path(found["base"]),
             {name: _tenant(places) for name, places in found["systems"].items()},
             blockimage.Images(Path(found["images"])),
@@ -71,22 +74,33 @@ class Products:
             Path(found["ironic"]),
             Path(found["redfish"]),
             Path(found["key"]),
+            {name: _ramdisk(places) for name, places in found["foreign"].items()},
         )
 
 
-def _texts(value: ramdisk.Ramdisk | tenant.Tenant) -> dict[str, str]:
+def _texts(value: Ramdisk | tenant.Tenant) -> dict[str, str]:
     return {name: str(part) for name, part in vars(value).items()}
+
+
+def _ramdisk(places: Mapping[str, str]) -> Ramdisk:
+    return Ramdisk(Path(places["kernel"]), Path(places["initramfs"]), places["version"])
 
 
 def _tenant(places: Mapping[str, str]) -> tenant.Tenant:
     return tenant.Tenant(Path(places["tree"]), Path(places["manifest"]), Path(places["checksums"]))
 
 
-def build(report: cache.Report, other_ironic: str | None = None, profile: str = "small") -> Products:
+def build(
+    report: cache.Report,
+    other_ironic: str | None = None,
+    profile: str = "small",
+    foreign: Sequence[str] = (),
+) -> Products:
     """Build what is missing: ramdisk and tenants side by side, then the images, which are made of tenants.
 
     :param other_ironic: what pip installs as Ironic, in place of the tests' own
     :param profile: of the ramdisk, with the firmware that it has
+    :param foreign: the architectures that there are ramdisks for besides, by Debian's names
     :raises ProgramError: when one of them cannot be built
     :raises ValueError: when the environment asks for an accelerator that does not exist
     """
@@ -99,7 +113,9 @@ def build(report: cache.Report, other_ironic: str | None = None, profile: str = 
         builds["multipath"] = pool.submit(tenant.multipath.build, report)
         builds["sealed"] = pool.submit(tenant.sealed.build, report)
         builds["thin"] = pool.submit(tenant.thin.build, report)
-        disk = pool.submit(ramdisk.build, report, key.with_suffix(".pub").read_text(), profile, firmware=firmware)
+        public = key.with_suffix(".pub").read_text()
+        others = {name: pool.submit(ramdisk.build, report, public, architecture=name) for name in foreign}
+        disk = pool.submit(ramdisk.build, report, public, profile, firmware=firmware)
         ironic = pool.submit(conductor.build, report, other_ironic)
         bmc = pool.submit(redfish.build, report)
         try:
@@ -113,7 +129,9 @@ def build(report: cache.Report, other_ironic: str | None = None, profile: str = 
             systems["hostile"] = tenant.hostile.build(report, systems["debian12"], systems["dracut"])
             chosen = accelerator.choose(disk.result().kernel, report)
             base = build_base(report, profile, firmware=firmware)
-            return Products(disk.result(), base, systems, images, chosen, ironic.result(), bmc.result(), key)
+            all_others = {name: build.result() for name, build in others.items()}
+            programs = ironic.result(), bmc.result()
+            return Products(disk.result(), base, systems, images, chosen, *programs, key, all_others)
         except BaseException:
             # Leaving the pool waits for its threads, and they for their programs.
             pool.shutdown(wait=False, cancel_futures=True)
