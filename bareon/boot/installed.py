@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Collection, Iterable
 
 from bareon.boot.entries import bls
+from bareon.boot.platform import Platform
 from bareon.errors import ActionFailed
 from bareon.step import Outcome
 from bareon.system.initramfs import with_modules
 from bareon.system.kernel import Kernel, in_boot, in_folder, kernels
 from bareon.system.makers import mkinitcpio, table
 from bareon.system.tree import Tree, holds
+from bareon.tools import pe
 
 LOG = logging.getLogger(__name__)
 
@@ -70,6 +72,21 @@ def check_usr(tree: Tree, image: str, kernel: Kernel) -> None:
     if hooks and not {"usr", "systemd"} & {*hooks}:
         raise ActionFailed(
             f"{reason}HOOKS in its mkinitcpio.conf has no usr, which would have the initramfs mount it"
+        )
+
+
+def check_processor(tree: Tree, kernel: str, platform: Platform, image: str) -> None:
+    """See that a kernel is for the processor of the node, where it tells: one with a stub for EFI does.
+
+    :param kernel: its path from ``/boot``.
+    :raises ActionFailed: when it is for another one.
+    """
+    with tree.opened(f"/boot/{kernel}") as file:
+        found = pe.machine(file) if file else None
+    if found is not None and found not in platform.machines:
+        raise ActionFailed(
+            f"image {image!r} would not start: its kernel {kernel} is for another processor than that of the node,"
+            f" which is {' or '.join(platform.processors)}"
         )
 
 

@@ -13,17 +13,19 @@ from bareon.storage.kind import Firmware
 class Platform:
     """A firmware, the GRUB built for it, and the names of EFI programs, which are empty for a BIOS.
 
-    ``processors`` are those of the machines it is on, as the kernel names them.
-    ``grub_target`` is GRUB's name of the platform, as ``grub-install --target`` takes it. ``removable`` is the file
-    in ``EFI/BOOT`` that firmware starts without being told (UEFI specification, section 3.5.1.1). ``grub`` and, with
-    Secure Boot, ``shim`` are programs on the EFI system partition, ``helpers`` files that shim may need. ``left_out``
-    are files beside them, in lower case, that are not copied to ``EFI/BOOT``. ``systemd_boot`` is the program of that
-    boot loader. ``suse`` is the folder in which SUSE's images bring shim and GRUB.
+    ``processors`` are those of the machines it is on, as the kernel names them, and ``machines`` those that programs
+    can be for to run there, as PE numbers them. ``grub_target`` is GRUB's name of the platform, as ``grub-install
+    --target`` takes it. ``removable`` is the file in ``EFI/BOOT`` that firmware starts without being told (UEFI
+    specification, section 3.5.1.1). ``grub`` and, with Secure Boot, ``shim`` are programs on an EFI system partition,
+    ``helpers`` files that shim may need. ``left_out`` are files beside them, in lower case, that are not copied to
+    ``EFI/BOOT``. ``systemd_boot`` is the program of that boot loader. ``suse`` is the folder in which SUSE's images
+    bring shim and GRUB.
     """
 
     firmware: Firmware
     grub_target: str
     processors: tuple[str, ...]
+    machines: tuple[int, ...]
     removable: str = ""
     shim: str = ""
     grub: str = ""
@@ -44,11 +46,13 @@ class Platform:
 
 
 _PC = ("x86_64", "i686")
-PC_BIOS = Platform("bios", "i386-pc", _PC)
+_PC_MACHINES = (0x8664, 0x14C)
+PC_BIOS = Platform("bios", "i386-pc", _PC, _PC_MACHINES)
 PC_UEFI = Platform(
     "uefi",
     "x86_64-efi",
     _PC,
+    _PC_MACHINES,
     removable="BOOTX64.EFI",
     shim="shimx64.efi",
     grub="grubx64.efi",
@@ -62,6 +66,7 @@ ARM64_UEFI = Platform(
     "uefi",
     "arm64-efi",
     ("aarch64",),
+    (0xAA64,),
     removable="BOOTAA64.EFI",
     shim="shimaa64.efi",
     grub="grubaa64.efi",

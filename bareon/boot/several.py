@@ -20,7 +20,7 @@ from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_defaults import defaults
 from bareon.boot.info import Listed
 from bareon.boot.install import Source, install_loaders
-from bareon.boot.installed import check_usr, own_kernels, release, warned
+from bareon.boot.installed import check_processor, check_usr, own_kernels, release, warned
 from bareon.boot.menu import FOLDER, Entry, configuration, environment, once, terminal
 from bareon.boot.signed import Signed
 from bareon.boot.single import parameters
@@ -107,6 +107,8 @@ class InstallMultiboot(Step):
                     f"image {self.default!r} has no kernel in /boot, and it is the one to boot by default"
                 )
             starting = {name: found.kernel for name, found in systems.items() if found}
+            for name, kernel in starting.items():
+                check_processor(trees[name], kernel, self.disks[0].platform, name)
             first = sorted(starting, key=lambda x: x != self.default)
             signed = self._signed(trees, {x: starting[x] for x in first})
             _warn_of_one_kernel({name: found.entry for name, found in systems.items() if found})

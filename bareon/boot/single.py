@@ -15,7 +15,7 @@ from bareon.boot.entries import bls, grub_cfg
 from bareon.boot.entries.entry import BootEntry
 from bareon.boot.grub_defaults import defaults, with_kernel_params
 from bareon.boot.install import Source, install
-from bareon.boot.installed import check_usr, own_kernels, warned
+from bareon.boot.installed import check_processor, check_usr, own_kernels, warned
 from bareon.boot.menu import Entry, configuration, terminal
 from bareon.boot.nvram import order_promise
 from bareon.boot.signed import signed
@@ -115,6 +115,7 @@ class InstallGrub(Step):
             check_system(tree, self.image, starts or there)
             if there:
                 check_usr(tree, self.image, there[0])
+                check_processor(tree, there[0].name, self.disks[0].platform, self.image)
             bareon_boot.remove(tree)
             bls.add(tree, self._parameters(tree).split())
             if loader:

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
 
+from bareon.boot.installed import check_processor
 from bareon.boot.platform import ARM64_UEFI, PC_BIOS, PC_UEFI, PLATFORMS, Platform, platform
 from bareon.boot.signed import shipped
+from bareon.errors import ActionFailed
 from bareon.model.hardware import HardwareFacts
 from bareon.storage.kind import Firmware
+from bareon.system.tree import Tree
+from bareon.tools import pe
 
 
 @pytest.mark.parametrize(
@@ -45,3 +52,50 @@ def test_where_images_bring_signed_programs_for_arm64() -> None:
     )
     assert places[-1].shim == "/usr/share/efi/aarch64/shim.efi"
     assert not [x for place in places for x in (place.shim, place.grub) if "x64" in x or "x86" in x]
+
+
+def stub(machine: int, place: int = 0x40) -> bytes:
+    """The beginning of a kernel with a stub for EFI: where its header lies, and the processor in that."""
+    front = b"MZ" + b"\0" * 0x3A + place.to_bytes(4, "little")
+    return front + b"\0" * (place - len(front)) + b"PE\0\0" + machine.to_bytes(2, "little") + b"\0" * 64
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (stub(0xAA64), 0xAA64),
+        (stub(0x8664, 0x80), 0x8664),
+        (stub(0x8664)[:0x45], None),
+        (stub(0x8664)[:0x3E], None),
+        (b"MZ" + b"\xff" * 0x60, None),
+        (b"kernel", None),
+        (b"", None),
+    ],
+)
+def test_the_processor_of_a_program(content: bytes, expected: int | None) -> None:
+    assert pe.machine(io.BytesIO(content)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "platform", "fine"),
+    [
+        (stub(0x8664), PC_UEFI, True),
+        (stub(0x14C), PC_BIOS, True),
+        (stub(0xAA64), ARM64_UEFI, True),
+        (b"a kernel that tells nothing", ARM64_UEFI, True),
+        (stub(0x8664), ARM64_UEFI, False),
+        (stub(0xAA64), PC_UEFI, False),
+        (stub(0xAA64), PC_BIOS, False),
+    ],
+)
+def test_a_kernel_for_another_processor(content: bytes, platform: Platform, fine: bool, tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/vmlinuz-6.1").write_bytes(content)
+    tree = Tree(str(tmp_path))
+    if fine:
+        check_processor(tree, "vmlinuz-6.1", platform, "a")
+        return
+    with pytest.raises(ActionFailed) as caught:
+        check_processor(tree, "vmlinuz-6.1", platform, "a")
+    assert str(caught.value).startswith("image 'a' would not start: its kernel vmlinuz-6.1 is for another processor")
+    assert platform.processors[0] in str(caught.value)

@@ -94,6 +94,16 @@ def _program(data: bytes) -> Program:
     return Program(sections, tuple(_signatures(data[place : place + size])), tuple(pieces))
 
 
+def machine(file: IO[bytes]) -> int | None:
+    """The processor that an EFI program is for, as "PE Format" numbers them; ``None`` for what is none."""
+    head = file.read(0x40)
+    if len(head) < 0x40 or head[:2] != b"MZ":
+        return None
+    file.seek(int.from_bytes(head[0x3C:], "little"))
+    found = file.read(6)
+    return int.from_bytes(found[4:], "little") if len(found) == 6 and found[:4] == b"PE\0\0" else None
+
+
 def sections(file: IO[bytes], at_most: int) -> dict[str, bytes]:
     """The beginning of each section of an EFI program of any size, by name, which has no more than eight characters.
 
