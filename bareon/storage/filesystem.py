@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -473,7 +474,7 @@ class MakeFilesystem(Step):
 
     filesystem: PlannedFilesystem
 
-    @property
+    @cached_property
     def description(self) -> str:
         fs = self.filesystem
         points = ", ".join(dict.fromkeys(x.point for x in fs.wanted.mounts if x.point != SWAP))

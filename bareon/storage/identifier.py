@@ -10,6 +10,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+_NONE = str(uuid.UUID(int=0))
+
 
 def as_kind(identifier: str, kind: str) -> str:
     """An identifier that was decided, in the form of a kind of file system that may be another one than decided for.
@@ -53,5 +55,11 @@ class NoIdentifiers(Identifiers):
     def __init__(self) -> None:
         super().__init__(uuid.UUID(int=0))
 
-    def _derived(self, what: str) -> uuid.UUID:
-        return self.seed
+    def guid(self, what: str) -> str:
+        return _NONE
+
+    def array(self, name: str) -> str:
+        return _NONE
+
+    def filesystem(self, kind: str, device: str) -> str:
+        return _NONE
