@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
 # Deploys vda as somebody does who writes it down by hand: deployment.sh tree|archive|image URL
 # It knows the disk, looks at nothing beforehand and at nothing afterwards. deployment.py has bareon do the same.
 set -euo pipefail
