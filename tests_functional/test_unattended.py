@@ -269,20 +269,3 @@ def test_a_clock_in_1970_and_certificates(session: Session, tmp_path: Path) -> N
         assert (run.state, run.report["exit_code"]) == ("failed", 4), vars(run)
         assert run.what.startswith("$.partitions[0].id: no disk with serial"), run.what
         assert node.disk("vda").digest() == before
-
-
-@pytest.mark.thorough("a boot; bareon/tests/test_unattended_program.py has the limit")
-def test_memory_that_is_too_small(session: Session, tmp_path: Path) -> None:
-    """It is said at once, and nobody is asked for a document."""
-    template = Template.load("one_disk").with_memory(1000)
-    node = session.node(template)
-    node.console.unlink(missing_ok=True)
-
-    def said(text: str) -> bool:
-        return node.console.exists() and text in node.console.read_text(errors="replace")
-
-    with session.explained(node, "memory"), serving(tmp_path, KEY, SERVER) as (_, url):
-        ramdisk = session.products.ramdisk
-        node.power_on_without_disks(Boot(ramdisk.kernel, ramdisk.initramfs, words(url)))
-        until(lambda: said("bareon: the memory is too small for this ramdisk"), "it is said", LIMIT, PAUSE)
-        assert not said("asks for its document")

@@ -105,15 +105,6 @@ class Template:
         child(other._root, "clock").attrib.update(offset="absolute", start=str(seconds))
         return other
 
-    def with_memory(self, size: int) -> Template:
-        """Return the same machine with so much memory, in MiB."""
-        other = copy.copy(self)
-        other._root = copy.deepcopy(self._root)
-        memory = child(other._root, "memory")
-        memory.text = str(size)
-        memory.set("unit", "MiB")
-        return other
-
     def with_tpm(self, socket: Path) -> Template:
         """Return the same machine with the TPM that answers at a socket. libvirt's own would be new at each start."""
         chardev = f"socket,id=tpm,path={socket}"
