@@ -118,7 +118,10 @@ def _small(source: Source, wanted: Descriptor, what: str) -> bytes:
         raise ImageFailed(f"has a {what} of {wanted.size} bytes: at most {LARGEST} are read")
     with contextlib.closing(source):
         buffer = memoryview(bytearray(wanted.size + 1))
-        text = bytes(buffer[: source.fill(buffer)])
+        try:
+            text = bytes(buffer[: source.fill(buffer)])
+        except ImageFailed as error:
+            raise type(error)(f"{what}: {error}") from None
     if len(text) != wanted.size or digest_of(text, wanted.digest) != wanted.digest:
         raise ImageFailed(f"has a {what} that is not the one that was wanted ({wanted})")
     return text
