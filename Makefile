@@ -36,6 +36,8 @@ test-all:
 	"$$python" -m pytest -n auto --durations=10 bareon/tests --thorough
 	"$$python" -m pytest tests_functional --thorough --every-point
 	"$$python" -m pytest tests_functional/test_media.py --thorough --profile full
+	tests_functional/prepare arm64 >/dev/null
+	"$$python" -m pytest tests_functional/test_arm64.py --thorough --architecture arm64
 
 unit:
 	@$(PREPARE)

@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
     config.addinivalue_line("markers", "long: takes minutes, and had better be started first")
     config.addinivalue_line("markers", "thorough(why): for make test-all; why make test can do without it")
+    config.addinivalue_line("markers", "architecture(name): of another machine, for --architecture name")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -173,7 +174,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for ``--thorough``. Let what takes longest come first: no cell shall be left with it."""
+    """Leave out what is for ``--thorough``, and for machines that were not asked for.
+
+    Let what takes longest come first: no cell shall be left with it.
+    """
+    others = [
+        item
+        for item in items
+        if (mark := item.get_closest_marker("architecture")) and mark.args[0] not in config.option.architecture
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
     if not (config.option.thorough or config.option.keyword or any("::" in x for x in config.args)):
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.stash[LEFT_OUT] = [item.nodeid.partition("::")[2] for item in left]

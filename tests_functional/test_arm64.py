@@ -26,15 +26,16 @@ PORT = 8730
 INPUT = "/tmp/provision.json"
 ACTIONS = "do_partitioning,do_copyimage,do_bootloader"
 
-pytestmark = pytest.mark.thorough("a processor of ARM is emulated; nothing else shows that its ramdisk boots")
+pytestmark = [
+    pytest.mark.architecture("arm64"),
+    pytest.mark.thorough("a processor of ARM is emulated; nothing else shows that its ramdisk boots"),
+]
 
 
 @contextmanager
 def started(session: Session, name: str) -> Iterator[Node]:
     """Give a machine that runs its ramdisk, which the firmware starts with what the hypervisor hands it."""
-    disk = session.products.foreign.get("arm64")
-    if disk is None:
-        pytest.skip("there is no ramdisk for arm64: --architecture arm64")
+    disk = session.products.foreign["arm64"]
     template = Template.load("arm64")
     node = session.node(template)
     node.make_disks(template.disks)
