@@ -26,8 +26,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from bareon.errors import Defect
 from bareon.sizes import Size
@@ -257,6 +257,17 @@ class PlannedContent(ABC):
     @abstractmethod
     def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedContent:
         """The content with the identifiers that are there, kept unless it is to be made anew."""
+
+
+@dataclass(frozen=True)
+class PlannedMembership(PlannedContent):
+    """Content that makes its device a member of an aggregate, which is compared as a whole."""
+
+    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
+        yield from ()
+
+    def adopted(self, found: Signature | None, comparison: Comparison) -> Self:
+        return replace(self, decision="keep")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from bareon.storage.kind import (
     Kind,
     Place,
     PlannedAggregate,
-    PlannedContent,
+    PlannedMembership,
     Reader,
     Signature,
     System,
@@ -232,7 +232,7 @@ def _options(pool: Pool) -> Iterator[Defect]:
 
 
 @dataclass(frozen=True)
-class PlannedPoolMember(PlannedContent):
+class PlannedPoolMember(PlannedMembership):
     """A device of the btrfs of that name."""
 
     pool: str
@@ -248,9 +248,6 @@ class PlannedPoolMember(PlannedContent):
     def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
         if found and found.type != TYPE:  # all else is compared as a whole
             yield f"{self.device}: expected a device of a btrfs, found {found.words}"
-
-    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedPoolMember:
-        return replace(self, decision="keep")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bareon.storage.kind import (
     Key,
     Kind,
     PlannedAggregate,
-    PlannedContent,
+    PlannedMembership,
     Signature,
     System,
     View,
@@ -34,7 +34,7 @@ _OWN_BLOCKS = {"linear", "striped", "raid", "mirror"}
 
 
 @dataclass(frozen=True)
-class PlannedPhysicalVolume(PlannedContent):
+class PlannedPhysicalVolume(PlannedMembership):
     """A physical volume of the group ``vg``.
 
     Its first extent starts after ``metadata`` bytes; the last ``backup`` bytes hold a second copy of the metadata.
@@ -51,12 +51,6 @@ class PlannedPhysicalVolume(PlannedContent):
     @property
     def signature(self) -> Signature:
         return Signature(SIGNATURE)
-
-    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
-        yield from ()  # the group is compared as a whole
-
-    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedPhysicalVolume:
-        return replace(self, decision="keep")
 
 
 @dataclass(frozen=True)

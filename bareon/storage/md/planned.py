@@ -17,7 +17,7 @@ from bareon.storage.kind import (
     Key,
     Kind,
     PlannedAggregate,
-    PlannedContent,
+    PlannedMembership,
     Signature,
     System,
     View,
@@ -31,7 +31,7 @@ TOLERANCE = MIB  # bytes that the size of an array may be off
 
 
 @dataclass(frozen=True)
-class PlannedMember(PlannedContent):
+class PlannedMember(PlannedMembership):
     """A member of the array of that name, or a spare of it."""
 
     array: str
@@ -44,12 +44,6 @@ class PlannedMember(PlannedContent):
     @property
     def signature(self) -> Signature:
         return Signature(SIGNATURE)
-
-    def differences(self, found: Signature | None, comparison: Comparison) -> Iterator[str]:
-        yield from ()  # the array is compared as a whole
-
-    def adopted(self, found: Signature | None, comparison: Comparison) -> PlannedMember:
-        return replace(self, decision="keep")
 
 
 @dataclass(frozen=True)
