@@ -79,10 +79,6 @@ def deploying(session: Session, place: Path, machine: Machine, more: str = "") -
         yield node, site
 
 
-def _console(node: Node) -> str:
-    return node.console.read_text(errors="replace") if node.console.exists() else ""
-
-
 def _seconds_to_the_kernel(node: Node, times: int) -> float:
     """How long it takes from now until the kernel of the deployed system speaks for that many times.
 
@@ -90,7 +86,7 @@ def _seconds_to_the_kernel(node: Node, times: int) -> float:
     """
     started = time.monotonic()
     # That of the ramdisk does not tell this.
-    until(lambda: _console(node).count("] Command line: ") == times, "the system's kernel speaks", LIMIT)
+    until(lambda: node.console_text().count("] Command line: ") == times, "the system's kernel speaks", LIMIT)
     return time.monotonic() - started
 
 
@@ -133,12 +129,12 @@ def test_the_deployed_system_is_started_without_the_firmware(
     By the firmware the same kernel starts later, with the same words on its command line, and as the same machine.
     """
     with deploying(session, tmp_path, machine) as (node, site):
-        until(lambda: "bareon: done; next: " in _console(node), "the node is deployed", LIMIT, PAUSE)
+        until(lambda: "bareon: done; next: " in node.console_text(), "the node is deployed", LIMIT, PAUSE)
         by_kexec = _seconds_to_the_kernel(node, 1)
         _wait_for_the_system(node, machine.root)
         (run,) = site.runs.values()
         assert (run.state, run.report["steps"][-1]["figures"]) == ("done", {"kexec": "loaded"}), vars(run)
-        text = _console(node)
+        text = node.console_text()
         assert text.count("bareon: asks for its document") == 1 and "next: reboot" not in text
         assert _loader(node) == KEXEC
         kexeced = {name: node.ssh.run(x).stdout for name, x in STATE.items()}
@@ -169,8 +165,8 @@ def test_a_kernel_that_cannot_be_loaded_is_left_to_the_firmware(session: Session
         reason = "its kernel is not loaded, so that the firmware restarts the node: kexec failed with exit code "
         assert (deployed.state, figures["kexec"]) == ("done", "not loaded")
         assert figures["warnings"].startswith(reason) and "Operation not permitted" in figures["warnings"]
-        assert f"bareon: {figures['warnings']}; next: reboot" in _console(node)
-        assert _console(node).count("bareon: asks for its document") == 2
+        assert f"bareon: {figures['warnings']}; next: reboot" in node.console_text()
+        assert node.console_text().count("bareon: asks for its document") == 2
 
 
 INPUT = "/tmp/provision.json"
@@ -206,7 +202,7 @@ def test_of_two_images_the_one_that_the_menu_starts(session: Session) -> None:
         node.ssh.run(f"setsid sh -c '{COMMAND}; echo ended: $?' < /dev/null > /dev/ttyS0 2>&1 &")
         _wait_for_the_system(node, "/dev/vda4", LIMIT)
         assert _loader(node) == KEXEC
-        assert "ended: " not in _console(node)
+        assert "ended: " not in node.console_text()
         assert "VERSION_ID=13" in node.ssh.run("cat /etc/os-release").stdout.replace('"', "")
         listed = node.ssh.run("bareon-boot list").stdout
         assert re.search(r"^  0 .*bookworm", listed, re.M) and re.search(r"^\* 1 .*trixie", listed, re.M), listed

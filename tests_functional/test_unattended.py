@@ -251,7 +251,7 @@ def test_a_clock_in_1970_and_certificates(session: Session, tmp_path: Path) -> N
     (documents / f"{node.port.mac}.json").write_text(text)
 
     def said(text: str) -> bool:
-        return node.console.exists() and text in node.console.read_text(errors="replace")
+        return text in node.console_text()
 
     with session.explained(node, "clock-in-1970"), serving(documents, KEY, SERVER, context=context) as (site, url):
         ramdisk = keyed(session.products.ramdisk, tmp_path, valid.read_bytes() + expired.read_bytes())

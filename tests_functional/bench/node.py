@@ -209,6 +209,10 @@ class Node:
                 raise NodeTimeoutError(self, f"did not power off within {seconds:g} s")
             time.sleep(0.3)
 
+    def console_text(self) -> str:
+        """Return all that the console has said; nothing before it was opened."""
+        return self.console.read_text(errors="replace") if self.console.exists() else ""
+
     def console_tail(self) -> str:
         """Return the last lines of the console."""
         try:

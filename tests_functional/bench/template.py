@@ -91,17 +91,20 @@ class Template:
             raise ValueError(f"no node template {name!r}; there are: {known}")
         return cls(name, path.read_text())
 
-    def with_nvram(self, store: Path) -> Template:
-        """Return the same machine with its NVRAM in a file of its own."""
+    def _copied(self) -> Template:
         other = copy.copy(self)
         other._root = copy.deepcopy(self._root)
+        return other
+
+    def with_nvram(self, store: Path) -> Template:
+        """Return the same machine with its NVRAM in a file of its own."""
+        other = self._copied()
         child(other._root, "os/nvram").text = str(store)
         return other
 
     def with_clock(self, seconds: int) -> Template:
         """Return the same machine with a clock that shows this time at power on, in seconds since 1970."""
-        other = copy.copy(self)
-        other._root = copy.deepcopy(self._root)
+        other = self._copied()
         child(other._root, "clock").attrib.update(offset="absolute", start=str(seconds))
         return other
 
@@ -119,8 +122,7 @@ class Template:
 
     def with_memory(self, mebibytes: int) -> Template:
         """Return the same machine with another amount of memory."""
-        other = copy.copy(self)
-        other._root = copy.deepcopy(self._root)
+        other = self._copied()
         memory = child(other._root, "memory")
         memory.set("unit", "MiB")
         memory.text = str(mebibytes)
@@ -128,8 +130,7 @@ class Template:
 
     def _with_words(self, *words: str) -> Template:
         """Return the same machine with arguments for qemu, for what libvirt has no words."""
-        other = copy.copy(self)
-        other._root = copy.deepcopy(self._root)
+        other = self._copied()
         command = ET.SubElement(other._root, f"{{{QEMU}}}commandline")
         for word in words:
             ET.SubElement(command, f"{{{QEMU}}}arg", value=word)
@@ -140,8 +141,7 @@ class Template:
 
         The first one has no hardware address then: it is the node's own.
         """
-        other = copy.copy(self)
-        other._root = copy.deepcopy(self._root)
+        other = self._copied()
         devices = child(other._root, "devices")
         if not network:
             devices.remove(child(devices, "interface"))
